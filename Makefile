@@ -1,0 +1,32 @@
+# Each target sets up its own .venv; every one is safe to run again.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+OUT ?= demo-out
+
+.PHONY: demo test lint format clean
+
+demo: $(STAMP)
+	$(BIN)/samtrt demo -o $(OUT)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[ort,export]" --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(OUT) dist .mypy_cache .ruff_cache .pytest_cache

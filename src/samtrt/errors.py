@@ -1,0 +1,58 @@
+"""One tree of errors. Every message says what is wrong and what to do about it.
+
+The command line prints the message alone and exits with 2; a server answers with 4xx.
+Anything that is not a `SamtrtError` is a bug in samtrt.
+"""
+
+from __future__ import annotations
+
+
+class SamtrtError(Exception):
+    """Base of every error that samtrt raises on purpose."""
+
+
+class CheckpointError(SamtrtError):
+    """A checkpoint is missing, damaged, unsafe, or not the model it was said to be."""
+
+
+class DownloadError(CheckpointError):
+    """A checkpoint could not be fetched, or what arrived is not what was published."""
+
+
+class ExportError(SamtrtError):
+    """An ONNX graph could not be written, simplified or checked."""
+
+
+class ManifestError(SamtrtError):
+    """A model directory's `samtrt.json` is missing, unreadable, or disagrees with its files."""
+
+
+class BackendError(SamtrtError):
+    """A backend cannot be used here, cannot load a model, or failed while running it."""
+
+
+class PromptError(SamtrtError):
+    """A point, box or mask prompt is not usable with the current image."""
+
+
+class ImageError(SamtrtError):
+    """An image cannot be read, or is not an H x W x 3 array of uint8."""
+
+
+class VerificationError(SamtrtError):
+    """A backend's results could not be compared with the checkpoint's."""
+
+
+class OutputError(SamtrtError):
+    """A result cannot be written where it was asked for."""
+
+
+class MissingExtraError(SamtrtError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, feature: str, extra: str, package: str) -> None:
+        self.extra = extra
+        super().__init__(
+            f"{feature} needs the package '{package}', which is not installed; "
+            f"install it with: pip install 'samtrt[{extra}]'"
+        )

@@ -1,0 +1,62 @@
+"""The whole model, with the attribute names of official state dicts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from samtrt.models.mask_decoder import MaskDecoder
+from samtrt.models.prompt_encoder import PromptEncoder
+from samtrt.models.vit import ImageEncoderViT
+from samtrt.registry import ModelSpec
+
+
+class Sam(nn.Module):
+    """Image encoder, prompt encoder and mask decoder of one `ModelSpec`."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.image_encoder = ImageEncoderViT(spec)
+        self.prompt_encoder = PromptEncoder(spec)
+        self.mask_decoder = MaskDecoder(spec.prompt_embed_dim)
+
+    def decode(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Run prompt encoder and mask decoder; inputs and outputs as in `decoder.onnx`."""
+        sparse = self.prompt_encoder.sparse(point_coords, point_labels)
+        dense = self.prompt_encoder.dense(mask_input, has_mask_input)
+        pe = self.prompt_encoder.dense_pe()
+        dtype = image_embeddings.dtype
+        return self.mask_decoder(image_embeddings, pe.to(dtype), sparse.to(dtype), dense)
+
+
+def build_sam(spec: ModelSpec) -> Sam:
+    """Build an untrained model in evaluation mode."""
+    return Sam(spec).eval()
+
+
+def seed_weights(model: nn.Module, seed: int = 0) -> None:
+    """Fill every tensor with seeded noise of a size that keeps activations alive.
+
+    Freshly built models have zero position tables and identity norms, which would hide errors in
+    just the parts that conversions break. Used for tests, benchmarks and dry runs.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in sorted(model.state_dict().items()):
+            noise = torch.randn(tensor.shape, generator=generator)
+            if tensor.ndim == 1:  # norm weights near one, every bias near zero
+                base = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+                tensor.copy_(base + 0.1 * noise)
+            elif "gaussian_matrix" in name or "embed" in name or "token" in name:
+                tensor.copy_(noise * (1.0 if "gaussian" in name else 0.2))
+            else:
+                fan_in = tensor[0].numel() if tensor.ndim > 1 else 1
+                tensor.copy_(noise * fan_in**-0.5)

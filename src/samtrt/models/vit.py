@@ -1,0 +1,119 @@
+"""SAM's image encoder: a ViT with window and global attention and decomposed relative positions.
+
+Parameter names and results are those of the official `modeling/image_encoder.py`
+(`ImageEncoderViT`); the arithmetic is arranged for export.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samtrt.models.attention import ATTENTION_FORMS, AttentionForm
+from samtrt.models.layers import LayerNorm, LayerNorm2d, MLPBlock
+from samtrt.registry import ModelSpec
+
+
+class PatchEmbed(nn.Module):
+    """[B, 3, S, S] to [B, S/16, S/16, C] by one strided convolution."""
+
+    def __init__(self, patch_size: int, embed_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, embed_dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).permute(0, 2, 3, 1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention over one square of tokens, or over windows of it.
+
+    `window == 0` is global attention over `grid` x `grid` tokens. Windows at the right and bottom
+    edge are padded; padded tokens take part, as in the official code, where they are zero vectors
+    before `qkv`, so that their query, key and value are the bias of `qkv`. Here `qkv` runs on the
+    real tokens only and the bias is added after padding: the same numbers for less work.
+    """
+
+    def __init__(self, dim: int, num_heads: int, window: int, grid: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.window = window
+        self.grid = grid
+        side = window or grid
+        self.qkv = nn.Linear(dim, dim * 3)
+        self.proj = nn.Linear(dim, dim)
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, dim // num_heads))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, dim // num_heads))
+        distance = torch.arange(side)[:, None] - torch.arange(side)[None, :] + side - 1
+        self.register_buffer("distance", distance, persistent=False)
+        self.form = AttentionForm.ADD
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, grid, grid, C] to the same shape."""
+        batch, grid, _, dim = x.shape
+        qkv = F.linear(x, self.qkv.weight)
+        side, count = (self.window, -(-grid // self.window)) if self.window else (grid, 1)
+        pad = side * count - grid
+        qkv = F.pad(qkv, (0, 0, 0, pad, 0, pad)) + self.qkv.bias
+        heads = qkv.reshape(batch, count, side, count, side, 3, self.num_heads, -1)
+        # [3, B * windows, heads, tokens, head_dim]
+        heads = heads.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(1, 3).flatten(3, 4)
+        q, k, v = heads.unbind(0)
+        attend = ATTENTION_FORMS[self.form]
+        rel_h, rel_w = self.rel_pos_h[self.distance], self.rel_pos_w[self.distance]
+        out = attend(q, k, v, rel_h, rel_w, (side, side))
+        out = out.reshape(batch, count, count, self.num_heads, side, side, -1)
+        out = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, grid + pad, grid + pad, dim)
+        return self.proj(out[:, :grid, :grid])
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, spec: ModelSpec, window: int) -> None:
+        super().__init__()
+        dim = spec.embed_dim
+        self.norm1 = LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, spec.num_heads, window, spec.embedding_size)
+        self.norm2 = LayerNorm(dim, eps=1e-6)
+        self.mlp = MLPBlock(dim, int(dim * spec.mlp_ratio))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class ImageEncoderViT(nn.Module):
+    """Normalised, padded image to image embedding.
+
+    Input: float [B, 3, S, S] with S = `spec.image_size`. Output: float
+    [B, 256, S/16, S/16].
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        size, out = spec.embedding_size, spec.prompt_embed_dim
+        self.patch_embed = PatchEmbed(spec.patch_size, spec.embed_dim)
+        self.pos_embed = nn.Parameter(torch.zeros(1, size, size, spec.embed_dim))
+        self.blocks = nn.ModuleList(
+            Block(spec, 0 if i in spec.global_attn_indexes else spec.window_size)
+            for i in range(spec.depth)
+        )
+        self.neck = nn.Sequential(
+            nn.Conv2d(spec.embed_dim, out, kernel_size=1, bias=False),
+            LayerNorm2d(out),
+            nn.Conv2d(out, out, kernel_size=3, padding=1, bias=False),
+            LayerNorm2d(out),
+        )
+
+    def set_attention_form(self, form: AttentionForm) -> None:
+        """Choose how every block adds relative positions; results stay the same."""
+        for block in self.blocks:
+            block.attn.form = form
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch_embed(x) + self.pos_embed
+        for block in self.blocks:
+            x = block(x)
+        return self.neck(x.permute(0, 3, 1, 2))
