@@ -68,7 +68,7 @@ def _attend_mask(
 def _attend_folded(
     q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, size: tuple[int, int]
 ) -> Tensor:
-    """q' = [q*s, q.rel_h, q.rel_w] and k' = [k, one-hot row, one-hot column]: q'.k' is the score."""
+    """With q' = [q*s, q.rel_h, q.rel_w] and k' = [k, one-hot], the score is just q'.k'."""
     h, w = size
     batch, heads, tokens, dim = q.shape
     term_h, term_w = _rel_terms(q, rel_h, rel_w, size)

@@ -30,7 +30,8 @@ class CrossAttention(nn.Module):
         self.out_proj = nn.Linear(inner, dim)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        batch, tokens, _ = x.shape
+        return x.reshape(batch, tokens, self.num_heads, -1).transpose(1, 2)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (
@@ -136,9 +137,10 @@ class MaskDecoder(nn.Module):
         image = (image_embeddings + dense).flatten(2).transpose(1, 2)
         pe = image_pe.flatten(2).transpose(1, 2)
         tokens, image = self.transformer(image, pe, tokens)
-        upscaled = self.output_upscaling(image.transpose(1, 2).unflatten(2, (height, width)))
+        image = image.transpose(1, 2).reshape(-1, image.shape[-1], height, width)
+        upscaled = self.output_upscaling(image)
         weights = torch.stack(
             [mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
-        masks = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
+        masks = (weights @ upscaled.flatten(2)).reshape(-1, NUM_MASKS, 4 * height, 4 * width)
         return masks, self.iou_prediction_head(tokens[:, 0])

@@ -52,8 +52,8 @@ def seed_weights(model: nn.Module, seed: int = 0) -> None:
     with torch.no_grad():
         for name, tensor in sorted(model.state_dict().items()):
             noise = torch.randn(tensor.shape, generator=generator)
-            if tensor.ndim == 1:  # norm weights near one, every bias near zero
-                base = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+            if tensor.ndim == 1:  # weights of norms near one, every bias near zero
+                base = 1.0 if name.endswith("weight") else 0.0
                 tensor.copy_(base + 0.1 * noise)
             elif "gaussian_matrix" in name or "embed" in name or "token" in name:
                 tensor.copy_(noise * (1.0 if "gaussian" in name else 0.2))

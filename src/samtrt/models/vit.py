@@ -35,6 +35,8 @@ class Attention(nn.Module):
     real tokens only and the bias is added after padding: the same numbers for less work.
     """
 
+    distance: Tensor
+
     def __init__(self, dim: int, num_heads: int, window: int, grid: int) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -109,8 +111,9 @@ class ImageEncoderViT(nn.Module):
 
     def set_attention_form(self, form: AttentionForm) -> None:
         """Choose how every block adds relative positions; results stay the same."""
-        for block in self.blocks:
-            block.attn.form = form
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.form = form
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patch_embed(x) + self.pos_embed

@@ -1,0 +1,138 @@
+"""Independent implementations to check against: `segment-anything==1.0` and `transformers`.
+
+`segment_anything` imports torchvision for four functions, and torchvision has no CPU-only build on
+PyPI. `segment_anything_oracle` puts a stand-in for those four in `sys.modules` for as long as the
+import takes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from samtrt.registry import ModelSpec
+
+
+def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """As torchvision's `resize` does for a PIL image: antialiased bilinear, (h, w)."""
+    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+
+
+def _nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Greedy NMS by definition: visit by score, drop what overlaps a kept box too much."""
+    order = torch.argsort(scores, descending=True, stable=True).tolist()
+    keep: list[int] = []
+    for i in order:
+        if all(_box_iou(boxes[i], boxes[j]) <= threshold for j in keep):
+            keep.append(i)
+    return torch.tensor(keep, dtype=torch.long)
+
+
+def _box_iou(a: torch.Tensor, b: torch.Tensor) -> float:
+    size = (torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])).clamp(min=0)
+    inter = size.prod()
+    return float(inter / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inter))
+
+
+def _batched_nms(
+    boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor, threshold: float
+) -> torch.Tensor:
+    offset = groups.to(boxes) * (boxes.max() + 1)
+    return _nms(boxes + offset[:, None], scores, threshold)
+
+
+def _box_area(boxes: torch.Tensor) -> torch.Tensor:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _stand_ins() -> dict[str, types.ModuleType]:
+    members: dict[str, dict[str, Any]] = {
+        "torchvision": {},
+        "torchvision.transforms": {},
+        "torchvision.transforms.functional": {
+            "resize": _resize,
+            "to_pil_image": lambda array: Image.fromarray(array),
+        },
+        "torchvision.ops": {},
+        "torchvision.ops.boxes": {"batched_nms": _batched_nms, "box_area": _box_area},
+    }
+    modules = {}
+    for name, attributes in members.items():
+        modules[name] = types.ModuleType(name)
+        modules[name].__dict__.update(attributes)
+    return modules
+
+
+@cache
+def segment_anything_oracle() -> types.ModuleType:
+    """Import `segment_anything` with the stand-in for torchvision."""
+    stand_ins = _stand_ins()
+    saved = {name: sys.modules.get(name) for name in stand_ins}
+    sys.modules.update(stand_ins)
+    try:
+        importlib.import_module("segment_anything.automatic_mask_generator")
+        return importlib.import_module("segment_anything")
+    finally:
+        for name, module in saved.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
+def official_sam(spec: ModelSpec) -> torch.nn.Module:
+    """Build the official model in the shape of `spec`; its own `build_sam.py` knows three."""
+    modeling = importlib.import_module(segment_anything_oracle().__name__ + ".modeling")
+    encoder = modeling.ImageEncoderViT(
+        depth=spec.depth,
+        embed_dim=spec.embed_dim,
+        img_size=spec.image_size,
+        mlp_ratio=spec.mlp_ratio,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        num_heads=spec.num_heads,
+        patch_size=spec.patch_size,
+        qkv_bias=True,
+        use_rel_pos=True,
+        global_attn_indexes=spec.global_attn_indexes,
+        window_size=spec.window_size,
+        out_chans=spec.prompt_embed_dim,
+    )
+    size = (spec.embedding_size, spec.embedding_size)
+    prompt_encoder = modeling.PromptEncoder(
+        embed_dim=spec.prompt_embed_dim,
+        image_embedding_size=size,
+        input_image_size=(spec.image_size, spec.image_size),
+        mask_in_chans=16,
+    )
+    decoder = modeling.MaskDecoder(
+        num_multimask_outputs=3,
+        transformer=modeling.TwoWayTransformer(
+            depth=2, embedding_dim=spec.prompt_embed_dim, mlp_dim=2048, num_heads=8
+        ),
+        transformer_dim=spec.prompt_embed_dim,
+        iou_head_depth=3,
+        iou_head_hidden_dim=256,
+    )
+    return modeling.Sam(
+        image_encoder=encoder,
+        prompt_encoder=prompt_encoder,
+        mask_decoder=decoder,
+        pixel_mean=[123.675, 116.28, 103.53],
+        pixel_std=[58.395, 57.12, 57.375],
+    ).eval()
+
+
+def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Smooth colour blobs: an image with edges at several scales, uint8 [H, W, 3]."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (max(height // 16, 1), max(width // 16, 1), 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    noise = rng.integers(-8, 9, (height, width, 3))
+    return np.clip(np.asarray(image, dtype=np.int16) + noise, 0, 255).astype(np.uint8)
