@@ -1,0 +1,66 @@
+"""Runtimes for the two stages, chosen by name. Nothing falls back to anything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from samtrt.backends.base import Backend
+from samtrt.manifest import Manifest
+from samtrt.types import Stage
+
+__all__ = ["Backend", "BackendName", "BackendOptions", "open_backend"]
+
+
+class BackendName(str, Enum):
+    """What `--backend` takes."""
+
+    ONNXRUNTIME = "onnxruntime"
+    PYTORCH = "pytorch"
+    FAKE = "fake"
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """What a user may say about how to run a stage.
+
+    Attributes:
+        device: "cpu", "cuda" or "cuda:N".
+        threads: CPU threads within one operation; 0 leaves it to the runtime.
+        checkpoint: The checkpoint file, for the `pytorch` backend.
+    """
+
+    device: str = "cpu"
+    threads: int = 0
+    checkpoint: Path | None = None
+
+
+def open_backend(
+    name: BackendName | str,
+    directory: Path,
+    manifest: Manifest,
+    stage: Stage,
+    options: BackendOptions | None = None,
+) -> Backend:
+    """Load one stage of a model directory.
+
+    Raises:
+        BackendError: where the backend cannot run here or cannot load the stage.
+        ManifestError: where the stage's file is not the one that was exported.
+        MissingExtraError: where the backend's package is not installed.
+    """
+    options = options or BackendOptions()
+    match BackendName(name):
+        case BackendName.ONNXRUNTIME:
+            from samtrt.backends.ort import OnnxRuntimeBackend
+
+            return OnnxRuntimeBackend(manifest.path_of(directory, stage), options)
+        case BackendName.PYTORCH:
+            from samtrt.backends.pytorch import PyTorchBackend
+
+            return PyTorchBackend.open(manifest, stage, options)
+        case BackendName.FAKE:
+            from samtrt.backends.fake import FakeBackend
+
+            return FakeBackend(manifest, stage)

@@ -1,0 +1,116 @@
+"""The one interface that the predictor knows: named arrays in, named arrays out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from samtrt.errors import BackendError
+from samtrt.manifest import Manifest
+from samtrt.types import Stage, TensorInfo
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class Backend(ABC):
+    """One loaded stage. `run` may be called from several threads.
+
+    Attributes:
+        name: The backend's name, as `--backend` takes it.
+        device: Where it runs, such as "cpu" or "cuda:0".
+        inputs: What `run` takes, by name.
+        outputs: What `run` returns, by name.
+    """
+
+    name: str
+    device: str
+    inputs: dict[str, TensorInfo]
+    outputs: dict[str, TensorInfo]
+
+    def run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """Run once.
+
+        Args:
+            feeds: One array for every input, of its dtype and of a shape that it accepts.
+
+        Returns:
+            One array for every output.
+
+        Raises:
+            BackendError: for a missing, unknown or unfitting input, after `close`, and where the
+                runtime fails.
+        """
+        self._check(feeds)
+        return self._run(feeds)
+
+    @abstractmethod
+    def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """Run checked feeds."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the backend holds; safe to call twice. `run` then raises `BackendError`."""
+
+    def _check(self, feeds: Arrays) -> None:
+        if feeds.keys() != self.inputs.keys():
+            raise BackendError(
+                f"{self.name} takes the inputs {', '.join(self.inputs)}; got {', '.join(feeds)}"
+            )
+        for name, info in self.inputs.items():
+            array = feeds[name]
+            if not isinstance(array, np.ndarray) or array.dtype != info.dtype:
+                got = getattr(array, "dtype", type(array).__name__)
+                raise BackendError(f"input {name} must be an array of {info.dtype}, not {got}")
+            if not info.accepts(array.shape):
+                raise BackendError(
+                    f"input {name} must have the shape {_show(info)}, not {array.shape}"
+                )
+
+    def __enter__(self) -> Backend:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _show(info: TensorInfo) -> str:
+    limits = info.max_shape or (None,) * len(info.shape)
+    return "x".join(
+        str(fixed) if fixed is not None else "any" if limit is None else f"1..{limit}"
+        for fixed, limit in zip(info.shape, limits, strict=True)
+    )
+
+
+def stage_tensors(manifest: Manifest, stage: Stage) -> tuple[list[TensorInfo], list[TensorInfo]]:
+    """Return the inputs and outputs that a stage has by design (what the ONNX graphs declare)."""
+    f32 = np.dtype(np.float32)
+    size, grid, mask = manifest.image_size, manifest.embedding_size, manifest.mask_size
+    batch = None if manifest.dynamic_batch else 1
+    if stage is Stage.ENCODER:
+        return (
+            [TensorInfo("images", f32, (batch, 3, size, size))],
+            [TensorInfo("image_embeddings", f32, (batch, manifest.embed_channels, grid, grid))],
+        )
+    return (
+        [
+            TensorInfo("image_embeddings", f32, (1, manifest.embed_channels, grid, grid)),
+            TensorInfo("point_coords", f32, (None, None, 2)),
+            TensorInfo("point_labels", f32, (None, None)),
+            TensorInfo("mask_input", f32, (None, 1, mask, mask)),
+            TensorInfo("has_mask_input", f32, (None,)),
+        ],
+        [
+            TensorInfo("low_res_masks", f32, (None, 4, mask, mask)),
+            TensorInfo("iou_predictions", f32, (None, 4)),
+        ],
+    )

@@ -1,0 +1,88 @@
+"""ONNX Runtime, on the CPU or, where its CUDA provider is installed, on an NVIDIA GPU."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from samtrt.backends import BackendOptions
+from samtrt.backends.base import Arrays, Backend
+from samtrt.errors import BackendError, MissingExtraError
+from samtrt.types import TensorInfo
+
+try:
+    import onnxruntime as ort
+except ImportError:
+    raise MissingExtraError("The onnxruntime backend", "ort", "onnxruntime") from None
+
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
+
+
+class OnnxRuntimeBackend(Backend):
+    """One ONNX file in an `InferenceSession`, which is safe to run from several threads."""
+
+    name = "onnxruntime"
+
+    def __init__(self, path: Path, options: BackendOptions) -> None:
+        provider = _provider(options.device)
+        session_options = ort.SessionOptions()
+        session_options.intra_op_num_threads = options.threads
+        session_options.log_severity_level = (
+            3  # errors only: warnings of fusions are not the user's
+        )
+        try:
+            session = ort.InferenceSession(str(path), session_options, providers=[provider])
+        except Exception as error:  # its exceptions share no base class
+            raise BackendError(f"onnxruntime cannot load {path}: {_first_line(error)}") from None
+        # A provider that fails to start is dropped with a mere warning: do not run on another.
+        if session.get_providers()[0] != provider[0]:
+            raise BackendError(
+                f"onnxruntime could not start {provider[0]} and would run on "
+                f"{session.get_providers()[0]} instead; check the CUDA and cuDNN libraries, "
+                "or use --device cpu"
+            )
+        self._session: ort.InferenceSession | None = session
+        self.device = options.device
+        self.inputs = {arg.name: _info(arg) for arg in session.get_inputs()}
+        self.outputs = {arg.name: _info(arg) for arg in session.get_outputs()}
+
+    def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
+        if self._session is None:
+            raise BackendError("the onnxruntime backend is closed")
+        names = list(self.outputs)
+        try:
+            values = self._session.run(names, dict(feeds))
+        except Exception as error:
+            raise BackendError(f"onnxruntime failed: {_first_line(error)}") from None
+        return dict(zip(names, values, strict=True))
+
+    def close(self) -> None:
+        self._session = None
+
+
+def _provider(device: str) -> tuple[str, dict[str, str]]:
+    match = re.fullmatch(r"(cpu)|cuda(?::(\d+))?", device)
+    if not match:
+        raise BackendError(f"unknown device '{device}' for onnxruntime: use cpu, cuda or cuda:N")
+    if match[1]:
+        return "CPUExecutionProvider", {}
+    name = "CUDAExecutionProvider"
+    if name not in ort.get_available_providers():
+        raise BackendError(
+            f"the installed onnxruntime {ort.__version__} has no {name}; "
+            "install it with: pip uninstall onnxruntime && pip install 'samtrt[ort-gpu]'"
+        )
+    return name, {"device_id": match[2] or "0"}
+
+
+def _info(arg: Any) -> TensorInfo:
+    shape = tuple(size if isinstance(size, int) else None for size in arg.shape)
+    return TensorInfo(arg.name, np.dtype(_DTYPES[arg.type]), shape)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

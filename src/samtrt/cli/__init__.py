@@ -1,0 +1,42 @@
+"""The command line. Each command is a thin function in a module of its own.
+
+Heavy modules are imported inside the commands, so that `samtrt --help` is quick and a command
+needs only its own extras.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from samtrt.errors import SamtrtError
+
+app = typer.Typer(
+    name="samtrt",
+    help="Turn a Segment Anything checkpoint into two fast, verified engines, and run them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code.
+
+    0: done. 1: `verify` found the engines wanting. 2: bad input, told in one line.
+    130: interrupted.
+    """
+    try:
+        result = app(args=argv, standalone_mode=False)
+    except SamtrtError as error:
+        typer.secho(f"samtrt: error: {error}", fg="red", err=True)
+        return 2
+    except typer.Exit as done:
+        return done.exit_code
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

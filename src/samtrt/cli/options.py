@@ -1,0 +1,39 @@
+"""Options that several commands share, and how they become a predictor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from samtrt.backends import BackendName, BackendOptions
+
+if TYPE_CHECKING:
+    from samtrt.predictor import Predictor
+
+ModelDir = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Model directory, as written by 'samtrt export'.")
+]
+BackendOption = Annotated[
+    BackendName, typer.Option("--backend", "-b", help="Runtime. Nothing falls back to another.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
+ThreadsOption = Annotated[
+    int, typer.Option("--threads", min=0, help="CPU threads; 0 leaves it to the runtime.")
+]
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", "-c", help="Checkpoint file, for --backend pytorch."),
+]
+
+
+def load_predictor(
+    directory: Path, backend: BackendName, device: str, threads: int, checkpoint: Path | None
+) -> Predictor:
+    """Open a model directory with the shared options."""
+    from samtrt.predictor import Predictor
+
+    return Predictor.load(
+        directory, backend, BackendOptions(device=device, threads=threads, checkpoint=checkpoint)
+    )

@@ -1,0 +1,165 @@
+"""`samtrt.json`: what a model directory holds, and proof that its files are those."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import partial
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from samtrt.errors import ManifestError
+from samtrt.files import write_atomic
+from samtrt.masks import MASK_THRESHOLD
+from samtrt.transforms import PIXEL_MEAN, PIXEL_STD
+from samtrt.types import Precision, Stage
+
+MANIFEST_NAME = "samtrt.json"
+FORMAT = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileEntry(_Frozen):
+    """One file of a model directory."""
+
+    name: str
+    size: int = Field(ge=0, description="bytes")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _stays_inside(self) -> FileEntry:
+        if Path(self.name).name != self.name:
+            raise ValueError(f"file name {self.name!r} leaves the model directory")
+        return self
+
+    @classmethod
+    def of(cls, path: Path) -> FileEntry:
+        return cls(name=path.name, size=path.stat().st_size, sha256=sha256_of(path))
+
+
+class Source(_Frozen):
+    """The checkpoint that the engines were made from."""
+
+    name: str
+    sha256: str
+
+
+class Manifest(_Frozen):
+    """Everything that is needed to run a model directory's engines rightly."""
+
+    format: int = FORMAT
+    model: str
+    image_size: int = Field(gt=0)
+    patch_size: int = Field(gt=0)
+    embed_channels: int = Field(gt=0)
+    pixel_mean: tuple[float, float, float] = PIXEL_MEAN
+    pixel_std: tuple[float, float, float] = PIXEL_STD
+    mask_threshold: float = MASK_THRESHOLD
+    precision: Precision
+    opset: int
+    simplified: bool
+    dynamic_batch: bool
+    attention: str
+    checkpoint: Source
+    files: dict[Stage, tuple[FileEntry, ...]] = Field(
+        description="for each stage the ONNX file first, then its external data"
+    )
+    versions: dict[str, str]
+
+    @property
+    def embedding_size(self) -> int:
+        """Height and width of the image embedding."""
+        return self.image_size // self.patch_size
+
+    @property
+    def mask_size(self) -> int:
+        """Height and width of low-res logits and of the mask input."""
+        return 4 * self.embedding_size
+
+    def save(self, directory: Path) -> Path:
+        """Write the manifest into `directory`; it appears whole or not at all."""
+        path = directory / MANIFEST_NAME
+        with write_atomic(path) as temporary:
+            temporary.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def load(cls, directory: Path) -> Manifest:
+        """Read `directory/samtrt.json`.
+
+        Raises:
+            ManifestError: where it is missing, is not a manifest, or is of a newer format.
+        """
+        path = directory / MANIFEST_NAME
+        if not directory.is_dir():
+            raise ManifestError(f"no model directory at {directory}; make one with: samtrt export")
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ManifestError(
+                f"{directory} has no {MANIFEST_NAME}; make it with: samtrt export"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ManifestError(f"cannot read {path}: {error}; export the model again") from None
+        if (
+            isinstance(data, dict)
+            and isinstance(data.get("format"), int)
+            and data["format"] > FORMAT
+        ):
+            raise ManifestError(
+                f"{path} has format {data['format']} and this samtrt reads up to {FORMAT}; "
+                "update samtrt"
+            )
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the whole file"
+            raise ManifestError(
+                f"{path} is not a valid manifest: {where}: {first['msg']}; export the model again"
+            ) from None
+
+    def path_of(self, directory: Path, stage: Stage) -> Path:
+        """Return the checked path of a stage's ONNX file.
+
+        Raises:
+            ManifestError: where a file of the stage is missing or is not what was exported.
+        """
+        entries = self.files.get(stage)
+        if not entries:
+            raise ManifestError(f"{directory / MANIFEST_NAME} names no {stage.value}; export again")
+        for entry in entries:
+            _check_file(directory / entry.name, entry)
+        return directory / entries[0].name
+
+
+def _check_file(path: Path, entry: FileEntry) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError:
+        raise ManifestError(
+            f"{path} is missing, though {MANIFEST_NAME} names it; export again"
+        ) from None
+    if size != entry.size:
+        raise ManifestError(
+            f"{path} has {size} bytes and {MANIFEST_NAME} says {entry.size}: the file is truncated "
+            "or was replaced; export the model again"
+        )
+    if sha256_of(path) != entry.sha256:
+        raise ManifestError(
+            f"{path} is not the file that {MANIFEST_NAME} describes (sha256 differs); "
+            "export the model again"
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file without reading it into memory at once."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(partial(file.read, 1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,259 @@
+"""Prompted segmentation: encode an image once, then answer prompts.
+
+`Predictor` has the methods of the official `SamPredictor`, with its argument names, shapes and
+meaning; it knows runtimes only as `backends.base.Backend`.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from samtrt import transforms
+from samtrt.backends import Backend, BackendName, BackendOptions, open_backend
+from samtrt.errors import ImageError, PromptError
+from samtrt.manifest import Manifest
+from samtrt.masks import upscale_logits, upscale_masks
+from samtrt.prompts import DecoderPrompts, build_prompts
+from samtrt.types import Embedding, FloatArray, Prediction, Size, Stage, UInt8Array
+
+PROMPTS_PER_RUN = 16
+"""Prompts in one decoder call: each costs about 30 MB of working memory at 1024 input."""
+
+
+class Predictor:
+    """Segment what prompts point at, on any backend.
+
+    `set_image` and `reset_image` change the predictor's state and are for one thread at a time;
+    `encode`, `decode` and `bind` do not.
+    """
+
+    def __init__(
+        self,
+        encoder: Backend,
+        decoder: Backend,
+        manifest: Manifest,
+        prompts_per_run: int = PROMPTS_PER_RUN,
+    ) -> None:
+        self.encoder = encoder
+        self.decoder = decoder
+        self.manifest = manifest
+        most = decoder.inputs["point_coords"].max_shape
+        self.prompts_per_run = min(prompts_per_run, most[0]) if most else prompts_per_run
+        self._embedding: Embedding | None = None
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | Path,
+        backend: BackendName | str = BackendName.ONNXRUNTIME,
+        options: BackendOptions | None = None,
+    ) -> Predictor:
+        """Open both engines of a model directory.
+
+        Raises:
+            ManifestError: where the directory or a file of it is not as exported.
+            BackendError, MissingExtraError: where the backend cannot run here.
+        """
+        directory = Path(directory)
+        manifest = Manifest.load(directory)
+        encoder = open_backend(backend, directory, manifest, Stage.ENCODER, options)
+        try:
+            decoder = open_backend(backend, directory, manifest, Stage.DECODER, options)
+        except BaseException:
+            encoder.close()
+            raise
+        return cls(encoder, decoder, manifest)
+
+    def encode(self, image: UInt8Array, image_format: Literal["RGB", "BGR"] = "RGB") -> Embedding:
+        """Encode an image, uint8 [H, W, 3] with values 0..255, without setting it.
+
+        Raises:
+            ImageError: where it is not such an array.
+        """
+        image = transforms.check_image(image)
+        if image_format not in ("RGB", "BGR"):
+            raise ImageError(f"image_format must be 'RGB' or 'BGR', not '{image_format}'")
+        if image_format == "BGR":
+            image = image[..., ::-1]
+        model = self.manifest
+        pixels = transforms.preprocess(image, model.image_size, model.pixel_mean, model.pixel_std)
+        original = (image.shape[0], image.shape[1])
+        return Embedding(
+            features=self.encoder.run({"images": pixels})["image_embeddings"],
+            original_size=original,
+            input_size=transforms.resized_size(original, model.image_size),
+        )
+
+    def decode(
+        self, embedding: Embedding, prompts: DecoderPrompts
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Decode prompts, a bounded number at a time.
+
+        Returns:
+            All four low-res logits [P, 4, M, M] and IoU predictions [P, 4], as the decoder gives
+            them; `select_masks` picks those that the official predictor returns.
+        """
+        logits, scores = [], []
+        for start in range(0, len(prompts), self.prompts_per_run):
+            feeds = prompts.part(start, start + self.prompts_per_run)
+            out = self.decoder.run({"image_embeddings": embedding.features, **feeds})
+            logits.append(out["low_res_masks"])
+            scores.append(out["iou_predictions"])
+        return np.concatenate(logits), np.concatenate(scores)
+
+    def bind(self, embedding: Embedding) -> Predictor:
+        """Return a predictor on the same engines with this embedding set: cheap, for threads."""
+        bound = copy.copy(self)
+        bound.set_embedding(embedding)
+        return bound
+
+    def set_image(self, image: UInt8Array, image_format: Literal["RGB", "BGR"] = "RGB") -> None:
+        """Encode an image, uint8 [H, W, 3], for the prompts that follow."""
+        self.reset_image()
+        self._embedding = self.encode(image, image_format)
+
+    def set_embedding(self, embedding: Embedding) -> None:
+        """Use an image that was encoded before, by this model."""
+        grid = self.manifest.embedding_size
+        expected = (1, self.manifest.embed_channels, grid, grid)
+        if embedding.features.shape != expected:
+            raise ImageError(
+                f"the embedding has the shape {embedding.features.shape} and {self.manifest.model} "
+                f"gives {expected}: encode the image with this model"
+            )
+        self._embedding = embedding
+
+    def get_image_embedding(self) -> FloatArray:
+        """Return the current image embedding, [1, 256, S/16, S/16]."""
+        return self.embedding.features
+
+    @property
+    def embedding(self) -> Embedding:
+        """The current image; raises `PromptError` where none is set."""
+        if self._embedding is None:
+            raise PromptError("no image is set: call set_image(image) before predicting")
+        return self._embedding
+
+    @property
+    def original_size(self) -> Size:
+        """Height and width of the current image."""
+        return self.embedding.original_size
+
+    def reset_image(self) -> None:
+        """Forget the current image."""
+        self._embedding = None
+
+    reset = reset_image
+
+    def predict(
+        self,
+        point_coords: npt.ArrayLike | None = None,
+        point_labels: npt.ArrayLike | None = None,
+        box: npt.ArrayLike | None = None,
+        mask_input: npt.ArrayLike | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> Prediction:
+        """Segment what one prompt points at in the current image.
+
+        Args:
+            point_coords: [N, 2], XY in the image's own pixels.
+            point_labels: [N], 1 for foreground and 0 for background.
+            box: [4], XYXY in the image's own pixels.
+            mask_input: [1, M, M], low-res logits of an earlier prediction (M = 256 at S = 1024).
+            multimask_output: Return three masks (better for one ambiguous point) or one.
+            return_logits: Return logits instead of boolean masks.
+
+        Returns:
+            Masks [C, H, W], IoU predictions [C] and low-res logits [C, M, M]; C is 3 or 1.
+
+        Raises:
+            PromptError: where no image is set or a prompt is not usable with it.
+        """
+        batch = self.predict_batch(
+            point_coords=_lead(point_coords),
+            point_labels=_lead(point_labels),
+            boxes=_lead(box),
+            mask_input=_lead(mask_input),
+            multimask_output=multimask_output,
+            return_logits=return_logits,
+        )
+        return Prediction(*(array[0] for array in batch))
+
+    def predict_batch(
+        self,
+        point_coords: npt.ArrayLike | None = None,
+        point_labels: npt.ArrayLike | None = None,
+        boxes: npt.ArrayLike | None = None,
+        mask_input: npt.ArrayLike | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> Prediction:
+        """Segment what P prompts point at: as `predict`, every argument with a leading axis P.
+
+        Args:
+            point_coords: [P, N, 2].
+            point_labels: [P, N].
+            boxes: [P, 4].
+            mask_input: [P, 1, M, M].
+            multimask_output: Three masks for each prompt, or one.
+            return_logits: Return logits instead of boolean masks.
+
+        Returns:
+            Masks [P, C, H, W], IoU predictions [P, C] and low-res logits [P, C, M, M].
+        """
+        embedding, model = self.embedding, self.manifest
+        prompts = build_prompts(
+            embedding.original_size,
+            model.image_size,
+            model.mask_size,
+            point_coords,
+            point_labels,
+            boxes,
+            mask_input,
+        )
+        logits, scores = select_masks(*self.decode(embedding, prompts), multimask_output)
+        upscale = upscale_logits if return_logits else upscale_masks
+        masks = upscale(logits, embedding.original_size, model.image_size)
+        return Prediction(masks, scores, logits)
+
+    def close(self) -> None:
+        """Free both engines."""
+        self.reset_image()
+        self.encoder.close()
+        self.decoder.close()
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def select_masks(
+    logits: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], multimask_output: bool
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Pick masks 1..3, or mask 0 alone, of [P, 4, ...]: official `MaskDecoder.forward`."""
+    chosen = slice(1, None) if multimask_output else slice(0, 1)
+    return logits[:, chosen], scores[:, chosen]
+
+
+def _lead(value: npt.ArrayLike | None) -> npt.NDArray[Any] | None:
+    """Add the prompt axis to one prompt's argument."""
+    if value is None:
+        return None
+    try:
+        return np.asarray(value)[None]
+    except ValueError:  # ragged lists
+        raise PromptError("a prompt must be an array of numbers, the same count in each") from None

@@ -1,0 +1,82 @@
+"""Values that pass between the layers: what a stage takes and gives, and what a user gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating]
+BoolArray = npt.NDArray[np.bool_]
+UInt8Array = npt.NDArray[np.uint8]
+
+Size = tuple[int, int]
+"""Height and width, in pixels."""
+
+
+class Stage(str, Enum):
+    """The two engines that a model is split into."""
+
+    ENCODER = "encoder"
+    DECODER = "decoder"
+
+
+class Precision(str, Enum):
+    """What a graph computes in. Inputs and outputs are float32 in every precision."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One input or output of a stage.
+
+    `shape` holds None for a dimension that may vary from call to call; `max_shape`, when known,
+    holds the largest value that each dimension may take.
+    """
+
+    name: str
+    dtype: np.dtype[np.generic]
+    shape: tuple[int | None, ...]
+    max_shape: tuple[int, ...] | None = None
+
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Tell whether an array of this shape fits."""
+        limits = self.max_shape or (None,) * len(self.shape)
+        return len(shape) == len(self.shape) and all(
+            (fixed is None or size == fixed) and (limit is None or size <= limit)
+            for size, fixed, limit in zip(shape, self.shape, limits, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """An encoded image: all that prompts need to know of it.
+
+    Attributes:
+        features: Image embedding, float [1, 256, S/16, S/16].
+        original_size: Size of the image as the user gave it.
+        input_size: Size of the image after resizing its longest side to S, before padding.
+    """
+
+    features: FloatArray
+    original_size: Size
+    input_size: Size
+
+
+class Prediction(NamedTuple):
+    """Masks of one prompt (or of P prompts, with a leading axis P), as `SamPredictor` returns them.
+
+    Attributes:
+        masks: bool [C, H, W] at the image's original size, or float32 logits where asked for.
+        iou_predictions: float32 [C], the model's own estimate of each mask's IoU.
+        low_res_logits: float32 [C, S/4, S/4], usable as `mask_input` of a next call.
+    """
+
+    masks: npt.NDArray[np.bool_ | np.float32]
+    iou_predictions: npt.NDArray[np.float32]
+    low_res_logits: npt.NDArray[np.float32]
