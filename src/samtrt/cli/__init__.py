@@ -6,7 +6,6 @@ needs only its own extras.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import typer
@@ -29,14 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     130: interrupted.
     """
     try:
-        result = app(args=argv, standalone_mode=False)
+        app(args=argv)
     except SamtrtError as error:
         typer.secho(f"samtrt: error: {error}", fg="red", err=True)
         return 2
-    except typer.Exit as done:
-        return done.exit_code
-    return result if isinstance(result, int) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    return 0
