@@ -1,0 +1,284 @@
+"""Downloading published checkpoints into a cache: resumed, checked, and never half there.
+
+A file gets its final name only once its size and sha256 are those of the registry. The hash is
+taken again whenever a cached file is used: seconds even for the largest checkpoint, little beside
+loading or exporting it, and the one test that notices a damaged disk or an edited file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import httpx
+import platformdirs
+from filelock import FileLock
+
+from samtrt.errors import CheckpointError, DownloadError
+from samtrt.manifest import sha256_of
+from samtrt.registry import MODELS, Download, get_spec
+
+Report = Callable[[int, int], None]
+"""Called with the bytes that are there and the bytes of the whole file."""
+
+ATTEMPTS = 5  # in a row without progress; then the download fails
+BACKOFF = 1.0  # seconds before the second attempt, doubled before each further one
+PROGRESS = 1 << 20  # bytes after which an attempt counts as progress
+TIMEOUT = 30.0  # seconds to connect, and between two pieces of data
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class _TryAgainError(Exception):
+    """An answer that a next attempt may improve on."""
+
+
+def cache_dir() -> Path:
+    """Return where checkpoints are kept: `$SAMTRT_CACHE`, or the user's cache directory."""
+    chosen = os.environ.get("SAMTRT_CACHE")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("samtrt")
+
+
+def fetch(name: str, *, progress: Report | None = None, client: httpx.Client | None = None) -> Path:
+    """Return the cached checkpoint of the model `name`, downloading what is missing of it.
+
+    Processes that fetch the same file at once wait for the first one.
+
+    Args:
+        name: A registry name with a published checkpoint.
+        progress: Told about every piece of data; by default a progress bar on a terminal.
+        client: For a proxy or certificates of one's own; by default one that follows redirects.
+
+    Raises:
+        CheckpointError: where the name is unknown or nothing is published under it.
+        DownloadError: where the server, the network or the disk fails, or the bytes are wrong.
+    """
+    download = _download_of(name)
+    target = _target(download)
+    try:
+        if _is_intact(target, download):
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if not _is_intact(target, download):  # another process may just have finished
+                target.unlink(missing_ok=True)
+                _fetch_into(target, download, progress, client)
+    except OSError as error:
+        raise DownloadError(
+            f"cannot write {target}: {error.strerror or error}; make room or choose another place "
+            "with SAMTRT_CACHE (what has arrived is kept and resumed)"
+        ) from None
+    return target
+
+
+def resolve(checkpoint: str) -> Path:
+    """Return the path that the user means by a path or a model's name; download nothing.
+
+    Raises:
+        CheckpointError: where it is neither, or the model is not in the cache yet.
+    """
+    path = Path(checkpoint)
+    if path.exists():
+        return path
+    if checkpoint not in MODELS:
+        raise CheckpointError(
+            f"there is no file or directory '{checkpoint}', and no model has that name; "
+            f"known models: {', '.join(MODELS)}"
+        )
+    download = _download_of(checkpoint)
+    target = _target(download)
+    try:
+        if _is_intact(target, download):
+            return target
+    except OSError as error:
+        raise CheckpointError(f"cannot read {target}: {error.strerror or error}") from None
+    state = "is damaged in the cache" if target.exists() else "is not downloaded yet"
+    raise CheckpointError(f"{checkpoint} {state}; run: samtrt fetch {checkpoint}")
+
+
+def _download_of(name: str) -> Download:
+    download = get_spec(name).download
+    if download is None:
+        published = ", ".join(spec.name for spec in MODELS.values() if spec.download)
+        raise CheckpointError(
+            f"no checkpoint is published for {name} (there is one for {published}); "
+            "give a file instead"
+        )
+    return download
+
+
+def _target(download: Download) -> Path:
+    return cache_dir() / PurePosixPath(urlsplit(download.url).path).name
+
+
+def _is_intact(path: Path, download: Download) -> bool:
+    """Tell whether `path` is the published file, byte for byte."""
+    return (
+        path.is_file()
+        and path.stat().st_size == download.size
+        and sha256_of(path) == download.sha256
+    )
+
+
+def _fetch_into(
+    target: Path, download: Download, progress: Report | None, client: httpx.Client | None
+) -> None:
+    part = target.with_name(f"{target.name}.part")
+    opened = (
+        nullcontext(client)
+        if client
+        else httpx.Client(timeout=httpx.Timeout(TIMEOUT), follow_redirects=True)
+    )
+    missing, free = download.size - _size(part), shutil.disk_usage(part.parent).free
+    if missing > free:
+        raise DownloadError(
+            f"no room in {part.parent}: {missing} bytes to download, {free} free; "
+            "make room or choose another place with SAMTRT_CACHE"
+        )
+    with opened as session, _reporter(progress, target.name) as report:
+        _receive_all(session, download, part, report)
+    found = sha256_of(part)
+    if found != download.sha256:
+        _discard(part)
+        raise DownloadError(
+            f"{download.url} has sha256 {found}, expected {download.sha256}; the download was "
+            "removed, try again (if it stays so, the published file has changed: do not use it)"
+        )
+    part.replace(target)
+    _validator_file(part).unlink(missing_ok=True)
+
+
+@contextmanager
+def _reporter(progress: Report | None, label: str) -> Iterator[Report]:
+    if progress is not None or not sys.stderr.isatty():
+        yield progress or (lambda _done, _total: None)
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _receive_all(client: httpx.Client, download: Download, part: Path, report: Report) -> None:
+    """Request until `part` has all bytes, giving up after `ATTEMPTS` without progress."""
+    furthest, failures = _size(part), 0
+    while _size(part) != download.size:
+        try:
+            _request(client, download, part, report)
+        except (_TryAgainError, httpx.RequestError) as error:
+            failures += 1
+            if _size(part) >= furthest + PROGRESS:
+                furthest, failures = _size(part), 1
+            if failures >= ATTEMPTS:
+                reason = str(error) or type(error).__name__
+                raise DownloadError(
+                    f"cannot download {download.url}: {reason} ({failures} attempts in a row); "
+                    "check the network and run the same command again: it resumes"
+                ) from None
+            time.sleep(BACKOFF * 2 ** (failures - 1))
+
+
+def _request(client: httpx.Client, download: Download, part: Path, report: Report) -> None:
+    """Ask once for what `part` lacks and append what arrives."""
+    if _size(part) > download.size:  # left by another version of the file
+        _discard(part)
+    start = _size(part)
+    headers = {"Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if _validator_file(part).is_file():
+            headers["If-Range"] = _validator_file(part).read_text(encoding="latin-1")
+    with client.stream("GET", download.url, headers=headers) as response:
+        if response.status_code == httpx.codes.OK:  # from the beginning, asked for or not
+            start = 0
+            _check_size(download, response.headers.get("Content-Length", ""))
+            _save_validator(part, response.headers)
+        else:
+            _check_status(download, response, part, start)
+        with part.open("ab" if start else "wb") as file:
+            report(start, download.size)
+            for data in response.iter_raw():
+                start += len(data)
+                if start > download.size:
+                    break
+                file.write(data)
+                report(start, download.size)
+    if start > download.size:
+        _discard(part)
+        _check_size(download, str(start))
+    if start < download.size:
+        raise _TryAgainError(f"the connection closed after {start} of {download.size} bytes")
+
+
+def _check_status(download: Download, response: httpx.Response, part: Path, start: int) -> None:
+    """Let a 206 that continues `part` pass; raise what fits any other answer."""
+    status = response.status_code
+    if status == httpx.codes.PARTIAL_CONTENT:
+        span, _, total = response.headers.get("Content-Range", "").partition("/")
+        _check_size(download, total)
+        if not span.startswith(f"bytes {start}-"):
+            _discard(part)
+            raise _TryAgainError(f"the server sent '{span}' when asked for bytes from {start}")
+    elif status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and start:
+        _discard(part)
+        raise _TryAgainError("the server has no such range")
+    elif status in _PASSING:
+        raise _TryAgainError(f"the server answered {status} {response.reason_phrase}")
+    else:
+        raise DownloadError(
+            f"cannot download {download.url}: the server answered {status} "
+            f"{response.reason_phrase}; a proxy may be in the way, or the file may have moved"
+        )
+
+
+def _check_size(download: Download, announced: str) -> None:
+    if announced.isdecimal() and int(announced) != download.size:
+        raise DownloadError(
+            f"{download.url} is {announced} bytes long, expected {download.size}; "
+            "something else answers in the server's place, or the published file has changed"
+        )
+
+
+def _save_validator(part: Path, headers: httpx.Headers) -> None:
+    """Keep what tells a next request whether the server still has the same file."""
+    etag = headers.get("ETag", "")
+    # RFC 9110, 13.1.5: If-Range takes no weak ETag.
+    validator = etag if etag.startswith('"') else headers.get("Last-Modified", "")
+    if validator:
+        _validator_file(part).write_text(validator, encoding="latin-1")
+    else:
+        _validator_file(part).unlink(missing_ok=True)
+
+
+def _validator_file(part: Path) -> Path:
+    return part.with_name(f"{part.name}.validator")
+
+
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _validator_file(part).unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
