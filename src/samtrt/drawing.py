@@ -101,14 +101,15 @@ def draw_box(image: UInt8Array, box: npt.ArrayLike, colour: Colour = _BOX) -> UI
     out = image.copy()
     x1, y1, x2, y2 = (round(float(side)) for side in np.ravel(np.asarray(box)))
     width = line_width(image)
-    cv2.rectangle(out, (x1, y1), (x2, y2), _DARK, width + 2, cv2.LINE_AA)
-    cv2.rectangle(out, (x1, y1), (x2, y2), colour, width, cv2.LINE_AA)
+    cv2.rectangle(out, (x1, y1), (x2, y2), _DARK, width + 2)
+    cv2.rectangle(out, (x1, y1), (x2, y2), colour, width)
     return out
 
 
 def line_width(image: UInt8Array) -> int:
     """Return the width in pixels of lines drawn over `image`."""
-    return max(1, round(max(image.shape[:2]) / 400))
+    longest = max(image.shape[0], image.shape[1])
+    return max(1, round(longest / 400))
 
 
 _SHIFT = 4
