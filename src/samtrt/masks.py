@@ -93,7 +93,7 @@ def rle_to_mask(rle: dict[str, Any]) -> BoolArray:
     return np.asarray(coco.decode(rle), dtype=np.bool_)
 
 
-def mask_iou(a: BoolArray, b: BoolArray) -> float:
-    """Return intersection over union of two masks; 1.0 where both are empty."""
+def mask_iou(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+    """Return intersection over union of two boolean masks; 1.0 where both are empty."""
     union = np.count_nonzero(a | b)
     return float(np.count_nonzero(a & b) / union) if union else 1.0

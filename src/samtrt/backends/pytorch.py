@@ -18,7 +18,8 @@ except ImportError:
     raise MissingExtraError("The pytorch backend", "export", "torch") from None
 
 from samtrt.checkpoints import load_checkpoint, load_sam
-from samtrt.models import Sam
+from samtrt.export.wrappers import DecoderGraph, EncoderGraph
+from samtrt.models import AttentionForm, Sam
 
 
 class PyTorchBackend(Backend):
@@ -27,12 +28,12 @@ class PyTorchBackend(Backend):
     name = "pytorch"
 
     def __init__(self, sam: Sam, manifest: Manifest, stage: Stage, device: str = "cpu") -> None:
+        graph = EncoderGraph(sam) if stage is Stage.ENCODER else DecoderGraph(sam)
         try:
-            self._sam: Sam | None = sam.to(device).eval()
+            self._graph: torch.nn.Module | None = graph.to(device).eval()
         except (RuntimeError, AssertionError) as error:
             raise BackendError(f"PyTorch cannot use the device '{device}': {error}") from None
         self.device = device
-        self._stage = stage
         inputs, outputs = stage_tensors(manifest, stage)
         self.inputs = {info.name: info for info in inputs}
         self.outputs = {info.name: info for info in outputs}
@@ -49,21 +50,26 @@ class PyTorchBackend(Backend):
                 f"{manifest.checkpoint.sha256[:12]}...), which {options.checkpoint} (sha256 "
                 f"{checkpoint.sha256[:12]}...) is not"
             )
-        return cls(load_sam(checkpoint), manifest, stage, options.device)
+        sam = load_sam(checkpoint)
+        sam.image_encoder.set_attention_form(AttentionForm.MASK)
+        if stage is Stage.DECODER:
+            del sam.image_encoder  # nearly all of the weights, and not this stage's
+        return cls(sam, manifest, stage, options.device)
 
     def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
-        if self._sam is None:
+        if self._graph is None:
             raise BackendError("the pytorch backend is closed")
-        tensors = {name: torch.from_numpy(array).to(self.device) for name, array in feeds.items()}
-        with torch.inference_mode():
-            results = (
-                [self._sam.image_encoder(tensors["images"])]
-                if self._stage is Stage.ENCODER
-                else self._sam.decode(**tensors)
-            )
+        tensors = [torch.from_numpy(feeds[name]).to(self.device) for name in self.inputs]
+        try:
+            with torch.inference_mode():
+                results = self._graph(*tensors)
+        except RuntimeError as error:
+            raise BackendError(f"PyTorch failed: {error}") from None
+        if isinstance(results, torch.Tensor):
+            results = (results,)
         return {
             name: tensor.cpu().numpy() for name, tensor in zip(self.outputs, results, strict=True)
         }
 
     def close(self) -> None:
-        self._sam = None
+        self._graph = None

@@ -30,11 +30,11 @@ class Sam(nn.Module):
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Run prompt encoder and mask decoder; inputs and outputs as in `decoder.onnx`."""
-        sparse = self.prompt_encoder.sparse(point_coords, point_labels)
-        dense = self.prompt_encoder.dense(mask_input, has_mask_input)
-        pe = self.prompt_encoder.dense_pe()
         dtype = image_embeddings.dtype
-        return self.mask_decoder(image_embeddings, pe.to(dtype), sparse.to(dtype), dense)
+        sparse = self.prompt_encoder.sparse(point_coords, point_labels).to(dtype)
+        dense = self.prompt_encoder.dense(mask_input, has_mask_input).to(dtype)
+        pe = self.prompt_encoder.dense_pe().to(dtype)
+        return self.mask_decoder(image_embeddings, pe, sparse, dense)
 
 
 def build_sam(spec: ModelSpec) -> Sam:

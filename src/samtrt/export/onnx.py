@@ -1,0 +1,290 @@
+"""From a checkpoint to a model directory: two ONNX graphs and the manifest that vouches for them.
+
+The graphs come from `torch.export` (no operation is run, so memory stays near the size of the
+weights), are simplified, brought to the asked opset, checked, and moved into place together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from samtrt._version import __version__
+from samtrt.backends.base import stage_tensors
+from samtrt.errors import ExportError, MissingExtraError, OutputError, SamtrtError
+from samtrt.files import staging_directory
+from samtrt.manifest import FileEntry, Manifest, Source
+from samtrt.types import Precision, Stage
+
+try:
+    import onnx
+    import onnxscript  # noqa: F401  torch's exporter needs it and says so less clearly
+    import onnxsim
+    import torch
+except ImportError as error:
+    raise MissingExtraError("Exporting", "export", error.name or "torch") from None
+
+from samtrt.checkpoints import Checkpoint, load_sam
+from samtrt.export.wrappers import DecoderGraph, EncoderGraph, example_inputs, to_half
+from samtrt.models import AttentionForm, Sam
+
+NEWEST_OPSET = 22  # 23 turns attention into an operator that TensorRT's parser does not know
+OLDEST_OPSET = 17
+DEFAULT_OPSET = 20
+"""TensorRT 10 and TensorRT-RTX parse up to 20 in full; TensorRT 8.6 needs 17."""
+
+_EXPORTER_OLDEST = 18
+_SINGLE_FILE_LIMIT = 1_900_000_000
+"""A protobuf cannot pass 2 GiB; graphs near it keep their weights in a file beside."""
+
+# Folding a 3-D linear layer into Gemm wraps it into two reshapes, which costs more than it saves
+# and hides the layer from TensorRT's and ONNX Runtime's own fusions.
+_SKIPPED_SIMPLIFICATIONS = ["fuse_matmul_add_bias_into_gemm_batched"]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How to export.
+
+    Attributes:
+        precision: What the graphs compute in; inputs and outputs are float32 either way.
+        opset: ONNX opset, 17 to 23.
+        dynamic_batch: Let the encoder take any number of images in one run.
+        simplify: Run onnx-simplifier.
+        attention: How the encoder adds relative positions: `add` or `folded`.
+    """
+
+    precision: Precision = Precision.FP32
+    opset: int = DEFAULT_OPSET
+    dynamic_batch: bool = False
+    simplify: bool = True
+    attention: AttentionForm = AttentionForm.ADD
+
+    def __post_init__(self) -> None:
+        if not OLDEST_OPSET <= self.opset <= NEWEST_OPSET:
+            raise ExportError(
+                f"opset {self.opset} is not supported: choose {OLDEST_OPSET} (TensorRT 8.6) to "
+                f"{NEWEST_OPSET}"
+            )
+        if self.attention is AttentionForm.MASK:
+            raise ExportError("attention form 'mask' is for PyTorch: export 'add' or 'folded'")
+
+
+def export_model(
+    checkpoint: Checkpoint,
+    directory: Path,
+    options: ExportOptions | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> Manifest:
+    """Write `encoder.onnx`, `decoder.onnx` and `samtrt.json` into `directory`.
+
+    All files appear together once every one has been written and checked; an earlier export in
+    the same place is kept until then.
+
+    Args:
+        checkpoint: As loaded by `samtrt.checkpoints.load_checkpoint`.
+        directory: Made where it does not exist.
+        options: Precision, opset and the like.
+        report: Called with a line of text at each step.
+
+    Raises:
+        ExportError: where a graph cannot be made or fails its checks.
+        OutputError: where the directory cannot be written or has too little room.
+    """
+    options = options or ExportOptions()
+    sam = load_sam(checkpoint)
+    sam.image_encoder.set_attention_form(options.attention)
+    if options.precision is Precision.FP16:
+        to_half(sam)
+    weights = sum(p.numel() * p.element_size() for p in sam.parameters())
+    with staging_directory(directory) as staging:
+        _check_room(staging, 3 * weights)
+        manifest = _manifest(checkpoint, options)
+        files = {}
+        for stage in Stage:
+            path = _export_stage(sam, stage, staging, options, report)
+            _check_borders(path, stage, manifest)
+            parts = [path, path.with_name(path.name + ".data")]
+            files[stage] = tuple(FileEntry.of(part) for part in parts if part.exists())
+        manifest = manifest.model_copy(update={"files": files})
+        manifest.save(staging)
+    return manifest
+
+
+def _export_stage(
+    sam: Sam,
+    stage: Stage,
+    staging: Path,
+    options: ExportOptions,
+    report: Callable[[str], None],
+) -> Path:
+    """Trace, simplify, convert, write and check one graph; return its path in `staging`."""
+    work = staging / f"{stage.value}.work"
+    work.mkdir()
+    path = work / "traced.onnx"
+    final = staging / f"{stage.value}.onnx"
+    try:
+        report(f"exporting {stage.value}")
+        with _quiet():
+            _trace(sam, stage, path, options)
+        if options.simplify:
+            report(f"simplifying {stage.value}")
+            with _quiet():
+                path = _simplify(path, work / "simplified.onnx")
+        report(f"checking {stage.value}")
+        _finish(path, final, options.opset)
+    except (SamtrtError, OSError):
+        raise
+    except Exception as error:  # exporter, simplifier and checker share no base class
+        if shutil.disk_usage(staging).free < 1 << 20:
+            raise OutputError(f"cannot write {staging.parent}: no space left on device") from None
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        first = str(cause).strip().splitlines()[:1] or [type(cause).__name__]
+        raise ExportError(f"cannot export the {stage.value}: {first[0]}") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return final
+
+
+def _trace(sam: Sam, stage: Stage, path: Path, options: ExportOptions) -> None:
+    example = example_inputs(sam)[stage.value]
+    graph: torch.nn.Module
+    dynamic: dict[str, Any] | None
+    if stage is Stage.ENCODER:
+        graph, outputs = EncoderGraph(sam), ["image_embeddings"]
+        dynamic = {"images": {0: torch.export.Dim("batch")}} if options.dynamic_batch else None
+        if dynamic is None:
+            example = {name: tensor[:1] for name, tensor in example.items()}
+    else:
+        graph, outputs = DecoderGraph(sam), ["low_res_masks", "iou_predictions"]
+        prompts, points = torch.export.Dim("prompts"), torch.export.Dim("points")
+        dynamic = {
+            "image_embeddings": None,
+            "point_coords": {0: prompts, 1: points},
+            "point_labels": {0: prompts, 1: points},
+            "mask_input": {0: prompts},
+            "has_mask_input": {0: prompts},
+        }
+    torch.onnx.export(
+        graph.eval(),
+        tuple(example.values()),
+        path,
+        input_names=list(example),
+        output_names=outputs,
+        opset_version=max(options.opset, _EXPORTER_OLDEST),
+        dynamic_shapes=dynamic,
+        dynamo=True,
+        external_data=True,
+        verbose=False,
+    )
+
+
+def _simplify(path: Path, out: Path) -> Path:
+    _, ok = onnxsim.simplify(
+        str(path),
+        output_path=str(out),
+        skipped_optimizers=_SKIPPED_SIMPLIFICATIONS,
+        external_data_threshold="1GB",
+    )
+    if not ok:
+        raise ExportError("onnx-simplifier changed the results; export with --no-simplify")
+    return out
+
+
+def _finish(path: Path, final: Path, opset: int) -> None:
+    """Bring a graph to its opset, write it (as one file where it fits into one) and check it."""
+    model = onnx.load(path, load_external_data=False)
+    domain = next(entry for entry in model.opset_import if entry.domain == "")
+    if opset < _EXPORTER_OLDEST and domain.version == _EXPORTER_OLDEST:
+        # Opset 18 added inputs and attributes to operators of 17 and changed no meaning, so a
+        # graph that uses none of them is one of 17: the full check below is the proof.
+        domain.version = opset
+    if domain.version != opset:
+        raise ExportError(
+            f"asked for opset {opset} and got {domain.version}; choose another --opset"
+        )
+    model.producer_name, model.producer_version = "samtrt", __version__
+    # Traces of the source code: they name the exporting machine's paths and bloat the file.
+    for node in model.graph.node:
+        del node.metadata_props[:]
+    del model.metadata_props[:], model.graph.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        del value.metadata_props[:]
+    onnx.load_external_data_for_model(model, str(path.parent))
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    external = size > _SINGLE_FILE_LIMIT
+    onnx.save(
+        model,
+        final,
+        save_as_external_data=external,
+        location=f"{final.name}.data" if external else None,
+    )
+    onnx.checker.check_model(str(final), full_check=True)
+
+
+def _check_borders(path: Path, stage: Stage, manifest: Manifest) -> None:
+    """Make sure that the graph has the inputs and outputs that every backend relies on."""
+    graph = onnx.load(path, load_external_data=False).graph
+    for declared, designed in zip(
+        (graph.input, graph.output), stage_tensors(manifest, stage), strict=True
+    ):
+        found = [
+            (value.name, tuple(dim.dim_value or None for dim in value.type.tensor_type.shape.dim))
+            for value in declared
+        ]
+        expected = [(info.name, info.shape) for info in designed]
+        if found != expected:
+            raise ExportError(f"the {stage.value} graph has {found}; it should have {expected}")
+
+
+def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
+    spec = checkpoint.spec
+    return Manifest(
+        model=spec.name,
+        image_size=spec.image_size,
+        patch_size=spec.patch_size,
+        embed_channels=spec.prompt_embed_dim,
+        precision=options.precision,
+        opset=options.opset,
+        simplified=options.simplify,
+        dynamic_batch=options.dynamic_batch,
+        attention=options.attention.value,
+        checkpoint=Source(name=checkpoint.path.name, sha256=checkpoint.sha256),
+        files={},
+        versions={
+            "samtrt": __version__,
+            **{name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxsim")},
+        },
+    )
+
+
+def _check_room(directory: Path, needed: int) -> None:
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise OutputError(
+            f"exporting needs about {needed / 1e9:.1f} GB free at {directory.parent} and there "
+            f"are {free / 1e9:.1f} GB; free some, or name another --output"
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hush the exporter's prints and warnings, which tell its developers about its own insides."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

@@ -1,0 +1,79 @@
+"""Modules that take and give tensors only, with the names and dtypes of the ONNX graphs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from samtrt.models import Sam
+from samtrt.models.layers import LayerNorm, LayerNorm2d
+
+
+class EncoderGraph(nn.Module):
+    """`images` float32 [B, 3, S, S] to `image_embeddings` float32 [B, 256, S/16, S/16]."""
+
+    def __init__(self, sam: Sam) -> None:
+        super().__init__()
+        self.encoder = sam.image_encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        dtype = self.encoder.pos_embed.dtype
+        return self.encoder(images.to(dtype)).float()
+
+
+class DecoderGraph(nn.Module):
+    """Prompt encoder and mask decoder as one graph, float32 at its borders.
+
+    Takes `image_embeddings` [1, 256, S/16, S/16], `point_coords` [P, N, 2], `point_labels` [P, N],
+    `mask_input` [P, 1, M, M], `has_mask_input` [P]; gives `low_res_masks` [P, 4, M, M] and
+    `iou_predictions` [P, 4].
+    """
+
+    def __init__(self, sam: Sam) -> None:
+        super().__init__()
+        self.sam = sam
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        dtype = self.sam.mask_decoder.iou_token.weight.dtype
+        masks, scores = self.sam.decode(
+            image_embeddings.to(dtype), point_coords, point_labels, mask_input, has_mask_input
+        )
+        return masks.float(), scores.float()
+
+
+def to_half(sam: Sam) -> Sam:
+    """Turn a model's weights to float16 where that is safe, in place.
+
+    What stays in float32: every layer norm, whose variance overflows in the larger models
+    (segment-anything#540), and the prompt encoder, whose sines of coordinates need the precision
+    and which costs next to nothing.
+    """
+    sam.image_encoder.half()
+    sam.mask_decoder.half()
+    for module in sam.modules():
+        if isinstance(module, (LayerNorm, LayerNorm2d)):
+            module.float()
+    return sam
+
+
+def example_inputs(sam: Sam) -> dict[str, dict[str, Tensor]]:
+    """Return inputs to trace each graph with; sizes that may vary are all different."""
+    spec = sam.spec
+    grid, mask, prompts, points = spec.embedding_size, spec.mask_size, 3, 5
+    return {
+        "encoder": {"images": torch.zeros(2, 3, spec.image_size, spec.image_size)},
+        "decoder": {
+            "image_embeddings": torch.zeros(1, spec.prompt_embed_dim, grid, grid),
+            "point_coords": torch.zeros(prompts, points, 2),
+            "point_labels": torch.zeros(prompts, points),
+            "mask_input": torch.zeros(prompts, 1, mask, mask),
+            "has_mask_input": torch.zeros(prompts),
+        },
+    }
