@@ -261,7 +261,7 @@ def _check_names_and_shapes(state: Mapping[str, Tensor], spec: ModelSpec) -> Non
         if names
     ]
     if problems:
-        raise CheckpointError(f"not {_describe(spec)} as published; {'; '.join(problems)}")
+        raise CheckpointError(f"it does not fit {_describe(spec)}; {'; '.join(problems)}")
 
 
 def _to_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -119,7 +120,11 @@ def _read_torch(path: Path, *, archive: bool) -> Mapping[Any, object]:
     # torch.load takes a path that ends in .safetensors for one, whatever is inside.
     by_path = path.suffix != ".safetensors"
     try:
-        with nullcontext(str(path)) if by_path else path.open("rb") as source:
+        with (
+            nullcontext(str(path)) if by_path else path.open("rb") as source,
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")  # about pickle protocols; the error says enough
             loaded = torch.load(
                 source, map_location="cpu", weights_only=True, mmap=archive and by_path
             )
@@ -127,10 +132,9 @@ def _read_torch(path: Path, *, archive: bool) -> Mapping[Any, object]:
         unsafe = _unsafe_names(path) if archive else []
         if archive and not unsafe:
             raise CheckpointError(_DAMAGED) from None
-        what = ", ".join(unsafe[:3]) or "Python objects"
+        what = f" ({', '.join(unsafe[:3])})" if unsafe else ", or a damaged one"
         raise CheckpointError(
-            f"refused: the file is a pickle that would run code when loaded ({what}), not weights "
-            f"alone; {_RESAVE}"
+            f"refused: the file is a pickle that would run code when loaded{what}; {_RESAVE}"
         ) from None
     except Exception as error:  # parsing hostile bytes can fail in any way
         reason = str(error).partition("\n")[0]
