@@ -108,7 +108,7 @@ def draw_box(image: UInt8Array, box: npt.ArrayLike, colour: Colour = _BOX) -> UI
 
 def line_width(image: UInt8Array) -> int:
     """Return the width in pixels of lines drawn over `image`."""
-    longest = max(image.shape[0], image.shape[1])
+    longest: int = max(image.shape[:2])
     return max(1, round(longest / 400))
 
 
