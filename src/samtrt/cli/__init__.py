@@ -10,6 +10,12 @@ from collections.abc import Sequence
 
 import typer
 
+from samtrt.cli.demo import demo
+from samtrt.cli.export import export
+from samtrt.cli.fetch import fetch
+from samtrt.cli.info import info
+from samtrt.cli.predict import predict
+from samtrt.cli.verify import verify
 from samtrt.errors import SamtrtError
 
 app = typer.Typer(
@@ -19,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+for _command in (fetch, export, verify, predict, info, demo):
+    app.command()(_command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

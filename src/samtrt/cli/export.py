@@ -1,0 +1,64 @@
+"""`samtrt export`: checkpoint to ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from samtrt.types import Precision
+
+
+def export(
+    checkpoint: Annotated[
+        str, typer.Argument(help="Checkpoint file or directory, or a fetched model's name.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model directory to write.")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Fail unless the checkpoint is this model.")
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="What the graphs compute in; their borders are fp32.")
+    ] = Precision.FP32,
+    opset: Annotated[
+        int | None,
+        typer.Option(help="ONNX opset, 17 to 22; 20 by default. TensorRT 8.6 needs 17."),
+    ] = None,
+    dynamic_batch: Annotated[
+        bool, typer.Option("--dynamic-batch", help="Let the encoder take several images a run.")
+    ] = False,
+    simplify: Annotated[bool, typer.Option(help="Run onnx-simplifier.")] = True,
+    attention: Annotated[
+        str,
+        typer.Option(help="How relative positions enter attention: add or folded. Both exact."),
+    ] = "add",
+) -> None:
+    """Turn a checkpoint into encoder.onnx and decoder.onnx, with a manifest."""
+    from samtrt import fetch
+    from samtrt.errors import ExportError
+    from samtrt.export.onnx import DEFAULT_OPSET, ExportOptions, export_model
+
+    # After samtrt.export.onnx: without torch its error names the extra to install.
+    from samtrt.checkpoints import load_checkpoint  # isort: skip
+    from samtrt.models import AttentionForm  # isort: skip
+
+    if attention not in set(AttentionForm):
+        raise ExportError(f"unknown attention form '{attention}': choose add or folded")
+    options = ExportOptions(
+        precision=precision,
+        opset=DEFAULT_OPSET if opset is None else opset,
+        dynamic_batch=dynamic_batch,
+        simplify=simplify,
+        attention=AttentionForm(attention),
+    )
+    console = Console(stderr=True)
+    with console.status("reading the checkpoint") as status:
+        loaded = load_checkpoint(fetch.resolve(checkpoint), model)
+        manifest = export_model(loaded, output, options, status.update)
+    for entries in manifest.files.values():
+        for entry in entries:
+            typer.echo(f"{output / entry.name}  {entry.size / 1e6:.1f} MB")
+    typer.echo(f"{manifest.model} exported ({precision.value}, opset {manifest.opset}).")
+    typer.echo(f"Next: samtrt verify {output} --checkpoint {checkpoint}")

@@ -1,0 +1,16 @@
+"""`samtrt fetch`: download an official checkpoint."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def fetch(
+    model: Annotated[str, typer.Argument(help="vit_b, vit_l or vit_h.")],
+) -> None:
+    """Download an official checkpoint, checked and cached; resumes where it broke off."""
+    from samtrt import fetch as fetching
+
+    typer.echo(fetching.fetch(model))

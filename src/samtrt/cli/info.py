@@ -1,0 +1,63 @@
+"""`samtrt info`: what is installed here, or what a model directory holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def info(
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Model directory to describe and check.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what is installed and which backends work here, or describe a model directory."""
+    if directory:
+        _describe(directory, as_json)
+        return
+    from samtrt import survey
+
+    found = survey.as_json()
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    console = Console()
+    table = Table("backend", "works", "devices", "good for")
+    for status in found["backends"]:
+        table.add_row(
+            status["name"],
+            "[green]yes[/]" if status["works"] else "[red]no[/]",
+            ", ".join(status["devices"]) or "-",
+            status["note"],
+        )
+    console.print(table)
+    for name, installed in found["versions"].items():
+        console.print(f"{name:24} {installed or '[dim]not installed[/]'}", highlight=False)
+
+
+def _describe(directory: Path, as_json: bool) -> None:
+    from samtrt.manifest import Manifest
+
+    manifest = Manifest.load(directory)
+    for stage in manifest.files:
+        manifest.path_of(directory, stage)  # raises where a file is not the one exported
+    if as_json:
+        typer.echo(manifest.model_dump_json(indent=2))
+        return
+    table = Table(show_header=False)
+    table.add_row("model", f"{manifest.model}, {manifest.image_size} pixels")
+    table.add_row("precision", manifest.precision.value)
+    table.add_row("opset", str(manifest.opset))
+    table.add_row("encoder batch", "dynamic" if manifest.dynamic_batch else "1")
+    table.add_row("checkpoint", f"{manifest.checkpoint.name} {manifest.checkpoint.sha256[:16]}...")
+    for entries in manifest.files.values():
+        for entry in entries:
+            table.add_row(entry.name, f"{entry.size / 1e6:.1f} MB, sha256 checked")
+    table.add_row("made with", ", ".join(f"{k} {v}" for k, v in manifest.versions.items()))
+    Console().print(table)

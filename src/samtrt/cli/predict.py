@@ -1,0 +1,152 @@
+"""`samtrt predict`: masks of one image from points, boxes and a mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from samtrt.backends import BackendName
+from samtrt.cli.options import (
+    BackendOption,
+    CheckpointOption,
+    DeviceOption,
+    ModelDir,
+    ThreadsOption,
+    load_predictor,
+)
+
+if TYPE_CHECKING:
+    from samtrt.predictor import Predictor
+    from samtrt.types import UInt8Array
+
+
+def predict(
+    directory: ModelDir,
+    image: Annotated[
+        Path, typer.Argument(help="Picture, or an embedding written by 'samtrt embed'.")
+    ],
+    point: Annotated[
+        list[str] | None,
+        typer.Option("--point", "-p", metavar="X,Y[,LABEL]", help="1: object (default), 0: not."),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option("--box", metavar="X1,Y1,X2,Y2", help="Repeatable: one mask for each box."),
+    ] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option("--boxes", help="A detector's boxes: COCO JSON, YOLO .txt, CSV or JSON."),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option("--mask", help="Rough mask as a prompt: a picture, white is object."),
+    ] = None,
+    every: Annotated[
+        bool,
+        typer.Option("--all/--best", help="All three masks of a prompt, or the best one."),
+    ] = False,
+    overlay: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Picture with masks and prompts drawn.")
+    ] = None,
+    mask_path: Annotated[
+        Path | None,
+        typer.Option("--save-mask", help="Mask PNG (0 or 255); -0, -1 .. for several."),
+    ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Masks as COCO RLE with box, area and scores.")
+    ] = None,
+    backend: BackendOption = BackendName.ONNXRUNTIME,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = 0,
+    checkpoint: CheckpointOption = None,
+) -> None:
+    """Segment what points, boxes or a rough mask point at in one image."""
+    from samtrt import results
+    from samtrt.embeddings import is_embedding_file, load_embedding
+    from samtrt.errors import PromptError
+    from samtrt.images import read_image
+
+    if boxes and (point or box or mask):
+        raise PromptError("--boxes makes one prompt of each box: leave out --point, --box, --mask")
+    pixels: UInt8Array | None = None
+    if is_embedding_file(image):
+        if overlay:
+            raise PromptError(
+                f"{image} is an embedding and has no pixels to draw on: "
+                "use --save-mask or --json instead of --output"
+            )
+    else:
+        pixels = read_image(image)
+    with load_predictor(directory, backend, device, threads, checkpoint) as predictor:
+        if pixels is None:
+            predictor.set_embedding(load_embedding(image, predictor.manifest))
+        else:
+            predictor.set_image(pixels)
+        prompts = _prompts(predictor, image, point or [], box or [], boxes, mask)
+        found = results.segment(predictor, prompts, every)
+        written = results.write(
+            found,
+            predictor,
+            image.name,
+            pixels,
+            overlay=overlay,
+            mask=mask_path,
+            json=json_path,
+        )
+    results.show(found)
+    for path in written:
+        typer.echo(path)
+
+
+def _prompts(
+    predictor: Predictor,
+    image: Path,
+    point: list[str],
+    box: list[str],
+    boxes: Path | None,
+    mask: Path | None,
+) -> dict[str, Any]:
+    """Turn the command line's prompts into arguments of `predict_batch`."""
+    from samtrt.errors import PromptError
+    from samtrt.formats import read_boxes
+    from samtrt.images import read_image
+    from samtrt.masks import logits_from_mask
+
+    if boxes:
+        return {"boxes": read_boxes(boxes, predictor.original_size, image.name)[0]}
+    prompts: dict[str, Any] = {}
+    if point:
+        rows = [_numbers(text, "--point", (2, 3)) for text in point]
+        prompts["point_coords"] = [[row[:2] for row in rows]]
+        prompts["point_labels"] = [[row[2] if len(row) == 3 else 1 for row in rows]]
+    if box:
+        if len(box) > 1 and (point or mask):
+            raise PromptError("several boxes are prompts of their own: give them without --point")
+        prompts["boxes"] = [_numbers(text, "--box", (4,)) for text in box]
+    if mask:
+        rough = read_image(mask).max(axis=2) > 127
+        if rough.shape != predictor.original_size:
+            height, width = predictor.original_size
+            raise PromptError(
+                f"{mask} is {rough.shape[1]} x {rough.shape[0]} pixels and the image is "
+                f"{width} x {height}: a mask prompt must have the image's size"
+            )
+        model = predictor.manifest
+        prompts["mask_input"] = logits_from_mask(rough, model.image_size, model.mask_size)[None]
+    return prompts
+
+
+def _numbers(text: str, option: str, counts: tuple[int, ...]) -> list[float]:
+    from samtrt.errors import PromptError
+
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in counts or not np.isfinite(values).all():
+        wanted = "x,y or x,y,label" if option == "--point" else "x1,y1,x2,y2"
+        raise PromptError(f"{option} takes {wanted} in pixels, not '{text}'")
+    return values

@@ -1,0 +1,102 @@
+"""`samtrt verify`: compare an engine's masks with the checkpoint's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from samtrt.backends import BackendName
+from samtrt.cli.options import BackendOption, DeviceOption, ModelDir, ThreadsOption, load_predictor
+
+if TYPE_CHECKING:
+    from samtrt.export.verify import Report
+
+
+def verify(
+    directory: ModelDir,
+    checkpoint: Annotated[
+        str,
+        typer.Option("--checkpoint", "-c", help="The checkpoint it was exported from."),
+    ],
+    backend: BackendOption = BackendName.ONNXRUNTIME,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = 0,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option("--image", "-i", help="Image to compare on; repeatable. Default: built in."),
+    ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write every figure to this file.")
+    ] = None,
+    min_iou: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least mean IoU, instead of the default.")
+    ] = None,
+    min_worst_iou: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least IoU of any one mask.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the prompts' positions.")] = 0,
+) -> None:
+    """Check that an engine gives the checkpoint's masks; exit with 1 where it does not."""
+    from samtrt import assets, fetch
+    from samtrt.export import verify as verifying
+    from samtrt.files import write_atomic
+    from samtrt.images import read_image
+
+    console = Console(stderr=True)
+    images = {path.name: read_image(path) for path in image or []} or assets.verification_images()
+    with console.status("loading both models") as status:
+        path = fetch.resolve(checkpoint)
+        candidate = load_predictor(directory, backend, device, threads, path)
+        reference = load_predictor(directory, BackendName.PYTORCH, "cpu", threads, path)
+        limits = verifying.THRESHOLDS[candidate.manifest.precision]
+        if min_iou is not None:
+            limits = replace(limits, mean_iou=min_iou)
+        if min_worst_iou is not None:
+            limits = replace(limits, worst_iou=min_worst_iou)
+        report = verifying.verify(reference, candidate, images, limits, seed, status.update)
+    if json_path:
+        with write_atomic(json_path) as temporary:
+            temporary.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
+    show(report)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def show(report: Report) -> None:
+    """Print a report as two tables and a verdict."""
+    console = Console()
+    table = Table(title=f"{report.model} {report.precision} on {report.backend} ({report.device})")
+    for heading in ("image", "size", "embedding max abs", "embedding relative"):
+        table.add_column(heading, justify="left" if heading == "image" else "right")
+    for item in report.embeddings:
+        size = f"{item.size[1]} x {item.size[0]}"
+        table.add_row(item.image, size, f"{item.max_abs:.2e}", f"{item.relative:.2e}")
+    console.print(table)
+
+    table = Table()
+    columns = ("prompt", "logits max abs", "logits relative", "mean IoU", "worst IoU", "choice")
+    for heading in columns:
+        table.add_column(heading, justify="left" if heading == "prompt" else "right")
+    for prompt in dict.fromkeys(result.prompt for result in report.prompts):
+        same = [result for result in report.prompts if result.prompt == prompt]
+        ious = [iou for result in same for iou in result.ious]
+        table.add_row(
+            prompt,
+            f"{max(r.logits_max_abs for r in same):.2e}",
+            f"{max(r.logits_relative for r in same):.2e}",
+            f"{np.mean(ious):.5f}",
+            f"{min(ious):.5f}",
+            f"{sum(r.choices_differing for r in same)} of {sum(r.choices for r in same)} differ",
+        )
+    console.print(table)
+    if report.passed:
+        console.print("[green]verified[/]: the engines give the checkpoint's masks")
+    for failure in report.failures:
+        console.print(f"[red]failed[/]: {failure}")
