@@ -1,68 +1,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import os
-import random
 import shutil
-import subprocess
-import sys
 from collections import namedtuple
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.http_server import Answer, FileServer, serve
+from tests.fetch.cases import CLIENT, CONTENT, DIGEST, part, publish, put_part, refused
+from tests.http_server import Answer, FileServer
 
 from samtrt import fetch as fetching
-from samtrt.errors import CheckpointError, DownloadError
+from samtrt.errors import DownloadError
 from samtrt.fetch import cache_dir, fetch, resolve
-from samtrt.registry import MODELS, Download
-
-CONTENT = random.Random(0).randbytes(200_000)
-CLIENT = httpx.Client(trust_env=False)  # making one takes longer than a download here
-DIGEST = hashlib.sha256(CONTENT).hexdigest()
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    """A server that publishes `CONTENT` as vit_b, and an empty cache."""
-    monkeypatch.setenv("SAMTRT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(fetching, "BACKOFF", 0.0)
-    with serve(FileServer(CONTENT)) as running:
-        publish(monkeypatch, running.url)
-        yield running
-
-
-def publish(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    download = Download(url, len(CONTENT), DIGEST, "Apache-2.0")
-    monkeypatch.setitem(MODELS, "vit_b", replace(MODELS["vit_b"], download=download))
-
-
-def part() -> Path:
-    return cache_dir() / "tiny.pth.part"
-
-
-def put_part(content: bytes, validator: str | None = None) -> None:
-    cache_dir().mkdir(parents=True)
-    part().write_bytes(content)
-    if validator is not None:
-        part().with_name("tiny.pth.part.validator").write_text(validator)
-
-
-def refused(*parts: str) -> None:
-    """Fetch, expect a one-line `DownloadError` that says all of `parts`, and no file."""
-    with pytest.raises(DownloadError) as caught:
-        fetch("vit_b")
-    message = str(caught.value)
-    assert "\n" not in message
-    assert all(part in message for part in parts), message
-    assert not (cache_dir() / "tiny.pth").exists()
 
 
 def test_downloads_once_and_leaves_only_the_file(server: FileServer) -> None:
@@ -264,16 +215,6 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     refused("http://127.0.0.1:1/tiny.pth", "check the network")
 
 
-@pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT[:-1] + b"?", b""])
-def test_a_damaged_cached_file_is_fetched_again(server: FileServer, content: bytes) -> None:
-    path = fetch("vit_b")
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="damaged in the cache; run: samtrt fetch vit_b"):
-        resolve("vit_b")
-    assert fetch("vit_b").read_bytes() == CONTENT
-    assert len(server.requests) == 2
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.usefixtures("server")
 def test_a_disk_that_fills_up() -> None:
@@ -298,99 +239,3 @@ def test_a_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "file").touch()
     monkeypatch.setenv("SAMTRT_CACHE", str(tmp_path / "file" / "cache"))
     refused("cannot write", "SAMTRT_CACHE")
-
-
-CHILD = """
-import sys
-from dataclasses import replace
-from samtrt import fetch
-from samtrt.registry import MODELS, Download
-url, size, digest = sys.argv[1:]
-MODELS["vit_b"] = replace(MODELS["vit_b"], download=Download(url, int(size), digest, ""))
-print("ready", flush=True)
-print(fetch.fetch("vit_b"))
-"""
-
-
-def test_processes_that_fetch_at_once_download_once(server: FileServer) -> None:
-    server.may_answer.clear()
-    command = [sys.executable, "-c", CHILD, server.url, str(len(CONTENT)), DIGEST]
-    children = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    for child in children:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-    server.may_answer.set()
-    for child in children:
-        output, errors = child.communicate(timeout=60)
-        assert (child.returncode, output.strip()) == (0, str(cache_dir() / "tiny.pth")), errors
-    assert (cache_dir() / "tiny.pth").read_bytes() == CONTENT
-    assert len(server.requests) == 1
-
-
-@pytest.mark.usefixtures("server")
-def test_a_terminal_gets_a_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
-    fetch("vit_b")
-    assert "tiny.pth" in terminal.getvalue()
-    assert "200.0/200.0 kB" in terminal.getvalue()
-
-
-@pytest.mark.usefixtures("server")
-def test_no_terminal_gets_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    fetch("vit_b")
-    assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.usefixtures("server")
-def test_resolve_prefers_what_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "mine.pth"
-    file.touch()
-    assert resolve(str(file)) == file
-    assert resolve(str(tmp_path)) == tmp_path
-    monkeypatch.chdir(tmp_path)
-    Path("vit_b").touch()
-    assert resolve("vit_b") == Path("vit_b")
-
-
-@pytest.mark.usefixtures("server")
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        ("vit_b", r"not downloaded yet; run: samtrt fetch vit_b"),
-        ("nowhere/sam.pth", r"no file or directory 'nowhere/sam.pth'.*vit_b"),
-        ("vit_t", r"no checkpoint is published for vit_t.*vit_b, vit_l, vit_h.*file"),
-    ],
-)
-def test_resolve_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, said: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match=said):
-        resolve(asked)
-
-
-@pytest.mark.parametrize(("name", "said"), [("vit_x", "unknown model"), ("vit_t", "published")])
-def test_only_published_models_are_fetched(name: str, said: str) -> None:
-    with pytest.raises(CheckpointError, match=said):
-        fetch(name)
-
-
-def test_cache_dir(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SAMTRT_CACHE", os.path.join("~", "weights"))  # noqa: PTH118
-    assert cache_dir() == Path.home() / "weights"
-    monkeypatch.delenv("SAMTRT_CACHE")
-    assert cache_dir().name == "samtrt"
-
-
-def test_needs_no_torch() -> None:
-    code = "import sys, samtrt.fetch; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
