@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.checkpoints.cases import SPEC, State
-from tests.oracle import official_sam
 
+from checkpoint_cases import SPEC, State
+from oracle import official_sam
 from samtrt.models import seed_weights
 
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.checkpoints.cases import PROJ, QKV, SPEC, State, equal, refusal
-from tests.oracle import official_sam
 from torch import Tensor
 
+from checkpoint_cases import PROJ, QKV, SPEC, State, equal, refusal
+from oracle import official_sam
 from samtrt.checkpoints import load_checkpoint, load_sam
 from samtrt.errors import CheckpointError
 from samtrt.models import build_sam

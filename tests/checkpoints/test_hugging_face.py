@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.checkpoints.cases import SPEC, refusal
-from tests.oracle import official_sam
 
+from checkpoint_cases import SPEC, refusal
+from oracle import official_sam
 from samtrt.checkpoints import load_checkpoint, load_sam
 from samtrt.models import seed_weights
 

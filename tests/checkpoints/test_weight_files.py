@@ -12,8 +12,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from tests.checkpoints.cases import SPEC, State, equal, refusal
 
+from checkpoint_cases import SPEC, State, equal, refusal
 from samtrt.checkpoints import load_checkpoint
 from samtrt.errors import CheckpointError
 from samtrt.models import build_sam

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.fetch.cases import CONTENT, publish
-from tests.http_server import FileServer, serve
 
+from fetch_cases import CONTENT, publish
+from http_server import FileServer, serve
 from samtrt import fetch as fetching
 
 

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.fetch.cases import CONTENT, DIGEST
-from tests.http_server import FileServer
 
+from fetch_cases import CONTENT, DIGEST
+from http_server import FileServer
 from samtrt.errors import CheckpointError
 from samtrt.fetch import cache_dir, fetch, resolve
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.fetch.cases import CLIENT, CONTENT, DIGEST, part, publish, put_part, refused
-from tests.http_server import Answer, FileServer
 
+from fetch_cases import CLIENT, CONTENT, DIGEST, part, publish, put_part, refused
+from http_server import Answer, FileServer
 from samtrt import fetch as fetching
 from samtrt.errors import DownloadError
 from samtrt.fetch import cache_dir, fetch, resolve
