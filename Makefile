@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= demo-out
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format web clean
 
 demo: $(STAMP)
 	$(BIN)/samtrt demo -o $(OUT)
@@ -27,6 +27,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet "pip>=25.1"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[ort,export]" --group dev
 	touch $@
+
+# The built page is committed, so that only who changes it needs Node.js (20 or newer).
+web:
+	cd web && npm ci --no-audit --no-fund && npm run build
 
 clean:
 	rm -rf $(VENV) $(OUT) dist .mypy_cache .ruff_cache .pytest_cache

@@ -15,6 +15,7 @@ from samtrt.cli.export import export
 from samtrt.cli.fetch import fetch
 from samtrt.cli.info import info
 from samtrt.cli.predict import predict
+from samtrt.cli.serve import serve
 from samtrt.cli.verify import verify
 from samtrt.errors import SamtrtError
 
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (fetch, export, verify, predict, info, demo):
+for _command in (fetch, export, verify, predict, serve, info, demo):
     app.command()(_command)
 
 

@@ -1,0 +1,77 @@
+"""`samtrt serve`: a model directory behind HTTP, with the page that uses it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samtrt.backends import BackendName
+from samtrt.cli.options import (
+    BackendOption,
+    CheckpointOption,
+    DeviceOption,
+    ModelDir,
+    ThreadsOption,
+    load_predictor,
+)
+
+
+def serve(
+    directory: ModelDir,
+    backend: BackendOption = BackendName.ONNXRUNTIME,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = 0,
+    checkpoint: CheckpointOption = None,
+    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            help="File with the token that clients must send; or set SAMTRT_TOKEN.",
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let other machines in without a token.")
+    ] = False,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option("--cors-origin", help="Origin whose pages may use the API; repeatable."),
+    ] = None,
+    max_upload: Annotated[int, typer.Option(min=1, help="Largest upload, MiB.")] = 32,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest image, megapixels.")] = 64,
+    cache: Annotated[int, typer.Option(min=1, help="Memory for embeddings, MiB.")] = 1024,
+    spill_dir: Annotated[
+        Path | None, typer.Option(help="Where embeddings go that memory has no room for.")
+    ] = None,
+    spill: Annotated[int, typer.Option(min=1, help="Most that may lie there, MiB.")] = 8192,
+    queue: Annotated[int, typer.Option(min=1, help="Uploads in progress; more get 429.")] = 32,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request.")] = 60.0,
+) -> None:
+    """Serve a model: encode an image once, then answer prompts in milliseconds."""
+    from samtrt.errors import MissingExtraError
+
+    try:
+        from samtrt.server.run import run
+    except ImportError as error:
+        raise MissingExtraError("The server", "server", error.name or "fastapi") from None
+    from samtrt.server.settings import MIB, Settings, check_exposure, read_token
+
+    token = read_token(token_file, os.environ.get("SAMTRT_TOKEN"))
+    settings = Settings(
+        token=token,
+        allowed_hosts=check_exposure(host, token, insecure),
+        cors_origins=tuple(cors_origin or ()),
+        max_upload_bytes=max_upload * MIB,
+        max_pixels=max_pixels * 1_000_000,
+        cache_bytes=cache * MIB,
+        spill_dir=spill_dir,
+        spill_bytes=spill * MIB,
+        upload_slots=queue,
+        request_seconds=timeout,
+    )
+    predictor = load_predictor(directory, backend, device, threads, checkpoint)
+    run(predictor, settings, directory, host, port)

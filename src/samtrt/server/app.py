@@ -1,0 +1,162 @@
+"""The ASGI application: routes, middleware, health and the engine's life."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from samtrt._version import __version__
+from samtrt.predictor import Predictor
+from samtrt.server import page, routes
+from samtrt.server.engine import Engine
+from samtrt.server.errors import add_error_handlers
+from samtrt.server.metrics import Metrics
+from samtrt.server.schemas import DecoderFile
+from samtrt.server.security import Guard
+from samtrt.server.settings import Settings
+from samtrt.types import Stage
+
+log = logging.getLogger("samtrt.server")
+
+DESCRIPTION = """Upload an image once, then ask for masks as often as you like: the heavy encoder
+ran at the upload, a prompt costs the light decoder alone."""
+
+
+def create_app(
+    predictor: Predictor, settings: Settings | None = None, directory: Path | None = None
+) -> FastAPI:
+    """Build the application around a loaded predictor, which it closes when it ends.
+
+    Args:
+        predictor: The model to serve.
+        settings: Limits and access; safe defaults where left out.
+        directory: The model directory, whose decoder graph browsers may fetch; None to keep it.
+    """
+    settings = settings or Settings()
+    metrics = Metrics()
+    engine = Engine(predictor, settings, metrics)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.ready = True
+        yield
+        app.state.ready = False
+        await asyncio.to_thread(engine.close)
+        predictor.close()
+
+    app = FastAPI(
+        title="samtrt",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        # The interactive pages load scripts from elsewhere; the schema itself is served.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.ready = False
+    app.state.engine = engine
+    app.state.decoder, app.state.decoder_path = _decoder_file(predictor, directory)
+    add_error_handlers(app)
+    app.include_router(routes.router)
+    app.include_router(page.router)
+    _add_health(app, metrics)
+    app.add_middleware(Guard, settings=settings)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["X-Shape", "X-Dtype", "X-Original-Size", "X-Input-Size", "Retry-After"],
+        )
+    app.add_middleware(_Observed, metrics=metrics)
+    return app
+
+
+def _add_health(app: FastAPI, metrics: Metrics) -> None:
+    @app.get("/healthz", summary="Is the process alive?", tags=["operation"])
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get(
+        "/readyz",
+        summary="Can it take work?",
+        tags=["operation"],
+        responses={503: {"description": "Starting or shutting down"}},
+    )
+    async def readyz(response: Response) -> dict[str, str]:
+        ready = app.state.ready
+        response.status_code = 200 if ready else 503
+        return {"status": "ready" if ready else "not ready"}
+
+    @app.get(
+        "/metrics",
+        summary="Figures for Prometheus",
+        tags=["operation"],
+        response_class=Response,
+        responses={
+            200: {"description": "text format", "content": {"text/plain": {}}},
+            401: {"description": "The token is missing or wrong"},
+        },
+    )
+    async def prometheus() -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class _Observed:
+    """ASGI middleware: counts and times every request, and logs one line for it.
+
+    The line names the route, not the path: ids open images, so they stay out of logs.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+        start = time.perf_counter()
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            seconds = time.perf_counter() - start
+            route = getattr(scope.get("route"), "path", "other")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.requests.labels(route, method, status).inc()
+            self._metrics.request_seconds.labels(route).observe(seconds)
+            log.info("%s %s %d %.1f ms", method, route, status, 1000 * seconds)
+
+
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+
+def _decoder_file(
+    predictor: Predictor, directory: Path | None
+) -> tuple[DecoderFile | None, Path | None]:
+    """Describe the decoder's graph, if there is one that a browser can load: a single file."""
+    entries = predictor.manifest.files.get(Stage.DECODER, ())
+    if directory is None or len(entries) != 1:
+        return None, None
+    path = predictor.manifest.path_of(directory, Stage.DECODER)
+    entry = entries[0]
+    url = "/v1/model/decoder.onnx"
+    return DecoderFile(url=url, sha256=entry.sha256, size=entry.size), path

@@ -1,0 +1,242 @@
+"""Between the routes and the predictor: queues, threads and the cache of embeddings.
+
+All work runs in threads; the coroutines here only wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from samtrt.errors import BackendError, PromptError
+from samtrt.images import decode_image
+from samtrt.predictor import Predictor
+from samtrt.prompts import DecoderPrompts
+from samtrt.server.batching import Admission, BatchQueue
+from samtrt.server.errors import ApiError
+from samtrt.server.masks_io import read_prompt, write_candidate
+from samtrt.server.metrics import Metrics
+from samtrt.server.schemas import Candidate, MasksRequest
+from samtrt.server.settings import FORMATS, Settings
+from samtrt.server.store import ImageStore
+from samtrt.transforms import preprocess, resized_size
+from samtrt.types import Embedding, Size
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image ready for the encoder: float32 [1, 3, S, S], and its size before."""
+
+    pixels: npt.NDArray[np.float32]
+    original: Size
+
+
+@dataclass(frozen=True)
+class DecodeJob:
+    embedding: Embedding
+    prompts: DecoderPrompts
+
+
+class Engine:
+    """One predictor, shared by all requests."""
+
+    def __init__(self, predictor: Predictor, settings: Settings, metrics: Metrics) -> None:
+        self.predictor = predictor
+        self.settings = settings
+        self.metrics = metrics
+        self.store = ImageStore(settings, metrics)
+        self.uploads = Admission("uploads", settings.upload_slots, metrics)
+        self.prompts = Admission("prompts", settings.prompt_slots, metrics)
+        self.autos = Admission("automatic mask runs", settings.auto_slots, metrics)
+        self.pool = ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1), "work")
+        self.auto_pool = ThreadPoolExecutor(1, "auto")
+        self._encodes: BatchQueue[Prepared, Embedding] = BatchQueue(
+            self._encode, _batch_limit(predictor, settings.encode_batch), 1, "encode"
+        )
+        self._decodes: BatchQueue[DecodeJob, tuple[Logits, Logits]] = BatchQueue(
+            self._decode, predictor.prompts_per_run, settings.decode_workers, "decode"
+        )
+        self._gains_from_batches = predictor.decoder.device != "cpu"
+
+    def close(self) -> None:
+        """Finish the work that was taken, then free everything."""
+        self._encodes.close()
+        self._decodes.close()
+        self.pool.shutdown()
+        self.auto_pool.shutdown(cancel_futures=True)
+        self.store.close()
+
+    async def in_pool(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run blocking work in a thread; cancelling takes it out of the queue if it waits."""
+        return await asyncio.wrap_future(self.pool.submit(work, *args, **kwargs))
+
+    async def add_image(self, data: bytes) -> tuple[str, Embedding, float]:
+        """Encode a picture's bytes. Returns its id, its embedding and the encoder's seconds."""
+        prepared = await self.in_pool(self._prepare, data)
+        start = time.perf_counter()
+        embedding = await asyncio.wrap_future(self._encodes.submit(prepared))
+        seconds = time.perf_counter() - start
+        return await self.in_pool(self.store.add, embedding), embedding, seconds
+
+    async def answer(
+        self, image_id: str, request: MasksRequest
+    ) -> tuple[list[list[Candidate]], float]:
+        """Answer every prompt of a request: candidates by prompt, and the decoder's seconds."""
+        embedding, groups = await self.in_pool(self._read_request, image_id, request)
+        start = time.perf_counter()
+        futures = [
+            asyncio.wrap_future(
+                self._decodes.submit(
+                    DecodeJob(embedding, prompts), self._key(image_id, prompts), len(prompts)
+                )
+            )
+            for _, prompts in groups
+        ]
+        decoded = await asyncio.gather(*futures)
+        seconds = time.perf_counter() - start
+
+        left = threading.Event()
+        try:
+            results: dict[int, list[Candidate]] = {}
+            for (indexes, _), (logits, scores) in zip(groups, decoded, strict=True):
+                written = await self.in_pool(
+                    self._write, logits, scores, embedding.original_size, request, left
+                )
+                results.update(zip(indexes, written, strict=True))
+        except asyncio.CancelledError:
+            left.set()
+            raise
+        return [results[i] for i in sorted(results)], seconds
+
+    def _prepare(self, data: bytes) -> Prepared:
+        check_picture(data, self.settings.max_pixels)
+        image = decode_image(data, "the image", self.settings.max_pixels, FORMATS)
+        model = self.predictor.manifest
+        pixels = preprocess(image, model.image_size, model.pixel_mean, model.pixel_std)
+        return Prepared(pixels, (image.shape[0], image.shape[1]))
+
+    def _encode(self, jobs: Sequence[Prepared]) -> list[Embedding]:
+        pixels = np.concatenate([job.pixels for job in jobs])
+        with self.metrics.batch_seconds.labels("encoder").time():
+            features = self.predictor.encoder.run({"images": pixels})["image_embeddings"]
+        self.metrics.batch_size.labels("encoder").observe(len(jobs))
+        size = self.predictor.manifest.image_size
+        # Copies, so that an image that is dropped frees its part of the batch.
+        return [
+            Embedding(features[i : i + 1].copy(), job.original, resized_size(job.original, size))
+            for i, job in enumerate(jobs)
+        ]
+
+    def _key(self, image_id: str, prompts: DecoderPrompts) -> object:
+        """Jobs with equal keys may share a decoder call: same image, same number of points."""
+        if not self._gains_from_batches:
+            return object()
+        return image_id, prompts.point_coords.shape[1]
+
+    def _decode(self, jobs: Sequence[DecodeJob]) -> list[tuple[Logits, Logits]]:
+        merged = _merge([job.prompts for job in jobs])
+        with self.metrics.batch_seconds.labels("decoder").time():
+            logits, scores = self.predictor.decode(jobs[0].embedding, merged)
+        self.metrics.batch_size.labels("decoder").observe(len(merged))
+        if not np.isfinite(scores).all():
+            raise BackendError("the decoder gave scores that are not numbers")
+        ends = np.cumsum([len(job.prompts) for job in jobs])[:-1]
+        return list(zip(np.split(logits, ends), np.split(scores, ends), strict=True))
+
+    def _read_request(
+        self, image_id: str, request: MasksRequest
+    ) -> tuple[Embedding, list[tuple[list[int], DecoderPrompts]]]:
+        """Look the image up and encode the prompts, grouped by their number of points."""
+        embedding = self.store.get(image_id)
+        groups: dict[int, list[tuple[int, DecoderPrompts]]] = {}
+        for index, prompt in enumerate(request.prompts):
+            if len(prompt.points or ()) > self.settings.max_points:
+                raise PromptError(
+                    f"prompt {index} has {len(prompt.points or ())} points; the server takes "
+                    f"{self.settings.max_points}"
+                )
+            encoded = read_prompt(prompt, embedding.original_size, self.predictor.manifest)
+            groups.setdefault(encoded.point_coords.shape[1], []).append((index, encoded))
+        return embedding, [
+            ([index for index, _ in group], _merge([prompts for _, prompts in group]))
+            for group in groups.values()
+        ]
+
+    def _write(
+        self,
+        logits: Logits,
+        scores: Logits,
+        original: Size,
+        request: MasksRequest,
+        left: threading.Event,
+    ) -> list[list[Candidate]]:
+        """Write the candidates of each prompt; stop early once nobody waits for them."""
+        size = self.predictor.manifest.image_size
+        return [
+            [
+                write_candidate(masks[i], float(ious[i]), original, size, request)
+                for i in _chosen(ious, request)
+                if not left.is_set()
+            ]
+            for masks, ious in zip(logits, scores, strict=True)
+        ]
+
+
+def _chosen(scores: Logits, request: MasksRequest) -> list[int]:
+    """Pick among the decoder's four masks: 0 is the single one, 1..3 whole, part and subpart."""
+    wanted = {1: [0], 3: [1, 2, 3], 4: [0, 1, 2, 3]}[request.candidates]
+    return [max(wanted, key=lambda i: scores[i])] if request.best_only else wanted
+
+
+def check_picture(data: bytes, max_pixels: int) -> None:
+    """Read the header alone and refuse what is no picture (415) or too large (413)."""
+    if not data:
+        raise ApiError(422, "the request has no image: its body is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                width, height = picture.size
+    except UnidentifiedImageError:
+        names = ", ".join(FORMATS)
+        raise ApiError(415, f"this is not an image of a known format ({names})") from None
+    except Image.DecompressionBombError:
+        raise ApiError(413, f"the image has more than {max_pixels:,} pixels") from None
+    except (OSError, SyntaxError, ValueError):
+        return  # `decode_image` says what is damaged
+    if width * height > max_pixels:
+        raise ApiError(
+            413, f"the image has {width} x {height} pixels, more than the limit of {max_pixels:,}"
+        )
+
+
+def _merge(parts: Sequence[DecoderPrompts]) -> DecoderPrompts:
+    """Put prompts of the same number of points behind one another."""
+    names = DecoderPrompts.__dataclass_fields__
+    return DecoderPrompts(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    )
+
+
+def _batch_limit(predictor: Predictor, wanted: int) -> int:
+    """Return how many images the encoder takes at once."""
+    info = predictor.encoder.inputs["images"]
+    if info.shape[0] is not None:
+        return info.shape[0]
+    return min(wanted, info.max_shape[0]) if info.max_shape else wanted

@@ -1,0 +1,74 @@
+"""The page's files: built by `make web`, shipped in the package, the same for everyone."""
+
+from __future__ import annotations
+
+import gzip
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse
+
+from samtrt.server.errors import ApiError
+
+STATIC = Path(str(resources.files("samtrt.server"))) / "static"
+SAMPLE = Path(str(resources.files("samtrt"))) / "assets" / "demo.jpg"
+
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".wasm": "application/wasm",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+    ".webmanifest": "application/manifest+json",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@lru_cache
+def _files() -> dict[str, Path]:
+    """Map each URL path below /static to its file. Requests choose among these alone."""
+    return {
+        str(path.relative_to(STATIC).as_posix()).removesuffix(".gz"): path
+        for path in sorted(STATIC.rglob("*"))
+        if path.is_file()
+    }
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+async def index(request: Request) -> Response:
+    return _send(request, "index.html")
+
+
+@router.api_route("/static/{name:path}", methods=["GET", "HEAD"])
+async def static(request: Request, name: str) -> Response:
+    return _send(request, name)
+
+
+@router.api_route("/sample.jpg", methods=["GET", "HEAD"])
+async def sample() -> Response:
+    """The picture behind the page's "try the sample"."""
+    if not SAMPLE.is_file():
+        raise ApiError(404, "this installation has no sample picture")
+    return FileResponse(SAMPLE, media_type="image/jpeg", headers={"Cache-Control": "no-cache"})
+
+
+def _send(request: Request, name: str) -> Response:
+    path = _files().get(name)
+    if path is None:
+        raise ApiError(404, "there is no such file")
+    # Names under ort/ hold their version, so they never change; the rest is asked for again.
+    fresh = "public, max-age=31536000, immutable" if name.startswith("ort/") else "no-cache"
+    headers = {"Cache-Control": fresh}
+    media_type = _TYPES.get(Path(name).suffix, "application/octet-stream")
+    if path.suffix != ".gz":
+        return FileResponse(path, media_type=media_type, headers=headers)
+    # WebAssembly is kept compressed: a quarter of the size in the package and on the wire.
+    headers["Vary"] = "Accept-Encoding"
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        return FileResponse(path, media_type=media_type, headers=headers)
+    return Response(gzip.decompress(path.read_bytes()), media_type=media_type, headers=headers)

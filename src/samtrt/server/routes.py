@@ -1,0 +1,263 @@
+"""The API's routes: read a request, wait for the engine, write the answer."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Path as PathParam
+from fastapi.responses import FileResponse
+from fastapi.security import HTTPBearer
+
+from samtrt._version import __version__
+from samtrt.server.auto import run_auto
+from samtrt.server.engine import Engine
+from samtrt.server.errors import ApiError
+from samtrt.server.reading import for_client, read_upload
+from samtrt.server.schemas import (
+    AutoAnswer,
+    AutoRequest,
+    DecoderFile,
+    ErrorAnswer,
+    ImageAnswer,
+    Limits,
+    MasksAnswer,
+    MasksRequest,
+    ModelAnswer,
+    PromptResult,
+)
+
+_ERRORS = {
+    400: "The body cannot be read",
+    401: "The token is missing or wrong",
+    403: "The request came from a page or for a name that is not this server's",
+    404: "No image has this id",
+    408: "The upload took too long",
+    410: "The image was dropped to make room: upload it again",
+    413: "Too many bytes or pixels",
+    415: "Not an image of a known format",
+    422: "The request says something that cannot be done",
+    429: "Busy: try again after `Retry-After` seconds",
+    500: "The engine failed on this request",
+    503: "The server is shutting down",
+    504: "The server did not finish in time",
+}
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {
+        status: {"model": ErrorAnswer, "description": _ERRORS[status]}
+        for status in (400, 401, 403, *statuses)
+    }
+
+
+router = APIRouter(
+    prefix="/v1",
+    # The middleware checks the token; this only tells OpenAPI that there is one.
+    dependencies=[Depends(HTTPBearer(auto_error=False, description="where a token is set"))],
+)
+
+ImageId = Annotated[str, PathParam(max_length=64, examples=["kV0mM3Jt1l2cWbqfX0d9Aw"])]
+
+
+def engine_of(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+EngineOf = Annotated[Engine, Depends(engine_of)]
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "description": "the image's bytes, or a form with the field `file`",
+        "content": {
+            "image/*": _BINARY,
+            "application/octet-stream": _BINARY,
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+        },
+    }
+}
+
+
+@router.post(
+    "/images",
+    status_code=201,
+    response_model=ImageAnswer,
+    responses=_errors(408, 413, 415, 422, 429, 500, 503, 504),
+    openapi_extra=_UPLOAD,
+    summary="Upload and encode an image",
+)
+async def add_image(request: Request, engine: EngineOf) -> ImageAnswer:
+    """Turn an image into an embedding, kept under an id until it is deleted or evicted.
+
+    EXIF orientation is applied: coordinates are those of the upright image.
+    """
+    start = time.perf_counter()
+    with engine.uploads.admit():
+        data = await read_upload(request, engine.settings.request_seconds)
+        image_id, embedding, seconds = await for_client(
+            request, engine.add_image(data), engine.settings.request_seconds
+        )
+    height, width = embedding.original_size
+    return ImageAnswer(
+        id=image_id,
+        width=width,
+        height=height,
+        encode_ms=_ms(seconds),
+        total_ms=_ms(time.perf_counter() - start),
+    )
+
+
+@router.post(
+    "/images/{image_id}/masks",
+    response_model=MasksAnswer,
+    response_model_exclude_none=True,
+    responses=_errors(404, 410, 413, 422, 429, 500, 503, 504),
+    summary="Segment what prompts point at",
+)
+async def masks(
+    image_id: ImageId, body: MasksRequest, request: Request, engine: EngineOf
+) -> MasksAnswer:
+    """Answer one or many prompts on an image that was uploaded before."""
+    start = time.perf_counter()
+    if len(body.prompts) > engine.settings.max_prompts:
+        raise ApiError(
+            422,
+            f"{len(body.prompts)} prompts in one request; the server takes "
+            f"{engine.settings.max_prompts}",
+        )
+    with engine.prompts.admit(len(body.prompts)):
+        results, seconds = await for_client(
+            request, engine.answer(image_id, body), engine.settings.request_seconds
+        )
+    return MasksAnswer(
+        results=[PromptResult(masks=candidates) for candidates in results],
+        decode_ms=_ms(seconds),
+        total_ms=_ms(time.perf_counter() - start),
+    )
+
+
+@router.post(
+    "/images/{image_id}/auto",
+    response_model=AutoAnswer,
+    responses=_errors(404, 410, 413, 422, 429, 500, 503, 504),
+    summary="Segment everything",
+)
+async def auto(
+    image_id: ImageId, request: Request, engine: EngineOf, body: AutoRequest | None = None
+) -> AutoAnswer:
+    """Prompt with a grid of points and keep the masks that are good and not repeated."""
+    start = time.perf_counter()
+    with engine.autos.admit():
+        found = await for_client(
+            request,
+            run_auto(engine, image_id, body or AutoRequest()),
+            engine.settings.auto_seconds,
+        )
+    return AutoAnswer(masks=found, total_ms=_ms(time.perf_counter() - start))
+
+
+@router.get(
+    "/images/{image_id}/embedding",
+    response_class=Response,
+    responses={
+        200: {"description": "the embedding's bytes", "content": {"application/octet-stream": {}}},
+        **_errors(404, 410, 422),
+    },
+    summary="Fetch the embedding",
+)
+async def embedding(
+    image_id: ImageId,
+    engine: EngineOf,
+    dtype: Annotated[Literal["float32", "float16"], Query(description="of the numbers")] = (
+        "float32"
+    ),
+) -> Response:
+    """Send the raw numbers, little-endian, C order; headers give shape, dtype and image sizes."""
+    found = await engine.in_pool(engine.store.get, image_id)
+    features = found.features.astype("<f2" if dtype == "float16" else "<f4")
+    if dtype == "float16" and not np.isfinite(features).all():
+        raise ApiError(422, "this embedding does not fit float16: ask for dtype=float32")
+    return Response(
+        features.tobytes(),
+        media_type="application/octet-stream",
+        headers={
+            "X-Shape": ",".join(map(str, features.shape)),
+            "X-Dtype": dtype,
+            "X-Original-Size": ",".join(map(str, found.original_size)),
+            "X-Input-Size": ",".join(map(str, found.input_size)),
+        },
+    )
+
+
+@router.delete(
+    "/images/{image_id}",
+    status_code=204,
+    responses=_errors(404, 410),
+    summary="Forget an image",
+)
+async def remove_image(image_id: ImageId, engine: EngineOf) -> None:
+    """Free what the server holds of an image."""
+    await engine.in_pool(engine.store.remove, image_id)
+
+
+@router.get("/model", response_model=ModelAnswer, responses=_errors(), summary="Describe the model")
+async def model(request: Request, engine: EngineOf) -> ModelAnswer:
+    """Say which model runs where, and within which limits."""
+    manifest, limits = engine.predictor.manifest, engine.settings
+    return ModelAnswer(
+        model=manifest.model,
+        checkpoint=manifest.checkpoint.name,
+        image_size=manifest.image_size,
+        mask_size=manifest.mask_size,
+        embed_channels=manifest.embed_channels,
+        mask_threshold=manifest.mask_threshold,
+        precision=manifest.precision.value,
+        backend=engine.predictor.decoder.name,
+        device=engine.predictor.decoder.device,
+        version=__version__,
+        decoder=request.app.state.decoder,
+        limits=Limits(
+            max_upload_bytes=limits.max_upload_bytes,
+            max_pixels=limits.max_pixels,
+            max_prompts=limits.max_prompts,
+            max_points=limits.max_points,
+        ),
+    )
+
+
+@router.get(
+    "/model/decoder.onnx",
+    response_class=FileResponse,
+    responses={
+        200: {"description": "the graph", "content": {"application/octet-stream": {}}},
+        304: {"description": "The client has it already"},
+        **_errors(404),
+    },
+    summary="Fetch the decoder's graph",
+)
+async def decoder_graph(request: Request) -> Response:
+    """Send `decoder.onnx`, for decoding on the client. Its ETag is its sha256."""
+    file: DecoderFile | None = request.app.state.decoder
+    if file is None:
+        raise ApiError(404, "this server has no decoder graph in one file to give away")
+    headers = {"ETag": f'"{file.sha256}"', "Cache-Control": "private, no-cache"}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return FileResponse(
+        request.app.state.decoder_path, media_type="application/octet-stream", headers=headers
+    )
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 2)

@@ -1,0 +1,219 @@
+"""The shapes of requests and answers, with the examples that OpenAPI shows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Point = Annotated[list[Number], Field(min_length=2, max_length=2)]
+# Far above any useful prompt; the server's own, lower limits are in its settings.
+_MANY = 20_000
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Rle(_Model):
+    """A mask as COCO run-length encoding: runs of 0 and 1 in turn, column by column."""
+
+    size: Annotated[list[int], Field(min_length=2, max_length=2, description="height, width")]
+    counts: Annotated[str, Field(max_length=1_000_000, description="compressed, as pycocotools")]
+
+
+class Prompt(_Model):
+    """Points, a box, a mask, or any of them together, in the image's own pixels."""
+
+    points: Annotated[list[Point], Field(min_length=1, max_length=_MANY)] | None = Field(
+        None, description="[x, y] of each point"
+    )
+    labels: Annotated[list[Literal[0, 1]], Field(max_length=_MANY)] | None = Field(
+        None, description="for each point 1 (foreground) or 0 (background); all 1 where left out"
+    )
+    box: Annotated[list[Number], Field(min_length=4, max_length=4)] | None = Field(
+        None, description="x1, y1, x2, y2"
+    )
+    mask: Rle | None = Field(None, description="a mask of the image's size to start from")
+    low_res_logits: str | None = Field(
+        None,
+        description="low_res_logits of an earlier answer (base64 of float32), exact where "
+        "`mask` is not",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Prompt:
+        if self.points is None and self.labels is not None:
+            raise ValueError("labels without points")
+        if self.mask is not None and self.low_res_logits is not None:
+            raise ValueError("give mask or low_res_logits, not both")
+        return self
+
+
+class MasksRequest(_Model):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"prompts": [{"points": [[320, 240]], "labels": [1]}]},
+                {
+                    "prompts": [
+                        {"box": [40, 60, 300, 420]},
+                        {"points": [[320, 240], [10, 10]], "labels": [1, 0]},
+                    ],
+                    "candidates": 1,
+                    "format": "png",
+                },
+            ]
+        },
+    )
+
+    prompts: Annotated[list[Prompt], Field(min_length=1, max_length=1000)]
+    candidates: Literal[1, 3, 4] = Field(
+        3,
+        description="masks for each prompt: 3 (whole, part, subpart: best for one point), "
+        "1 (best for several points or a box), or 4 (the one, then the three)",
+    )
+    best_only: bool = Field(
+        False, description="send only the candidate with the highest score: quicker for previews"
+    )
+    format: Literal["rle", "png", "none"] = Field(
+        "rle", description="how masks are sent: COCO RLE, base64 PNG, or left out"
+    )
+    low_res_logits: bool = Field(False, description="also send what a next prompt can start from")
+
+
+class Candidate(_Model):
+    score: float = Field(description="the model's own estimate of the mask's IoU")
+    area: int = Field(description="pixels")
+    bbox: list[int] = Field(description="x, y, width, height")
+    rle: Rle | None = None
+    png: str | None = Field(None, description="base64 of a one-channel PNG, 0 or 255")
+    low_res_logits: str | None = Field(None, description="base64 of float32 [M, M]")
+
+
+class PromptResult(_Model):
+    masks: list[Candidate]
+
+
+class MasksAnswer(_Model):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "results": [
+                        {
+                            "masks": [
+                                {
+                                    "score": 0.97,
+                                    "area": 9,
+                                    "bbox": [1, 1, 3, 3],
+                                    "rle": {"size": [5, 5], "counts": "63230"},
+                                }
+                            ]
+                        }
+                    ],
+                    "decode_ms": 12.5,
+                    "total_ms": 16.1,
+                }
+            ]
+        }
+    )
+
+    results: list[PromptResult] = Field(description="one for each prompt, in order")
+    decode_ms: float = Field(description="waiting for and running the decoder")
+    total_ms: float
+
+
+class ImageAnswer(_Model):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "kV0mM3Jt1l2cWbqfX0d9Aw",
+                    "width": 640,
+                    "height": 480,
+                    "encode_ms": 210.4,
+                    "total_ms": 223.0,
+                }
+            ]
+        }
+    )
+
+    id: str
+    width: int
+    height: int
+    encode_ms: float = Field(description="waiting for and running the encoder")
+    total_ms: float
+
+
+class AutoRequest(_Model):
+    """Options of `AutomaticMaskGenerator`, with its names and defaults."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"points_per_side": 16}]}
+    )
+
+    points_per_side: int = Field(32, ge=1, le=64, strict=True)
+    pred_iou_thresh: float = Field(0.88, ge=0, le=1, strict=True)
+    stability_score_thresh: float = Field(0.95, ge=0, le=1, strict=True)
+    box_nms_thresh: float = Field(0.7, ge=0, le=1, strict=True)
+    min_mask_region_area: int = Field(0, ge=0, le=100_000_000, strict=True)
+
+
+class AutoMask(_Model):
+    rle: Rle
+    score: float = Field(description="predicted IoU")
+    stability_score: float
+    area: int
+    bbox: list[int]
+    point: list[float] = Field(description="the grid point that found it")
+
+
+class AutoAnswer(_Model):
+    masks: list[AutoMask] = Field(description="best first")
+    total_ms: float
+
+
+class DecoderFile(_Model):
+    url: str
+    sha256: str
+    size: int = Field(description="bytes")
+
+
+class Limits(_Model):
+    max_upload_bytes: int
+    max_pixels: int
+    max_prompts: int
+    max_points: int
+
+
+class ModelAnswer(_Model):
+    model: str
+    checkpoint: str
+    image_size: int
+    mask_size: int
+    embed_channels: int
+    mask_threshold: float
+    precision: str
+    backend: str
+    device: str
+    version: str = Field(description="of samtrt")
+    decoder: DecoderFile | None = Field(description="for decoding on the client, if there is one")
+    limits: Limits
+
+
+class ErrorDetail(_Model):
+    code: str
+    message: str
+
+
+class ErrorAnswer(_Model):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"error": {"code": "image_unknown", "message": "no image has this id"}}]
+        }
+    )
+
+    error: ErrorDetail

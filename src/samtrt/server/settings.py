@@ -1,0 +1,97 @@
+"""What whoever runs the server may set, with defaults that are safe on a laptop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from samtrt.errors import SamtrtError
+
+MIB = 1 << 20
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""Pillow's names of the accepted image formats."""
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class SettingsError(SamtrtError):
+    """The server was asked to run in a way that it refuses."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits and places. Bytes, seconds and counts as the names say.
+
+    Attributes:
+        token: What clients must send as `Authorization: Bearer TOKEN`; None for open access.
+        allowed_hosts: Host names that requests may be addressed to; None for any. Guards a
+            loopback server against pages that rebind their own name to 127.0.0.1.
+        cors_origins: Origins whose pages may call the API besides our own.
+        max_pixels: The most that an image's width times height may be.
+        max_points: Points in one prompt. Decoder memory grows with it.
+        upload_slots: Uploads being received, decoded or encoded at once; more are refused.
+        prompt_slots: Prompts being answered at once, summed over requests.
+        encode_batch: Images in one encoder call, where the encoder's batch is dynamic.
+        cache_bytes: Embeddings held in memory. One of a 1024-pixel model is 4 MiB.
+        spill_dir: Where embeddings go that memory has no room for; None to drop them.
+        spill_bytes: The most that they may take there.
+    """
+
+    token: str | None = None
+    allowed_hosts: frozenset[str] | None = frozenset(LOOPBACK)
+    cors_origins: tuple[str, ...] = ()
+    max_upload_bytes: int = 32 * MIB
+    max_pixels: int = 64_000_000
+    max_json_bytes: int = 4 * MIB
+    max_prompts: int = 64
+    max_points: int = 100
+    upload_slots: int = 32
+    prompt_slots: int = 256
+    auto_slots: int = 4
+    encode_batch: int = 8
+    decode_workers: int = 2
+    request_seconds: float = 60.0
+    auto_seconds: float = 300.0
+    cache_bytes: int = 1024 * MIB
+    spill_dir: Path | None = None
+    spill_bytes: int = 8192 * MIB
+
+
+def check_exposure(host: str, token: str | None, insecure: bool) -> frozenset[str] | None:
+    """Return the allowed host names for a server bound to `host`.
+
+    Raises:
+        SettingsError: where others could reach the server and nothing would stop them.
+    """
+    if host in LOOPBACK:
+        return None if token else frozenset(LOOPBACK)
+    if not token and not insecure:
+        raise SettingsError(
+            f"--host {host} lets other machines in: set a token with --token-file or the "
+            "environment variable SAMTRT_TOKEN, or say --insecure to allow everyone"
+        )
+    return None
+
+
+def read_token(path: Path | None, variable: str | None) -> str | None:
+    """Return the token from a file, else from the environment; never from the command line,
+    where every user of the machine can read it.
+
+    Raises:
+        SettingsError: where the file cannot be read or the token is too short to be one.
+    """
+    token = variable
+    if path is not None:
+        try:
+            token = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"cannot read the token from {path}: {error}") from None
+    if token is None:
+        return None
+    token = token.strip()
+    if len(token) < 16 or not token.isascii():
+        raise SettingsError(
+            "the token must have at least 16 ASCII characters; make one with: openssl rand -hex 16"
+        )
+    return token

@@ -1,0 +1,44 @@
+// Builds the page into the Python package, whose server sends it. `make web` runs this.
+import { execFileSync } from "node:child_process";
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const out = join(here, "../src/samtrt/server/static");
+const runtime = join(here, "node_modules/onnxruntime-web");
+const version = JSON.parse(readFileSync(join(runtime, "package.json"), "utf8")).version;
+
+rmSync(out, { recursive: true, force: true });
+mkdirSync(join(out, "ort", version), { recursive: true });
+
+await build({
+  absWorkingDir: here,
+  entryPoints: ["src/main.ts", "src/worker-wasm.ts", "src/worker-webgpu.ts", "src/style.css"],
+  outdir: out,
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  // The runtime loads its WebAssembly itself, from the files copied below.
+  conditions: ["onnxruntime-web-use-extern-wasm"],
+  define: { ORT_VERSION: JSON.stringify(version) },
+  legalComments: "none",
+});
+
+for (const page of ["index.html", "icon.svg"]) copyFileSync(join(here, "src", page), join(out, page));
+
+for (const name of ["ort-wasm-simd-threaded", "ort-wasm-simd-threaded.jspi"]) {
+  copyFileSync(join(runtime, "dist", `${name}.mjs`), join(out, "ort", version, `${name}.mjs`));
+  const wasm = readFileSync(join(runtime, "dist", `${name}.wasm`));
+  // gzip -n: no time stamp, so that the same input gives the same file.
+  const packed = execFileSync("gzip", ["-9", "-n", "-c"], { input: wasm, maxBuffer: 1 << 28 });
+  writeFileSync(join(out, "ort", version, `${name}.wasm.gz`), packed);
+}
+
+writeFileSync(
+  join(out, "NOTICE.txt"),
+  `ort/ holds onnxruntime-web ${version}, Copyright (c) Microsoft Corporation, MIT License:\n\n` +
+    readFileSync(join(here, "onnxruntime-web.LICENSE.txt"), "utf8"),
+);

@@ -1,0 +1,39 @@
+// From image pixels to the decoder's inputs. The rules are those of samtrt's transforms.py and
+// prompts.py, which follow the official SamPredictor.
+
+import type { Prompt, Size } from "./types";
+
+/** Size after bringing the longest side to `imageSize`. */
+export function resizedSize(original: Size, imageSize: number): Size {
+  const scale = imageSize / Math.max(original.height, original.width);
+  return {
+    height: Math.max(Math.floor(original.height * scale + 0.5), 1),
+    width: Math.max(Math.floor(original.width * scale + 0.5), 1),
+  };
+}
+
+export interface PromptInputs {
+  /** [1, count, 2] */
+  readonly coords: Float32Array;
+  /** [1, count]: -1 padding, 0 background, 1 foreground, 2 and 3 box corners */
+  readonly labels: Float32Array;
+  readonly count: number;
+}
+
+/** A box is two more points behind the user's; without a box a padding point closes the list. */
+export function promptInputs(prompt: Prompt, original: Size, imageSize: number): PromptInputs {
+  const resized = resizedSize(original, imageSize);
+  const scaleX = resized.width / original.width;
+  const scaleY = resized.height / original.height;
+  const rows: [number, number, number][] = prompt.points.map((p) => [p.x, p.y, p.label]);
+  if (prompt.box) {
+    rows.push([prompt.box.x1, prompt.box.y1, 2], [prompt.box.x2, prompt.box.y2, 3]);
+  } else {
+    rows.push([0, 0, -1]);
+  }
+  return {
+    coords: Float32Array.from(rows.flatMap(([x, y]) => [x * scaleX, y * scaleY])),
+    labels: Float32Array.from(rows, ([, , label]) => label),
+    count: rows.length,
+  };
+}

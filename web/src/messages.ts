@@ -1,0 +1,31 @@
+// What the page and its decoding worker say to each other.
+
+import type { Candidate, Prompt, Size } from "./types";
+
+export interface LoadMessage {
+  readonly kind: "load";
+  readonly graph: ArrayBuffer;
+  readonly imageSize: number;
+  readonly maskSize: number;
+  readonly threshold: number;
+}
+
+export interface ImageMessage {
+  readonly kind: "image";
+  /** float16, little-endian */
+  readonly embedding: ArrayBuffer;
+  readonly shape: readonly number[];
+  readonly original: Size;
+}
+
+export interface DecodeMessage {
+  readonly kind: "decode";
+  readonly prompt: Prompt;
+  readonly bestOnly: boolean;
+}
+
+export type Request = (LoadMessage | ImageMessage | DecodeMessage) & { readonly id: number };
+
+export type Reply =
+  | { readonly id: number; readonly candidates?: Candidate[]; readonly threads?: number }
+  | { readonly id: number; readonly error: string };
