@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from samtrt.errors import CheckpointError, MissingExtraError
-from samtrt.manifest import sha256_of
+from samtrt.files import sha256_of
 from samtrt.registry import MODELS, ModelSpec, get_spec
 from samtrt.transforms import PIXEL_MEAN, PIXEL_STD
 

@@ -21,7 +21,7 @@ import platformdirs
 from filelock import FileLock
 
 from samtrt.errors import CheckpointError, DownloadError
-from samtrt.manifest import sha256_of
+from samtrt.files import sha256_of
 from samtrt.registry import MODELS, Download, get_spec
 
 Report = Callable[[int, int], None]

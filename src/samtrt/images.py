@@ -12,8 +12,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from samtrt.errors import ImageError
 from samtrt.types import UInt8Array
 
-MAX_PIXELS = 200_000_000
-"""Larger pictures are refused before they are decoded: a small file can claim any size."""
+MAX_PIXELS = 178_956_970
+"""Larger pictures are refused before they are decoded: a small file can claim any size. This is
+also where Pillow itself refuses."""
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
@@ -66,7 +67,9 @@ def decode_image(
         kinds = " (" + ", ".join(formats) + ")" if formats else ""
         raise ImageError(f"{name} is not an image in a format that can be read{kinds}") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{name} claims too many pixels; make it smaller") from None
+        raise ImageError(
+            f"{name} has more pixels than the limit of {max_pixels:,}; make it smaller"
+        ) from None
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{name} is damaged or truncated: {error}") from None
 

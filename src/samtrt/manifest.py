@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from samtrt.errors import ManifestError
-from samtrt.files import write_atomic
+from samtrt.files import sha256_of, write_atomic
 from samtrt.masks import MASK_THRESHOLD
 from samtrt.transforms import PIXEL_MEAN, PIXEL_STD
 from samtrt.types import Precision, Stage
@@ -154,12 +152,3 @@ def _check_file(path: Path, entry: FileEntry) -> None:
             f"{path} is not the file that {MANIFEST_NAME} describes (sha256 differs); "
             "export the model again"
         )
-
-
-def sha256_of(path: Path) -> str:
-    """Hash a file without reading it into memory at once."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(partial(file.read, 1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

@@ -67,10 +67,10 @@ def build_prompts(
     Raises:
         PromptError: where there is no prompt, shapes disagree, or a value is out of range.
     """
-    if point_coords is None and boxes is None and mask_input is None:
-        raise PromptError("no prompt: give at least one point, box or mask")
     if (point_coords is None) != (point_labels is None):
         raise PromptError("points and labels go together: give both point_coords and point_labels")
+    if point_coords is None and boxes is None and mask_input is None:
+        raise PromptError("no prompt: give at least one point, box or mask")
 
     coords: list[npt.NDArray[np.float64]] = []
     labels: list[npt.NDArray[np.float64]] = []

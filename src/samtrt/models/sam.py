@@ -42,6 +42,10 @@ def build_sam(spec: ModelSpec) -> Sam:
     return Sam(spec).eval()
 
 
+# Learned vectors that are looked up or added, not multiplied with.
+_TABLES = ("pos_embed", "_embed.weight", "token.weight", "tokens.weight", "rel_pos_h", "rel_pos_w")
+
+
 def seed_weights(model: nn.Module, seed: int = 0) -> None:
     """Fill every tensor with seeded noise of a size that keeps activations alive.
 
@@ -53,10 +57,10 @@ def seed_weights(model: nn.Module, seed: int = 0) -> None:
         for name, tensor in sorted(model.state_dict().items()):
             noise = torch.randn(tensor.shape, generator=generator)
             if tensor.ndim == 1:  # weights of norms near one, every bias near zero
-                base = 1.0 if name.endswith("weight") else 0.0
-                tensor.copy_(base + 0.1 * noise)
-            elif "gaussian_matrix" in name or "embed" in name or "token" in name:
-                tensor.copy_(noise * (1.0 if "gaussian" in name else 0.2))
+                tensor.copy_(0.1 * noise + name.endswith("weight"))
+            elif name.endswith("gaussian_matrix"):
+                tensor.copy_(noise)
+            elif name.endswith(_TABLES):
+                tensor.copy_(0.2 * noise)
             else:
-                fan_in = tensor[0].numel() if tensor.ndim > 1 else 1
-                tensor.copy_(noise * fan_in**-0.5)
+                tensor.copy_(noise * tensor[0].numel() ** -0.5)

@@ -1,0 +1,84 @@
+"""Fixtures that many tests share: a tiny seeded model, its checkpoint, and its exports."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+# Helpers that tests share (oracle, samples and the like) are plain modules beside this file.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from samples import make_manifest
+from samtrt.backends import open_backend
+from samtrt.manifest import FileEntry, Manifest
+from samtrt.predictor import Predictor
+from samtrt.types import Stage
+
+settings.register_profile("default", deadline=None, max_examples=50)
+settings.load_profile("default")
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    return make_manifest()
+
+
+@pytest.fixture
+def fake_predictor(manifest: Manifest) -> Iterator[Predictor]:
+    """A predictor with no weights: discs around points, boxes as masks."""
+    stages = [open_backend("fake", Path(), manifest, stage) for stage in Stage]
+    with Predictor(*stages, manifest) as predictor:
+        yield predictor
+
+
+@pytest.fixture
+def fake_directory(tmp_path: Path, manifest: Manifest) -> Path:
+    """A model directory that only the fake backend can run."""
+    directory = tmp_path / "fake-model"
+    directory.mkdir()
+    files = {}
+    for stage in Stage:
+        path = directory / f"{stage.value}.onnx"
+        path.write_bytes(b"not a graph")
+        files[stage] = (FileEntry.of(path),)
+    manifest.model_copy(update={"files": files}).save(directory)
+    return directory
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """A non-square image, uint8 [120, 200, 3]."""
+    from oracle import random_image
+
+    return random_image(120, 200)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A seeded vit_t as an official-style .pth."""
+    import torch
+
+    from samtrt.models import build_sam, seed_weights
+    from samtrt.registry import get_spec
+
+    sam = build_sam(get_spec("vit_t"))
+    seed_weights(sam)
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth"
+    torch.save(sam.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model directory exported from `tiny_checkpoint` with defaults."""
+    from samtrt.checkpoints import load_checkpoint
+    from samtrt.export.onnx import export_model
+
+    directory = tmp_path_factory.mktemp("export") / "tiny"
+    export_model(load_checkpoint(tiny_checkpoint), directory)
+    return directory

@@ -1,0 +1,67 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from samtrt.errors import OutputError
+from samtrt.files import sha256_of, staging_directory, write_atomic
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_written_file_replaces_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "a.txt"
+    for text in ("one", "two"):
+        with write_atomic(target) as temporary:
+            temporary.write_text(text)
+            assert not target.exists() or target.read_text() == "one"
+    assert target.read_text() == "two"
+    assert names(target.parent) == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyError()])
+def test_failed_write_leaves_the_old_file(tmp_path: Path, error: Exception) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    expected = OutputError if isinstance(error, OSError) else KeyError
+    with pytest.raises(expected), write_atomic(target) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_place_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"), write_atomic(tmp_path / "file" / "x"):
+        pass
+    with pytest.raises(OutputError, match="is a file, not a directory"):
+        staging_directory(tmp_path / "file").__enter__()
+    assert names(tmp_path) == ["file"]
+
+
+def test_staged_files_move_together(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    with staging_directory(target) as staging:
+        (staging / "a").write_text("a")
+        (staging / "b").write_text("b")
+        assert not target.exists()
+    assert names(target) == ["a", "b"]
+    with pytest.raises(OutputError, match="No space left"), staging_directory(target) as staging:
+        (staging / "a").write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (target / "a").read_text() == "a"
+    assert names(tmp_path) == ["model"]
+
+
+def test_hash_is_sha256(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"x" * 3_000_001)
+    assert sha256_of(path) == hashlib.sha256(path.read_bytes()).hexdigest()
