@@ -1,0 +1,77 @@
+"""The hand-labelled photographs of `training/photos`: images, masks and fixed prompts."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools.coco import COCO
+
+from samtrt.images import read_image
+from samtrt.types import BoolArray, UInt8Array
+
+PHOTOS = Path(__file__).parent / "photos" / "photos.json"
+
+
+@dataclass(frozen=True)
+class PhotoObject:
+    """One labelled object.
+
+    Attributes:
+        name: What it is; unique within its photograph.
+        mask: bool [H, W], drawn by hand.
+        box: float [4], XYXY in pixels, tight around the mask: the prompt "box".
+        points: float [3, 2], XY in pixels, inside the mask: the prompt "3 points"; the first
+            alone is the prompt "1 point".
+    """
+
+    name: str
+    mask: BoolArray
+    box: npt.NDArray[np.float64]
+    points: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photograph, uint8 RGB [H, W, 3], and its labelled objects."""
+
+    name: str
+    image: UInt8Array
+    objects: tuple[PhotoObject, ...]
+
+
+def open_coco(path: Path = PHOTOS) -> COCO:
+    """Open a COCO file without pycocotools' prints."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(str(path))
+
+
+def load_photos(path: Path = PHOTOS) -> list[Photo]:
+    """Load every photograph that the COCO file beside it lists."""
+    coco = open_coco(path)
+    photos = []
+    for entry in coco.loadImgs(coco.getImgIds()):
+        annotations = coco.loadAnns(coco.getAnnIds(imgIds=entry["id"]))
+        photos.append(
+            Photo(
+                name=Path(entry["file_name"]).stem,
+                image=read_image(path.parent / entry["file_name"]),
+                objects=tuple(_photo_object(coco, annotation) for annotation in annotations),
+            )
+        )
+    return photos
+
+
+def _photo_object(coco: COCO, annotation: dict[str, Any]) -> PhotoObject:
+    x, y, width, height = annotation["bbox"]
+    return PhotoObject(
+        name=annotation["name"],
+        mask=coco.annToMask(annotation).astype(bool),
+        box=np.array([x, y, x + width, y + height], dtype=np.float64),
+        points=np.array(annotation["points"], dtype=np.float64),
+    )
