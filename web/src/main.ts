@@ -283,7 +283,6 @@ api
   .model()
   .then((found) => {
     model = found;
-    byId<HTMLButtonElement>("open").focus();
     document.querySelector<HTMLButtonElement>("[data-engine=browser]")!.disabled = !found.decoder;
     describeEngine();
   })

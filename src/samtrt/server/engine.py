@@ -237,6 +237,6 @@ def _merge(parts: Sequence[DecoderPrompts]) -> DecoderPrompts:
 def _batch_limit(predictor: Predictor, wanted: int) -> int:
     """Return how many images the encoder takes at once."""
     info = predictor.encoder.inputs["images"]
-    if info.shape[0] is not None:
+    if isinstance(info.shape[0], int):
         return info.shape[0]
     return min(wanted, info.max_shape[0]) if info.max_shape else wanted

@@ -18,6 +18,7 @@ SAMPLE = Path(str(resources.files("samtrt"))) / "assets" / "demo.jpg"
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".wasm": "application/wasm",
     ".svg": "image/svg+xml",

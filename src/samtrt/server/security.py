@@ -76,11 +76,10 @@ def check_host(headers: Mapping[str, str], allowed: frozenset[str] | None) -> No
     """Refuse requests addressed to a name that is not ours: DNS rebinding."""
     if allowed is None:
         return
-    name = urlsplit(f"//{headers.get('host', '')}")
     try:
-        host = name.hostname or ""
+        host = urlsplit(f"//{headers.get('host', '')}").hostname
     except ValueError:
-        host = ""
+        host = None
     if host not in allowed:
         raise ApiError(403, "this server answers on its loopback name only")
 
@@ -90,7 +89,7 @@ def check_origin(headers: Mapping[str, str], allowed: tuple[str, ...]) -> None:
     origin = headers.get("origin")
     if origin is None or origin in allowed:
         return
-    if urlsplit(origin).netloc != headers.get("host"):
+    if origin.partition("://")[2] != headers.get("host"):
         raise ApiError(403, "pages of other origins may not use this server; see --cors-origin")
 
 

@@ -1,0 +1,102 @@
+"""What the server's tests share: a server around the fake backend that a test can hold up."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import uvicorn
+from PIL import Image
+from starlette.testclient import TestClient
+
+from samtrt.backends.fake import FakeBackend
+from samtrt.manifest import Manifest
+from samtrt.predictor import Predictor
+from samtrt.server.app import create_app
+from samtrt.server.settings import Settings
+from samtrt.types import Stage
+
+
+def image_bytes(pixels: np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, kind, **options)
+    return out.getvalue()
+
+
+class Gated(FakeBackend):
+    """A fake stage that a test can hold up, break, and watch."""
+
+    def __init__(self, manifest: Manifest, stage: Stage) -> None:
+        super().__init__(manifest, stage)
+        self.open = threading.Event()
+        self.open.set()
+        self.entered = threading.Semaphore(0)
+        self.fails: Callable[[Any], bool] = lambda _: False
+        self.batches: list[int] = []
+
+    def _run(self, feeds: Any) -> Any:
+        self.entered.release()
+        assert self.open.wait(30), "the test forgot to open the gate"
+        self.batches.append(len(next(iter(feeds.values()))))
+        if self.fails(feeds):
+            raise RuntimeError("secret detail of the backend")
+        return super()._run(feeds)
+
+
+class Served:
+    """A running application and what is behind it."""
+
+    def __init__(self, manifest: Manifest, settings: Settings, **options: Any) -> None:
+        self.encoder = Gated(manifest, Stage.ENCODER)
+        self.decoder = Gated(manifest, Stage.DECODER)
+        self.predictor = Predictor(self.encoder, self.decoder, manifest)
+        self.app = create_app(self.predictor, settings, **options)
+        self.client = TestClient(
+            self.app, base_url="http://localhost", raise_server_exceptions=False
+        )
+
+    def upload(self, pixels: np.ndarray, **options: Any) -> Any:
+        return self.client.post(
+            "/v1/images",
+            content=image_bytes(pixels),
+            headers={"Content-Type": "image/png"},
+            **options,
+        )
+
+    def add(self, pixels: np.ndarray) -> str:
+        response = self.upload(pixels)
+        assert response.status_code == 201, response.text
+        return str(response.json()["id"])
+
+    def masks(self, image_id: str, *prompts: dict[str, Any], **options: Any) -> Any:
+        return self.client.post(
+            f"/v1/images/{image_id}/masks", json={"prompts": list(prompts), **options}
+        )
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Poll until something that other threads bring about is true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition never came true"
+        time.sleep(0.005)
+
+
+@contextmanager
+def live(app: Any) -> Iterator[str]:
+    """Serve an application over real sockets from a thread; yield its URL."""
+    config = uvicorn.Config(app, port=0, log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_for(lambda: server.started)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
