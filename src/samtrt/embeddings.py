@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from samtrt.errors import ImageError, OutputError
-from samtrt.files import write_atomic
-from samtrt.manifest import Manifest, sha256_of
+from samtrt.files import sha256_of, write_atomic
+from samtrt.manifest import Manifest
 from samtrt.transforms import resized_size
 from samtrt.types import Embedding, Precision, Size
 

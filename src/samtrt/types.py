@@ -35,21 +35,28 @@ class Precision(str, Enum):
 class TensorInfo:
     """One input or output of a stage.
 
-    `shape` holds None for a dimension that may vary from call to call; `max_shape`, when known,
-    holds the largest value that each dimension may take.
+    `shape` holds a name for a dimension that may vary from call to call: inputs that share the
+    name must agree on it. `max_shape`, when known, holds the most that each dimension may be.
     """
 
     name: str
     dtype: np.dtype[np.generic]
-    shape: tuple[int | None, ...]
+    shape: tuple[int | str, ...]
     max_shape: tuple[int, ...] | None = None
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Tell whether an array of this shape fits."""
-        limits = self.max_shape or (None,) * len(self.shape)
+        limits = self.max_shape or shape
         return len(shape) == len(self.shape) and all(
-            (fixed is None or size == fixed) and (limit is None or size <= limit)
+            (isinstance(fixed, str) or size == fixed) and size <= limit
             for size, fixed, limit in zip(shape, self.shape, limits, strict=True)
+        )
+
+    def __str__(self) -> str:
+        limits = self.max_shape or (None,) * len(self.shape)
+        return " x ".join(
+            str(size) if isinstance(size, int) or limit is None else f"{size} (1..{limit})"
+            for size, limit in zip(self.shape, limits, strict=True)
         )
 
 

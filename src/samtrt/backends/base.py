@@ -61,15 +61,18 @@ class Backend(ABC):
             raise BackendError(
                 f"{self.name} takes the inputs {', '.join(self.inputs)}; got {', '.join(feeds)}"
             )
+        sizes: dict[str, tuple[int, str]] = {}
         for name, info in self.inputs.items():
             array = feeds[name]
             if not isinstance(array, np.ndarray) or array.dtype != info.dtype:
                 got = getattr(array, "dtype", type(array).__name__)
                 raise BackendError(f"input {name} must be an array of {info.dtype}, not {got}")
             if not info.accepts(array.shape):
-                raise BackendError(
-                    f"input {name} must have the shape {_show(info)}, not {array.shape}"
-                )
+                raise BackendError(f"input {name} must have the shape {info}, not {array.shape}")
+            for dim, size in zip(info.shape, array.shape, strict=True):
+                if isinstance(dim, str) and sizes.setdefault(dim, (size, name))[0] != size:
+                    other, first = sizes[dim]
+                    raise BackendError(f"{first} has {other} {dim} and {name} has {size}")
 
     def __enter__(self) -> Backend:
         return self
@@ -83,19 +86,11 @@ class Backend(ABC):
         self.close()
 
 
-def _show(info: TensorInfo) -> str:
-    limits = info.max_shape or (None,) * len(info.shape)
-    return "x".join(
-        str(fixed) if fixed is not None else "any" if limit is None else f"1..{limit}"
-        for fixed, limit in zip(info.shape, limits, strict=True)
-    )
-
-
 def stage_tensors(manifest: Manifest, stage: Stage) -> tuple[list[TensorInfo], list[TensorInfo]]:
     """Return the inputs and outputs that a stage has by design (what the ONNX graphs declare)."""
     f32 = np.dtype(np.float32)
     size, grid, mask = manifest.image_size, manifest.embedding_size, manifest.mask_size
-    batch = None if manifest.dynamic_batch else 1
+    batch = "batch" if manifest.dynamic_batch else 1
     if stage is Stage.ENCODER:
         return (
             [TensorInfo("images", f32, (batch, 3, size, size))],
@@ -104,13 +99,13 @@ def stage_tensors(manifest: Manifest, stage: Stage) -> tuple[list[TensorInfo], l
     return (
         [
             TensorInfo("image_embeddings", f32, (1, manifest.embed_channels, grid, grid)),
-            TensorInfo("point_coords", f32, (None, None, 2)),
-            TensorInfo("point_labels", f32, (None, None)),
-            TensorInfo("mask_input", f32, (None, 1, mask, mask)),
-            TensorInfo("has_mask_input", f32, (None,)),
+            TensorInfo("point_coords", f32, ("prompts", "points", 2)),
+            TensorInfo("point_labels", f32, ("prompts", "points")),
+            TensorInfo("mask_input", f32, ("prompts", 1, mask, mask)),
+            TensorInfo("has_mask_input", f32, ("prompts",)),
         ],
         [
-            TensorInfo("low_res_masks", f32, (None, 4, mask, mask)),
-            TensorInfo("iou_predictions", f32, (None, 4)),
+            TensorInfo("low_res_masks", f32, ("prompts", 4, mask, mask)),
+            TensorInfo("iou_predictions", f32, ("prompts", 4)),
         ],
     )

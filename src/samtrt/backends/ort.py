@@ -80,8 +80,7 @@ def _provider(device: str) -> tuple[str, dict[str, str]]:
 
 
 def _info(arg: Any) -> TensorInfo:
-    shape = tuple(size if isinstance(size, int) else None for size in arg.shape)
-    return TensorInfo(arg.name, np.dtype(_DTYPES[arg.type]), shape)
+    return TensorInfo(arg.name, np.dtype(_DTYPES[arg.type]), tuple(arg.shape))
 
 
 def _first_line(error: Exception) -> str:

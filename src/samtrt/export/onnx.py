@@ -239,7 +239,10 @@ def _check_borders(path: Path, stage: Stage, manifest: Manifest) -> None:
         (graph.input, graph.output), stage_tensors(manifest, stage), strict=True
     ):
         found = [
-            (value.name, tuple(dim.dim_value or None for dim in value.type.tensor_type.shape.dim))
+            (
+                value.name,
+                tuple(d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim),
+            )
             for value in declared
         ]
         expected = [(info.name, info.shape) for info in designed]
