@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import signal
 from pathlib import Path
 
 import uvicorn
@@ -28,4 +30,7 @@ def run(predictor: Predictor, settings: Settings, directory: Path, host: str, po
         timeout_graceful_shutdown=int(settings.auto_seconds) + 10,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    uvicorn.Server(config).run()
+    # uvicorn raises the signal again once it is done; a stop that was asked for is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run()

@@ -1,0 +1,273 @@
+"""Use a server from Python as if the model were here.
+
+    with Client("http://127.0.0.1:8000") as client, client.upload("photo.jpg") as image:
+        masks, scores, logits = image.predict([[320, 240]], [1])
+
+`RemoteImage.predict` takes what `Predictor.predict` takes and returns what it returns; the work is
+done by `samtrt serve`. Needs no extra.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from samtrt.errors import ImageError, PromptError, SamtrtError
+from samtrt.masks import rle_to_mask
+from samtrt.transforms import check_image
+from samtrt.types import Embedding, Prediction, Size, UInt8Array
+
+_GONE = (404, 410)
+
+
+class RemoteError(SamtrtError):
+    """The server could not be reached or did not do what was asked.
+
+    Attributes:
+        status: HTTP status, 0 where there was no answer.
+        code: The server's short name for what is wrong.
+    """
+
+    def __init__(self, message: str, status: int = 0, code: str = "unreachable") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class Client:
+    """A connection to a server. Safe for threads, as `httpx.Client` is.
+
+    Args:
+        url: Where the server is, such as "http://127.0.0.1:8000".
+        token: The server's token, where it asks for one.
+        timeout: Seconds to wait for an answer.
+        retries: How often to try again while the server is busy, each time after as long as it
+            asked for.
+        http: A configured client to use instead of a new one; it is not closed.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        token: str | None = None,
+        timeout: float = 120.0,
+        retries: int = 5,
+        http: httpx.Client | None = None,
+    ) -> None:
+        self._own = http is None
+        self._http = http or httpx.Client(timeout=timeout)
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._retries = retries
+
+    def model(self) -> dict[str, Any]:
+        """Return what the server says of its model and limits."""
+        return self._json("GET", "/v1/model")
+
+    def upload(self, image: str | Path | bytes | UInt8Array) -> RemoteImage:
+        """Send an image and have it encoded.
+
+        Args:
+            image: A file's path, a file's bytes, or RGB pixels, uint8 [H, W, 3].
+
+        Raises:
+            ImageError: where it is not an image that the server reads.
+            RemoteError: where the server cannot take it.
+        """
+        data = _image_bytes(image)
+        return RemoteImage(self, data, self.send_image(data))
+
+    def send_image(self, data: bytes) -> dict[str, Any]:
+        """Upload a file's bytes; return the server's answer."""
+        return self._json(
+            "POST", "/v1/images", content=data, headers={"Content-Type": "application/octet-stream"}
+        )
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a request; wait and repeat it while the server is busy.
+
+        Raises:
+            PromptError, ImageError: where the server says that the request is not usable.
+            RemoteError: for any other failure.
+        """
+        headers = {**self._headers, **options.pop("headers", {})}
+        for attempt in range(self._retries + 1):
+            try:
+                response = self._http.request(method, self._url + path, headers=headers, **options)
+            except httpx.TimeoutException:
+                raise RemoteError(f"{self._url} did not answer in time") from None
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise RemoteError(f"cannot reach {self._url}: {error}") from None
+            if response.status_code != 429 or attempt == self._retries:
+                break
+            time.sleep(_seconds(response.headers.get("Retry-After")))
+        if response.is_success:
+            return response
+        raise _error(response, is_upload=path == "/v1/images")
+
+    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self.request(method, path, **options).json()
+        return answer
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._own:
+            self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class RemoteImage:
+    """An image that a server has encoded. Where the server dropped it, it is sent again."""
+
+    def __init__(self, client: Client, data: bytes, answer: dict[str, Any]) -> None:
+        self._client = client
+        self._data = data
+        self.id: str = answer["id"]
+        self.original_size: Size = (answer["height"], answer["width"])
+        self.encode_ms: float = answer["encode_ms"]
+
+    def predict(
+        self,
+        point_coords: npt.ArrayLike | None = None,
+        point_labels: npt.ArrayLike | None = None,
+        box: npt.ArrayLike | None = None,
+        mask_input: npt.ArrayLike | None = None,
+        multimask_output: bool = True,
+        low_res_logits: bool = True,
+    ) -> Prediction:
+        """Segment what one prompt points at: arguments and result as `Predictor.predict`.
+
+        Args:
+            low_res_logits: Have the logits sent too, 350 kB a mask at 1024 input. Without them
+                `Prediction.low_res_logits` is [C, 0, 0].
+        """
+        prompt: dict[str, Any] = {
+            "points": _listed(point_coords, "point_coords"),
+            "labels": _listed(point_labels, "point_labels"),
+            "box": _listed(box, "box"),
+        }
+        if mask_input is not None:
+            logits = np.ascontiguousarray(mask_input, dtype="<f4")
+            prompt["low_res_logits"] = base64.b64encode(logits.tobytes()).decode("ascii")
+        body = {
+            "prompts": [{name: value for name, value in prompt.items() if value is not None}],
+            "candidates": 3 if multimask_output else 1,
+            "low_res_logits": low_res_logits,
+        }
+        masks = self._call("POST", "/masks", json=body).json()["results"][0]["masks"]
+        return Prediction(
+            np.stack([rle_to_mask(mask["rle"]) for mask in masks]),
+            np.array([mask["score"] for mask in masks], dtype=np.float32),
+            np.stack([_logits(mask.get("low_res_logits")) for mask in masks]),
+        )
+
+    def auto(self, **options: Any) -> list[dict[str, Any]]:
+        """Find everything in the image; options as `AutomaticMaskGenerator`, where the server
+        takes them. Each mask has bool [H, W] as `segmentation`, and the server's other fields."""
+        masks = self._call("POST", "/auto", json=options).json()["masks"]
+        return [{"segmentation": rle_to_mask(mask.pop("rle")), **mask} for mask in masks]
+
+    def embedding(self) -> Embedding:
+        """Fetch the embedding, to prompt it with a decoder of one's own."""
+        response = self._call("GET", "/embedding")
+
+        def numbers(name: str) -> tuple[int, ...]:
+            return tuple(int(part) for part in response.headers[name].split(","))
+
+        features = np.frombuffer(response.content, dtype="<f4").reshape(numbers("X-Shape"))
+        (height, width), (tall, wide) = numbers("X-Original-Size"), numbers("X-Input-Size")
+        return Embedding(features, (height, width), (tall, wide))
+
+    def delete(self) -> None:
+        """Free what the server holds of the image; fine where it does not any more."""
+        try:
+            self._client.request("DELETE", f"/v1/images/{self.id}")
+        except RemoteError as error:
+            if error.status not in _GONE:
+                raise
+
+    def __enter__(self) -> RemoteImage:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.delete()
+
+    def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._client.request(method, f"/v1/images/{self.id}{path}", **options)
+        except RemoteError as error:
+            if error.status not in _GONE:
+                raise
+        self.id = self._client.send_image(self._data)["id"]
+        return self._client.request(method, f"/v1/images/{self.id}{path}", **options)
+
+
+def _image_bytes(image: str | Path | bytes | UInt8Array) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, str | Path):
+        try:
+            return Path(image).read_bytes()
+        except OSError as error:
+            raise ImageError(f"cannot read {image}: {error.strerror or error}") from None
+    out = io.BytesIO()
+    Image.fromarray(check_image(image)).save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def _listed(value: npt.ArrayLike | None, what: str) -> Any:
+    if value is None:
+        return None
+    try:
+        return np.asarray(value, dtype=np.float64).tolist()
+    except (TypeError, ValueError):
+        raise PromptError(f"{what} must be an array of numbers, the same count in each") from None
+
+
+def _logits(text: str | None) -> npt.NDArray[np.float32]:
+    if text is None:
+        return np.zeros((0, 0), dtype=np.float32)
+    flat = np.frombuffer(base64.b64decode(text), dtype="<f4")
+    side = round(len(flat) ** 0.5)
+    return flat.reshape(side, side)
+
+
+def _seconds(header: str | None) -> float:
+    return float(header) if header and header.isdecimal() else 1.0
+
+
+def _error(response: httpx.Response, is_upload: bool) -> SamtrtError:
+    try:
+        detail = response.json()["error"]
+        message, code = str(detail["message"]), str(detail["code"])
+    except (ValueError, KeyError, TypeError):
+        message, code = f"the server answered {response.status_code}", "error"
+    if is_upload and response.status_code in (413, 415, 422):
+        return ImageError(message)
+    if response.status_code == 422:
+        return PromptError(message)
+    return RemoteError(message, response.status_code, code)
