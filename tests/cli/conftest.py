@@ -1,0 +1,34 @@
+"""Running the command line in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from command_line import Outcome, Run
+from oracle import random_image
+from samtrt.cli import main
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Call `samtrt ARGUMENTS...`; return its exit code and what it printed."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def call(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Outcome(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A picture of 200 x 120 pixels on disk."""
+    path = tmp_path / "photo.png"
+    Image.fromarray(random_image(120, 200)).save(path)
+    return path

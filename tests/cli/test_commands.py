@@ -1,0 +1,150 @@
+"""export, verify, info, fetch and the command line as a whole."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import samtrt
+from command_line import Run
+from oracle import random_image
+from samtrt.manifest import Manifest
+
+COMMANDS = ("fetch", "export", "verify", "predict", "info", "demo")
+
+
+def test_export_then_verify(run: Run, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    model, report = tmp_path / "model", tmp_path / "report.json"
+    done = run("export", tiny_checkpoint, "-o", model, "--model", "vit_t")
+    assert done.code == 0, done.err
+    assert "vit_t exported (fp32, opset 20)" in done.out
+    assert Manifest.load(model).model == "vit_t"
+
+    image = tmp_path / "image.png"
+    Image.fromarray(random_image(60, 90)).save(image)
+    verify = ("verify", model, "-c", tiny_checkpoint, "--image", image)
+    done = run(*verify, "--json", report)
+    assert done.code == 0, done.out + done.err
+    assert "verified" in done.out
+    written = json.loads(report.read_text())
+    assert written["summary"]["passed"] is True
+    assert {entry["image"] for entry in written["embeddings"]} == {"image.png"}
+
+    done = run(*verify, "--min-worst-iou", "1", "--min-iou", "1")
+    assert done.code == (0 if written["summary"]["worst_iou"] == 1 else 1)
+
+
+def test_verify_fails_with_1_and_says_why(
+    run: Run, tiny_model: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, photo: Path
+) -> None:
+    from samtrt.backends.ort import OnnxRuntimeBackend
+
+    honest = OnnxRuntimeBackend._run
+
+    def wrong(self: OnnxRuntimeBackend, feeds: object) -> object:
+        return {name: -array for name, array in honest(self, feeds).items()}
+
+    monkeypatch.setattr(OnnxRuntimeBackend, "_run", wrong)
+    done = run("verify", tiny_model, "-c", tiny_checkpoint, "-i", photo)
+    assert done.code == 1
+    assert "failed: embedding of photo.png" in done.out
+
+
+def test_verify_without_the_checkpoint(run: Run, tiny_model: Path) -> None:
+    done = run("verify", tiny_model, "-c", "vit_b")
+    assert done.code == 2
+    assert "samtrt fetch vit_b" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "vit_b"], "vit_b"),
+        (["--opset", "9"], "opset 9 is not supported: choose 17"),
+        (["--attention", "flash"], "unknown attention form 'flash': choose add or folded"),
+        (["--attention", "mask"], "is for PyTorch: export 'add' or 'folded'"),
+    ],
+)
+def test_export_refuses(
+    run: Run, tiny_checkpoint: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = run("export", tiny_checkpoint, "-o", tmp_path / "model", *arguments)
+    assert done.code == 2
+    assert message in done.err
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_export_refuses_broken_weights(
+    run: Run, tiny_checkpoint: Path, tmp_path: Path, value: float
+) -> None:
+    state = torch.load(tiny_checkpoint, weights_only=True)
+    state["mask_decoder.iou_token.weight"][0, 0] = value
+    torch.save(state, tmp_path / "broken.pth")
+    done = run("export", tmp_path / "broken.pth", "-o", tmp_path / "model")
+    assert done.code == 2
+    assert "mask_decoder.iou_token.weight" in done.err
+
+
+def test_export_of_a_missing_file(run: Run, tmp_path: Path) -> None:
+    done = run("export", tmp_path / "none.pth", "-o", tmp_path / "model")
+    assert done.code == 2
+    assert "none.pth" in done.err
+
+
+def test_info_of_this_machine(run: Run) -> None:
+    done = run("info")
+    assert done.code == 0
+    for word in ("onnxruntime", "pytorch", "samtrt", samtrt.__version__, torch.__version__):
+        assert word in done.out
+    survey = json.loads(run("info", "--json").out)
+    assert {backend["name"] for backend in survey["backends"]} >= {"onnxruntime", "pytorch"}
+    assert all(backend["works"] for backend in survey["backends"])
+
+
+def test_info_of_a_model(run: Run, tiny_model: Path, fake_directory: Path) -> None:
+    done = run("info", tiny_model)
+    assert done.code == 0
+    assert "vit_t, 256 pixels" in done.out
+    assert "sha256 checked" in done.out
+    assert json.loads(run("info", tiny_model, "--json").out)["opset"] == 20
+    (fake_directory / "decoder.onnx").write_bytes(b"changed")
+    done = run("info", fake_directory)
+    assert done.code == 2
+    assert "decoder.onnx has 7 bytes and samtrt.json says 11" in done.err
+
+
+def test_fetch_of_an_unknown_model(run: Run) -> None:
+    done = run("fetch", "vit_x")
+    assert done.code == 2
+    assert "vit_x" in done.err
+    assert "vit_b" in done.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(run: Run, command: str) -> None:
+    done = run(command, "--help")
+    assert done.code == 0
+    assert "Usage" in done.out
+
+
+def test_usage_errors_exit_with_2(run: Run) -> None:
+    assert run("predict").code == 2
+    assert run("export", "x").code == 2
+    assert run("unknown").code == 2
+    assert run("info", "--wrong").code == 2
+    assert run("predict", "a", "b", "--backend", "tpu").code == 2
+
+
+def test_module_and_script_are_the_same() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "samtrt", "--help"], capture_output=True, text=True, check=True
+    )
+    for command in COMMANDS:
+        assert command in done.stdout
