@@ -1,0 +1,55 @@
+"""A decoder whose masks vary as real ones do: blobs around the point, some stable, some not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from samtrt.backends import open_backend
+from samtrt.backends.base import Arrays
+from samtrt.backends.fake import FakeBackend
+from samtrt.manifest import Manifest
+from samtrt.predictor import Predictor
+from samtrt.types import Stage
+
+
+class BlobBackend(FakeBackend):
+    """Logits fall off from the prompt's first point, with size, slope and noise drawn for each.
+
+    Draws are seeded by the point and the image, so that equal prompts get equal answers.
+    """
+
+    def __init__(self, manifest: Manifest, stage: Stage, seed: int = 0) -> None:
+        super().__init__(manifest, stage)
+        self.seed = seed
+
+    def _run(self, feeds: Arrays) -> dict[str, np.ndarray]:
+        if self._stage is Stage.ENCODER:
+            return super()._run(feeds)
+        image = int(abs(feeds["image_embeddings"]).sum() * 10)
+        answers = [self._blobs(xy, image) for xy in feeds["point_coords"][:, 0]]
+        return {
+            "low_res_masks": np.stack([masks for masks, _ in answers]),
+            "iou_predictions": np.stack([scores for _, scores in answers]),
+        }
+
+    def _blobs(self, point: np.ndarray, image: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng([self.seed, image, *np.round(point * 8).astype(int)])
+        size, grid = self._manifest.mask_size, np.arange(self._manifest.mask_size)
+        x, y = (point * size / self._manifest.image_size)[:, None]
+        masks = []
+        for share in (0.1, 0.05, 0.15, 0.4):
+            radius = size * share * rng.uniform(0.5, 1.5)
+            distance = np.hypot(grid[None, :] - x, rng.uniform(0.5, 2) * (grid[:, None] - y))
+            noise = cv2.GaussianBlur(rng.normal(size=(size, size)), (0, 0), size / 20)
+            logits = (radius - distance) * rng.uniform(0.5, 6) + rng.uniform(0, 40) * noise
+            masks.append(logits + rng.uniform(0, 2) * rng.normal(size=(size, size)))
+        return np.stack(masks).astype(np.float32), rng.uniform(0.8, 1, 4).astype(np.float32)
+
+
+def blob_predictor(manifest: Manifest) -> Predictor:
+    """Return a predictor with the fake encoder and the blob decoder."""
+    encoder = open_backend("fake", Path(), manifest, Stage.ENCODER)
+    return Predictor(encoder, BlobBackend(manifest, Stage.DECODER), manifest)
