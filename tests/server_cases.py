@@ -15,11 +15,11 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from samtrt.backends.fake import FakeBackend
+from samtrt.choices import Stage
 from samtrt.manifest import Manifest
 from samtrt.predictor import Predictor
 from samtrt.server.app import create_app
 from samtrt.server.settings import Settings
-from samtrt.types import Stage
 
 
 def image_bytes(pixels: np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
@@ -50,6 +50,8 @@ class Gated(FakeBackend):
 
 class Served:
     """A running application and what is behind it."""
+
+    url: str  # where it is served over sockets
 
     def __init__(self, manifest: Manifest, settings: Settings, **options: Any) -> None:
         self.encoder = Gated(manifest, Stage.ENCODER)

@@ -18,10 +18,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from samtrt.backends import open_backend
+from samtrt.choices import Precision, Stage
 from samtrt.manifest import Manifest, Source
 from samtrt.predictor import Predictor
 from samtrt.server.app import create_app
-from samtrt.types import Embedding, Precision, Stage
+from samtrt.types import Embedding
 from server_cases import live
 
 CHECKS = [
@@ -69,7 +70,7 @@ def image_id() -> str:
 
 @schema.parametrize()
 @settings(
-    max_examples=25,
+    max_examples=10,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

@@ -7,7 +7,6 @@ import { byId, icon, make } from "./dom";
 import { MaskLayer } from "./layer";
 import { area } from "./rle";
 import type { Size } from "./types";
-import { isEmpty } from "./types";
 
 const THUMB = 160;
 
@@ -15,6 +14,7 @@ export class Panel {
   private picture: ImageBitmap | null = null;
   private size: Size = { width: 1, height: 1 };
   private shown: readonly unknown[] = [];
+  private rows = new Map<number, Row>();
 
   constructor(private readonly history: History) {}
 
@@ -22,16 +22,14 @@ export class Panel {
     this.picture = picture;
     this.size = size;
     this.shown = [];
+    this.rows.clear();
+    byId("objects").replaceChildren();
     this.update();
   }
 
   update(): void {
-    const focused = document.activeElement?.id;
     this.updateCandidates();
     this.updateObjects();
-    if (focused && document.activeElement?.id !== focused) {
-      document.getElementById(focused)?.focus({ preventScroll: true });
-    }
   }
 
   private updateCandidates(): void {
@@ -87,48 +85,67 @@ export class Panel {
     return canvas;
   }
 
+  /** Rows stay the same elements while their object lives, so that focus and typing do too. */
   private updateObjects(): void {
     const { segments } = this.history.doc;
     byId("count").textContent = String(segments.filter(maskOf).length);
-    byId("objects").replaceChildren(...segments.map((segment) => this.row(segment)));
+    const rows = new Map(segments.map((s) => [s.id, this.rows.get(s.id) ?? new Row(s.id, this.history)]));
+    for (const [id, row] of this.rows) if (rows.get(id) !== row) row.element.remove();
+    const list = byId("objects");
+    segments.forEach((segment, i) => {
+      const { element } = rows.get(segment.id)!;
+      if (list.children[i] !== element) list.insertBefore(element, list.children[i] ?? null);
+      rows.get(segment.id)!.update(segment, this.size);
+    });
+    this.rows = rows;
   }
+}
 
-  private row(segment: Segment): HTMLLIElement {
-    const { history } = this;
-    const { id } = segment;
-    const active = id === history.doc.active;
-    const select = make("button", { id: `select-${id}`, className: "swatch" });
-    select.style.background = color(segment.color);
-    select.ariaLabel = `Select ${segment.name}`;
-    select.setAttribute("aria-pressed", String(active));
-    const name = make("input", { id: `name-${id}`, value: segment.name, maxLength: 80 });
-    name.ariaLabel = "Name of the object";
+class Row {
+  readonly element: HTMLLIElement;
+  private readonly select = make("button", { className: "swatch" });
+  private readonly name = make("input", { maxLength: 80, ariaLabel: "Name of the object" });
+  private readonly area = make("span", { className: "area" });
+  private readonly eye = make("button", { className: "icon" });
+  private readonly bin = make("button", { className: "icon" }, icon("bin"));
+  private shown: Segment | null = null;
+
+  constructor(
+    id: number,
+    private readonly history: History,
+  ) {
+    const { select, name, area, eye, bin } = this;
+    this.element = make("li", {}, select, name, area, eye, bin);
+    for (const [part, element] of Object.entries({ select, name, eye, bin })) {
+      element.id = `${part}-${id}`;
+    }
     name.onchange = () => history.rename(id, name.value.trim() || `Object ${id}`);
     name.onkeydown = (event) => {
       if (event.key === "Enter") name.blur();
     };
-    const eye = make("button", { id: `eye-${id}`, className: "icon" }, icon(segment.hidden ? "eyeOff" : "eye"));
-    eye.ariaLabel = `${segment.hidden ? "Show" : "Hide"} ${segment.name}`;
-    const bin = make("button", { id: `bin-${id}`, className: "icon" }, icon("bin"));
-    bin.ariaLabel = `Delete ${segment.name}`;
-    const mask = maskOf(segment);
-    const share = mask ? area(mask.runs) / (this.size.width * this.size.height) : 0;
-    const row = make(
-      "li",
-      { className: `object${active ? " active" : ""}${segment.hidden ? " off" : ""}` },
-      select,
-      name,
-      make("span", { className: "area", textContent: mask ? percent(share) : isEmpty(segment.prompt) ? "" : "…" }),
-      eye,
-      bin,
-    );
-    row.onclick = (event) => {
-      const target = event.target as Element;
-      if (eye.contains(target)) history.toggle(id);
-      else if (bin.contains(target)) history.remove(id);
-      else if (!active) history.select(id);
+    eye.onclick = () => history.toggle(id);
+    bin.onclick = () => history.remove(id);
+    this.element.onclick = ({ target }) => {
+      const elsewhere = eye.contains(target as Node) || bin.contains(target as Node);
+      if (!elsewhere && history.doc.active !== id) history.select(id);
     };
-    return row;
+  }
+
+  update(segment: Segment, size: Size): void {
+    const active = segment.id === this.history.doc.active;
+    this.element.className = `object${active ? " active" : ""}${segment.hidden ? " off" : ""}`;
+    this.select.setAttribute("aria-pressed", String(active));
+    if (this.shown === segment) return;
+    this.shown = segment;
+    this.select.style.background = color(segment.color);
+    this.select.ariaLabel = `Select ${segment.name}`;
+    this.name.value = segment.name;
+    this.eye.replaceChildren(icon(segment.hidden ? "eyeOff" : "eye"));
+    this.eye.ariaLabel = `${segment.hidden ? "Show" : "Hide"} ${segment.name}`;
+    this.bin.ariaLabel = `Delete ${segment.name}`;
+    const mask = maskOf(segment);
+    const share = mask ? area(mask.runs) / (size.width * size.height) : 0;
+    this.area.textContent = mask ? percent(share) : segment.stale ? "…" : "";
   }
 }
 

@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from samtrt._version import __version__
+from samtrt.choices import Stage
 from samtrt.predictor import Predictor
 from samtrt.server import page, routes
 from samtrt.server.engine import Engine
@@ -23,7 +24,6 @@ from samtrt.server.metrics import Metrics
 from samtrt.server.schemas import DecoderFile
 from samtrt.server.security import Guard
 from samtrt.server.settings import Settings
-from samtrt.types import Stage
 
 log = logging.getLogger("samtrt.server")
 

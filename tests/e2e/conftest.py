@@ -1,0 +1,103 @@
+"""The page in a real headless Chromium, against a server over real sockets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from e2e_cases import PageDriver
+from samtrt.manifest import Manifest
+from samtrt.server.settings import Settings
+from server_cases import Served, live
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    if not CHROMIUM:
+        pytest.skip("no Chromium here: apt-get install chromium, or name one in CHROMIUM")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., PageDriver]]:
+    """Open the page of a server; afterwards, fail on whatever went wrong unseen."""
+    with ExitStack() as stack:
+
+        def start(
+            url: str, expect_errors: bool = False, wait: bool = True, **options: Any
+        ) -> PageDriver:
+            context = browser.new_context(
+                **{"viewport": {"width": 1280, "height": 800}, "accept_downloads": True, **options}
+            )
+            stack.callback(context.close)
+            driver = PageDriver(context.new_page(), url)
+            if not expect_errors:
+                stack.callback(driver.check_console)
+            driver.page.goto(url)
+            if wait:
+                driver.until("document.querySelector('#engine').textContent")
+            return driver
+
+        yield start
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A picture of 640 x 400 with something to see in it."""
+    y, x = np.mgrid[:400, :640]
+    pixels = np.stack([x * 255 // 640, y * 255 // 400, (x + y) % 256], axis=-1).astype(np.uint8)
+    path = tmp_path / "photo.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def fake(manifest: Manifest) -> Iterator[Served]:
+    """A server whose masks can be predicted: discs around points, boxes as drawn."""
+    yield from _running(Served(manifest, Settings()))
+
+
+@pytest.fixture
+def small_cache(manifest: Manifest) -> Iterator[Served]:
+    """A server that forgets an image as soon as another comes."""
+    yield from _running(Served(manifest, Settings(cache_bytes=1)))
+
+
+def _running(served: Served) -> Iterator[Served]:
+    with live(served.app) as url:
+        served.url = url
+        yield served
+        served.encoder.open.set()
+        served.decoder.open.set()
+
+
+@pytest.fixture
+def driver(open_page: Callable[..., PageDriver], fake: Served, photo: Path) -> PageDriver:
+    """The page with the photo open."""
+    driver = open_page(fake.url)
+    driver.upload(photo)
+    return driver

@@ -1,0 +1,122 @@
+"""The decoder in the browser gives the server's masks, on a real (seeded) model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from e2e_cases import PageDriver
+from oracle import random_image
+from samtrt.masks import mask_iou
+from server_cases import live
+
+pytest.importorskip("onnxruntime", reason="the server side runs ONNX Runtime")
+pytest.importorskip("torch", reason="exporting the model needs torch")
+
+
+@pytest.fixture(scope="module")
+def url(tiny_model: Path) -> Iterator[str]:
+    from samtrt.predictor import Predictor
+    from samtrt.server.app import create_app
+
+    app = create_app(Predictor.load(tiny_model), directory=tiny_model)
+    with live(app) as url:
+        yield url
+
+
+def choose(driver: PageDriver, engine: str) -> None:
+    driver.page.click(f"[data-engine={engine}]")
+    driver.page.wait_for_selector(f"[data-engine={engine}][aria-checked=true]", timeout=60_000)
+
+
+@pytest.mark.parametrize("size", [(120, 200), (333, 97), (700, 1300)])
+def test_both_give_the_same_masks(
+    open_page: Callable[..., PageDriver], url: str, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    height, width = size
+    shape = (width, height)
+    photo = tmp_path / "photo.png"
+    Image.fromarray(random_image(height, width)).save(photo)
+    driver = open_page(url)
+    driver.upload(photo)
+    driver.page.uncheck("#hover")
+    x, y = width / 2, height / 2
+
+    def ask() -> None:
+        """One object for each kind of prompt: a point, points, a box, a box with points."""
+        driver.page.mouse.click(*driver.place(x, y, shape))
+        driver.settle()
+        driver.press("3", "n")
+        driver.page.mouse.click(*driver.place(x, y, shape))
+        driver.page.mouse.click(*driver.place(x * 1.5, y, shape), button="right")
+        driver.settle()
+        driver.press("n")
+        for extra in (False, True):
+            driver.page.mouse.move(*driver.place(x * 0.4, y * 0.5, shape))
+            driver.page.mouse.down()
+            driver.page.mouse.move(*driver.place(x * 1.7, y * 1.6, shape), steps=4)
+            driver.page.mouse.up()
+            if extra:
+                driver.page.mouse.click(*driver.place(x * 0.6, y, shape))
+            driver.settle()
+            driver.press("2", "n")
+
+    ask()
+    server = driver.masks(tmp_path)
+    asked = len(driver.prompts)
+    assert asked
+    choose(driver, "browser")
+    assert "WebAssembly" in driver.page.inner_text("#engine") or "WebGPU" in driver.page.inner_text(
+        "#engine"
+    )
+    driver.page.click("#clear")
+    ask()
+    browser = driver.masks(tmp_path)
+    assert len(driver.prompts) == asked  # no round trip
+    assert len(server) == len(browser) == 4
+    for there, here in zip(server.values(), browser.values(), strict=True):
+        assert there.shape == here.shape == size
+        assert 0 < there.mean() < 1
+        assert mask_iou(there, here) >= 0.99
+
+    choose(driver, "server")
+    driver.page.click("#clear")
+    driver.page.mouse.click(*driver.place(x, y, shape))
+    driver.settle()
+    assert len(driver.prompts) == asked + 1
+
+
+def test_previews_need_no_server(
+    open_page: Callable[..., PageDriver], url: str, tmp_path: Path
+) -> None:
+    photo = tmp_path / "photo.png"
+    Image.fromarray(random_image(120, 200)).save(photo)
+    driver = open_page(url)
+    driver.upload(photo)
+    choose(driver, "browser")
+    before = driver.page.locator("#canvas").screenshot()
+    driver.page.mouse.move(*driver.place(100, 60, (200, 120)))
+    driver.page.mouse.move(*driver.place(103, 60, (200, 120)))
+    driver.until("document.querySelector('#prompt-ms').textContent.endsWith('ms')")
+    driver.page.wait_for_timeout(200)
+    assert driver.page.locator("#canvas").screenshot() != before
+    assert driver.prompts == []
+
+
+def test_a_decoder_that_does_not_load_leaves_the_server_in_charge(
+    open_page: Callable[..., PageDriver], url: str, tmp_path: Path
+) -> None:
+    photo = tmp_path / "photo.png"
+    Image.fromarray(random_image(120, 200)).save(photo)
+    driver = open_page(url, expect_errors=True)
+    driver.upload(photo)
+    driver.page.route("**/decoder.onnx", lambda route: route.fulfill(body=b"not a graph"))
+    driver.page.click("[data-engine=browser]")
+    driver.toast("Decoding in the browser failed")
+    assert driver.page.locator("[data-engine=server]").get_attribute("aria-checked") == "true"
+    driver.page.mouse.click(*driver.place(100, 60, (200, 120)))
+    driver.settle()
+    assert len(driver.candidates()) == 3

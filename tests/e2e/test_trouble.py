@@ -1,0 +1,103 @@
+"""What the page does when things go wrong: it says so, and goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from e2e_cases import PageDriver
+from samtrt.manifest import Manifest
+from samtrt.server.settings import Settings
+from server_cases import Served, live
+
+TOKEN = "token-of-the-page-tests"
+
+
+def test_what_is_no_image(
+    open_page: Callable[..., PageDriver], fake: Served, photo: Path, tmp_path: Path
+) -> None:
+    driver = open_page(fake.url, expect_errors=True)
+    text = tmp_path / "notes.txt"
+    text.write_text("hello")
+    driver.page.set_input_files("#file", text)
+    driver.toast("This is not an image")
+    fraud = tmp_path / "fraud.png"
+    fraud.write_text("hello")
+    driver.page.set_input_files("#file", fraud)
+    driver.toast("not an image of a known format")
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(photo.read_bytes()[:500])
+    driver.page.set_input_files("#file", damaged)
+    driver.toast("damaged or truncated")
+    assert driver.page.locator("#empty").is_visible()
+    driver.upload(photo)
+
+
+def test_an_image_that_the_server_dropped_is_sent_again(
+    open_page: Callable[..., PageDriver], small_cache: Served, photo: Path, picture: object
+) -> None:
+    driver = open_page(small_cache.url, expect_errors=True)
+    driver.upload(photo)
+    driver.click(320, 200)
+    first = driver.candidates()
+    small_cache.add(picture)  # type: ignore[arg-type]
+    driver.press("n")
+    driver.click(320, 200)
+    assert driver.candidates() == first
+    driver.toast("uploaded again")
+    assert driver.page.inner_text("#count") == "2"
+
+
+def test_a_backend_that_throws(driver: PageDriver, fake: Served) -> None:
+    fake.decoder.fails = lambda _: True
+    driver.page.mouse.click(*driver.place(320, 200))
+    toast = driver.toast("The server failed")
+    fake.decoder.fails = lambda _: False
+    driver.trouble.clear()
+    toast.get_by_text("Retry").click()
+    driver.settle()
+    assert len(driver.candidates()) == 3
+
+
+def test_a_server_that_is_gone(
+    open_page: Callable[..., PageDriver], manifest: Manifest, photo: Path
+) -> None:
+    with live(Served(manifest, Settings()).app) as url:
+        driver = open_page(url, expect_errors=True)
+        driver.upload(photo)
+    driver.page.mouse.click(*driver.place(320, 200))
+    driver.toast("cannot be reached")
+    assert driver.page.locator("#undo").is_enabled()
+
+
+def test_a_busy_server_is_asked_again(driver: PageDriver, fake: Served) -> None:
+    admission = fake.app.state.engine.prompts
+    with admission.admit(10_000):
+        driver.page.uncheck("#hover")
+        with driver.page.expect_response(lambda response: response.status == 429):
+            driver.page.mouse.click(*driver.place(320, 200))
+    driver.settle()
+    assert len(driver.candidates()) == 3
+    driver.trouble.clear()  # Chromium logs the 429 as an error
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_token_is_asked_for(
+    open_page: Callable[..., PageDriver], manifest: Manifest, photo: Path, again: bool
+) -> None:
+    with live(Served(manifest, Settings(token=TOKEN)).app) as url:
+        driver = open_page(url, expect_errors=True, wait=False)
+        dialog = driver.page.locator("#token")
+        dialog.wait_for()
+        if again:
+            driver.page.fill("#token-input", "wrong")
+            driver.page.click("#token button.primary")
+            driver.until("document.querySelector('#token-text').textContent.includes('not accept')")
+        driver.page.fill("#token-input", TOKEN)
+        driver.page.click("#token button.primary")
+        driver.upload(photo)
+        driver.click(320, 200)
+        assert len(driver.candidates()) == 3
+        assert TOKEN not in driver.page.url
