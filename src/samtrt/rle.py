@@ -75,6 +75,11 @@ def find_runs(transposed: BoolArray, height: int, x: int = 0, y: int = 0) -> Run
     return Runs(starts[np.r_[True, apart]], ends[np.r_[apart, True]], box)
 
 
+def of(segmentation: BoolArray | Rle) -> Rle:
+    """Return a record's segmentation as RLE, encoding it where it is a mask."""
+    return encode(segmentation) if isinstance(segmentation, np.ndarray) else segmentation
+
+
 def encode(mask: BoolArray) -> Rle:
     """Encode a mask [H, W] as uncompressed RLE."""
     height, width = mask.shape
