@@ -10,9 +10,9 @@ import numpy as np
 from samtrt.backends import open_backend
 from samtrt.backends.base import Arrays
 from samtrt.backends.fake import FakeBackend
+from samtrt.choices import Stage
 from samtrt.manifest import Manifest
 from samtrt.predictor import Predictor
-from samtrt.types import Stage
 
 
 class BlobBackend(FakeBackend):

@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from samples import make_manifest
 from samtrt.backends import open_backend
+from samtrt.choices import Stage
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.predictor import Predictor
-from samtrt.types import Stage
 
 settings.register_profile("default", deadline=None, max_examples=50)
 settings.load_profile("default")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from samtrt.choices import Precision
 from samtrt.manifest import Manifest, Source
-from samtrt.types import Precision
 
 
 def make_manifest(**changes: object) -> Manifest:

@@ -17,13 +17,13 @@ from samples import make_manifest
 from samtrt import rle
 from samtrt.amg import AutomaticMaskGenerator, MaskRecord
 from samtrt.backends.pytorch import PyTorchBackend
+from samtrt.choices import Stage
 from samtrt.errors import ImageError, PromptError
 from samtrt.manifest import Manifest
 from samtrt.masks import mask_iou
 from samtrt.models import build_sam, seed_weights
 from samtrt.predictor import Predictor
 from samtrt.registry import get_spec
-from samtrt.types import Stage
 from test_nms import brute_force_nms
 
 SIZES = [(150, 200), (300, 211), (60, 40)]

@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from samtrt.backends.fake import FakeBackend
+from samtrt.choices import Precision, Stage
 from samtrt.embeddings import (
     is_embedding_file,
     load_embedding,
@@ -19,7 +20,7 @@ from samtrt.embeddings import (
 from samtrt.errors import ImageError, OutputError
 from samtrt.manifest import Manifest, Source
 from samtrt.predictor import Predictor
-from samtrt.types import Embedding, Precision, Stage
+from samtrt.types import Embedding
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oracle import random_image
 from PIL import Image
 
+from oracle import random_image
 from samtrt.errors import ImageError
 from samtrt.images import decode_image, read_image
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from samtrt.choices import Stage
 from samtrt.errors import ManifestError
 from samtrt.manifest import MANIFEST_NAME, Manifest
-from samtrt.types import Stage
 
 
 def edit(directory: Path, **changes: object) -> None:

@@ -11,11 +11,11 @@ import pytest
 from oracle import official_sam, random_image, segment_anything_oracle
 from samples import make_manifest
 from samtrt.backends.pytorch import PyTorchBackend
+from samtrt.choices import Stage
 from samtrt.errors import BackendError, ImageError, PromptError
 from samtrt.models import build_sam, seed_weights
 from samtrt.predictor import Predictor
 from samtrt.registry import get_spec
-from samtrt.types import Stage
 
 SIZES = [(120, 200), (200, 120), (256, 256), (1, 1), (3, 7), (31, 1024), (5000, 3000)]
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from samtrt._version import __version__
 
 if TYPE_CHECKING:
-    from samtrt.backends import BackendName, BackendOptions
+    from samtrt.backends import BackendOptions
+    from samtrt.choices import BackendName
     from samtrt.errors import (
         BackendError,
         CheckpointError,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from samtrt.types import Embedding, Prediction
 
 _HOMES = {
-    "BackendName": "backends",
+    "BackendName": "choices",
     "BackendOptions": "backends",
     "BackendError": "errors",
     "CheckpointError": "errors",

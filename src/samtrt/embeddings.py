@@ -16,11 +16,12 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from samtrt.choices import Precision
 from samtrt.errors import ImageError, OutputError
 from samtrt.files import sha256_of, write_atomic
 from samtrt.manifest import Manifest
 from samtrt.transforms import resized_size
-from samtrt.types import Embedding, Precision, Size
+from samtrt.types import Embedding, Size
 
 SUFFIX = ".safetensors"
 FORMAT = "samtrt-embedding-1"

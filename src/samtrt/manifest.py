@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from samtrt.choices import Precision, Stage
 from samtrt.errors import ManifestError
 from samtrt.files import sha256_of, write_atomic
 from samtrt.masks import MASK_THRESHOLD
 from samtrt.transforms import PIXEL_MEAN, PIXEL_STD
-from samtrt.types import Precision, Stage
 
 MANIFEST_NAME = "samtrt.json"
 FORMAT = 1

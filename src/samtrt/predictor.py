@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt import transforms
-from samtrt.backends import Backend, BackendName, BackendOptions, open_backend
+from samtrt.backends import BackendOptions, open_backend
+from samtrt.backends.base import Backend
+from samtrt.choices import BackendName, Stage
 from samtrt.errors import ImageError, PromptError
 from samtrt.manifest import Manifest
 from samtrt.masks import upscale_logits, upscale_masks
 from samtrt.prompts import DecoderPrompts, build_prompts
-from samtrt.types import Embedding, FloatArray, Prediction, Size, Stage, UInt8Array
+from samtrt.types import Embedding, FloatArray, Prediction, Size, UInt8Array
 
 PROMPTS_PER_RUN = 16
 """Prompts in one decoder call: each costs about 30 MB of working memory at 1024 input."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -15,20 +14,6 @@ UInt8Array = npt.NDArray[np.uint8]
 
 Size = tuple[int, int]
 """Height and width, in pixels."""
-
-
-class Stage(str, Enum):
-    """The two engines that a model is split into."""
-
-    ENCODER = "encoder"
-    DECODER = "decoder"
-
-
-class Precision(str, Enum):
-    """What a graph computes in. Inputs and outputs are float32 in every precision."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samtrt.backends import Backend, BackendName, BackendOptions, open_backend
-from samtrt.backends.base import stage_tensors
+from samtrt.backends import BackendOptions, open_backend
+from samtrt.backends.base import Backend, stage_tensors
+from samtrt.choices import BackendName, Stage
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
-from samtrt.types import Stage
 
 
 @pytest.fixture(scope="module", params=list(BackendName))

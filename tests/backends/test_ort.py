@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from samtrt.backends import BackendName, BackendOptions, open_backend
+from samtrt.backends import BackendOptions, open_backend
 from samtrt.backends.ort import OnnxRuntimeBackend
+from samtrt.choices import BackendName, Stage
 from samtrt.errors import BackendError, ManifestError
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.predictor import Predictor
-from samtrt.types import Stage
 
 
 def test_cuda_without_its_provider_is_an_error_not_a_cpu_run(tiny_model: Path) -> None:

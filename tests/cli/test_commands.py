@@ -67,7 +67,6 @@ def test_verify_without_the_checkpoint(run: Run, tiny_model: Path) -> None:
     [
         (["--model", "vit_b"], "vit_b"),
         (["--opset", "9"], "opset 9 is not supported: choose 17"),
-        (["--attention", "flash"], "unknown attention form 'flash': choose add or folded"),
         (["--attention", "mask"], "is for PyTorch: export 'add' or 'folded'"),
     ],
 )

@@ -17,15 +17,14 @@ import torch
 from samtrt.backends import BackendOptions
 from samtrt.backends.pytorch import PyTorchBackend
 from samtrt.checkpoints import load_checkpoint, load_sam
+from samtrt.choices import AttentionForm, Precision, Stage
 from samtrt.errors import ExportError, ManifestError, OutputError
 from samtrt.export import onnx as exporting
 from samtrt.export.onnx import ExportOptions, export_model
 from samtrt.export.wrappers import to_half
 from samtrt.manifest import FileEntry, Manifest
-from samtrt.models import AttentionForm
 from samtrt.models.layers import LayerNorm, LayerNorm2d
 from samtrt.predictor import Predictor
-from samtrt.types import Precision, Stage
 
 
 def operators(path: Path) -> set[str]:

@@ -12,11 +12,11 @@ import pytest
 
 from oracle import random_image
 from samtrt.backends import BackendOptions
+from samtrt.choices import Precision
 from samtrt.errors import VerificationError
 from samtrt.export.verify import THRESHOLDS, Thresholds, seeded_prompts, verify
 from samtrt.manifest import Source
 from samtrt.predictor import Predictor
-from samtrt.types import Precision
 
 IMAGES = {"wide": random_image(100, 170), "tall": random_image(90, 40, seed=1)}
 

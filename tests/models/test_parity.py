@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from oracle import official_sam
-from samtrt.models import AttentionForm, Sam, build_sam, seed_weights
+from samtrt.choices import AttentionForm
+from samtrt.models import Sam, build_sam, seed_weights
 from samtrt.registry import ModelSpec, get_spec
 
 TOLERANCE = 1e-4

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from samtrt.backends.base import Backend
-from samtrt.manifest import Manifest
-from samtrt.types import Stage
+from samtrt.choices import BackendName, Stage
 
-__all__ = ["Backend", "BackendName", "BackendOptions", "open_backend"]
+if TYPE_CHECKING:
+    from samtrt.backends.base import Backend
+    from samtrt.manifest import Manifest
 
-
-class BackendName(str, Enum):
-    """What `--backend` takes."""
-
-    ONNXRUNTIME = "onnxruntime"
-    PYTORCH = "pytorch"
-    FAKE = "fake"
+__all__ = ["BackendOptions", "open_backend"]
 
 
 @dataclass(frozen=True)

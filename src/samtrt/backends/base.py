@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from samtrt.choices import Stage
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
-from samtrt.types import Stage, TensorInfo
+from samtrt.types import TensorInfo
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 

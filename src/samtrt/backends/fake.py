@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.backends.base import Arrays, Backend, stage_tensors
+from samtrt.choices import Stage
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
-from samtrt.types import Stage
 
 RADII = (0.10, 0.05, 0.10, 0.20)
 """Radius of mask i's disc around a foreground point, as a share of the image size."""

@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Arrays, Backend, stage_tensors
+from samtrt.choices import Stage
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.manifest import Manifest
-from samtrt.types import Stage
 
 try:
     import torch
@@ -18,8 +18,9 @@ except ImportError:
     raise MissingExtraError("The pytorch backend", "export", "torch") from None
 
 from samtrt.checkpoints import load_checkpoint, load_sam
+from samtrt.choices import AttentionForm
 from samtrt.export.wrappers import DecoderGraph, EncoderGraph
-from samtrt.models import AttentionForm, Sam
+from samtrt.models import Sam
 
 
 class PyTorchBackend(Backend):

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-POINT = (0, 0)
-BOX = (0, 0, 1, 1)
+COFFEE = (290, 150)
+CUP = (173, 18, 409, 308)
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to put everything.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where to put the model and the pictures.")
+    ] = Path("demo-out"),
 ) -> None:
     """Export, verify and run the bundled small checkpoint on a photograph; no network needed."""
     from samtrt import assets
@@ -20,24 +22,25 @@ def demo(
     from samtrt.cli.predict import predict
     from samtrt.cli.verify import verify
 
-    model, checkpoint, photograph = (
-        output / "model",
-        assets.SMALL_CHECKPOINT,
-        assets.DEMO_PHOTOGRAPH,
-    )
-    typer.secho("1. export the small checkpoint", bold=True)
-    export(str(checkpoint), model)
-    typer.secho("2. verify the engines against PyTorch", bold=True)
-    verify(model, str(checkpoint), json_path=output / "verify.json")
-    typer.secho("3. segment a photograph", bold=True)
-    x, y = POINT
+    model, checkpoint = output / "model", str(assets.SMALL_CHECKPOINT)
+    typer.secho("1. Export the small checkpoint to two ONNX engines", bold=True)
+    export(checkpoint, model)
+    typer.secho("2. Verify the engines against PyTorch", bold=True)
+    verify(model, checkpoint, json_path=output / "verify.json")
+    typer.secho("3. Segment a photograph: what one point means, then what a box holds", bold=True)
     predict(
         model,
-        photograph,
-        point=[f"{x},{y}"],
+        assets.DEMO_PHOTOGRAPH,
+        point=[",".join(map(str, COFFEE))],
         overlay=output / "point.png",
         mask_path=output / "point-mask.png",
         json_path=output / "point.json",
     )
-    predict(model, photograph, box=[",".join(map(str, BOX))], overlay=output / "box.png")
+    predict(
+        model,
+        assets.DEMO_PHOTOGRAPH,
+        box=[",".join(map(str, CUP))],
+        overlay=output / "box.png",
+        mask_path=output / "box-mask.png",
+    )
     typer.secho(f"Done. Look at {output / 'point.png'} and {output / 'box.png'}.", bold=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from samtrt.types import Precision
+from samtrt.choices import AttentionForm, Precision
 
 
 def export(
@@ -31,27 +31,21 @@ def export(
     ] = False,
     simplify: Annotated[bool, typer.Option(help="Run onnx-simplifier.")] = True,
     attention: Annotated[
-        str,
-        typer.Option(help="How relative positions enter attention: add or folded. Both exact."),
-    ] = "add",
+        AttentionForm,
+        typer.Option(help="How relative positions enter attention; add and folded are exact."),
+    ] = AttentionForm.ADD,
 ) -> None:
     """Turn a checkpoint into encoder.onnx and decoder.onnx, with a manifest."""
     from samtrt import fetch
-    from samtrt.errors import ExportError
+    from samtrt.checkpoints import load_checkpoint
     from samtrt.export.onnx import DEFAULT_OPSET, ExportOptions, export_model
 
-    # After samtrt.export.onnx: without torch its error names the extra to install.
-    from samtrt.checkpoints import load_checkpoint  # isort: skip
-    from samtrt.models import AttentionForm  # isort: skip
-
-    if attention not in set(AttentionForm):
-        raise ExportError(f"unknown attention form '{attention}': choose add or folded")
     options = ExportOptions(
         precision=precision,
         opset=DEFAULT_OPSET if opset is None else opset,
         dynamic_batch=dynamic_batch,
         simplify=simplify,
-        attention=AttentionForm(attention),
+        attention=attention,
     )
     console = Console(stderr=True)
     with console.status("reading the checkpoint") as status:

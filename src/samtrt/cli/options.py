@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samtrt.backends import BackendName, BackendOptions
+from samtrt.backends import BackendOptions
+from samtrt.choices import BackendName
 
 if TYPE_CHECKING:
     from samtrt.predictor import Predictor

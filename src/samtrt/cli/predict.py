@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
-from samtrt.backends import BackendName
+from samtrt.choices import BackendName
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
@@ -146,7 +146,7 @@ def _numbers(text: str, option: str, counts: tuple[int, ...]) -> list[float]:
         values = [float(part) for part in text.split(",")]
     except ValueError:
         values = []
-    if len(values) not in counts or not np.isfinite(values).all():
+    if len(values) not in counts or not all(map(math.isfinite, values)):
         wanted = "x,y or x,y,label" if option == "--point" else "x1,y1,x2,y2"
         raise PromptError(f"{option} takes {wanted} in pixels, not '{text}'")
     return values

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from samtrt.backends import BackendName
+from samtrt.choices import BackendName
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,

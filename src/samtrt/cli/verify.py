@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from samtrt.backends import BackendName
+from samtrt.choices import BackendName
 from samtrt.cli.options import BackendOption, DeviceOption, ModelDir, ThreadsOption, load_predictor
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def show(report: Report) -> None:
             prompt,
             f"{max(r.logits_max_abs for r in same):.2e}",
             f"{max(r.logits_relative for r in same):.2e}",
-            f"{np.mean(ious):.5f}",
+            f"{fmean(ious):.5f}",
             f"{min(ious):.5f}",
             f"{sum(r.choices_differing for r in same)} of {sum(r.choices for r in same)} differ",
         )

@@ -19,10 +19,10 @@ from typing import Any
 
 from samtrt._version import __version__
 from samtrt.backends.base import stage_tensors
+from samtrt.choices import Precision, Stage
 from samtrt.errors import ExportError, MissingExtraError, OutputError, SamtrtError
 from samtrt.files import staging_directory
 from samtrt.manifest import FileEntry, Manifest, Source
-from samtrt.types import Precision, Stage
 
 try:
     import onnx
@@ -33,8 +33,9 @@ except ImportError as error:
     raise MissingExtraError("Exporting", "export", error.name or "torch") from None
 
 from samtrt.checkpoints import Checkpoint, load_sam
+from samtrt.choices import AttentionForm
 from samtrt.export.wrappers import DecoderGraph, EncoderGraph, example_inputs, to_half
-from samtrt.models import AttentionForm, Sam
+from samtrt.models import Sam
 
 NEWEST_OPSET = 22  # 23 turns attention into an operator that TensorRT's parser does not know
 OLDEST_OPSET = 17

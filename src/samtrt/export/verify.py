@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from samtrt.choices import Precision
 from samtrt.errors import VerificationError
 from samtrt.masks import mask_iou
 from samtrt.predictor import Predictor
-from samtrt.types import Precision, Size, UInt8Array
+from samtrt.types import Size, UInt8Array
 
 BOXES_AT_ONCE = 16
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from samtrt.models import Sam  # isort: skip  first: it says what to install where torch is missing
+
 import torch
 from torch import Tensor, nn
 
-from samtrt.models import Sam
 from samtrt.models.layers import LayerNorm, LayerNorm2d
 
 

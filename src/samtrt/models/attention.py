@@ -9,25 +9,14 @@ which kernels a runtime can use for them. Everything else in the encoder is blin
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from samtrt.choices import AttentionForm
+
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, tuple[int, int]], Tensor]
-
-
-class AttentionForm(str, Enum):
-    """How relative positions enter attention. All forms are exact."""
-
-    ADD = "add"
-    """Scores plus two broadcast terms, then softmax, as the official code writes it."""
-    MASK = "mask"
-    """The two terms as the additive mask of `scaled_dot_product_attention`: fastest in PyTorch on
-    a CPU. Its ONNX form is `add`, so it is not exported."""
-    FOLDED = "folded"
-    """The two terms folded into longer q and k, so that plain attention gives them."""
 
 
 def _rel_terms(

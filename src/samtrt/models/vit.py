@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samtrt.models.attention import ATTENTION_FORMS, AttentionForm
+from samtrt.choices import AttentionForm
+from samtrt.models.attention import ATTENTION_FORMS
 from samtrt.models.layers import LayerNorm, LayerNorm2d, MLPBlock
 from samtrt.registry import ModelSpec
 

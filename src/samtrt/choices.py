@@ -1,0 +1,42 @@
+"""Choices that are facts of a model and words of the command line at once.
+
+Apart from everything else, so that the command line can offer them without importing NumPy.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Stage(str, Enum):
+    """The two engines that a model is split into."""
+
+    ENCODER = "encoder"
+    DECODER = "decoder"
+
+
+class Precision(str, Enum):
+    """What a graph computes in. Inputs and outputs are float32 in every precision."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+
+
+class AttentionForm(str, Enum):
+    """How decomposed relative positions enter the encoder's attention. All forms are exact."""
+
+    ADD = "add"
+    """Scores plus two broadcast terms, then softmax, as the official code writes it."""
+    MASK = "mask"
+    """The two terms as the additive mask of `scaled_dot_product_attention`: fastest in PyTorch on
+    a CPU. Its ONNX form is `add`, so it is not exported."""
+    FOLDED = "folded"
+    """The two terms folded into longer q and k, so that plain attention gives them."""
+
+
+class BackendName(str, Enum):
+    """A runtime for the two engines."""
+
+    ONNXRUNTIME = "onnxruntime"
+    PYTORCH = "pytorch"
+    FAKE = "fake"

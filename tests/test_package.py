@@ -1,0 +1,101 @@
+"""The package as a whole: public names, lazy imports, and a bare environment."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomllib
+
+import samtrt
+from samtrt import errors
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", "cv2", "numpy", "PIL", "pydantic")
+EXTRAS = set(
+    tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+)
+
+
+def python(code: str) -> str:
+    """Run code in a fresh interpreter; return what it printed."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_public_names_are_there_and_sorted() -> None:
+    assert samtrt.__all__ == sorted(samtrt.__all__)
+    assert set(samtrt.__all__) == {*samtrt._HOMES, "__version__"}
+    for name in samtrt.__all__:
+        assert getattr(samtrt, name) is not None
+    assert dir(samtrt) == samtrt.__all__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = samtrt.nothing
+
+
+def test_every_error_is_public_and_one_family() -> None:
+    tree = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, Exception)]
+    assert all(issubclass(error, errors.SamtrtError) for error in tree)
+    assert {error.__name__ for error in tree} <= set(samtrt.__all__)
+
+
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [
+        ("import samtrt", ()),
+        ("import samtrt.cli", ()),
+        ("import samtrt.fetch", ("pydantic",)),
+        (
+            "import samtrt; samtrt.Predictor",
+            ("numpy", "cv2", "PIL", "pydantic"),
+        ),
+    ],
+)
+def test_imports_stay_light(code: str, allowed: tuple[str, ...]) -> None:
+    heavy = python(f"import sys\n{code}\nprint(*(m for m in {HEAVY!r} if m in sys.modules))")
+    assert set(heavy.split()) <= set(allowed)
+
+
+def test_every_module_imports_or_names_its_extra_in_a_bare_environment() -> None:
+    """With every optional package missing, nothing fails with a plain ImportError."""
+    names = [m.name for m in pkgutil.walk_packages(samtrt.__path__, "samtrt.")]
+    names = [name for name in names if not name.endswith("__main__")]
+    code = f"""
+import importlib, sys
+from samtrt.errors import MissingExtraError
+
+class Block:
+    missing = {{"torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", "fastapi", "uvicorn",
+                "prometheus_client", "starlette", "multipart"}}
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.missing:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Block())
+for name in {names!r}:
+    try:
+        importlib.import_module(name)
+    except MissingExtraError as error:
+        print(name, error.extra)
+"""
+    refused = dict(line.split() for line in python(code).splitlines())
+    assert set(refused.values()) <= EXTRAS
+    assert refused["samtrt.backends.ort"] == "ort"
+    assert refused["samtrt.export.onnx"] == "export"
+    for light in ("samtrt.predictor", "samtrt.cli", "samtrt.export.verify", "samtrt.fetch"):
+        assert light in names
+        assert light not in refused
+
+
+def test_missing_extra_names_the_install_command() -> None:
+    error = errors.MissingExtraError("Exporting", "export", "torch")
+    assert "pip install 'samtrt[export]'" in str(error)
+    assert "'torch', which is not installed" in str(error)
+
+
+def test_typed() -> None:
+    assert (Path(samtrt.__file__).parent / "py.typed").exists()
