@@ -52,12 +52,7 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request.")] = 60.0,
 ) -> None:
     """Serve a model: encode an image once, then answer prompts in milliseconds."""
-    from samtrt.errors import MissingExtraError
-
-    try:
-        from samtrt.server.run import run
-    except ImportError as error:
-        raise MissingExtraError("The server", "server", error.name or "fastapi") from None
+    from samtrt.server.run import run
     from samtrt.server.settings import MIB, Settings, check_exposure, read_token
 
     token = read_token(token_file, os.environ.get("SAMTRT_TOKEN"))
