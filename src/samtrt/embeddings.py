@@ -36,6 +36,7 @@ class EmbeddingInfo:
         model: Name of the model that encoded the image.
         checkpoint_sha256: Hash of the checkpoint that the model's engines were made from.
         precision: What the engines computed in.
+        stored_as: What the tensor is stored in.
         image_name: Name of the image's file.
         image_sha256: Hash of the image's file.
         features_sha256: Hash of the stored tensor's bytes.
@@ -45,6 +46,7 @@ class EmbeddingInfo:
     model: str
     checkpoint_sha256: str
     precision: str
+    stored_as: str
     image_name: str
     image_sha256: str
     features_sha256: str
@@ -91,6 +93,7 @@ def save_embedding(
         model=manifest.model,
         checkpoint_sha256=manifest.checkpoint.sha256,
         precision=manifest.precision.value,
+        stored_as=precision.value,
         image_name=image_path.name,
         image_sha256=sha256_of(image_path),
         features_sha256=_sha256(features),

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 import typer
 
+from samtrt.cli.auto import auto
 from samtrt.cli.demo import demo
+from samtrt.cli.embed import embed
 from samtrt.cli.export import export
 from samtrt.cli.fetch import fetch
 from samtrt.cli.info import info
@@ -26,15 +28,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (fetch, export, verify, predict, serve, info, demo):
+for _command in (fetch, export, verify, predict, auto, embed, serve, info, demo):
     app.command()(_command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code.
 
-    0: done. 1: `verify` found the engines wanting. 2: bad input, told in one line.
-    130: interrupted.
+    0: done. 1: `verify` found the engines wanting, or one of many images could not be read.
+    2: bad input, told in one line. 130: interrupted.
     """
     try:
         app(args=argv)

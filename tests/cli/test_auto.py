@@ -1,0 +1,185 @@
+"""`samtrt auto`: a folder to every format, restarts, damage, and embeddings for images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from command_line import Run
+from oracle import random_image
+
+OPTIONS = ("--backend", "fake", "--points-per-side", "3", "--box-nms-thresh", "0.5")
+OPTIONS += ("--pred-iou-thresh", "0.84")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "photos"
+    path.mkdir()
+    for seed, name in enumerate(["a.png", "b.jpg", "c.png"]):
+        Image.fromarray(random_image(90, 120 + 10 * seed, seed)).save(path / name)
+    (path / "notes.txt").write_text("not an image")
+    return path
+
+
+def names(path: Path) -> list[str]:
+    return sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+
+
+def test_a_folder_becomes_every_format(run: Run, fake_directory: Path, folder: Path) -> None:
+    out = folder.parent / "out"
+    done = run("auto", fake_directory, folder, "-o", out, *OPTIONS)
+    assert done.code == 0, done.err
+    assert done.out.startswith("3 images, ")
+    assert done.out.splitlines()[-1] == str(out / "annotations.json")
+    assert names(out) == sorted(
+        ["annotations.json"]
+        + [
+            f"{kind}/{stem}{suffix}"
+            for stem in "abc"
+            for kind, suffix in (
+                ("coco", ".json"),
+                ("labelmap", ".png"),
+                ("labelme", ".json"),
+                ("overlay", ".png"),
+                ("yolo", ".txt"),
+            )
+        ]
+    )
+    coco = COCO(str(out / "annotations.json"))
+    assert [i["file_name"] for i in coco.loadImgs([1, 2, 3])] == ["a.png", "b.jpg", "c.png"]
+    for number, stem in ((1, "a"), (2, "b"), (3, "c")):
+        annotations = coco.loadAnns(coco.getAnnIds(imgIds=number))
+        assert len(annotations) >= 5
+        labels = np.asarray(Image.open(out / "labelmap" / f"{stem}.png"))
+        covered = np.any([coco.annToMask(a) for a in annotations], axis=0)
+        np.testing.assert_array_equal(labels > 0, covered)
+        assert len((out / "yolo" / f"{stem}.txt").read_text().splitlines()) == len(annotations)
+        overlay = np.asarray(Image.open(out / "overlay" / f"{stem}.png"))
+        assert overlay.shape[:2] == labels.shape
+    labelme = json.loads((out / "labelme" / "b.json").read_text())
+    assert (out / "labelme" / labelme["imagePath"]).resolve() == (folder / "b.jpg").resolve()
+
+
+def test_a_restart_does_only_what_is_missing(run: Run, fake_directory: Path, folder: Path) -> None:
+    out = folder.parent / "out"
+    assert run("auto", fake_directory, folder, "-o", out, *OPTIONS).code == 0
+    whole = (out / "annotations.json").read_bytes()
+    before = {name: (out / name).stat().st_mtime_ns for name in names(out)}
+    (out / "coco" / "b.json").write_text('{"images": [')  # as a crash might leave it
+    (out / "yolo" / "c.txt").unlink()
+    (out / "annotations.json").unlink()
+    again = run("auto", fake_directory, folder, "-o", out, *OPTIONS)
+    assert again.code == 0
+    assert again.out.startswith("2 images")
+    assert "1 done before" in again.out
+    assert (out / "annotations.json").read_bytes() == whole
+    for name in names(out):
+        if "/a." in name:
+            assert (out / name).stat().st_mtime_ns == before[name]
+
+
+def test_other_settings_or_another_image_are_not_taken_as_done(
+    run: Run, fake_directory: Path, folder: Path
+) -> None:
+    out = folder.parent / "out"
+    run("auto", fake_directory, folder, "-o", out, *OPTIONS)
+    shutil.copy(folder / "a.png", folder / "c.png")
+    assert run("auto", fake_directory, folder, "-o", out, *OPTIONS).out.startswith("1 images")
+    changed = run("auto", fake_directory, folder, "-o", out, *OPTIONS, "--crop-n-layers", "1")
+    assert changed.out.startswith("3 images")
+
+
+def test_an_unreadable_image_is_reported_and_the_rest_done(
+    run: Run, fake_directory: Path, folder: Path
+) -> None:
+    (folder / "b.jpg").write_bytes(b"\xff\xd8 broken")
+    out = folder.parent / "out"
+    done = run("auto", fake_directory, folder, "-o", out, "-f", "none", *OPTIONS)
+    assert done.code == 1
+    assert "b.jpg" in done.err
+    assert done.err.count("\n") == 1
+    assert "2 images" in done.out
+    assert "1 could not be read" in done.out
+    assert names(out) == ["annotations.json", "coco/a.json", "coco/c.json"]
+    assert len(json.loads((out / "annotations.json").read_text())["images"]) == 2
+    alone = run("auto", fake_directory, folder / "b.jpg", "-o", out, *OPTIONS)
+    assert alone.code == 2
+    assert alone.err.startswith("samtrt: error: ")
+
+
+def test_an_embedding_gives_the_masks_of_its_image(
+    run: Run, fake_directory: Path, folder: Path
+) -> None:
+    embeddings, out = folder.parent / "embeddings", folder.parent / "out"
+    stored = run(
+        *("embed", fake_directory, folder, "-o", embeddings, "--backend", "fake"),
+        *("--precision", "fp32"),
+    )
+    assert stored.code == 0, stored.err
+    run("auto", fake_directory, folder, "-o", out / "images", *OPTIONS)
+    done = run("auto", fake_directory, embeddings, "-o", out / "embeddings", *OPTIONS)
+    assert done.code == 0, done.err
+    by_image, by_embedding = (
+        json.loads((out / kind / "annotations.json").read_text())
+        for kind in ("images", "embeddings")
+    )
+    assert by_image == by_embedding
+    assert not (out / "embeddings" / "overlay").exists()
+    crops = run(
+        *("auto", fake_directory, embeddings / "a.safetensors", "-o", out, *OPTIONS),
+        *("--crop-n-layers", "1"),
+    )
+    assert crops.code == 2
+    assert "need the image, not its embedding" in crops.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("none.png", "-o", "out"), "no image at none.png"),
+        (("EMPTY", "-o", "out"), "holds no file that ends in"),
+        (("none.png", "-o", "out", "-f", "gif"), "unknown format 'gif'"),
+        (("none.png", "-o", "FILE"), "cannot write into"),
+        (("none.png", "-o", "out", "--crop-overlap-ratio", "2"), "crop_overlap_ratio"),
+    ],
+)
+def test_bad_arguments_are_told_in_one_line(
+    run: Run,
+    fake_directory: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "FILE").write_text("")
+    done = run("auto", fake_directory, *arguments, "--backend", "fake")
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_two_files_of_one_stem_are_refused(run: Run, fake_directory: Path, folder: Path) -> None:
+    shutil.copy(folder / "b.jpg", folder / "a.jpg")
+    done = run("auto", fake_directory, folder, "-o", folder.parent / "out", "--backend", "fake")
+    assert done.code == 2
+    assert "would write results of the same name" in done.err
+
+
+def test_real_engines_end_to_end(run: Run, tiny_model: Path, photo: Path) -> None:
+    out = photo.parent / "out"
+    done = run(
+        *("auto", tiny_model, photo, "-o", out, "--points-per-side", "3"),
+        *("--pred-iou-thresh", "-1", "--stability-score-thresh", "0.5"),
+        *("--stability-score-offset", "0.05"),
+    )
+    assert done.code == 0, done.err
+    assert json.loads((out / "annotations.json").read_text())["annotations"]

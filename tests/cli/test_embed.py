@@ -1,0 +1,64 @@
+"""`samtrt embed`: files that `predict` takes, restarts, and images that cannot be read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from command_line import Run
+from oracle import random_image
+from samtrt.embeddings import read_embedding_info
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for seed, path in enumerate(paths):
+        Image.fromarray(random_image(90, 120, seed)).save(path)
+    return paths
+
+
+def test_embeddings_answer_prompts_as_their_images(
+    run: Run, tiny_model: Path, photos: list[Path]
+) -> None:
+    out = photos[0].parent / "embeddings"
+    done = run("embed", tiny_model, *photos, "-o", out, "--precision", "fp32")
+    assert done.code == 0, done.err
+    assert done.out.splitlines() == [str(out / "a.safetensors"), str(out / "b.safetensors")]
+    assert read_embedding_info(out / "a.safetensors").image_name == "a.png"
+    for source in (photos[0], out / "a.safetensors"):
+        path = out / f"{source.suffix[1:]}.json"
+        assert run("predict", tiny_model, source, "-p", "60,40", "--json", path).code == 0
+    by_image, by_embedding = (json.loads(path.read_text()) for path in sorted(out.glob("*.json")))
+    assert by_image["masks"] == by_embedding["masks"]
+
+
+def test_a_restart_skips_what_is_up_to_date(
+    run: Run, fake_directory: Path, photos: list[Path]
+) -> None:
+    out = photos[0].parent / "embeddings"
+    command = ("embed", fake_directory, *photos, "-o", out, "--backend", "fake")
+    run(*command)
+    assert run(*command).out.count("is up to date") == 2
+    assert "up to date" not in run(*command, "--precision", "fp32").out
+    Image.fromarray(random_image(90, 120, 7)).save(photos[1])
+    (out / "a.safetensors").write_bytes(b"damaged")
+    assert "up to date" not in run(*command, "--precision", "fp32").out
+    assert read_embedding_info(out / "a.safetensors").stored_as == "fp32"
+
+
+def test_an_unreadable_image_is_reported_and_the_rest_done(
+    run: Run, fake_directory: Path, photos: list[Path]
+) -> None:
+    photos[0].write_bytes(b"no image")
+    out = photos[0].parent / "embeddings"
+    done = run("embed", fake_directory, *photos, "-o", out, "--backend", "fake")
+    assert done.code == 1
+    assert "a.png" in done.err
+    assert [path.name for path in out.iterdir()] == ["b.safetensors"]
+    alone = run("embed", fake_directory, photos[0], "-o", out, "--backend", "fake")
+    assert alone.code == 2
+    assert alone.err.startswith("samtrt: error: ")
