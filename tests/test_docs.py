@@ -1,0 +1,64 @@
+"""The documents' code runs as it stands, and what they point at exists."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from samtrt.cli import app
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("training/*.md")])
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.S | re.M)
+
+
+def test_python_of_the_readme_runs(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a directory where `make demo` has run, which here holds a tiny model instead."""
+    (tmp_path / "demo-out").mkdir()
+    (tmp_path / "demo-out" / "model").symlink_to(tiny_model)
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(ROOT / "README.md", "python")
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["best"].shape == (400, 600)
+    assert names["batch"].masks.shape == (2, 1, 400, 600)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_pictures_exist(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
+        if not target.startswith(("http://", "https://", "mailto:")):
+            assert (document.parent / target).exists(), f"{document.name} points at {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_and_options_exist(document: Path) -> None:
+    """Every `samtrt COMMAND --option` in a document is one that the command line has."""
+    import typer.main
+
+    commands = typer.main.get_command(app).commands
+    lines = [line for block in blocks(document, "(?:sh)?") for line in block.splitlines()]
+    for line in lines:
+        if not line.startswith("samtrt "):
+            continue
+        words = shlex.split(line, comments=True)
+        assert words[1] in commands, line
+        known = {name for option in commands[words[1]].params for name in option.opts}
+        known |= {name for option in commands[words[1]].params for name in option.secondary_opts}
+        used = {word.strip("[]").split("=")[0] for word in words if word.strip("[").startswith("-")}
+        assert used <= known | {"-h", "--help"}, line
+
+
+def test_changelog_names_this_version() -> None:
+    import samtrt
+
+    assert f"## [{samtrt.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
