@@ -24,7 +24,7 @@ from PIL import Image
 from samtrt.errors import ImageError, PromptError, SamtrtError
 from samtrt.masks import rle_to_mask
 from samtrt.transforms import check_image
-from samtrt.types import Embedding, Prediction, Size, UInt8Array
+from samtrt.types import Closeable, Embedding, Prediction, Size, UInt8Array
 
 _GONE = (404, 410)
 
@@ -43,7 +43,7 @@ class RemoteError(SamtrtError):
         self.code = code
 
 
-class Client:
+class Client(Closeable):
     """A connection to a server. Safe for threads, as `httpx.Client` is.
 
     Args:
@@ -122,17 +122,6 @@ class Client:
         """Close the connections."""
         if self._own:
             self._http.close()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class RemoteImage:

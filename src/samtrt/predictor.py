@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -22,13 +21,13 @@ from samtrt.errors import ImageError, PromptError
 from samtrt.manifest import Manifest
 from samtrt.masks import upscale_logits, upscale_masks
 from samtrt.prompts import DecoderPrompts, build_prompts
-from samtrt.types import Embedding, FloatArray, Prediction, Size, UInt8Array
+from samtrt.types import Closeable, Embedding, FloatArray, Prediction, Size, UInt8Array
 
 PROMPTS_PER_RUN = 16
 """Prompts in one decoder call: each costs about 30 MB of working memory at 1024 input."""
 
 
-class Predictor:
+class Predictor(Closeable):
     """Segment what prompts point at, on any backend.
 
     `set_image` and `reset_image` change the predictor's state and are for one thread at a time;
@@ -230,17 +229,6 @@ class Predictor:
         self.reset_image()
         self.encoder.close()
         self.decoder.close()
-
-    def __enter__(self) -> Predictor:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def select_masks(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -72,3 +74,25 @@ class Prediction(NamedTuple):
     masks: npt.NDArray[np.bool_ | np.float32]
     iou_predictions: npt.NDArray[np.float32]
     low_res_logits: npt.NDArray[np.float32]
+
+
+_C = TypeVar("_C", bound="Closeable")
+
+
+class Closeable(ABC):
+    """Something that holds memory until `close`; a `with` block closes it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what is held; safe to call twice."""
+
+    def __enter__(self: _C) -> _C:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,12 @@ import numpy.typing as npt
 from samtrt.choices import Stage
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
-from samtrt.types import TensorInfo
+from samtrt.types import Closeable, TensorInfo
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-class Backend(ABC):
+class Backend(Closeable):
     """One loaded stage. `run` may be called from several threads.
 
     Attributes:
@@ -74,17 +73,6 @@ class Backend(ABC):
                 if isinstance(dim, str) and sizes.setdefault(dim, (size, name))[0] != size:
                     other, first = sizes[dim]
                     raise BackendError(f"{first} has {other} {dim} and {name} has {size}")
-
-    def __enter__(self) -> Backend:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def stage_tensors(manifest: Manifest, stage: Stage) -> tuple[list[TensorInfo], list[TensorInfo]]:

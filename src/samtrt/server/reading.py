@@ -26,7 +26,7 @@ async def read_upload(request: Request, seconds: float) -> bytes:
         return await asyncio.wait_for(_read_upload(request), seconds)
     except ClientDisconnect:
         raise ClientLeftError from None
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise ApiError(408, f"the upload took longer than {seconds:g} s", "slow_upload") from None
 
 
