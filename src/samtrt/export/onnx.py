@@ -37,10 +37,10 @@ from samtrt.choices import AttentionForm
 from samtrt.export.wrappers import DecoderGraph, EncoderGraph, example_inputs, to_half
 from samtrt.models import Sam
 
-NEWEST_OPSET = 22  # 23 turns attention into an operator that TensorRT's parser does not know
+NEWEST_OPSET = 22  # 23 turns attention into one operator, which TensorRT 10.0 does not parse
 OLDEST_OPSET = 17
 DEFAULT_OPSET = 20
-"""TensorRT 10 and TensorRT-RTX parse up to 20 in full; TensorRT 8.6 needs 17."""
+"""The newest that every TensorRT 10 parses (10.0: 9 to 20); TensorRT 8.6 needs 17."""
 
 _EXPORTER_OLDEST = 18
 _SINGLE_FILE_LIMIT = 1_900_000_000
