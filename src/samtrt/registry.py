@@ -99,9 +99,9 @@ _SPECS = (
     # vit_t is for tests that only need the structure.
     ModelSpec(
         name="vit_s",
-        embed_dim=384,
+        embed_dim=256,
         depth=8,
-        num_heads=6,
+        num_heads=4,
         global_attn_indexes=(1, 3, 5, 7),
         image_size=512,
     ),
