@@ -99,3 +99,18 @@ def test_missing_extra_names_the_install_command() -> None:
 
 def test_typed() -> None:
     assert (Path(samtrt.__file__).parent / "py.typed").exists()
+
+
+def test_prediction_needs_no_pytorch(tiny_model: Path, tmp_path: Path) -> None:
+    from oracle import random_image
+    from PIL import Image
+
+    Image.fromarray(random_image(40, 60)).save(tmp_path / "image.png")
+    out = python(f"""
+import sys
+sys.modules.update(dict.fromkeys(["torch", "onnx", "onnxsim", "onnxscript"]))  # import fails
+from samtrt.cli import main
+code = main(["predict", {str(tiny_model)!r}, {str(tmp_path / "image.png")!r}, "-p", "30,20"])
+print("code", code)
+""")
+    assert out.endswith("code 0\n")
