@@ -42,7 +42,8 @@ class Gated(FakeBackend):
     def _run(self, feeds: Any) -> Any:
         self.entered.release()
         assert self.open.wait(30), "the test forgot to open the gate"
-        self.batches.append(len(next(iter(feeds.values()))))
+        sizes = {len(array) for name, array in feeds.items() if name != "image_embeddings"}
+        self.batches += sizes
         if self.fails(feeds):
             raise RuntimeError("secret detail of the backend")
         return super()._run(feeds)

@@ -1,6 +1,14 @@
 // Builds the page into the Python package, whose server sends it. `make web` runs this.
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import {
+  copyFileSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -42,3 +50,11 @@ writeFileSync(
   `ort/ holds onnxruntime-web ${version}, Copyright (c) Microsoft Corporation, MIT License:\n\n` +
     readFileSync(join(here, "onnxruntime-web.LICENSE.txt"), "utf8"),
 );
+
+// Lets a test tell, without Node.js, that the page was built from the sources beside it.
+const digest = createHash("sha256");
+const sources = readdirSync(join(here, "src")).map((name) => `src/${name}`);
+for (const name of [...sources, "build.mjs", "package.json"].sort()) {
+  digest.update(`${name}\0`).update(readFileSync(join(here, name)));
+}
+writeFileSync(join(out, "sources.sha256"), `${digest.digest("hex")}\n`);

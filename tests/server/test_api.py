@@ -16,7 +16,7 @@ from PIL import Image
 from samtrt.manifest import Manifest
 from samtrt.masks import box_of_mask, rle_to_mask
 from samtrt.predictor import Predictor
-from server_cases import wait_for
+from server_cases import Gated, wait_for
 
 POINT = {"points": [[50, 60]], "labels": [1]}
 BOX = {"box": [20, 30, 120, 100]}
@@ -183,6 +183,32 @@ def test_encodes_batch_where_the_encoder_can(serve: Callable[..., Any], manifest
     for image_id, image in zip(ids, images, strict=True):
         got = served.client.get(f"/v1/images/{image_id}/embedding").content
         assert got == served.predictor.encode(image).features.tobytes()
+
+
+def test_prompts_of_different_requests_share_a_decoder_call(
+    serve: Callable[..., Any], picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same image, same number of points, on a device that gains: one call, each its own masks."""
+    monkeypatch.setattr(Gated, "device", "cuda:0")
+    served = serve(decode_workers=1)
+    image_id, other = served.add(picture), served.add(picture[:, ::-1].copy())
+    asked = [(image_id, {"points": [[20 * i + 10, 60]], "labels": [1]}) for i in range(5)] + [
+        (image_id, BOTH),
+        (other, POINT),
+    ]
+    served.decoder.open.clear()
+    with ThreadPoolExecutor(len(asked)) as pool:
+        futures = [pool.submit(served.masks, *asked[0], candidates=1)]
+        served.decoder.entered.acquire()
+        futures += [pool.submit(served.masks, *pair, candidates=1) for pair in asked[1:]]
+        wait_for(lambda: len(served.app.state.engine._decodes._waiting) == len(asked) - 1)
+        served.decoder.open.set()
+        answers = [future.result(30).json() for future in futures]
+    assert sorted(served.decoder.batches) == [1, 1, 1, 4]
+    for (_, prompt), answer in zip(asked, answers, strict=True):
+        expected = direct(served.predictor, picture, prompt, multimask_output=False).masks[0]
+        got = rle_to_mask(answer["results"][0]["masks"][0]["rle"])
+        np.testing.assert_array_equal(got, expected)
 
 
 def test_automatic_masks_are_the_generators(served: Any, picture: np.ndarray) -> None:

@@ -145,9 +145,15 @@ export class BrowserDecoding implements Decoding {
   }
 }
 
+interface GpuAdapter {
+  readonly info?: { readonly isFallbackAdapter?: boolean };
+}
+
 async function hasWebGpu(): Promise<boolean> {
-  const gpu = (navigator as { gpu?: { requestAdapter(): Promise<unknown> } }).gpu;
+  const { gpu } = navigator as { gpu?: { requestAdapter(): Promise<GpuAdapter | null> } };
   // The runtime's WebGPU build suspends WebAssembly while the GPU works.
   if (!gpu || !("Suspending" in WebAssembly)) return false;
-  return (await gpu.requestAdapter().catch(() => null)) !== null;
+  const adapter = await gpu.requestAdapter().catch(() => null);
+  // A fallback adapter draws in software: a hundred times slower than WebAssembly.
+  return adapter !== null && !adapter.info?.isFallbackAdapter;
 }
