@@ -50,6 +50,41 @@ def test_an_image_that_the_server_dropped_is_sent_again(
     assert driver.page.inner_text("#count") == "2"
 
 
+def test_another_image_is_opened_while_the_server_thinks(
+    driver: PageDriver, fake: Served, photo: Path
+) -> None:
+    fake.decoder.open.clear()
+    driver.page.mouse.click(*driver.place(320, 200))
+    driver.page.click("#auto")
+    other = photo.with_name("other.png")
+    other.write_bytes(photo.read_bytes())
+    driver.upload(other)
+    fake.decoder.open.set()
+    driver.page.wait_for_timeout(500)
+    assert driver.objects() == ["Object 1"]
+    assert driver.page.inner_text("#count") == "0"
+    assert driver.page.locator(".toast").count() == 0
+    driver.click(320, 200)
+    assert len(driver.candidates()) == 3
+
+
+def test_a_failed_upload_leaves_the_open_image_as_it_was(
+    open_page: Callable[..., PageDriver], fake: Served, photo: Path, tmp_path: Path
+) -> None:
+    driver = open_page(fake.url, expect_errors=True)
+    driver.upload(photo)
+    fake.decoder.open.clear()
+    driver.page.mouse.click(*driver.place(320, 200))
+    fraud = tmp_path / "fraud.png"
+    fraud.write_text("hello")
+    driver.page.set_input_files("#file", fraud)
+    driver.toast("not an image")
+    fake.decoder.open.set()
+    driver.settle()
+    assert len(driver.candidates()) == 3
+    assert driver.page.inner_text("#title").startswith("photo.png")
+
+
 def test_a_backend_that_throws(driver: PageDriver, fake: Served) -> None:
     fake.decoder.fails = lambda _: True
     driver.page.mouse.click(*driver.place(320, 200))

@@ -15,6 +15,7 @@ export class Panel {
   private size: Size = { width: 1, height: 1 };
   private shown: readonly unknown[] = [];
   private rows = new Map<number, Row>();
+  private active = 0;
 
   constructor(private readonly history: History) {}
 
@@ -98,6 +99,13 @@ export class Panel {
       rows.get(segment.id)!.update(segment, this.size);
     });
     this.rows = rows;
+    if (this.active !== this.history.doc.active) {
+      this.active = this.history.doc.active;
+      const { element } = rows.get(this.active)!;
+      // Not scrollIntoView: on a phone that would move the page away from the image.
+      const below = element.offsetTop + element.offsetHeight - list.clientHeight;
+      list.scrollTop = Math.min(Math.max(list.scrollTop, below), element.offsetTop);
+    }
   }
 }
 

@@ -64,7 +64,11 @@ export class Session {
     } catch (error) {
       if (!signal.aborted) this.events.failed(error, () => void this.open(blob, name));
     } finally {
-      if (!signal.aborted) this.events.progress(null);
+      if (!signal.aborted) {
+        this.events.progress(null);
+        // What was asked about the image before was called off; it may still be the open one.
+        void this.refresh();
+      }
     }
   }
 
@@ -79,12 +83,12 @@ export class Session {
         if (!segment || !this.image) break;
         const { image } = this;
         const { candidates, ms } = await this.predict(segment.prompt, false);
-        if (this.image.name !== image.name) continue;
+        if (this.image.blob !== image.blob) continue;
         this.history.setCandidates(segment.prompt, candidates);
         this.events.prompted(ms);
       }
     } catch (error) {
-      this.events.failed(error, () => void this.refresh());
+      if (!calledOff(error)) this.events.failed(error, () => void this.refresh());
     } finally {
       this.predicting = false;
     }
@@ -100,8 +104,10 @@ export class Session {
   /** Find all objects. Returns when done or cancelled. */
   async auto(pointsPerSide: number, signal: AbortSignal): Promise<void> {
     this.events.progress("Looking for all objects…");
+    const blob = this.image?.blob;
     try {
       const found = await this.withImage((ref) => this.api.auto(ref.id, pointsPerSide, signal));
+      if (this.image?.blob !== blob) return;
       this.history.addMasks(found);
       this.events.notice(
         found.length ? `Found ${found.length} objects.` : "No mask was good enough to keep.",
@@ -202,6 +208,10 @@ async function drawable(blob: Blob): Promise<ImageBitmap> {
   });
   full.close();
   return small;
+}
+
+function calledOff(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "AbortError";
 }
 
 function pause(ms: number): Promise<void> {

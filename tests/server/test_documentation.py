@@ -1,0 +1,56 @@
+"""The commands and the code of docs/server.md do what they say."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from samtrt.manifest import Manifest
+from samtrt.server.settings import Settings
+from server_cases import Served, live
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "server.md"
+ADDRESS = "http://127.0.0.1:8000"
+
+
+def section(title: str, language: str) -> str:
+    text = DOCUMENT.read_text()
+    match = re.search(rf"^## {title}\n.*?^```{language}\n(.*?)^```", text, re.S | re.M)
+    assert match, f"no {language} block under '{title}'"
+    assert ADDRESS in match[1]
+    return match[1]
+
+
+@pytest.fixture
+def url(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    pixels = np.random.default_rng(0).integers(0, 255, (400, 600, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    with live(Served(manifest, Settings()).app) as url:
+        yield url
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="no curl here")
+def test_curl(url: str, tmp_path: Path) -> None:
+    script = section("With curl", "sh").replace(ADDRESS, url)
+    done = subprocess.run(
+        ["bash", "-euxc", script], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"score"') > 5
+    assert (tmp_path / "embedding.bin").stat().st_size == 2 * 256 * 16 * 16
+
+
+def test_python(url: str) -> None:
+    names: dict[str, object] = {}
+    exec(
+        compile(section("From Python", "python").replace(ADDRESS, url), "server.md", "exec"), names
+    )
+    assert names["refined"].masks.shape == (3, 400, 600)  # type: ignore[attr-defined]
