@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,15 @@ def test_too_much_json(serve: Callable[..., Any], picture: np.ndarray) -> None:
 def test_ten_thousand_points(alive: Any, picture: np.ndarray) -> None:
     prompt = {"points": [[1, 1]] * 10_000, "labels": [1] * 10_000}
     check(alive.masks(alive.add(picture), prompt), 422, "10000 points; the server takes 100")
+
+
+def test_more_points_than_the_engine_takes(alive: Any, picture: np.ndarray) -> None:
+    image_id = alive.add(picture)
+    info = alive.decoder.inputs["point_coords"]
+    alive.decoder.inputs["point_coords"] = replace(info, max_shape=(4, 3, 2))
+    assert alive.masks(image_id, {"points": [[1, 1]] * 2}).status_code == 200
+    assert alive.masks(image_id, {"points": [[1, 1]], "box": [1, 1, 9, 9]}).status_code == 200
+    check(alive.masks(image_id, {"points": [[1, 1]] * 3}), 422, "4 points")
 
 
 def test_a_thousand_prompts(alive: Any, picture: np.ndarray) -> None:

@@ -164,6 +164,7 @@ class Engine:
     ) -> tuple[Embedding, list[tuple[list[int], DecoderPrompts]]]:
         """Look the image up and encode the prompts, grouped by their number of points."""
         embedding = self.store.get(image_id)
+        most = self.predictor.decoder.inputs["point_coords"].max_shape
         groups: dict[int, list[tuple[int, DecoderPrompts]]] = {}
         for index, prompt in enumerate(request.prompts):
             if len(prompt.points or ()) > self.settings.max_points:
@@ -172,7 +173,13 @@ class Engine:
                     f"{self.settings.max_points}"
                 )
             encoded = read_prompt(prompt, embedding.original_size, self.predictor.manifest)
-            groups.setdefault(encoded.point_coords.shape[1], []).append((index, encoded))
+            count = encoded.point_coords.shape[1]
+            if most and count > most[1]:
+                raise PromptError(
+                    f"prompt {index} comes to {count} points and this model's engine takes "
+                    f"{most[1]}, where a box counts as two and a missing one as one"
+                )
+            groups.setdefault(count, []).append((index, encoded))
         return embedding, [
             ([index for index, _ in group], _merge([prompts for _, prompts in group]))
             for group in groups.values()
