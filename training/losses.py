@@ -42,8 +42,10 @@ def round_loss(
     logits, scores = logits.float(), scores.float()
     per_mask = focal_dice(logits, truth[:, None])
     actual = iou(logits.detach(), truth[:, None])
-    loss = per_mask[:, 0] + per_mask[:, 1:].amin(1) + F.mse_loss(
-        scores, actual, reduction="none"
-    ).sum(1)
+    loss = (
+        per_mask[:, 0]
+        + per_mask[:, 1:].amin(1)
+        + F.mse_loss(scores, actual, reduction="none").sum(1)
+    )
     weight = usable.float()
     return (loss * weight).sum() / weight.sum().clamp(min=1), actual[:, 0]

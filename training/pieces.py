@@ -1,7 +1,7 @@
 """Split a file into pieces of at most 16 MB, and join them again.
 
-    python training/pieces.py split FILE FOLDER
-    python training/pieces.py join FOLDER/FILE.000 FILE
+python training/pieces.py split FILE FOLDER
+python training/pieces.py join FOLDER/FILE.000 FILE
 """
 
 from __future__ import annotations

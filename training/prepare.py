@@ -78,11 +78,13 @@ def pseudo_objects(rgb: np.ndarray, scale: float) -> np.ndarray:
     and differs in Lab from the ring around it by more than it varies inside.
     """
     smooth = cv2.bilateralFilter(rgb, 7, 40, 7)
-    labels = felzenszwalb(smooth, scale=scale, sigma=0.8, min_size=rgb.shape[0] * rgb.shape[1] // 400)
+    labels = felzenszwalb(
+        smooth, scale=scale, sigma=0.8, min_size=rgb.shape[0] * rgb.shape[1] // 400
+    )
     lab = cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB).astype(np.float32)
     out = np.zeros(labels.shape, np.uint8)
     kept = 0
-    for label in range(labels.max() + 1):
+    for label in np.flatnonzero(np.bincount(labels.ravel()) > 0.005 * labels.size):
         region = (labels == label).astype(np.uint8)
         contours, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         if not contours:
@@ -110,12 +112,12 @@ def pseudo_objects(rgb: np.ndarray, scale: float) -> np.ndarray:
 
 def views(picture: Image.Image) -> Iterator[Image.Image]:
     """Yield the whole picture, and its four quarters when it is large enough to have detail."""
-    yield picture
-    width, height = picture.size
-    if min(width, height) >= 1400:
-        for x in (0, width // 2):
-            for y in (0, height // 2):
-                yield picture.crop((x, y, x + width // 2, y + height // 2))
+    yield picture.copy()
+    if min(picture.size) >= 1000:
+        width, height = (side // 2 for side in picture.size)
+        for x in (0, width):
+            for y in (0, height):
+                yield picture.crop((x, y, x + width, y + height))
 
 
 def photo(path: Path) -> list[Item]:

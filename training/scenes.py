@@ -141,10 +141,10 @@ class Composer:
     def recolour(self, image: Tensor, strength: float) -> Tensor:
         """Mix channels and change contrast and brightness, differently for each picture."""
         count = len(image)
-        mix = torch.eye(3, device=self.device) + 0.6 * strength * self.randn(count, 3, 3)
+        mix = torch.eye(3, device=self.device) + 0.4 * strength * self.randn(count, 3, 3)
         mix = mix / mix.sum(2, keepdim=True).clamp(min=0.5)
         gain = (strength * self.randn(count, 1, 1, 1)).exp()
-        offset = 60 * strength * self.randn(count, 3, 1, 1)
+        offset = 45 * strength * self.randn(count, 3, 1, 1)
         mixed = torch.einsum("bij,bjhw->bihw", mix, image - 128) * gain + 128 + offset
         return mixed.clamp(0, 255)
 
