@@ -19,12 +19,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from scenes import Composer, Scenes, load_pool, normalise, usable
 from scipy.stats import spearmanr
 from torch import Tensor
 
 from samtrt.models import Sam, build_sam
 from samtrt.registry import get_spec
+from scenes import Composer, Scenes, load_pool, normalise, usable
 
 POINTS = 5
 TARGETS = {"point": 0.75, "box": 0.85, "five_points": 0.88, "spearman": 0.5}

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from parts import read_parts
 from PIL import Image
 from torch import Tensor
+
+from parts import read_parts
 
 SIZE = 512
 SLOTS = 9  # objects a scene at most; their ids are 1..SLOTS

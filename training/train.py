@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from losses import round_loss
-from prompting import corrective_point, first_prompt
 from safetensors.torch import save_file
-from scenes import Composer, Scenes, load_pool, normalise, stream
 from torch import Tensor, nn
 
+from losses import round_loss
+from prompting import corrective_point, first_prompt
 from samtrt.choices import AttentionForm
 from samtrt.models import Sam, build_sam
 from samtrt.registry import get_spec
+from scenes import Composer, Scenes, load_pool, normalise, stream
 
 CHECKPOINT_SECONDS = 100
 Decode = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -170,10 +169,10 @@ class Trainer:
             "elapsed": self.elapsed,
         }
         torch.save(state, folder / "checkpoint.tmp")
-        os.replace(folder / "checkpoint.tmp", folder / "checkpoint.pt")
+        (folder / "checkpoint.tmp").replace(folder / "checkpoint.pt")
         halves = {k: v.half().cpu().contiguous() for k, v in self.ema.items()}
         save_file(halves, folder / "ema.tmp", {"format": "pt"})
-        os.replace(folder / "ema.tmp", folder / "ema.safetensors")
+        (folder / "ema.tmp").replace(folder / "ema.safetensors")
 
     def resume(self, folder: Path) -> None:
         path = folder / "checkpoint.pt"
