@@ -138,7 +138,9 @@ class ImageStore:
 
     def _spill(self, image_id: str, embedding: Embedding) -> None:
         """Move an evicted embedding to disk; without room there, forget it."""
-        path = None if self._directory is None else self._directory / f"{image_id}.npy"
+        # Not named after the id: errors with the path go to the log, ids do not.
+        name = f"{secrets.token_hex(8)}.npy"
+        path = None if self._directory is None else self._directory / name
         nbytes = embedding.features.nbytes
         written = False
         if path is not None and nbytes <= self._spill_limit:
