@@ -28,6 +28,13 @@ def image_bytes(pixels: np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
     return out.getvalue()
 
 
+def make_picture(height: int = 120, width: int = 200) -> np.ndarray:
+    """Return a picture with both edges and slopes, uint8 [H, W, 3]; made without torch."""
+    coarse = np.random.default_rng(0).integers(0, 255, (6, 10, 3), dtype=np.uint8)
+    picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    return np.array(picture)
+
+
 class Gated(FakeBackend):
     """A fake stage that a test can hold up, break, and watch."""
 

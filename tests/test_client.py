@@ -15,9 +15,15 @@ from samtrt.client import Client, RemoteError
 from samtrt.errors import ImageError, PromptError
 from samtrt.manifest import Manifest
 from samtrt.server.settings import Settings
-from server_cases import Served, live
+from server_cases import Served, live, make_picture
 
 TOKEN = "token-of-the-client-test"
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """A non-square picture."""
+    return make_picture()
 
 
 @pytest.fixture

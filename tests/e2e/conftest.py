@@ -16,7 +16,7 @@ from PIL import Image
 from e2e_cases import PageDriver
 from samtrt.manifest import Manifest
 from samtrt.server.settings import Settings
-from server_cases import Served, live
+from server_cases import Served, live, make_picture
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 
@@ -73,6 +73,12 @@ def photo(tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
     Image.fromarray(pixels).save(path)
     return path
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """A non-square picture."""
+    return make_picture()
 
 
 @pytest.fixture

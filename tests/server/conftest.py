@@ -6,11 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
 import pytest
 
 from samtrt.manifest import Manifest
 from samtrt.server.settings import Settings
-from server_cases import Served
+from server_cases import Served, make_picture
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """A non-square picture."""
+    return make_picture()
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from samples import make_manifest
 from samtrt.backends import open_backend
-from samtrt.choices import Precision, Stage
-from samtrt.manifest import Manifest, Source
+from samtrt.choices import Stage
 from samtrt.predictor import Predictor
 from samtrt.server.app import create_app
 from samtrt.types import Embedding
@@ -34,20 +34,7 @@ CHECKS = [
 
 
 def fake_app() -> Any:
-    manifest = Manifest(
-        model="vit_t",
-        image_size=256,
-        patch_size=16,
-        embed_channels=256,
-        precision=Precision.FP32,
-        opset=20,
-        simplified=True,
-        dynamic_batch=False,
-        attention="add",
-        checkpoint=Source(name="none.pth", sha256="0" * 64),
-        files={},
-        versions={},
-    )
+    manifest = make_manifest()
     stages = [open_backend("fake", Path(), manifest, stage) for stage in Stage]
     return create_app(Predictor(*stages, manifest))
 

@@ -142,3 +142,15 @@ def test_bad_options_are_one_line(fake_directory: Path, options: list[str], word
     assert done.returncode == 2
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_without_the_extra_it_says_what_to_install(fake_directory: Path) -> None:
+    code = (
+        "import sys; sys.modules['fastapi'] = None\n"
+        "from samtrt.cli import main\n"
+        f"sys.exit(main(['serve', {str(fake_directory)!r}, '--backend', 'fake']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "pip install 'samtrt[server]'" in done.stderr
+    assert done.stderr.count("\n") == 1
