@@ -171,6 +171,15 @@ def test_without_a_model_only_baselines_are_measured(disc: Photo) -> None:
     assert "classical methods alone" in eval_photos.markdown([row], eval_photos._describe(None))
 
 
+def test_the_document_shows_the_latest_results() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    report = json.loads((docs / "results" / "photos.json").read_text(encoding="utf-8"))
+    rows = [eval_photos.Row(**row) for row in report["objects"]]
+    assert report["summary"] == eval_photos.summarise(rows)
+    table = eval_photos.markdown(rows, "").partition("| | mean IoU")[2].partition("\n\n")[0]
+    assert table in (docs / "photos.md").read_text(encoding="utf-8")
+
+
 def test_a_directory_that_is_no_model_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
