@@ -3,15 +3,15 @@
 Bringing low-res logits L [M, M] to the original size resizes bilinearly twice (official
 `Sam.postprocess_masks`: to S x S, cut off the padding, to H x W). Both steps are linear and
 separable, so the result is `Y @ L @ X.T` with a matrix for each axis that holds at most three
-weights a row. Two things follow. A rectangle of the result needs a rectangle of L alone; and each
-pixel lies between the least and the greatest of at most 3 x 3 cells of L, which bounds how many
-pixels can exceed a threshold without forming any.
+weights a row, side by side. Two things follow. A rectangle of the result needs a rectangle of L
+alone; and each pixel lies between the least and the greatest of at most 3 x 3 cells of L, which
+bounds how many pixels can exceed a threshold without forming any.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,8 +20,8 @@ import numpy.typing as npt
 from samtrt.transforms import resized_size
 from samtrt.types import BoolArray, Size
 
-_CELLS_PER_BLOCK = 16
-"""Low-res cells in one product: the matrices are banded, so long products would multiply zeros."""
+_BLOCK = 1 << 17
+"""Full-size values formed at a time: few enough to stay in a core's cache between the steps."""
 
 
 class Region(NamedTuple):
@@ -42,27 +42,49 @@ class _Axis:
     """One axis of the resize, n pixels from M cells.
 
     Attributes:
-        weights: float32 [n, M].
         first, last: int [n], the cells that a pixel draws on; both never decrease.
-        share: float32 [M], for each cell the number of pixels whose cells are among it and its
+        weights: float32 [n, T, 1], of the T cells from `first` on.
+        share: float64 [M], for each cell the number of pixels whose cells are among it and its
             two neighbours; every pixel is counted once.
     """
 
-    weights: npt.NDArray[np.float32]
     first: npt.NDArray[np.intp]
     last: npt.NDArray[np.intp]
-    share: npt.NDArray[np.float32]
+    weights: npt.NDArray[np.float32]
+    share: npt.NDArray[np.float64]
 
     @classmethod
     def build(cls, pixels: int, resized: int, image_size: int, cells: int) -> _Axis:
-        to_frame = _bilinear(image_size, cells)[:resized]
-        weights = _bilinear(pixels, resized) @ to_frame
-        used = weights > 0
+        matrix = _bilinear(pixels, resized) @ _bilinear(image_size, cells)[:resized]
+        used = matrix > 0
         first = used.argmax(axis=1)
         last = cells - 1 - used[:, ::-1].argmax(axis=1)
-        centre = (first + last) // 2
-        share = np.bincount(centre, minlength=cells).astype(np.float32)
-        return cls(weights.astype(np.float32), first, last, share)
+        taps = first[:, None] + np.arange(int((last - first).max()) + 1)
+        inside = np.minimum(taps, cells - 1)
+        weights = np.where(taps < cells, np.take_along_axis(matrix, inside, axis=1), 0.0)
+        share = np.bincount((first + last) // 2, minlength=cells).astype(np.float64)
+        return cls(first, last, weights.astype(np.float32)[..., None], share)
+
+    def stretch(
+        self, rows: npt.NDArray[np.float32], offset: int, start: int, stop: int
+    ) -> npt.NDArray[np.float32]:
+        """Form the pixels start..stop from the cells offset.. : float32 [cells, k] to [pixels, k].
+
+        Sums a few weighted rows. A product of matrices would be as quick, but each call of a
+        multithreaded BLAS waits for threads that a busy runtime keeps from their core.
+        """
+        out = np.empty((stop - start, rows.shape[1]), dtype=np.float32)
+        step = max(_BLOCK // rows.shape[1], 1)
+        for i in range(start, stop, step):
+            j = min(i + step, stop)
+            block, weights = out[i - start : j - start], self.weights[i:j]
+            for tap in range(weights.shape[1]):
+                cells = np.minimum(self.first[i:j] + tap, self.last[i:j]) - offset
+                if tap == 0:
+                    np.multiply(rows[cells], weights[:, tap], out=block)
+                else:
+                    block += rows[cells] * weights[:, tap]
+        return out
 
     def reach(self, start: int, stop: int) -> tuple[int, int]:
         """Return the range of pixels that draw on any of the cells start..stop."""
@@ -110,38 +132,20 @@ class Upscaler:
         self, logits: npt.NDArray[np.float32], ys: tuple[int, int], xs: tuple[int, int]
     ) -> npt.NDArray[np.float32]:
         left, right = int(self._x.first[xs[0]]), int(self._x.last[xs[1] - 1]) + 1
-        columns = np.ascontiguousarray(logits[:, left:right].T)
-        stretched = np.empty((right - left, ys[1] - ys[0]), dtype=np.float32)
-        for y0, y1, k0, k1 in _blocks(self._y, *ys):
-            rows = self._y.weights[y0:y1, k0:k1]
-            np.matmul(columns[:, k0:k1], rows.T, out=stretched[:, y0 - ys[0] : y1 - ys[0]])
-        values = np.empty((xs[1] - xs[0], ys[1] - ys[0]), dtype=np.float32)
-        for x0, x1, k0, k1 in _blocks(self._x, *xs):
-            cols = self._x.weights[x0:x1, k0:k1]
-            np.matmul(cols, stretched[k0 - left : k1 - left], out=values[x0 - xs[0] : x1 - xs[0]])
-        return values
+        rows = self._y.stretch(logits[:, left:right], 0, *ys)
+        return self._x.stretch(np.ascontiguousarray(rows.T), left, *xs)
 
     def at_most(self, mask: BoolArray) -> float:
         """Bound from above the full-size pixels that exceed a threshold, from L > threshold."""
-        return self._count(cv2.dilate(mask.astype(np.uint8), _NEIGHBOURS))
+        return self._count(np.asarray(cv2.dilate(mask.astype(np.uint8), _NEIGHBOURS)))
 
     def at_least(self, mask: BoolArray) -> float:
         """Bound from below the full-size pixels that exceed a threshold, from L > threshold."""
-        return self._count(cv2.erode(mask.astype(np.uint8), _NEIGHBOURS))
+        return self._count(np.asarray(cv2.erode(mask.astype(np.uint8), _NEIGHBOURS)))
 
-    def _count(self, cells: npt.NDArray[np.generic]) -> float:
-        return float(self._y.share @ cells.astype(np.float32) @ self._x.share)
+    def _count(self, cells: npt.NDArray[Any]) -> float:
+        rows = np.einsum("yx,x->y", cells, self._x.share)
+        return float((rows * self._y.share).sum())
 
 
 _NEIGHBOURS = np.ones((3, 3), dtype=np.uint8)
-
-
-def _blocks(axis: _Axis, start: int, stop: int) -> list[tuple[int, int, int, int]]:
-    """Cut the pixels start..stop into blocks: (first pixel, end, first cell, end)."""
-    cells = axis.last[stop - 1] + 1 - axis.first[start]
-    step = -(-(stop - start) * _CELLS_PER_BLOCK // max(int(cells), _CELLS_PER_BLOCK))
-    return [
-        (i, end, int(axis.first[i]), int(axis.last[end - 1]) + 1)
-        for i in range(start, stop, step)
-        for end in [min(i + step, stop)]
-    ]

@@ -1,0 +1,130 @@
+"""Automatic masks beside the official generator's, mask by mask.
+
+    python bench/auto_parity.py [--checkpoint FILE] [--points-per-side 12] [--images FILE ...]
+
+For each image, with default settings and with one layer of crops: how many masks each gives, how
+many of the official ones samtrt gives too (matched by IoU), and how many fields agree. Both run
+PyTorch in float32 on the same weights, so that what differs is the generator. Writes a dated JSON
+to docs/results/ and prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from oracle import official_sam, segment_anything_oracle  # noqa: E402
+from samples import make_manifest  # noqa: E402
+from samtrt import assets  # noqa: E402
+from samtrt.amg import AutomaticMaskGenerator  # noqa: E402
+from samtrt.backends.pytorch import PyTorchBackend  # noqa: E402
+from samtrt.checkpoints import load_checkpoint, load_sam  # noqa: E402
+from samtrt.choices import Stage  # noqa: E402
+from samtrt.images import read_image  # noqa: E402
+from samtrt.masks import mask_iou  # noqa: E402
+from samtrt.predictor import Predictor  # noqa: E402
+from test_nms import brute_force_nms  # noqa: E402
+
+Record = dict[str, Any]
+
+
+def official_module() -> Any:
+    """Import the official generator with an NMS written from its definition."""
+    segment_anything_oracle()
+    module = importlib.import_module("segment_anything.automatic_mask_generator")
+
+    def batched_nms(
+        boxes: torch.Tensor, scores: torch.Tensor, _: torch.Tensor, iou_threshold: float
+    ) -> torch.Tensor:
+        keep = brute_force_nms(boxes.numpy(), scores.numpy(), iou_threshold)
+        return torch.as_tensor(keep, dtype=torch.long)
+
+    module.batched_nms = batched_nms
+    return module
+
+
+def compare(ours: list[Record], theirs: list[Record]) -> dict[str, Any]:
+    """Match each official mask with ours of the highest IoU; compare the fields of matches."""
+    ious, boxes, points, order = [], 0, 0, 0
+    for place, other in enumerate(theirs):
+        candidates = [mask_iou(mine["segmentation"], other["segmentation"]) for mine in ours]
+        best = int(np.argmax(candidates)) if candidates else -1
+        ious.append(candidates[best] if candidates else 0.0)
+        if candidates:
+            boxes += ours[best]["bbox"] == other["bbox"]
+            points += ours[best]["point_coords"] == other["point_coords"]
+            order += best == place
+    return {
+        "masks": [len(ours), len(theirs)],
+        "matched_at_0.99": sum(iou >= 0.99 for iou in ious),
+        "identical": sum(iou == 1 for iou in ious),
+        "least_iou": round(min(ious, default=1.0), 5),
+        "same_box": boxes,
+        "same_point": points,
+        "same_place": order,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--checkpoint", type=Path, default=assets.SMALL_CHECKPOINT)
+    parser.add_argument("--points-per-side", type=int, default=12)
+    parser.add_argument("--images", type=Path, nargs="+", help="default: crops of the photograph")
+    parser.add_argument("--pred-iou-thresh", type=float, default=0.88)
+    parser.add_argument("--stability-score-thresh", type=float, default=0.95)
+    parser.add_argument("--stability-score-offset", type=float, default=1.0)
+    parser.add_argument("--box-nms-thresh", type=float, default=0.7)
+    parser.add_argument("--label", default="small", help="a word for the result's file name")
+    arguments = parser.parse_args()
+    names = ["points_per_side", "pred_iou_thresh", "stability_score_thresh"]
+    names += ["stability_score_offset", "box_nms_thresh"]
+    settings = {name: getattr(arguments, name) for name in names}
+    images = (
+        {path.name: read_image(path) for path in arguments.images}
+        if arguments.images
+        else assets.verification_images()
+    )
+    sam = load_sam(load_checkpoint(arguments.checkpoint))
+    theirs_sam = official_sam(sam.spec)
+    theirs_sam.load_state_dict(sam.state_dict())
+    manifest = make_manifest(model=sam.spec.name, image_size=sam.spec.image_size)
+    predictor = Predictor(*(PyTorchBackend(sam, manifest, stage) for stage in Stage), manifest)
+    module = official_module()
+    rows = []
+    for name, image in images.items():
+        for layers in (0, 1):
+            options = {**settings, "crop_n_layers": layers}
+            ours: Any = AutomaticMaskGenerator(predictor, **options).generate(image)
+            theirs = module.SamAutomaticMaskGenerator(theirs_sam, **options).generate(image)
+            row = {"image": name, "size": image.shape[:2], "crop_n_layers": layers}
+            rows.append({**row, **compare(ours, theirs)})
+            print(json.dumps(rows[-1]), flush=True)
+    date = datetime.date.today().isoformat()
+    result = {
+        "date": date,
+        "model": sam.spec.name,
+        "checkpoint": arguments.checkpoint.name,
+        "settings": settings,
+        "rows": rows,
+    }
+    out = ROOT / "docs" / "results" / f"auto-parity-{arguments.label}-{date}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"written to {out}")
+
+
+if __name__ == "__main__":
+    main()
