@@ -85,7 +85,8 @@ def main() -> None:
         "load": os.getloadavg(),
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
-    out = RESULTS / f"export-{arguments.precision}-{today}.json"
+    names = "-".join(arguments.models)
+    out = RESULTS / f"export-{arguments.precision}-{names}-{today}.json"
     out.write_text(json.dumps({"date": today, "machine": machine, "rows": rows}, indent=2) + "\n")
     print(f"written to {out}")
 
