@@ -1,6 +1,6 @@
 """Wall time of automatic masks beside the official generator, on the CPU.
 
-    python bench/auto.py [--checkpoint FILE] [--image FILE] [--points-per-side 32] [--rounds 3]
+    python bench/auto.py [--checkpoint FILE | --seeded] [--image FILE] [--points-per-side 32] [--rounds 3]
 
 One process, one image, the same weights, settings and number of threads; after a few points to warm
 up, they take turns. The official generator (segment-anything 1.0) runs on PyTorch as published, but
@@ -43,9 +43,11 @@ from samtrt.checkpoints import load_checkpoint, load_sam  # noqa: E402
 from samtrt.export.onnx import export_model  # noqa: E402
 from samtrt.images import read_image  # noqa: E402
 from samtrt.masks import mask_iou  # noqa: E402
+from samtrt.models import build_sam, seed_weights  # noqa: E402
 from samtrt.nms import nms  # noqa: E402
 from samtrt.predictor import Predictor, select_masks  # noqa: E402
 from samtrt.prompts import build_prompts  # noqa: E402
+from samtrt.registry import get_spec  # noqa: E402
 from samtrt.upscaling import Upscaler  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
@@ -74,6 +76,22 @@ class Clock:
                     self.seconds[label] += time.perf_counter() - start
 
         setattr(owner, name, timed)
+
+
+def seeded_checkpoint(folder: Path) -> Path:
+    """Write a vit_s of seeded noise, its heads scaled so that default thresholds keep some masks."""
+    from safetensors.torch import save_file
+
+    sam = build_sam(get_spec("vit_s"))
+    seed_weights(sam)
+    weights = sam.state_dict()
+    weights["mask_decoder.iou_prediction_head.layers.2.bias"] += 1.1
+    for mask in range(4):
+        for kind in ("weight", "bias"):
+            weights[f"mask_decoder.output_hypernetworks_mlps.{mask}.layers.2.{kind}"] *= 30
+    path = folder / "seeded-vit_s.safetensors"
+    save_file(weights, path)
+    return path
 
 
 def official(sam: Any, image: np.ndarray, options: dict[str, Any], clock: Clock) -> Run:
@@ -164,6 +182,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--checkpoint", type=Path, default=assets.SMALL_CHECKPOINT)
+    parser.add_argument("--seeded", action="store_true", help="use a checkpoint of seeded noise")
     parser.add_argument("--image", type=Path, default=assets.DEMO_PHOTOGRAPH)
     parser.add_argument("--points-per-side", type=int, default=32)
     parser.add_argument("--pred-iou-thresh", type=float, default=0.88)
@@ -176,6 +195,8 @@ def main() -> None:
     names = ["points_per_side", "pred_iou_thresh", "stability_score_thresh"]
     options = {name: getattr(arguments, name) for name in [*names, "stability_score_offset"]}
     torch.set_num_threads(arguments.threads)
+    if arguments.seeded:
+        arguments.checkpoint = seeded_checkpoint(Path(tempfile.mkdtemp()))
     image, checkpoint = read_image(arguments.image), load_checkpoint(arguments.checkpoint)
     sam = load_sam(checkpoint)
     load_before = os.getloadavg()

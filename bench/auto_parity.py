@@ -1,6 +1,6 @@
 """Automatic masks beside the official generator's, mask by mask.
 
-    python bench/auto_parity.py [--checkpoint FILE] [--points-per-side 12] [--images FILE ...]
+    python bench/auto_parity.py [--checkpoint FILE | --seeded] [--points-per-side 12] [--images FILE ...]
 
 For each image, with default settings and with one layer of crops: how many masks each gives, how
 many of the official ones samtrt gives too (matched by IoU), and how many fields agree. Both run
@@ -15,6 +15,7 @@ import datetime
 import importlib
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+from auto import seeded_checkpoint  # noqa: E402
 from oracle import official_sam, segment_anything_oracle  # noqa: E402
 from samples import make_manifest  # noqa: E402
 from samtrt import assets  # noqa: E402
@@ -81,6 +83,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--checkpoint", type=Path, default=assets.SMALL_CHECKPOINT)
+    parser.add_argument("--seeded", action="store_true", help="use a checkpoint of seeded noise")
     parser.add_argument("--points-per-side", type=int, default=12)
     parser.add_argument("--images", type=Path, nargs="+", help="default: crops of the photograph")
     parser.add_argument("--pred-iou-thresh", type=float, default=0.88)
@@ -97,6 +100,8 @@ def main() -> None:
         if arguments.images
         else assets.verification_images()
     )
+    if arguments.seeded:
+        arguments.checkpoint = seeded_checkpoint(Path(tempfile.mkdtemp()))
     sam = load_sam(load_checkpoint(arguments.checkpoint))
     theirs_sam = official_sam(sam.spec)
     theirs_sam.load_state_dict(sam.state_dict())

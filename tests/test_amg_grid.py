@@ -30,8 +30,10 @@ def test_crops_are_the_official_ones(
 ) -> None:
     boxes, indices = official.generate_crop_boxes(size, layers, overlap)
     ours = crop_boxes(size, layers, overlap)
-    assert [list(box) for box, _ in ours] == boxes
-    assert [layer for _, layer in ours] == indices
+    # The official code goes on to crops that begin outside of a tiny image, and fails on them.
+    real = [(box, i) for box, i in zip(boxes, indices, strict=True) if box[0] < box[2]]
+    real = [(box, i) for box, i in real if box[1] < box[3]]
+    assert [(list(box), layer) for box, layer in ours] == real
 
 
 @given(

@@ -58,6 +58,7 @@ def crop_boxes(size: Size, layers: int, overlap_ratio: float) -> list[tuple[Crop
         boxes += [
             ((x, y, min(x + crop_w, width), min(y + crop_h, height)), layer)
             for x, y in product(lefts, tops)
+            if x < width and y < height  # rounding up may need fewer crops of a tiny image
         ]
     return boxes
 
