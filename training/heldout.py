@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from evaluate import deepest, truths_of
 from PIL import Image
 from pycocotools import mask as coco_mask
+
+from evaluate import deepest, truths_of
 from scenes import Composer, Scenes, load_pool
 
 MAX_MASKS = 6  # a scene; the largest are kept
