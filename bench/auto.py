@@ -1,12 +1,12 @@
 """Wall time of automatic masks beside the official generator, on the CPU.
 
-    python bench/auto.py [--checkpoint FILE | --seeded] [--image FILE] [--points-per-side 32] [--rounds 3]
+    python bench/auto.py [--checkpoint FILE | --seeded] [--image FILE] [--rounds 3]
 
 One process, one image, the same weights, settings and number of threads; after a few points to warm
 up, they take turns. The official generator (segment-anything 1.0) runs on PyTorch as published, but
 for torchvision's NMS, in whose place it gets samtrt's; the profile shows its share. samtrt runs on
-ONNX Runtime and, for comparison, on PyTorch. Also compares the masks, and counts what each filter
-drops. Writes a dated JSON to docs/results/.
+ONNX Runtime. Also compares the masks, and counts what each filter drops. Writes a dated JSON to
+docs/results/.
 
 Needs the development group's segment-anything and, for its import, tests/oracle.py.
 """
@@ -79,7 +79,7 @@ class Clock:
 
 
 def seeded_checkpoint(folder: Path) -> Path:
-    """Write a vit_s of seeded noise, its heads scaled so that default thresholds keep some masks."""
+    """Write a vit_s of seeded noise, its heads scaled so that the default filters keep masks."""
     from safetensors.torch import save_file
 
     sam = build_sam(get_spec("vit_s"))
@@ -200,21 +200,19 @@ def main() -> None:
     image, checkpoint = read_image(arguments.image), load_checkpoint(arguments.checkpoint)
     sam = load_sam(checkpoint)
     load_before = os.getloadavg()
-    clocks: dict[str, Clock] = {name: Clock() for name in ("official", "samtrt", "samtrt-pytorch")}
+    clocks: dict[str, Clock] = {name: Clock() for name in ("official", "samtrt")}
     with tempfile.TemporaryDirectory() as folder:
         export_model(checkpoint, Path(folder))
         runtime = BackendOptions(threads=arguments.threads, checkpoint=arguments.checkpoint)
         sieve = amg_sieve.Sieve.__call__
         onnx = Predictor.load(folder, options=runtime)
-        torch_too = Predictor.load(folder, "pytorch", runtime)
         counts = funnel(onnx, image, options)
         few = {**options, "points_per_side": 4}  # warms up
         official(sam, image, few, Clock())()
-        ours(torch_too, image, few, Clock())()
+        ours(onnx, image, few, Clock())()
         runs: dict[str, Run] = {
             "official": official(sam, image, options, clocks["official"]),
             "samtrt": ours(onnx, image, options, clocks["samtrt"]),
-            "samtrt-pytorch": ours(torch_too, image, options, clocks["samtrt-pytorch"]),
         }
         walls: dict[str, list[float]] = {name: [] for name in runs}
         found: dict[str, list[Record]] = {}

@@ -1,6 +1,6 @@
 """Automatic masks beside the official generator's, mask by mask.
 
-    python bench/auto_parity.py [--checkpoint FILE | --seeded] [--points-per-side 12] [--images FILE ...]
+    python bench/auto_parity.py [--checkpoint FILE | --seeded] [--images FILE ...]
 
 For each image, with default settings and with one layer of crops: how many masks each gives, how
 many of the official ones samtrt gives too (matched by IoU), and how many fields agree. Both run
