@@ -45,6 +45,7 @@ class Gated(FakeBackend):
         self.entered = threading.Semaphore(0)
         self.fails: Callable[[Any], bool] = lambda _: False
         self.batches: list[int] = []
+        self.steepness = 1.0  # of the edges of masks
 
     def _run(self, feeds: Any) -> Any:
         self.entered.release()
@@ -53,7 +54,10 @@ class Gated(FakeBackend):
         self.batches += sizes
         if self.fails(feeds):
             raise RuntimeError("secret detail of the backend")
-        return super()._run(feeds)
+        out = super()._run(feeds)
+        if "low_res_masks" in out:
+            out["low_res_masks"] *= self.steepness
+        return out
 
 
 class Served:

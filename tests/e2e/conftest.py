@@ -84,7 +84,9 @@ def picture() -> np.ndarray:
 @pytest.fixture
 def fake(manifest: Manifest) -> Iterator[Served]:
     """A server whose masks can be predicted: discs around points, boxes as drawn."""
-    yield from _running(Served(manifest, Settings()))
+    served = Served(manifest, Settings())
+    served.decoder.steepness = 4  # so that automatic masks count as stable
+    yield from _running(served)
 
 
 @pytest.fixture

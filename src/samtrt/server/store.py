@@ -88,12 +88,7 @@ class ImageStore:
             # Another thread may have brought it back from disk while we looked.
             if image_id in self._memory:
                 return self._memory[image_id]
-            gone = image_id in self._gone
-        if gone:
-            raise ApiError(
-                410, "the image was dropped to make room: upload it again", "image_evicted"
-            )
-        raise ApiError(404, "no image has this id: upload it first", "image_unknown")
+            raise self._missing(image_id)
 
     def remove(self, image_id: str) -> None:
         """Forget an image on purpose.
@@ -101,12 +96,13 @@ class ImageStore:
         Raises:
             ApiError: as `get`.
         """
-        self.get(image_id)
         with self._lock:
             found = self._memory.pop(image_id, None)
             if found is not None:
                 self._bytes -= found.features.nbytes
-            self._leaving.pop(image_id, None)
+            leaving = self._leaving.pop(image_id, None)
+            if found is None and leaving is None and image_id not in self._disk:
+                raise self._missing(image_id)
             self._drop_file(image_id)
             self._publish()
 
@@ -198,6 +194,13 @@ class ImageStore:
         self._gone[image_id] = None
         while len(self._gone) > REMEMBERED:
             self._gone.popitem(last=False)
+
+    def _missing(self, image_id: str) -> ApiError:
+        if image_id in self._gone:
+            return ApiError(
+                410, "the image was dropped to make room: upload it again", "image_evicted"
+            )
+        return ApiError(404, "no image has this id: upload it first", "image_unknown")
 
     def _publish(self) -> None:
         self._metrics.cached_images.set(len(self._memory))
