@@ -102,8 +102,9 @@ def test_typed() -> None:
 
 
 def test_prediction_needs_no_pytorch(tiny_model: Path, tmp_path: Path) -> None:
-    from oracle import random_image
     from PIL import Image
+
+    from oracle import random_image
 
     Image.fromarray(random_image(40, 60)).save(tmp_path / "image.png")
     out = python(f"""

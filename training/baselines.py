@@ -1,8 +1,9 @@
 """What a user without a trained model would reach for: GrabCut, flood fill, Felzenszwalb.
 
 Every parameter below was chosen for the best mean IoU on the very photographs that the methods are
-then compared on (docs/photos.md), so the comparison errs in their favour. `python training/baselines.py` runs
-that search again (half an hour on two cores) and prints the best settings.
+then compared on (docs/photos.md), so the comparison errs in their favour.
+`python training/baselines.py` runs that search again (half an hour on two cores) and prints the best
+settings.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-COFFEE = (290, 150)
-CUP = (173, 18, 409, 308)
+SPOON = (365, 280)  # its bowl
+COFFEE = (204, 95, 369, 193)
 
 
 def demo(
@@ -31,7 +31,7 @@ def demo(
     predict(
         model,
         assets.DEMO_PHOTOGRAPH,
-        point=[",".join(map(str, COFFEE))],
+        point=[",".join(map(str, SPOON))],
         overlay=output / "point.png",
         mask_path=output / "point-mask.png",
         json_path=output / "point.json",
@@ -39,7 +39,7 @@ def demo(
     predict(
         model,
         assets.DEMO_PHOTOGRAPH,
-        box=[",".join(map(str, CUP))],
+        box=[",".join(map(str, COFFEE))],
         overlay=output / "box.png",
         mask_path=output / "box-mask.png",
     )
