@@ -65,14 +65,16 @@ def predict(
 ) -> None:
     """Segment what points, boxes or a rough mask point at in one image."""
     from samtrt import results
-    from samtrt.embeddings import is_embedding_file, load_embedding
+    from samtrt.embeddings import is_embedding_file, load_embedding, read_embedding_info
     from samtrt.errors import PromptError
     from samtrt.images import read_image
 
     if boxes and (point or box or mask):
         raise PromptError("--boxes makes one prompt of each box: leave out --point, --box, --mask")
     pixels: UInt8Array | None = None
+    name = image.name
     if is_embedding_file(image):
+        name = read_embedding_info(image).image_name
         if overlay:
             raise PromptError(
                 f"{image} is an embedding and has no pixels to draw on: "
@@ -85,12 +87,12 @@ def predict(
             predictor.set_embedding(load_embedding(image, predictor.manifest))
         else:
             predictor.set_image(pixels)
-        prompts = _prompts(predictor, image, point or [], box or [], boxes, mask)
+        prompts = _prompts(predictor, name, point or [], box or [], boxes, mask)
         found = results.segment(predictor, prompts, every)
         written = results.write(
             found,
             predictor,
-            image.name,
+            name,
             pixels,
             overlay=overlay,
             mask=mask_path,
@@ -103,7 +105,7 @@ def predict(
 
 def _prompts(
     predictor: Predictor,
-    image: Path,
+    image_name: str,
     point: list[str],
     box: list[str],
     boxes: Path | None,
@@ -116,7 +118,7 @@ def _prompts(
     from samtrt.masks import logits_from_mask
 
     if boxes:
-        return {"boxes": read_boxes(boxes, predictor.original_size, image.name)[0]}
+        return {"boxes": read_boxes(boxes, predictor.original_size, image_name)[0]}
     prompts: dict[str, Any] = {}
     if point:
         rows = [_numbers(text, "--point", (2, 3)) for text in point]
