@@ -2,8 +2,8 @@
 
 Every parameter below was chosen for the best mean IoU on the very photographs that the methods are
 then compared on (docs/photos.md), so the comparison errs in their favour.
-`python training/baselines.py` runs that search again (half an hour on two cores) and prints the best
-settings.
+`python training/baselines.py` runs that search again (half an hour on two cores) and prints the
+best settings.
 """
 
 from __future__ import annotations
