@@ -42,10 +42,10 @@ def _box_iou(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def _batched_nms(
-    boxes: torch.Tensor, scores: torch.Tensor, groups: torch.Tensor, threshold: float
+    boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor, iou_threshold: float
 ) -> torch.Tensor:
-    offset = groups.to(boxes) * (boxes.max() + 1)
-    return _nms(boxes + offset[:, None], scores, threshold)
+    offset = idxs.to(boxes) * (boxes.max() + 1)
+    return _nms(boxes + offset[:, None], scores, iou_threshold)
 
 
 def _box_area(boxes: torch.Tensor) -> torch.Tensor:
