@@ -65,7 +65,7 @@ def test_a_pickle_that_runs_code_is_refused(
 
 
 def test_a_pickled_module_is_refused(save: Callable[[object], Path]) -> None:
-    assert "(samtrt.models." in refusal(save(build_sam(SPEC)))
+    assert "samtrt.models.layers.LayerNorm" in refusal(save(build_sam(SPEC)))
 
 
 @pytest.mark.parametrize("kind", ["archive", "legacy", "safetensors"])
