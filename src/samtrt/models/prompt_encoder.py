@@ -11,11 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from samtrt.models.layers import LayerNorm2d
+from samtrt.prompts import LABEL_PADDING
 from samtrt.registry import ModelSpec
-
-LABEL_PADDING = -1
-LABEL_BOX_TOP_LEFT = 2
-LABEL_BOX_BOTTOM_RIGHT = 3
 
 
 class PositionEmbeddingRandom(nn.Module):
