@@ -22,9 +22,10 @@ from safetensors.torch import load_file
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from pool import load_pool
 from samtrt.models import Sam, build_sam
 from samtrt.registry import get_spec
-from scenes import Composer, Scenes, load_pool, normalise, usable
+from scenes import Composer, Scenes, normalise, usable
 
 POINTS = 5
 TARGETS = {"point": 0.75, "box": 0.85, "five_points": 0.88, "spearman": 0.5}

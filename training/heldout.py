@@ -17,7 +17,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from evaluate import deepest, truths_of
-from scenes import Composer, Scenes, load_pool
+from pool import load_pool
+from scenes import Composer, Scenes
 
 MAX_MASKS = 6  # a scene; the largest are kept
 

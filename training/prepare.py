@@ -17,11 +17,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
-from skimage.segmentation import felzenszwalb
 
 from parts import split_of, write_parts
+from pseudo import regions, stable_cuts, stack
 
-OBJECT_SIDE = 192
+OBJECT_SIDE = 256
 PHOTO_SIDE = 768
 IDS_SIDE = 384
 OBJECT_PACKAGES = ("openclipart-png", "tuxpaint-stamps-default")
@@ -31,7 +31,7 @@ PHOTO_PACKAGES = (
     "gnome-backgrounds",
     "lomiri-wallpapers-16.04",
     "lomiri-wallpapers-20.04",
-    "palapeli-data",
+    "npm",
     "plasma-workspace-wallpapers",
     "ukui-wallpapers",
 )
@@ -64,56 +64,15 @@ def cut_out(path: Path) -> list[Item]:
     thin = core < 0.5 * solid.sum()
     if not 0.15 < fraction < 0.95 or soft > 0.25 or thin or min(size) < 24:
         return []
-    buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=80, method=4)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return [(f"object/{split_of(digest)}/{digest[:16]}", buffer.getvalue())]
-
-
-def pseudo_objects(rgb: np.ndarray, scale: float) -> np.ndarray:
-    """Label compact regions with a strong edge: uint8 [H, W], 0 where there is none.
-
-    Regions come from Felzenszwalb and Huttenlocher's graph segmentation (2004). One is kept when
-    it covers 0.5 to 40% of the picture, fills most of its convex hull, lies mostly off the frame,
-    and differs in Lab from the ring around it by more than it varies inside.
-    """
-    smooth = cv2.bilateralFilter(rgb, 7, 40, 7)
-    labels = felzenszwalb(
-        smooth, scale=scale, sigma=0.8, min_size=rgb.shape[0] * rgb.shape[1] // 400
-    )
-    lab = cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB).astype(np.float32)
-    out = np.zeros(labels.shape, np.uint8)
-    kept = 0
-    for label in np.flatnonzero(np.bincount(labels.ravel()) > 0.005 * labels.size):
-        region = (labels == label).astype(np.uint8)
-        contours, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        if not contours:
-            continue
-        outline = max(contours, key=cv2.contourArea)
-        region = cv2.drawContours(np.zeros_like(region), [outline], 0, 1, -1)
-        region = cv2.morphologyEx(region, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
-        area = float(region.sum())
-        if not 0.005 < area / region.size < 0.4:
-            continue
-        hull = cv2.contourArea(cv2.convexHull(outline))
-        edge = region[0].sum() + region[-1].sum() + region[:, 0].sum() + region[:, -1].sum()
-        if area < 0.65 * hull or edge > 0.3 * len(outline):
-            continue
-        inner = region - cv2.erode(region, np.ones((7, 7), np.uint8))
-        outer = cv2.dilate(region, np.ones((9, 9), np.uint8)) - cv2.dilate(
-            region, np.ones((3, 3), np.uint8)
-        )
-        step = np.linalg.norm(lab[inner > 0].mean(0) - lab[outer > 0].mean(0))
-        if step > max(14.0, 0.9 * float(lab[region > 0].std(0).mean())) and kept < 250:
-            kept += 1
-            out[region > 0] = kept
-    return out
+    name = f"object/{split_of(digest)}/{digest[:16]}"
+    return [(name, encoded(picture, "WEBP", quality=80, method=4))]
 
 
 def views(picture: Image.Image) -> Iterator[Image.Image]:
     """Yield the whole picture, and its four quarters when it is large enough to have detail."""
     yield picture.copy()
-    if min(picture.size) >= 1000:
+    if min(picture.size) >= 1200:
         width, height = (side // 2 for side in picture.size)
         for x in (0, width):
             for y in (0, height):
@@ -128,17 +87,44 @@ def photo(path: Path) -> list[Item]:
     items = []
     for i, view in enumerate(views(picture)):
         view.thumbnail((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
-        buffer = io.BytesIO()
-        view.save(buffer, "JPEG", quality=90)
         name = f"{split_of(digest)}/{digest[:16]}-{i}"
-        items.append((f"photo/{name}", buffer.getvalue()))
-        view.thumbnail((IDS_SIDE, IDS_SIDE), Image.Resampling.LANCZOS)
-        rgb = np.asarray(view)
-        fine, coarse = pseudo_objects(rgb, 150), pseudo_objects(rgb, 500)
-        buffer = io.BytesIO()
-        Image.fromarray(np.stack([fine, coarse, fine * 0], -1)).save(buffer, "PNG")
-        items.append((f"ids/{name}", buffer.getvalue()))
+        items.append((f"photo/{name}", encoded(view, "JPEG", quality=86)))
+        small = view.copy()
+        small.thumbnail((IDS_SIDE, IDS_SIDE), Image.Resampling.LANCZOS)
+        rgb = np.asarray(small)
+        cuts = stable_cuts(rgb)
+        maps = [regions(rgb, 150), regions(rgb, 500), stack(cuts, rgb.shape[:2])]
+        items.append((f"ids/{name}", encoded(Image.fromarray(np.stack(maps, -1)), "PNG")))
+        for j, cut in enumerate(cuts):
+            if whole := cut_from_photo(view, cut):
+                items.append((f"object/{name}-{j}", whole))
     return items
+
+
+def cut_from_photo(view: Image.Image, cut: np.ndarray) -> bytes | None:
+    """Return a stable cut as a cut-out object, unless it is small or the frame cuts it off."""
+    at_frame = cut.copy()
+    at_frame[2:-2, 2:-2] = False
+    outline = cut ^ (cv2.erode(cut.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
+    if at_frame.sum() > 0.4 * outline.sum() or not 0.03 < cut.mean() < 0.5:
+        return None
+    alpha = cv2.GaussianBlur(cut.astype(np.float32), (0, 0), 1.0)
+    # Inwards by half a pixel: a rim of background would give the border away.
+    alpha = np.clip((alpha - 0.55) * 3 + 0.5, 0, 1)
+    picture = view.copy()
+    picture.putalpha(Image.fromarray((alpha * 255).astype(np.uint8)).resize(view.size))
+    box = picture.getchannel("A").point(lambda a: 255 * (a > 24)).getbbox()
+    if box is None or max(box[2] - box[0], box[3] - box[1]) < 128:
+        return None
+    picture = picture.crop(box)
+    picture.thumbnail((OBJECT_SIDE, OBJECT_SIDE), Image.Resampling.LANCZOS)
+    return encoded(picture, "WEBP", quality=80, method=4) if min(picture.size) >= 24 else None
+
+
+def encoded(picture: Image.Image, kind: str, **options: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def largest_of_each(photos: list[Path]) -> list[Path]:
@@ -149,6 +135,10 @@ def largest_of_each(photos: list[Path]) -> list[Path]:
         if key not in best or path.stat().st_size > best[key].stat().st_size:
             best[key] = path
     return sorted(best.values())
+
+
+def start_worker() -> None:
+    cv2.setNumThreads(1)  # the workers are the parallelism
 
 
 def main() -> None:
@@ -169,7 +159,7 @@ def main() -> None:
     ]
     photos = largest_of_each(photos)
     found: dict[str, bytes] = {}  # by name: a file shipped twice counts once
-    with ProcessPoolExecutor(args.workers) as pool:
+    with ProcessPoolExecutor(args.workers, initializer=start_worker) as pool:
         for items in pool.map(photo, photos):
             found.update(items)
         for items in pool.map(cut_out, objects, chunksize=32):

@@ -1,25 +1,22 @@
 """Compose training scenes with exact masks, whole batches at a time, on the GPU.
 
-Objects are cut-outs painted back to front on photographs or procedural backgrounds; a share of
-the scenes are plain photographs with the pseudo-objects that `prepare.py` found. A scene is an
-image and an id map: a mask is where the id map has one id, so occlusion comes by itself.
+Objects are cut-outs painted back to front on photographs or procedural backgrounds, some of them
+as a part of the one before; a share of the scenes are plain photographs with the pseudo-objects
+that `prepare.py` found. A scene is an image and an id map, so occlusion comes by itself.
 """
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
-from parts import read_parts
+from effects import Dice, blurred, finish, procedural, recolour, shadowed
+from pool import PHOTO_SIDE, Pool
 
 SIZE = 512
 SLOTS = 9  # objects a scene at most; their ids are 1..SLOTS
@@ -30,265 +27,197 @@ STD = (58.395, 57.12, 57.375)
 
 
 @dataclass
-class Pool:
-    """Decoded pictures on one device: objects RGBA, photos RGB with their content's size."""
-
-    objects: Tensor  # uint8 [N, 4, 192, 192]
-    photos: Tensor  # uint8 [M, 3, 768, 768], content at the top left
-    photo_sizes: Tensor  # float [M, 2], (height, width) of the content
-    ids: Tensor  # uint8 [M, 2, 384, 384], pseudo-objects at two scales
-    with_ids: Tensor  # int64 [K], indices of photos that have pseudo-objects
-
-
-@dataclass
 class Scenes:
     """A batch of scenes.
 
     image: float [B, 3, 512, 512] in 0..255, zero outside the content.
     ids: uint8 [B, 512, 512], 0 for the background.
+    parents: uint8 [B, 256], the id of which each id is a part, 0 for whole things.
     own_area: float [B, 256], pixels each id would cover alone (0 for ids that are not there).
     sizes: int64 [B, 2], (height, width) of the content, at the top left.
     """
 
     image: Tensor
     ids: Tensor
+    parents: Tensor
     own_area: Tensor
     sizes: Tensor
 
+    def parent_ids(self) -> Tensor:
+        """For each pixel the id of which its own id is a part: uint8 [B, 512, 512]."""
+        flat = self.parents.gather(1, self.ids.flatten(1).long())
+        return flat.reshape(self.ids.shape)
 
-def _decode(item: tuple[str, bytes]) -> tuple[str, np.ndarray]:
-    name, blob = item
-    with Image.open(io.BytesIO(blob)) as file:
-        return name, np.asarray(file).transpose(2, 0, 1)
-
-
-def load_pool(folder: Path, split: str, device: torch.device, limit: int | None = None) -> Pool:
-    """Decode the parts' pictures of one split; `limit` bounds both kinds (for rehearsals)."""
-    wanted: list[tuple[str, bytes]] = []
-    counts: dict[str, int] = {}
-    for name, blob in read_parts(folder):
-        kind, its_split, _ = name.split("/")
-        if its_split == split and (limit is None or counts.get(kind, 0) < limit):
-            counts[kind] = counts.get(kind, 0) + 1
-            wanted.append((name, blob))
-    with ThreadPoolExecutor() as executor:
-        decoded = dict(executor.map(_decode, wanted))
-    keys = [k for k in decoded if k.startswith("object/")]
-    objects = np.zeros((len(keys), 4, 192, 192), np.uint8)
-    for i, key in enumerate(keys):
-        _, h, w = decoded[key].shape
-        objects[i, :, (192 - h) // 2 : (192 - h) // 2 + h, (192 - w) // 2 : (192 - w) // 2 + w] = (
-            decoded[key]
-        )
-    names = [k.split("/", 1)[1] for k in decoded if k.startswith("photo/")]
-    photos = np.zeros((len(names), 3, 768, 768), np.uint8)
-    ids = np.zeros((len(names), 2, 384, 384), np.uint8)
-    sizes = np.zeros((len(names), 2), np.float32)
-    for i, name in enumerate(names):
-        picture = decoded[f"photo/{name}"]
-        small = decoded[f"ids/{name}"][:2] if f"ids/{name}" in decoded else ids[i, :, :0, :0]
-        sizes[i] = picture.shape[1:]
-        photos[i, :, : picture.shape[1], : picture.shape[2]] = picture
-        ids[i, :, : small.shape[1], : small.shape[2]] = small
-    with_ids = np.flatnonzero(ids.reshape(len(names), -1).max(1) > 0)
-    arrays = (objects, photos, sizes, ids, with_ids)
-    return Pool(*(torch.from_numpy(array).to(device) for array in arrays))
+    def masks(self, index: Tensor) -> Tensor:
+        """Masks of ids [B, K], parts included: bool [B, K, 512, 512]."""
+        wanted = index[:, :, None, None].to(torch.uint8)
+        return (self.ids[:, None] == wanted) | (self.parent_ids()[:, None] == wanted)
 
 
 class Composer:
-    """Draw random scenes from a pool; the same generator state gives the same scenes."""
+    """Draw random scenes from a pool; the same generator state gives the same scenes.
 
-    def __init__(self, pool: Pool, generator: torch.Generator, real_share: float = 0.25) -> None:
+    `real_share` of a batch are photographs; `part_share` of the objects lie on the one before
+    and are a part of it.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        generator: torch.Generator,
+        real_share: float = 0.0,
+        part_share: float = 0.0,
+    ) -> None:
         self.pool = pool
-        self.generator = generator
+        self.dice = Dice(generator, pool.photos.dtype)
         self.device = pool.objects.device
         self.real_share = real_share
+        self.part_share = part_share
 
-    def rand(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        value = torch.rand(shape, generator=self.generator, device=self.device)
-        return low + (high - low) * value
+    def crop_grid(self, index: Tensor, sizes: Tensor, least: float) -> Tensor:
+        """Sampling grid of a random crop of each photo that fills content of `sizes`.
 
-    def randn(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self.generator, device=self.device)
-
-    def pick(self, high: int, count: int) -> Tensor:
-        return torch.randint(high, (count,), generator=self.generator, device=self.device)
-
-    def chance(self, probability: float, count: int) -> Tensor:
-        return (self.rand(count) < probability).reshape(count, 1, 1, 1)
-
-    def photo_crop(self, index: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """Crop photos at random to fill content of `sizes`: image [B,3,S,S] and its grid."""
+        The crop is as large as fits, or smaller, down to `least` of that.
+        """
         count = len(index)
         content = self.pool.photo_sizes[index]
         # One scale for both axes keeps shapes: frame pixels to photo pixels.
-        fit = (content / sizes).amin(1)
-        scale = fit * self.rand(count, low=0.4, high=1.0)
-        room = content - sizes * scale[:, None]
-        origin = self.rand(count, 2) * room
-        flip = (self.rand(count) < 0.5).float()
+        scale = (content / sizes).amin(1) * self.dice.rand(count, low=least, high=1.0)
+        origin = self.dice.rand(count, 2) * (content - sizes * scale[:, None])
+        flip = (self.dice.rand(count) < 0.5).float()
         pixel = torch.arange(SIZE, device=self.device) + 0.5
         xs = pixel + flip[:, None] * (sizes[:, 1:] - 2 * pixel)
-        x = (xs * scale[:, None] + origin[:, 1:]) / 768 * 2 - 1
-        y = (pixel * scale[:, None] + origin[:, :1]) / 768 * 2 - 1
-        grid = torch.stack(
+        x = (xs * scale[:, None] + origin[:, 1:]) / PHOTO_SIDE * 2 - 1
+        y = (pixel * scale[:, None] + origin[:, :1]) / PHOTO_SIDE * 2 - 1
+        return torch.stack(
             [x[:, None, :].expand(-1, SIZE, -1), y[:, :, None].expand(-1, -1, SIZE)], -1
         )
-        image = F.grid_sample(
-            self.pool.photos[index].float(), grid, padding_mode="border", align_corners=False
+
+    def photo_crop(self, sizes: Tensor) -> Tensor:
+        """Crop random photos: [B, 3, S, S]."""
+        index = self.dice.pick(len(self.pool.photos), len(sizes))
+        grid = self.crop_grid(index, sizes, 0.4).to(self.dice.dtype)
+        return F.grid_sample(
+            self.pool.photos[index], grid, padding_mode="border", align_corners=False
         )
-        return image, grid
 
-    def recolour(self, image: Tensor, strength: float) -> Tensor:
-        """Mix channels and change contrast and brightness, differently for each picture."""
-        count = len(image)
-        mix = torch.eye(3, device=self.device) + 0.4 * strength * self.randn(count, 3, 3)
-        mix = mix / mix.sum(2, keepdim=True).clamp(min=0.5)
-        gain = (strength * self.randn(count, 1, 1, 1)).exp()
-        offset = 45 * strength * self.randn(count, 3, 1, 1)
-        mixed = torch.einsum("bij,bjhw->bihw", mix, image - 128) * gain + 128 + offset
-        return mixed.clamp(0, 255)
-
-    def procedural(self, count: int) -> Tensor:
-        """Gradients, stripes and cloud noise of two colours: float [B, 3, S, S]."""
-        axis = torch.linspace(-1, 1, SIZE, device=self.device)
-        angle, turns = self.rand(count, 1, 1, high=6.3), self.rand(count, 1, 1, low=0.1, high=20)
-        along = angle.cos() * axis[None, None, :] + angle.sin() * axis[None, :, None]
-        stripes = (along * turns + self.rand(count, 1, 1, high=6.3)).sin()
-        cloud = torch.zeros(count, 1, SIZE, SIZE, device=self.device)
-        for side in (4, 16, 64, 256):
-            noise = self.randn(count, 1, side, side) * self.rand(count, 1, 1, 1)
-            cloud += F.interpolate(noise, size=(SIZE, SIZE), mode="bilinear")
-        weight = self.rand(count, 1, 1, 1)
-        blend = (weight * stripes[:, None] + (1 - weight) * cloud).mul(1.5).sigmoid()
-        one, two = (self.rand(count, 3, 1, 1, high=255) for _ in range(2))
-        return one + (two - one) * blend
-
-    def background(self, count: int, sizes: Tensor) -> Tensor:
-        image, _ = self.photo_crop(self.pick(len(self.pool.photos), count), sizes)
-        image = self.recolour(image, 0.15)
-        soft = F.avg_pool2d(F.pad(image, (4, 4, 4, 4), mode="replicate"), 9, 1)
-        image = torch.where(self.chance(0.25, count), soft, image)
-        return torch.where(self.chance(0.2, count), self.procedural(count), image)
-
-    def placed(self, sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """One random object a scene: premultiplied RGB [B,3,S,S] in 0..255, alpha [B,1,S,S]."""
+    def background(self, sizes: Tensor) -> Tensor:
         count = len(sizes)
-        sprite = self.pool.objects[self.pick(len(self.pool.objects), count)].float()
+        image = recolour(self.dice, self.photo_crop(sizes), 0.15)
+        image = torch.where(self.dice.chance(0.25, count), blurred(image, 9), image)
+        made = procedural(self.dice, count, SIZE)
+        return torch.where(self.dice.chance(0.2, count), made, image)
+
+    def placement(self, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Where an object goes: centre (y, x) [B, 2] and share [B] of the frame, both in -1..1."""
+        count = len(sizes)
+        share = self.dice.rand(count, low=math.log(0.1), high=math.log(0.85)).exp()
+        centre = self.dice.rand(count, 2, low=0.02, high=0.98) * sizes / SIZE * 2 - 1
+        return centre, share
+
+    def placed(self, sizes: Tensor, centre: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """One random object a scene: premultiplied RGB [B,3,S,S] in 0..255, alpha [B,1,S,S]."""
+        dice, count = self.dice, len(sizes)
+        sprite = self.pool.objects[dice.pick(len(self.pool.objects), count)]
         alpha = sprite[:, 3:] / 255
-        colour = self.recolour(sprite[:, :3], 0.25)
-        texture, _ = self.photo_crop(self.pick(len(self.pool.photos), count), sizes)
-        texture = self.recolour(texture, 0.3)
+        colour = recolour(dice, sprite[:, :3], 0.25)
         sprite = torch.cat([colour * alpha, alpha], 1)
-        # Longest side as a share of the frame, log-uniform; small ones are blurred before sampling.
-        share = (self.rand(count, low=np.log(0.1), high=np.log(0.85))).exp()
-        for limit, kernel in ((0.3, 3), (0.16, 5)):
+        # Small ones are blurred before sampling.
+        for limit, kernel in ((0.4, 3), (0.2, 5)):
             soft = F.avg_pool2d(sprite, kernel, 1, kernel // 2)
             sprite = torch.where((share < limit).reshape(-1, 1, 1, 1), soft, sprite)
-        turn = torch.where(self.rand(count) < 0.4, 3.14, 0.3) * self.rand(count, low=-1)
-        aspect = (0.15 * self.randn(count)).exp()
-        flip = torch.where(self.rand(count) < 0.5, 1.0, -1.0)
-        centre = self.rand(count, 2, low=0.02, high=0.98) * sizes / SIZE * 2 - 1  # y, x
-        # Rows of the inverse map, frame coordinates to sprite coordinates.
+        grid = self.sprite_grid(centre, share)
+        drawn = F.grid_sample(sprite.float(), grid, align_corners=False).to(dice.dtype)
+        alpha = drawn[:, 3:]
+        # Enlarged sprites have soft edges; sharpen most of them, as real edges are.
+        steep = 1 + 3 * share.reshape(-1, 1, 1, 1).to(dice.dtype) * dice.knob(count, high=1.5)
+        sharp = ((alpha - 0.5) * steep + 0.5).clamp(0, 1)
+        colour = drawn[:, :3] / alpha.clamp(min=0.02)
+        texture = recolour(dice, self.photo_crop(sizes), 0.3)
+        shade = (colour.mean(1, keepdim=True) - 128) * dice.knob(count, high=0.6)
+        colour = torch.where(dice.chance(0.3, count), texture + shade, colour)
+        grain = dice.grain(count, 1, SIZE, SIZE) * dice.knob(count, low=-15, high=15)
+        return (colour + grain).clamp(0, 255) * sharp, sharp
+
+    def sprite_grid(self, centre: Tensor, share: Tensor) -> Tensor:
+        """Turn, stretch and mirror at random: the inverse map, frame to sprite coordinates."""
+        dice, count = self.dice, len(share)
+        most = 0.3 + 2.84 * (dice.rand(count) < 0.4)  # many things stand upright
+        turn = most * dice.rand(count, low=-1)
+        aspect = (0.15 * dice.randn(count)).exp()
+        flip = 1.0 - 2.0 * (dice.rand(count) < 0.5)
         cos, sin = turn.cos() / share, turn.sin() / share
         row_x = torch.stack([flip * aspect * cos, flip * aspect * sin], 1)
         row_y = torch.stack([-sin / aspect, cos / aspect], 1)
         linear = torch.stack([row_x, row_y], 1)
         shift = -(linear @ centre.flip(1).unsqueeze(2))
-        grid = F.affine_grid(
-            torch.cat([linear, shift], 2), [count, 4, SIZE, SIZE], align_corners=False
-        )
-        drawn = F.grid_sample(sprite, grid, align_corners=False)
-        alpha = drawn[:, 3:]
-        # Enlarged sprites have soft edges; sharpen most of them, as real edges are.
-        steep = 1 + 3 * share.reshape(-1, 1, 1, 1) * self.rand(count, 1, 1, 1, high=1.5)
-        sharp = ((alpha - 0.5) * steep + 0.5).clamp(0, 1)
-        colour = drawn[:, :3] / alpha.clamp(min=0.02)
-        shade = (colour.mean(1, keepdim=True) - 128) * self.rand(count, 1, 1, 1, high=0.6)
-        colour = torch.where(self.chance(0.35, count), texture + shade, colour)
-        grain = self.randn(count, 1, SIZE, SIZE) * self.rand(count, 1, 1, 1, low=-15, high=15)
-        return (colour + grain).clamp(0, 255) * sharp, sharp
-
-    def shadow(self, image: Tensor, alpha: Tensor) -> Tensor:
-        """Darken under a shifted, blurred copy of the object, in some scenes."""
-        small = F.avg_pool2d(alpha, 8)
-        small = F.avg_pool2d(small, 5, 1, 2)
-        dy, dx = (int(v) for v in self.pick(7, 2).tolist())
-        small = torch.roll(small, (dy - 2, dx - 3), (2, 3))
-        soft = F.interpolate(small, size=(SIZE, SIZE), mode="bilinear")
-        strength = self.rand(len(image), 1, 1, 1, low=0.1, high=0.7) * self.chance(0.4, len(image))
-        return image * (1 - strength * soft)
-
-    def finish(self, image: Tensor) -> Tensor:
-        """Lighting, blur, resampling, contrast, noise over the whole scene."""
-        count = len(image)
-        axis = torch.linspace(-1, 1, SIZE, device=self.device)
-        tilt = self.randn(count, 2, 1, 1, 1) * 0.2
-        light = tilt[:, 0] * axis[:, None] + tilt[:, 1] * axis[None, :]
-        image = image * light.exp()
-        soft = F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3, 1)
-        image = torch.where(self.chance(0.35, count), soft, image)
-        if float(self.rand(1)) < 0.3:
-            side = int(self.rand(1, low=192, high=SIZE))
-            image = F.interpolate(image, size=(side, side), mode="bilinear", antialias=True)
-            image = F.interpolate(image, size=(SIZE, SIZE), mode="bilinear")
-        grey = image.mean(1, keepdim=True).expand_as(image)
-        image = torch.where(self.chance(0.08, count), grey, image)
-        contrast = (0.2 * self.randn(count, 1, 1, 1)).exp()
-        image = (image - 120) * contrast + 120 + 12 * self.randn(count, 3, 1, 1)
-        image = image + self.randn(*image.shape) * self.rand(count, 1, 1, 1, high=9) ** 1.2
-        return image.clamp(0, 255).round()
+        matrix = torch.cat([linear, shift], 2)
+        return F.affine_grid(matrix, [count, 4, SIZE, SIZE], align_corners=False)
 
     def sizes(self, count: int) -> Tensor:
         """Content sizes: half square, half down to 1:2, either way up."""
-        short = (self.rand(count, low=0.5, high=1.0) * SIZE).round()
-        short = torch.where(self.rand(count) < 0.5, torch.full_like(short, SIZE), short)
+        short = (self.dice.rand(count, low=0.5, high=1.0) * SIZE).round()
+        short = torch.where(self.dice.rand(count) < 0.5, torch.full_like(short, SIZE), short)
         full = torch.full_like(short, SIZE)
-        tall = self.rand(count) < 0.4
+        tall = self.dice.rand(count) < 0.4
         return torch.stack([torch.where(tall, full, short), torch.where(tall, short, full)], 1)
 
     @torch.no_grad()
     def composed(self, count: int) -> Scenes:
         """Compose `count` scenes of cut-outs."""
         sizes = self.sizes(count)
-        image = self.background(count, sizes)
-        inside = content_mask(sizes)
+        image, inside = self.background(sizes), content_mask(sizes)
         ids = torch.zeros(count, SIZE, SIZE, dtype=torch.uint8, device=self.device)
+        parents = torch.zeros(count, 256, dtype=torch.uint8, device=self.device)
         own = torch.zeros(count, 256, device=self.device)
-        wanted = 3 + self.pick(SLOTS - 2, count)
+        wanted = 3 + self.dice.pick(SLOTS - 2, count)
+        part = torch.zeros(count, dtype=torch.bool, device=self.device)
+        centre, share = self.placement(sizes)
         for slot in range(1, SLOTS + 1):
-            colour, alpha = self.placed(sizes)
-            present = (slot <= wanted).reshape(-1, 1, 1, 1)
-            colour, alpha = colour * present, alpha * present
-            image = self.shadow(image, alpha)
+            free_centre, free_share = self.placement(sizes)
+            # A part lies on a whole thing, the one before: smaller, near its middle, inside it.
+            part = (self.dice.rand(count) < self.part_share) & ~part & (slot > 1)
+            near = centre + 0.4 * share[:, None] * self.dice.rand(count, 2, low=-1)
+            less = share * self.dice.rand(count, low=0.25, high=0.7)
+            centre = torch.where(part[:, None], near, free_centre)
+            share = torch.where(part, less, free_share)
+            colour, alpha = self.placed(sizes, centre, share)
+            host = ~part.reshape(-1, 1, 1) | (ids == slot - 1)
+            seen = ((slot <= wanted).reshape(-1, 1, 1) & host)[:, None]
+            colour, alpha = colour * seen, alpha * seen
+            image = shadowed(self.dice, image, alpha)
             image = image * (1 - alpha) + colour
             covered = (alpha[:, 0] > 0.5) & inside
             ids = torch.where(covered, torch.full_like(ids, slot), ids)
+            parents[:, slot] = (part * (slot - 1)).to(torch.uint8)
             own[:, slot] = covered.sum((1, 2)).float()
-        image = self.finish(image) * inside[:, None]
-        return Scenes(image, ids * inside, own, sizes.long())
+        image = finish(self.dice, image) * inside[:, None]
+        return Scenes(image, ids * inside, parents, own, sizes.long())
 
     @torch.no_grad()
     def real(self, count: int) -> Scenes:
         """Crop `count` photographs that have pseudo-objects."""
         sizes = self.sizes(count)
-        index = self.pool.with_ids[self.pick(len(self.pool.with_ids), count)]
-        image, grid = self.photo_crop(index, sizes)
-        maps = self.pool.ids[index, self.pick(2, count)].float()
+        index, which = self.pool.with_ids[self.dice.pick(len(self.pool.with_ids), count)].unbind(1)
+        grid = self.crop_grid(index, sizes, 0.65)
+        image = F.grid_sample(
+            self.pool.photos[index].float(), grid, padding_mode="border", align_corners=False
+        )
+        maps = self.pool.ids[index, which].float()
         ids = F.grid_sample(maps[:, None], grid, mode="nearest", align_corners=False)
         inside = content_mask(sizes)
-        image = self.finish(self.recolour(image, 0.12)) * inside[:, None]
+        image = finish(self.dice, recolour(self.dice, image.to(self.dice.dtype), 0.12))
         ids = ids[:, 0].to(torch.uint8) * inside
         own = areas(ids)
         own[:, 0] = 0
-        return Scenes(image, ids, own, sizes.long())
+        parents = torch.zeros(count, 256, dtype=torch.uint8, device=self.device)
+        return Scenes(image * inside[:, None], ids, parents, own, sizes.long())
 
     def batch(self, count: int) -> Scenes:
         """Mix composed and real scenes by `real_share`."""
         real = round(count * self.real_share) if len(self.pool.with_ids) else 0
         groups = [self.composed(count - real)] + ([self.real(real)] if real else [])
-        fields = ("image", "ids", "own_area", "sizes")
-        return Scenes(*(torch.cat([getattr(g, f) for g in groups]) for f in fields))
+        return Scenes(*(torch.cat([getattr(g, f.name) for g in groups]) for f in fields(Scenes)))
 
 
 def content_mask(sizes: Tensor) -> Tensor:
@@ -306,7 +235,8 @@ def areas(ids: Tensor) -> Tensor:
 
 def usable(scenes: Scenes) -> Tensor:
     """Which ids are visible enough to be asked for: bool [B, 256]."""
-    visible = areas(scenes.ids)
+    alone = areas(scenes.ids)
+    visible = alone.scatter_add(1, scenes.parents.long(), alone * (scenes.parents > 0))
     enough = (visible > MIN_VISIBLE * SIZE * SIZE) & (visible > MIN_SHARE * scenes.own_area)
     return enough & (scenes.own_area > 0)
 
@@ -318,19 +248,17 @@ def choose_masks(scenes: Scenes, count: int, generator: torch.Generator) -> tupl
     best, index = score.topk(count, dim=1)
     # A scene with fewer objects asks for its first one again.
     index = torch.where(best > 0, index, index[:, :1])
-    masks = scenes.ids[:, None] == index[:, :, None, None].to(torch.uint8)
-    return masks, allowed.gather(1, index)
+    return scenes.masks(index), allowed.gather(1, index)
 
 
 def normalise(scenes: Scenes) -> Tensor:
     """Normalise as the official model does, then pad with zeros: float [B, 3, S, S]."""
-    mean = torch.tensor(MEAN, device=scenes.image.device).reshape(3, 1, 1)
-    std = torch.tensor(STD, device=scenes.image.device).reshape(3, 1, 1)
-    return (scenes.image - mean) / std * content_mask(scenes.sizes)[:, None]
+    channels = [(scenes.image[:, c] - MEAN[c]) / STD[c] for c in range(3)]
+    return torch.stack(channels, 1) * content_mask(scenes.sizes)[:, None]
 
 
 def stream(composer: Composer, batch: int, masks: int) -> Iterator[tuple[Scenes, Tensor, Tensor]]:
     """Yield scenes with their chosen masks, for ever."""
     while True:
         scenes = composer.batch(batch)
-        yield scenes, *choose_masks(scenes, masks, composer.generator)
+        yield scenes, *choose_masks(scenes, masks, composer.dice.generator)

@@ -22,7 +22,17 @@ def code():
     """Import training/*.py as the scripts do, from their own folder."""
     sys.path.insert(0, str(TRAINING))
     try:
-        names = ("parts", "scenes", "prompting", "losses", "pieces")
+        names = (
+            "parts",
+            "pool",
+            "effects",
+            "step",
+            "train",
+            "scenes",
+            "prompting",
+            "losses",
+            "pieces",
+        )
         yield {name: importlib.import_module(name) for name in names}
     finally:
         sys.path.remove(str(TRAINING))
@@ -60,7 +70,7 @@ def folder(code, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scenes(code, folder):
-    pool = code["scenes"].load_pool(folder, "train", torch.device("cpu"))
+    pool = code["pool"].load_pool(folder, "train", torch.device("cpu"))
     assert len(pool.objects) == 2  # the held-out object stays out
     composer = code["scenes"].Composer(pool, torch.Generator().manual_seed(1), real_share=0.5)
     return composer.batch(4)
@@ -98,6 +108,45 @@ def test_chosen_masks_are_big_enough_to_ask_for(code, scenes):
     assert (masks[usable].sum((1, 2)) > code["scenes"].MIN_VISIBLE * 512 * 512).all()
 
 
+def test_a_part_belongs_to_its_whole(code, folder):
+    pool = code["pool"].load_pool(folder, "train", torch.device("cpu"))
+    composer = code["scenes"].Composer(pool, torch.Generator().manual_seed(2), part_share=1.0)
+    scenes = composer.composed(3)
+    parts = [(b, k) for b, k in scenes.parents.nonzero().tolist() if scenes.own_area[b, k] > 0]
+    assert parts
+    for b, k in parts:
+        parent = int(scenes.parents[b, k])
+        assert scenes.parents[b, parent] == 0  # one level deep
+        masks = scenes.masks(torch.tensor([[parent, k]]).expand(3, 2))[b]
+        assert (masks[0] | ~masks[1]).all()  # the whole holds its part
+        alone = scenes.ids[b] == parent
+        assert masks[0].sum() == alone.sum() + masks[1].sum()
+
+
+def test_jpeg_is_near_the_picture_and_smooth_ones_pass(code):
+    dice = code["effects"].Dice(torch.Generator().manual_seed(0), torch.float32)
+    ramp = torch.linspace(0, 255, 64).expand(2, 3, 64, 64).contiguous()
+    assert (code["effects"].jpeg(dice, ramp) - ramp).abs().mean() < 6
+    noise = torch.rand(2, 3, 64, 64) * 255
+    lost = (code["effects"].jpeg(dice, noise) - noise).abs().mean()
+    assert 1 < lost < 60
+
+
+def test_gradients_are_one_tensor(code):
+    layer = torch.nn.Linear(3, 2)
+    flat = code["step"].flat_gradients(layer.parameters())
+    layer(torch.ones(1, 3)).sum().backward()
+    assert flat.tolist() == [1.0] * 8
+    flat.zero_()
+    assert not layer.weight.grad.any()
+
+
+def test_learning_rate_warms_up_and_ends_at_zero(code):
+    rate = code["train"].learning_rate
+    assert rate(0.0, 1.0) < 0.02 < rate(0.015, 1.0) < rate(0.03, 1.0) == 1.0
+    assert rate(0.5, 1.0) > rate(0.9, 1.0) > rate(1.0, 1.0) == pytest.approx(0, abs=1e-9)
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     x=st.integers(0, 400),
@@ -123,7 +172,7 @@ def test_corrective_points_lie_in_the_error_with_its_label(code):
     logits = torch.full((2, 128, 128), -5.0)  # first: all is missing; second: all is too much
     logits[1] = 5.0
     generator = torch.Generator().manual_seed(0)
-    points, labels = code["prompting"].corrective_point(logits, truth, generator)
+    points, labels = code["prompting"].corrective_points(logits, truth, 1, generator)
     assert labels.tolist() == [[1], [0]]
     for i, wanted in enumerate((1.0, 0.0)):
         px, py = (points[i, 0] / 4).long().tolist()

@@ -1,0 +1,72 @@
+"""The pictures that scenes are made of, decoded into tensors on one device."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from parts import read_parts
+
+OBJECT_SIDE = 256
+PHOTO_SIDE = 768
+IDS_SIDE = 384
+
+
+@dataclass
+class Pool:
+    """Decoded pictures on one device: objects RGBA, photos RGB with their content's size."""
+
+    objects: Tensor  # [N, 4, 256, 256] in 0..255, float16 on a GPU and float32 on a CPU
+    photos: Tensor  # the same, [M, 3, 768, 768], content at the top left
+    photo_sizes: Tensor  # float [M, 2], (height, width) of the content
+    ids: Tensor  # uint8 [M, 3, 384, 384], three maps of pseudo-objects
+    with_ids: Tensor  # int64 [K, 2], photo and map of those maps that have pseudo-objects
+
+
+def _decode(item: tuple[str, bytes]) -> tuple[str, np.ndarray]:
+    name, blob = item
+    with Image.open(io.BytesIO(blob)) as file:
+        return name, np.asarray(file).transpose(2, 0, 1)
+
+
+def load_pool(folder: Path, split: str, device: torch.device, limit: int | None = None) -> Pool:
+    """Decode the parts' pictures of one split; `limit` bounds both kinds (for rehearsals)."""
+    wanted: list[tuple[str, bytes]] = []
+    counts: dict[str, int] = {}
+    for name, blob in read_parts(folder):
+        kind, its_split, _ = name.split("/")
+        if its_split == split and (limit is None or counts.get(kind, 0) < limit):
+            counts[kind] = counts.get(kind, 0) + 1
+            wanted.append((name, blob))
+    with ThreadPoolExecutor() as executor:
+        decoded = dict(executor.map(_decode, wanted))
+    keys = [k for k in decoded if k.startswith("object/")]
+    objects = np.zeros((len(keys), 4, OBJECT_SIDE, OBJECT_SIDE), np.uint8)
+    for i, key in enumerate(keys):
+        _, h, w = decoded[key].shape
+        top, left = (OBJECT_SIDE - h) // 2, (OBJECT_SIDE - w) // 2
+        objects[i, :, top : top + h, left : left + w] = decoded[key]
+    names = [k.split("/", 1)[1] for k in decoded if k.startswith("photo/")]
+    photos = np.zeros((len(names), 3, PHOTO_SIDE, PHOTO_SIDE), np.uint8)
+    ids = np.zeros((len(names), 3, IDS_SIDE, IDS_SIDE), np.uint8)
+    sizes = np.zeros((len(names), 2), np.float32)
+    for i, name in enumerate(names):
+        picture = decoded[f"photo/{name}"]
+        small = decoded[f"ids/{name}"] if f"ids/{name}" in decoded else ids[i, :, :0, :0]
+        sizes[i] = picture.shape[1:]
+        photos[i, :, : picture.shape[1], : picture.shape[2]] = picture
+        ids[i, :, : small.shape[1], : small.shape[2]] = small
+    pairs = np.argwhere(ids.reshape(len(names), 3, -1).max(2) > 0)
+    # The last map holds the surest cuts, so it counts twice.
+    with_ids = np.concatenate([pairs, pairs[pairs[:, 1] == 2]])
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    pictures = [torch.from_numpy(array).to(device).to(dtype) for array in (objects, photos)]
+    rest = [torch.from_numpy(array).to(device) for array in (sizes, ids, with_ids)]
+    return Pool(*pictures, *rest)

