@@ -35,7 +35,13 @@ class OnnxRuntimeBackend(Backend):
             3  # errors only: warnings of fusions are not the user's
         )
         try:
-            session = ort.InferenceSession(str(path), session_options, providers=[provider])
+            session = ort.InferenceSession(
+                str(path),
+                session_options,
+                providers=[provider],
+                # On CPUs its kernel takes longer than the Add and LayerNormalization it replaces.
+                disabled_optimizers=["SkipLayerNormFusion"] if options.device == "cpu" else [],
+            )
         except Exception as error:  # its exceptions share no base class
             raise BackendError(f"onnxruntime cannot load {path}: {_first_line(error)}") from None
         # A provider that fails to start is dropped with a mere warning: do not run on another.

@@ -30,12 +30,14 @@ class LayerNorm2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.eps = eps
 
+    def channels_last(self, x: Tensor) -> Tensor:
+        """Normalise [..., C] over its last axis: one node, and one to keep in float32."""
+        shape = self.weight.shape
+        normed = F.layer_norm(x.to(self.weight.dtype), shape, self.weight, self.bias, self.eps)
+        return normed.to(x.dtype)
+
     def forward(self, x: Tensor) -> Tensor:
-        # A plain layer norm between two transposes: runtimes have one kernel for it, and it is one
-        # node to keep in float32.
-        last = x.permute(0, 2, 3, 1).to(self.weight.dtype)
-        normed = F.layer_norm(last, (last.shape[-1],), self.weight, self.bias, self.eps)
-        return normed.permute(0, 3, 1, 2).to(x.dtype)
+        return self.channels_last(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class MLPBlock(nn.Module):

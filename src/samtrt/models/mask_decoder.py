@@ -6,7 +6,7 @@ Parameter names and results are those of the official `modeling/transformer.py` 
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +18,20 @@ NUM_MASKS = 4  # one for an unambiguous prompt, three for whole, part and subpar
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention whose inner width may be smaller than its input's."""
+    """Multi-head attention whose inner width may be smaller than its input's.
+
+    Where one side is a few tokens and the other the whole image, the projections of the image's
+    side are applied to the tokens instead: q.k = (W_q x).(W_k y) = (W_k^T W_q x).y. With T tokens
+    and h heads the image is then multiplied by h T columns, fewer than by its own projections for
+    up to about 12 points, and never rearranged into heads. The results are those of `forward` but
+    for rounding.
+    """
 
     def __init__(self, dim: int, num_heads: int, downsample: int = 1) -> None:
         super().__init__()
         inner = dim // downsample
         self.num_heads = num_heads
+        self.scale = (inner // num_heads) ** -0.5
         self.q_proj = nn.Linear(dim, inner)
         self.k_proj = nn.Linear(dim, inner)
         self.v_proj = nn.Linear(dim, inner)
@@ -33,15 +41,41 @@ class CrossAttention(nn.Module):
         batch, tokens, _ = x.shape
         return x.reshape(batch, tokens, self.num_heads, -1).transpose(1, 2)
 
+    def _of_heads(self, weight: Tensor) -> Tensor:
+        """View a projection's weight [inner, dim] as [heads, inner / heads, dim]."""
+        return weight.reshape(self.num_heads, -1, weight.shape[1])
+
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend from q [P, T, C] to k and v [P, S, C]."""
         q, k, v = (
-            self._split(self.q_proj(q)),
+            self._split(self.q_proj(q) * self.scale),
             self._split(self.k_proj(k)),
             self._split(self.v_proj(v)),
         )
-        scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)
-        out = scores.softmax(dim=-1) @ v
+        out = (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
         return self.out_proj(out.transpose(1, 2).flatten(2))
+
+    def tokens_to_image(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """As `forward`, for few queries q [P, T, C] and an image k, v [P, HW, C]."""
+        # The bias of k_proj adds the same to all of a query's scores, which softmax ignores.
+        queries = self._split(self.q_proj(q) * self.scale) @ self._of_heads(self.k_proj.weight)
+        attention = (queries.flatten(1, 2) @ k.transpose(-2, -1)).softmax(dim=-1)
+        mixed = (attention @ v).reshape(queries.shape)
+        # Each row of attention sums to one, so that the bias of v_proj comes through unchanged.
+        out = mixed @ self._of_heads(self.v_proj.weight).transpose(-2, -1)
+        return self.out_proj(out.transpose(1, 2).flatten(2) + self.v_proj.bias)
+
+    def image_to_tokens(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """As `forward`, for an image q [P, HW, C] and few keys and values k, v [P, T, C]."""
+        heads = self._split(self.k_proj(k) * self.scale)
+        keys = (heads @ self._of_heads(self.q_proj.weight)).flatten(1, 2)
+        offset = (heads @ self.q_proj.bias.reshape(self.num_heads, -1, 1)).flatten(1)
+        scores = q @ keys.transpose(-2, -1) + offset.unsqueeze(1)
+        attention = scores.reshape(*scores.shape[:2], self.num_heads, -1).softmax(dim=-1).flatten(2)
+        out = self._of_heads(self.out_proj.weight.t()).contiguous()
+        # A row of attention sums to one in each head: the bias, shared out, needs no own addition.
+        values = self._split(self.v_proj(v)) @ out + self.out_proj.bias / self.num_heads
+        return attention @ values.flatten(1, 2)
 
 
 class TwoWayAttentionBlock(nn.Module):
@@ -69,10 +103,12 @@ class TwoWayAttentionBlock(nn.Module):
             tokens = tokens + self.self_attn(q, q, tokens)
         tokens = self.norm1(tokens)
         keys = image + image_pe
-        tokens = tokens + self.cross_attn_token_to_image(tokens + token_pe, keys, image)
+        attention = self.cross_attn_token_to_image
+        tokens = tokens + attention.tokens_to_image(tokens + token_pe, keys, image)
         tokens = self.norm2(tokens)
         tokens = self.norm3(tokens + self.mlp(tokens))
-        image = image + self.cross_attn_image_to_token(keys, tokens + token_pe, tokens)
+        attention = self.cross_attn_image_to_token
+        image = image + attention.image_to_tokens(keys, tokens + token_pe, tokens)
         return tokens, self.norm4(image)
 
 
@@ -86,12 +122,19 @@ class TwoWayTransformer(nn.Module):
         self.final_attn_token_to_image = CrossAttention(dim, num_heads, downsample=2)
         self.norm_final_attn = LayerNorm(dim)
 
-    def forward(self, image: Tensor, image_pe: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Take image and image_pe [P or 1, HW, C] and tokens [P, T, C]; return both attended."""
+    def forward(
+        self, image: Tensor, image_pe: Tensor, tokens: Tensor, wanted: int
+    ) -> tuple[Tensor, Tensor]:
+        """Let tokens [P, T, C] and image [P, HW, C] attend to each other.
+
+        Returns the first `wanted` tokens and the image; image_pe is [1, HW, C].
+        """
         token_pe = tokens
         for layer in self.layers:
             tokens, image = layer(tokens, image, token_pe, image_pe)
-        attended = self.final_attn_token_to_image(tokens + token_pe, image + image_pe, image)
+        tokens, token_pe = tokens[:, :wanted], token_pe[:, :wanted]
+        attention = self.final_attn_token_to_image
+        attended = attention.tokens_to_image(tokens + token_pe, image + image_pe, image)
         return self.norm_final_attn(tokens + attended), image
 
 
@@ -116,31 +159,45 @@ class MaskDecoder(nn.Module):
         self.iou_prediction_head = MLP(dim, 256, NUM_MASKS, 3)
 
     def forward(
-        self, image_embeddings: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor
+        self, image: Tensor, image_pe: Tensor, sparse: Tensor, side: int
     ) -> tuple[Tensor, Tensor]:
-        """Decode every prompt against one image.
+        """Decode every prompt against its image, whose cells are rows: no layout is changed.
 
         Args:
-            image_embeddings: [1 or P, 256, H, W].
-            image_pe: [1, 256, H, W].
+            image: [P, HW, 256], image embedding plus dense prompt embedding.
+            image_pe: [1, HW, 256].
             sparse: [P, N, 256].
-            dense: [P, 256, H, W].
+            side: Height and width of the embedding, so that HW is side x side.
 
         Returns:
-            Low-res logits [P, 4, 4H, 4W] and IoU predictions [P, 4]. Mask 0 is the one for
-            `multimask_output=False`; which masks a caller sees is decided outside.
+            Low-res logits [P, 4, 4 * side, 4 * side] and IoU predictions [P, 4]. Mask 0 is the one
+            for `multimask_output=False`; which masks a caller sees is decided outside.
         """
-        height, width = image_embeddings.shape[-2:]
         fixed = torch.cat([self.iou_token.weight, self.mask_tokens.weight], dim=0)
         # Broadcast by expand: repeat_interleave becomes OneHot and Tile, which TensorRT rejects.
         tokens = torch.cat([fixed.unsqueeze(0).expand(sparse.shape[0], -1, -1), sparse], dim=1)
-        image = (image_embeddings + dense).flatten(2).transpose(1, 2)
-        pe = image_pe.flatten(2).transpose(1, 2)
-        tokens, image = self.transformer(image, pe, tokens)
-        image = image.transpose(1, 2).reshape(-1, image.shape[-1], height, width)
-        upscaled = self.output_upscaling(image)
+        tokens, image = self.transformer(image, image_pe, tokens, wanted=len(fixed))
         weights = torch.stack(
             [mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
-        masks = (weights @ upscaled.flatten(2)).reshape(-1, NUM_MASKS, 4 * height, 4 * width)
+        masks = weights @ self._upscale(image).transpose(1, 2)
+        # Rows are (y, x) of the embedding, then (dy, dx) of each upscaling.
+        masks = masks.reshape(-1, NUM_MASKS, side, side, 2, 2, 2, 2).permute(0, 1, 2, 4, 6, 3, 5, 7)
+        masks = masks.reshape(-1, NUM_MASKS, 4 * side, 4 * side)
         return masks, self.iou_prediction_head(tokens[:, 0])
+
+    def _upscale(self, image: Tensor) -> Tensor:
+        """Apply `output_upscaling` to rows: [P, HW, 256] to [P, 16 HW, 32]."""
+        first, norm, activation, second, _ = list[Any](self.output_upscaling)
+        image = norm.channels_last(_quadruple(first, image).reshape(*image.shape[:2], 4, -1))
+        image = _quadruple(second, activation(image).flatten(1, 2))
+        return activation(image).reshape(image.shape[0], -1, second.out_channels)
+
+
+def _quadruple(layer: Any, rows: Tensor) -> Tensor:
+    """Apply a transposed convolution of 2 x 2, stride 2, to rows: [P, n, in] to [P, n, 4 out].
+
+    Its four outputs do not overlap, so that it is one linear layer.
+    """
+    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)
+    return F.linear(rows, weight, layer.bias.repeat(4))

@@ -33,8 +33,11 @@ class Sam(nn.Module):
         dtype = image_embeddings.dtype
         sparse = self.prompt_encoder.sparse(point_coords, point_labels).to(dtype)
         dense = self.prompt_encoder.dense(mask_input, has_mask_input).to(dtype)
-        pe = self.prompt_encoder.dense_pe().to(dtype)
-        return self.mask_decoder(image_embeddings, pe, sparse, dense)
+        pe, image = (
+            grid.flatten(2).transpose(1, 2)
+            for grid in (self.prompt_encoder.dense_pe().to(dtype), image_embeddings)
+        )
+        return self.mask_decoder(image + dense, pe, sparse, self.prompt_encoder.embedding_size)
 
 
 def build_sam(spec: ModelSpec) -> Sam:
