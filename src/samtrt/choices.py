@@ -20,6 +20,7 @@ class Precision(str, Enum):
 
     FP32 = "fp32"
     FP16 = "fp16"
+    BF16 = "bf16"
 
 
 class AttentionForm(str, Enum):
@@ -32,6 +33,13 @@ class AttentionForm(str, Enum):
     a CPU. Its ONNX form is `add`, so it is not exported."""
     FOLDED = "folded"
     """The two terms folded into longer q and k, so that plain attention gives them."""
+
+
+class Target(str, Enum):
+    """What `samtrt build` compiles for. The backends that run the engines have the same names."""
+
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
 
 
 class BackendName(str, Enum):

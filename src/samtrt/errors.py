@@ -31,6 +31,14 @@ class BackendError(SamtrtError):
     """A backend cannot be used here, cannot load a model, or failed while running it."""
 
 
+class EngineError(BackendError):
+    """A TensorRT engine is missing, damaged, or was built for another model, version or GPU."""
+
+
+class BuildError(SamtrtError):
+    """A TensorRT engine could not be built."""
+
+
 class PromptError(SamtrtError):
     """A point, box or mask prompt is not usable with the current image."""
 

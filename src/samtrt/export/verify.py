@@ -40,6 +40,8 @@ class Thresholds:
 THRESHOLDS = {
     Precision.FP32: Thresholds(embedding_relative=1e-4, mean_iou=0.9995, worst_iou=0.999),
     Precision.FP16: Thresholds(embedding_relative=2e-2, mean_iou=0.99, worst_iou=0.95),
+    # 8 bits of mantissa, 3 fewer than float16: eight times its rounding.
+    Precision.BF16: Thresholds(embedding_relative=1.6e-1, mean_iou=0.95, worst_iou=0.8),
 }
 
 

@@ -1,0 +1,268 @@
+"""TensorRT 8.6, 10, 11 and TensorRT-RTX behind one door: only this module knows how they differ.
+
+`load_api` imports the Python bindings of a target, finds its libraries, and returns an `Api` that
+says what the version can do. Nothing is imported before that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from samtrt.choices import Target
+from samtrt.errors import BackendError, MissingExtraError
+
+_MODULES = {
+    Target.TENSORRT: ("tensorrt", "tensorrt_bindings"),
+    Target.TENSORRT_RTX: ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+}
+_LEAN_MODULES = ("tensorrt_lean", "tensorrt_lean_bindings")
+"""Runtimes without a builder; they run version-compatible engines of the same target."""
+
+_RTX_LIBRARY_PACKAGES = ("tensorrt_rtx_libs", "onnxruntime_ep_nv_tensorrt_rtx")
+_RTX_LIBRARIES = ("libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1")  # in order of need
+_PRODUCTS = {Target.TENSORRT: "TensorRT", Target.TENSORRT_RTX: "TensorRT-RTX"}
+_INSTALL = {
+    Target.TENSORRT: ("TensorRT", "tensorrt", "tensorrt"),
+    Target.TENSORRT_RTX: ("TensorRT-RTX", "rtx", "tensorrt-rtx-cu13-bindings"),
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """One line that the library logged; `severity` is as in `ILogger.Severity`, lower case."""
+
+    severity: str
+    text: str
+
+    @property
+    def is_error(self) -> bool:
+        return self.severity in ("error", "internal_error")
+
+
+@dataclass(frozen=True)
+class Api:
+    """One TensorRT library and what it can do.
+
+    Attributes:
+        target: Which product.
+        trt: The bindings module (`tensorrt`, `tensorrt_rtx_bindings`, ...).
+        version: Version of the library itself, which may differ from the bindings'.
+        has_builder: False for a lean runtime.
+        logger: The process's one logger for this library; it must outlive every object.
+    """
+
+    target: Target
+    trt: Any
+    version: tuple[int, ...]
+    has_builder: bool
+    logger: Any = field(repr=False)
+
+    @property
+    def product(self) -> str:
+        """Return "TensorRT 8.6.1" and the like."""
+        return f"{_PRODUCTS[self.target]} {self.version_text}"
+
+    @property
+    def version_text(self) -> str:
+        return ".".join(map(str, self.version))
+
+    @property
+    def can_be_strongly_typed(self) -> bool:
+        """Tell whether networks may take each tensor's type from the graph (TensorRT 9 on)."""
+        flags = getattr(self.trt, "NetworkDefinitionCreationFlag", None)
+        return hasattr(flags, "STRONGLY_TYPED")
+
+    @property
+    def is_always_strongly_typed(self) -> bool:
+        """Tell whether networks must be strongly typed (TensorRT 11, TensorRT-RTX)."""
+        return not self.has_flag("FP16")
+
+    @property
+    def newest_opset(self) -> int | None:
+        """Return the newest ONNX opset that is known to parse whole; None leaves it to the parser.
+
+        From the support matrix of onnx-tensorrt's release/8.6-GA: operators of opset 17.
+        """
+        return 17 if self.target is Target.TENSORRT and self.version < (9,) else None
+
+    @property
+    def has_progress_monitor(self) -> bool:
+        return hasattr(self.trt, "IProgressMonitor")
+
+    @property
+    def sets_compute_capabilities(self) -> bool:
+        """Tell whether engines can be compiled for GPUs other than the one at hand."""
+        return self.has_builder and hasattr(self.trt, "ComputeCapability")
+
+    def has_flag(self, name: str) -> bool:
+        """Tell whether `BuilderFlag` has a member of this name."""
+        return name in self.trt.BuilderFlag.__members__
+
+    def create_builder(self) -> Any:
+        """Return a new builder.
+
+        Raises:
+            BackendError: where the library cannot start here: no GPU, or too old a driver.
+        """
+        if not self.has_builder:
+            raise BackendError(
+                f"{self.product} here is a runtime without a builder; build on a machine with "
+                "the whole TensorRT"
+            )
+        return self._create("Builder")
+
+    def create_runtime(self) -> Any:
+        """Return a new runtime.
+
+        Raises:
+            BackendError: where the library cannot start here: no GPU, or too old a driver.
+        """
+        return self._create("Runtime")
+
+    def _create(self, kind: str) -> Any:
+        # Some bindings hand out an object around a null pointer, whose first use is a crash:
+        # what the library logged is the only sign.
+        with capture(self.logger) as messages:
+            try:
+                made = getattr(self.trt, kind)(self.logger)
+            except Exception as error:  # bindings raise bare TypeError or RuntimeError
+                raise BackendError(self._cannot_start(messages, str(error))) from None
+        if any(message.is_error for message in messages):
+            # Its destructor would follow the null pointer too, so it is never destroyed.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
+            raise BackendError(self._cannot_start(messages, ""))
+        return made
+
+    def _cannot_start(self, messages: list[Message], fallback: str) -> str:
+        errors = [message.text for message in messages if message.is_error] or [fallback]
+        text = " ".join(errors)
+        return (
+            f"{self.product} cannot start: {explain_cuda_failure(text) or errors[0].strip()}; "
+            "check the GPU and its driver with: nvidia-smi"
+        )
+
+
+def explain_cuda_failure(text: str) -> str | None:
+    """Put a CUDA failure that a library logged into words; None where it is none that we know."""
+    found = re.search(r"(?:CUDA initialization failure with error: |cudaError )(\d+)", text)
+    known = {
+        "35": "there is no NVIDIA driver, or it is older than this TensorRT needs",
+        "100": "there is no GPU that CUDA can see",
+        "999": "the NVIDIA driver is in a bad state",
+        "2": "the GPU is out of memory",
+    }
+    if found and found[1] in known:
+        return f"{known[found[1]]} (CUDA error {found[1]})"
+    return "the GPU is out of memory" if "out of memory" in text.lower() else None
+
+
+@contextmanager
+def capture(logger: Any) -> Iterator[list[Message]]:
+    """Collect what a logger of `load_api` gets while the block runs, from every thread."""
+    messages: list[Message] = []
+    logger.listeners.append(messages)
+    try:
+        yield messages
+    finally:
+        # By identity: two lists of the same messages are equal.
+        logger.listeners[:] = [one for one in logger.listeners if one is not messages]
+
+
+@cache
+def load_api(target: Target, runtime_only: bool = False) -> Api:
+    """Import the bindings of a target and find out what they can do.
+
+    Args:
+        target: Which product.
+        runtime_only: Also take a lean runtime, which cannot build.
+
+    Raises:
+        MissingExtraError: where no bindings are installed.
+        BackendError: where they are installed and do not load.
+    """
+    names: tuple[str, ...] = _MODULES[target]
+    if runtime_only and target is Target.TENSORRT:
+        names += _LEAN_MODULES
+    module = _import_first(target, names)
+    has_builder = hasattr(module, "Builder")
+    version = _library_version(target, module, has_builder)
+    return Api(target, module, version, has_builder, _make_logger(module))
+
+
+def _import_first(target: Target, names: tuple[str, ...]) -> ModuleType:
+    failure: Exception | None = None
+    for name in names:
+        # "tensorrt" alone may be a placeholder or a folder: what counts is that it has a Runtime.
+        if importlib.util.find_spec(name) is None:
+            continue
+        try:
+            if target is Target.TENSORRT_RTX:
+                _preload_rtx()
+            module = importlib.import_module(name)
+        except Exception as error:  # ImportError, or OSError from a library that does not load
+            failure = error
+            continue
+        if hasattr(module, "Runtime"):
+            return module
+    if failure is not None:
+        raise BackendError(
+            f"the Python bindings of {_PRODUCTS[target]} are installed and do not load: "
+            f"{str(failure).splitlines()[0]}; see docs/tensorrt.md, Installing"
+        )
+    raise MissingExtraError(*_INSTALL[target])
+
+
+def _preload_rtx() -> None:
+    """Load the libraries of TensorRT-RTX for its bindings, which look on the system path only."""
+    for package in _RTX_LIBRARY_PACKAGES:
+        # Located, not imported: the ONNX Runtime package does more than hold libraries.
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            found = [next(iter(sorted(Path(folder).glob(f"{n}*"))), None) for n in _RTX_LIBRARIES]
+            if all(found):
+                # Not RTLD_GLOBAL: the libraries of TensorRT and TensorRT-RTX define the same names,
+                # and one would answer for the other. The bindings find these by their sonames.
+                for path in found:
+                    ctypes.CDLL(str(path))
+                return
+
+
+def _library_version(target: Target, module: ModuleType, has_builder: bool) -> tuple[int, ...]:
+    """Ask the loaded library; bindings of 8.6.1 drive a library of 8.6.0 and say 8.6.1."""
+    version = tuple(int(part) for part in re.findall(r"\d+", module.__version__)[:3])
+    if target is Target.TENSORRT_RTX:
+        name = _RTX_LIBRARIES[0]
+    else:
+        name = f"libnvinfer{'' if has_builder else '_lean'}.so.{version[0]}"
+    with suppress(OSError, AttributeError):  # not Linux, or another way of linking
+        number = int(ctypes.CDLL(name).getInferLibVersion())
+        # 8.6.0 is 8600; from 10 on, 10.0.1 is 100001, and TensorRT-RTX 1.7.1 is 10701.
+        thousands = 1000 if number < 10000 else 10000
+        version = (number // thousands, number % thousands // 100, number % 100)
+    return version
+
+
+def _make_logger(module: Any) -> Any:
+    class Logger(module.ILogger):  # type: ignore[misc]
+        """Hands messages to whoever listens; prints nothing."""
+
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+            self.listeners: list[list[Message]] = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            message = Message(severity.name.lower(), msg)
+            for listener in self.listeners:
+                listener.append(message)
+
+    return Logger()
