@@ -42,6 +42,24 @@ class Target(str, Enum):
     TENSORRT_RTX = "tensorrt-rtx"
 
 
+class Float32Part(str, Enum):
+    """A part of the graphs that may stay in float32 where the rest computes in half precision."""
+
+    NORMS = "norms"
+    """Layer norms, whose variance overflows float16 in the larger models."""
+    PROMPTS = "prompts"
+    """All that does not depend on the image: sines of coordinates, mask prompts."""
+    SOFTMAX = "softmax"
+    """Attention's softmax. Costs TensorRT its fused attention; for models that need it."""
+
+
+class HardwareCompatibility(str, Enum):
+    """Which other GPUs may run a TensorRT engine."""
+
+    AMPERE_PLUS = "ampere+"
+    SAME_CAPABILITY = "same-capability"
+
+
 class BackendName(str, Enum):
     """A runtime for the two engines."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from samtrt.choices import Precision, Stage, Target
+from samtrt.choices import HardwareCompatibility, Precision, Stage, Target
 from samtrt.errors import EngineError
 from samtrt.files import sha256_of
 from samtrt.gpu import Gpu
@@ -39,14 +39,15 @@ class BuildFlags(_Frozen):
         strongly_typed: Types come from the graph, not from flags and per-layer constraints.
         optimization_level: 0 (fast build) to 5 (fast engine); None leaves it to the library.
         workspace: Bytes that a layer may use for itself; None leaves it to the library.
-        hardware_compatible: None, `ampere+` (any GPU from 8.0 on) or `same-capability`.
-        version_compatible: Later versions of the library may run it.
+        hardware_compatible: Which other GPUs may run it; None for none.
+        version_compatible: Later versions of the library may run it. The engine then holds code
+            for the host, which the runtime runs only where `engine_host_code_allowed` is set.
     """
 
     strongly_typed: bool
     optimization_level: int | None = None
     workspace: int | None = None
-    hardware_compatible: str | None = None
+    hardware_compatible: HardwareCompatibility | None = None
     version_compatible: bool = False
 
 
@@ -55,8 +56,8 @@ class EngineRecord(_Frozen):
 
     Attributes:
         library_version: Of the TensorRT that built it.
-        gpu: Name of the GPU that it was built on; None where it was compiled for others.
-        compute_capabilities: What it runs on, such as ("8.6", "8.9").
+        gpu: The one GPU model that it is for; None where any of the capabilities will do.
+        compute_capabilities: What it runs on, such as ("8.6", "8.9"); "12.1+" includes later ones.
         precision: What the engine computes in; its borders are float32.
         tf32: Whether float32 products may round their factors to TF32.
         profiles: For every input, the shapes it takes.
@@ -103,14 +104,13 @@ class EngineRecord(_Frozen):
             raise EngineError(f"{path} was built for {there} and this GPU is {here}; {again}")
 
     def _fits(self, gpu: Gpu) -> bool:
-        if self.flags.hardware_compatible == "ampere+":
-            return _numbers(gpu.compute_capability) >= (8, 0)
-        if gpu.compute_capability not in self.compute_capabilities:
-            return False
+        here = _numbers(gpu.compute_capability)
         # TensorRT tunes for the very model: on another of the same capability an engine may be
-        # slow or fail.
-        any_model = self.gpu is None or self.flags.hardware_compatible == "same-capability"
-        return any_model or self.gpu == gpu.name
+        # slow or fail, so that other models count only where it was built for them.
+        return self.gpu in (None, gpu.name) and any(
+            here >= _numbers(built[:-1]) if built.endswith("+") else here == _numbers(built)
+            for built in self.compute_capabilities
+        )
 
 
 def engine_path(directory: Path, stage: Stage, target: Target) -> Path:

@@ -144,10 +144,11 @@ class Api:
         return made
 
     def _cannot_start(self, messages: list[Message], fallback: str) -> str:
+        # TensorRT 8.6 logs a CUDA failure as a warning.
+        reason = explain_cuda_failure(" ".join(message.text for message in messages))
         errors = [message.text for message in messages if message.is_error] or [fallback]
-        text = " ".join(errors)
         return (
-            f"{self.product} cannot start: {explain_cuda_failure(text) or errors[0].strip()}; "
+            f"{self.product} cannot start: {reason or errors[0].strip()}; "
             "check the GPU and its driver with: nvidia-smi"
         )
 
