@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import typer
 
 from samtrt.cli.auto import auto
+from samtrt.cli.build import build
 from samtrt.cli.demo import demo
 from samtrt.cli.embed import embed
 from samtrt.cli.export import export
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (fetch, export, verify, predict, auto, embed, serve, info, demo):
+for _command in (fetch, export, build, verify, predict, auto, embed, serve, info, demo):
     app.command()(_command)
 
 

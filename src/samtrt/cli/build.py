@@ -1,0 +1,163 @@
+"""`samtrt build`: ONNX to TensorRT engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Stage, Target
+from samtrt.cli.options import ModelDir
+
+if TYPE_CHECKING:
+    from samtrt.export.trt_job import BuildOptions
+
+
+def build(
+    directory: ModelDir,
+    target: Annotated[Target, typer.Option("--target", "-t", help="What to build for.")],
+    stage: Annotated[
+        list[Stage] | None, typer.Option(help="Build this engine alone. Default: both.")
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Default: what the graphs were exported in.")
+    ] = None,
+    tf32: Annotated[
+        bool, typer.Option("--tf32", help="Let float32 products round their factors to TF32.")
+    ] = False,
+    float32: Annotated[
+        list[Float32Part] | None,
+        typer.Option(help="Stays in float32 at half precision; repeatable. [norms, prompts]"),
+    ] = None,
+    prompts: Annotated[
+        str, typer.Option(metavar="MIN:OPT:MAX", help="Prompts that one decoder run takes.")
+    ] = "1:1:64",
+    points: Annotated[
+        str, typer.Option(metavar="MIN:OPT:MAX", help="Points of each prompt; a box is two.")
+    ] = "1:5:20",
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MIN:OPT:MAX", help="Images that one encoder run takes; after --dynamic-batch."
+        ),
+    ] = None,
+    strongly_typed: Annotated[
+        bool | None,
+        typer.Option(
+            "--strongly-typed/--weakly-typed",
+            help="Types from the graph or from flags. Default: the graph's where it can be.",
+        ),
+    ] = None,
+    optimization_level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="0 builds fastest, 5 runs fastest.")
+    ] = None,
+    workspace: Annotated[
+        float | None, typer.Option(min=0.001, help="GiB that a layer may use. Default: all.")
+    ] = None,
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X.Y", help="TensorRT-RTX: compile for such GPUs; repeatable."),
+    ] = None,
+    hardware_compatible: Annotated[
+        HardwareCompatibility | None, typer.Option(help="TensorRT: other GPUs may run it.")
+    ] = None,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="TensorRT: later versions may run it.")
+    ] = False,
+    timing_cache: Annotated[
+        bool, typer.Option(help="TensorRT: keep measured kernel times for later builds.")
+    ] = True,
+    device: Annotated[int, typer.Option(min=0, help="TensorRT: GPU to build on.")] = 0,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Print equivalent trtexec commands; build nothing."),
+    ] = False,
+) -> None:
+    """Compile a model directory's graphs into TensorRT engines."""
+    from samtrt.export.trt_job import BuildOptions, Range
+
+    options = BuildOptions(
+        precision=precision,
+        tf32=tf32,
+        **({"float32": tuple(float32)} if float32 else {}),
+        prompts=Range.parse(prompts, "--prompts"),
+        points=Range.parse(points, "--points"),
+        batch=None if batch is None else Range.parse(batch, "--batch"),
+        strongly_typed=strongly_typed,
+        optimization_level=optimization_level,
+        workspace=None if workspace is None else int(workspace * 2**30),
+        compute_capabilities=tuple(compute_capability or ()),
+        hardware_compatible=hardware_compatible,
+        version_compatible=version_compatible,
+        timing_cache=timing_cache,
+        device=device,
+    )
+    stages = tuple(stage or Stage)
+    if explain:
+        _explain(directory, target, options, stages)
+    else:
+        _build(directory, target, options, stages)
+
+
+def _build(
+    directory: Path, target: Target, options: BuildOptions, stages: tuple[Stage, ...]
+) -> None:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from samtrt.export.tensorrt import build_engines
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks = {stage: bars.add_task(stage.value, total=None, start=False) for stage in stages}
+
+        def report(stage: Stage, share: float | None, text: str) -> None:
+            bars.start_task(tasks[stage])
+            bars.update(
+                tasks[stage],
+                description=f"{stage.value}: {text}",
+                total=None if share is None else 1.0,
+                completed=share or 0.0,
+            )
+
+        built = build_engines(
+            directory, target, options, stages, lambda s, p: report(s, p.share, p.text)
+        )
+    for record, facts in built.values():
+        for warning in facts.warnings:
+            console.print(f"[yellow]warning[/] ({record.stage.value}): {warning}", highlight=False)
+        typer.echo(
+            f"{directory / record.file.name}  {record.file.size / 1e6:.1f} MB, "
+            f"{record.precision.value}, {record.build_seconds:.1f} s, "
+            f"{record.gpu or 'compute capability ' + ', '.join(record.compute_capabilities)}"
+        )
+    typer.echo(
+        f"Next: samtrt verify {directory} --checkpoint CHECKPOINT --backend {target.value} "
+        "--device cuda"
+    )
+
+
+def _explain(
+    directory: Path, target: Target, options: BuildOptions, stages: tuple[Stage, ...]
+) -> None:
+    from samtrt.engines import engine_path
+    from samtrt.export.tensorrt import make_job
+    from samtrt.export.trt_checks import check_options
+    from samtrt.export.trtexec import trtexec_command
+    from samtrt.manifest import Manifest
+    from samtrt.trt_api import load_api
+
+    manifest, api = Manifest.load(directory), load_api(target)
+    check_options(api, manifest, options, directory)
+    typer.echo(f"# {api.product}")
+    for stage in stages:
+        output = engine_path(directory, stage, target)
+        job = make_job(api, manifest, stage, manifest.path_of(directory, stage), output, options)
+        if job.strongly_typed and job.precision is not manifest.precision:
+            typer.echo(
+                "# The tool takes types from the graph, so first: samtrt export CHECKPOINT "
+                f"-o {directory} --precision {job.precision.value}"
+            )
+        typer.echo(trtexec_command(api, job))
