@@ -28,6 +28,8 @@ class AttentionForm(str, Enum):
 
     ADD = "add"
     """Scores plus two broadcast terms, then softmax, as the official code writes it."""
+    TILED = "tiled"
+    """As `add`, for some rows of queries at a time: faster on CPUs, in under half the memory."""
     MASK = "mask"
     """The two terms as the additive mask of `scaled_dot_product_attention`: fastest in PyTorch on
     a CPU. Its ONNX form is `add`, so it is not exported."""

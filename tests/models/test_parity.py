@@ -9,7 +9,7 @@ import torch
 
 from oracle import official_sam
 from samtrt.choices import AttentionForm
-from samtrt.models import Sam, build_sam, seed_weights
+from samtrt.models import Sam, attention, build_sam, seed_weights
 from samtrt.registry import ModelSpec, get_spec
 
 TOLERANCE = 1e-4
@@ -46,6 +46,20 @@ def test_encoder_gives_the_official_embedding(spec: ModelSpec, form: AttentionFo
     ours, theirs = pair(spec)
     ours.image_encoder.set_attention_form(form)
     images = torch.randn(2, 3, spec.image_size, spec.image_size)
+    with torch.inference_mode():
+        assert_close(ours.image_encoder(images), theirs.image_encoder(images))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 5])
+def test_tiles_of_any_height_give_the_official_embedding(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = TINY
+    grid = spec.embedding_size  # global attention over 16 rows: in tiles of 3 and 5, a rest of 1
+    monkeypatch.setattr(attention, "TILE_SCORES", rows * spec.num_heads * grid**3)
+    ours, theirs = pair(spec)
+    ours.image_encoder.set_attention_form(AttentionForm.TILED)
+    images = torch.randn(1, 3, spec.image_size, spec.image_size)
     with torch.inference_mode():
         assert_close(ours.image_encoder(images), theirs.image_encoder(images))
 

@@ -32,7 +32,9 @@ def export(
     simplify: Annotated[bool, typer.Option(help="Run onnx-simplifier.")] = True,
     attention: Annotated[
         AttentionForm,
-        typer.Option(help="How relative positions enter attention; add and folded are exact."),
+        typer.Option(
+            help="How relative positions enter attention: tiled is for CPUs, folded for GPUs."
+        ),
     ] = AttentionForm.ADD,
 ) -> None:
     """Turn a checkpoint into encoder.onnx and decoder.onnx, with a manifest."""

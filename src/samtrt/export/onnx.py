@@ -60,7 +60,7 @@ class ExportOptions:
         opset: ONNX opset, 17 to 23.
         dynamic_batch: Let the encoder take any number of images in one run.
         simplify: Run onnx-simplifier.
-        attention: How the encoder adds relative positions: `add` or `folded`.
+        attention: How the encoder adds relative positions: `add`, `tiled` or `folded`.
     """
 
     precision: Precision = Precision.FP32
@@ -76,7 +76,7 @@ class ExportOptions:
                 f"{NEWEST_OPSET}"
             )
         if self.attention is AttentionForm.MASK:
-            raise ExportError("attention form 'mask' is for PyTorch: export 'add' or 'folded'")
+            raise ExportError("attention 'mask' is for PyTorch: export 'add', 'tiled' or 'folded'")
 
 
 def export_model(

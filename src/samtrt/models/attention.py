@@ -16,6 +16,9 @@ from torch import Tensor
 
 from samtrt.choices import AttentionForm
 
+TILE_SCORES = 1 << 24
+"""Scores that the tiled form holds at a time: 64 MiB in float32, where ViT-B's are 805 MB."""
+
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, tuple[int, int]], Tensor]
 
 
@@ -34,25 +37,43 @@ def _rel_terms(
     return term_h.reshape(batch, heads, h * w, h), term_w.reshape(batch, heads, h * w, w)
 
 
-def _bias(q: Tensor, rel_h: Tensor, rel_w: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the sum of both terms for every pair of positions: [B, heads, H*W, H*W]."""
-    h, w = size
-    term_h, term_w = _rel_terms(q, rel_h, rel_w, size)
-    return (term_h.unsqueeze(-1) + term_w.unsqueeze(-2)).reshape(*q.shape[:3], h * w)
+def _sum(term_h: Tensor, term_w: Tensor) -> Tensor:
+    """Add [..., queries, H] and [..., queries, W] for every key: [..., queries, H*W]."""
+    return (term_h.unsqueeze(-1) + term_w.unsqueeze(-2)).flatten(-2)
 
 
 def _attend_add(
     q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, size: tuple[int, int]
 ) -> Tensor:
     scale = q.shape[-1] ** -0.5
-    scores = (q * scale) @ k.transpose(-2, -1) + _bias(q, rel_h, rel_w, size)
+    scores = (q * scale) @ k.transpose(-2, -1) + _sum(*_rel_terms(q, rel_h, rel_w, size))
     return scores.softmax(dim=-1) @ v
+
+
+def _attend_tiled(
+    q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, size: tuple[int, int]
+) -> Tensor:
+    """As `_attend_add`, for some rows of the grid at a time, so that scores stay small."""
+    h, w = size
+    _, heads, tokens, dim = q.shape
+    rows = max(1, TILE_SCORES // (heads * tokens * w))
+    if rows >= h:
+        return _attend_add(q, k, v, rel_h, rel_w, size)
+    keys = k.transpose(-2, -1)
+    by_query = (q * dim**-0.5, *_rel_terms(q, rel_h, rel_w, size))
+    tiles = zip(*(tensor.split(rows * w, dim=2) for tensor in by_query), strict=True)
+    done = [
+        (part @ keys + _sum(term_h, term_w)).softmax(dim=-1) @ v for part, term_h, term_w in tiles
+    ]
+    return torch.cat(done, dim=2)
 
 
 def _attend_mask(
     q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, size: tuple[int, int]
 ) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=_bias(q, rel_h, rel_w, size))
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=_sum(*_rel_terms(q, rel_h, rel_w, size))
+    )
 
 
 def _attend_folded(
@@ -71,6 +92,7 @@ def _attend_folded(
 
 ATTENTION_FORMS: dict[AttentionForm, Attend] = {
     AttentionForm.ADD: _attend_add,
+    AttentionForm.TILED: _attend_tiled,
     AttentionForm.MASK: _attend_mask,
     AttentionForm.FOLDED: _attend_folded,
 }
