@@ -14,7 +14,18 @@ import samtrt
 from samtrt import errors
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", "cv2", "numpy", "PIL", "pydantic")
+HEAVY = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "onnxsim",
+    "onnxscript",
+    "cv2",
+    "numpy",
+    "PIL",
+    "pydantic",
+)
 EXTRAS = set(
     tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 )
@@ -69,8 +80,8 @@ import importlib, sys
 from samtrt.errors import MissingExtraError
 
 class Block:
-    missing = {{"torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", "fastapi", "uvicorn",
-                "prometheus_client", "starlette", "multipart"}}
+    missing = {{"torch", "onnx", "onnxruntime", "openvino", "onnxsim", "onnxscript",
+                "fastapi", "uvicorn", "prometheus_client", "starlette", "multipart"}}
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in self.missing:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)

@@ -66,5 +66,7 @@ class BackendName(str, Enum):
     """A runtime for the two engines."""
 
     ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
+    OPENVINO_BF16 = "openvino-bf16"
     PYTORCH = "pytorch"
     FAKE = "fake"

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from samtrt._version import __version__
+from samtrt.errors import MissingExtraError
 
 PACKAGES = (
     "numpy",
@@ -17,6 +18,7 @@ PACKAGES = (
     "pillow",
     "onnxruntime",
     "onnxruntime-gpu",
+    "openvino",
     "torch",
     "onnx",
     "onnxscript",
@@ -54,7 +56,7 @@ def versions() -> dict[str, str | None]:
 
 def backends() -> tuple[BackendStatus, ...]:
     """Return what every backend can do here. PyTorch is looked at in a process of its own."""
-    return _onnxruntime(), _pytorch()
+    return _onnxruntime(), *_openvino(), _pytorch()
 
 
 def _onnxruntime() -> BackendStatus:
@@ -68,6 +70,28 @@ def _onnxruntime() -> BackendStatus:
         devices.append("cuda")
         note = "deployment on CPUs and NVIDIA GPUs"
     return BackendStatus("onnxruntime", True, tuple(devices), note)
+
+
+def _openvino() -> tuple[BackendStatus, BackendStatus]:
+    names = "openvino", "openvino-bf16"
+    try:
+        from samtrt.backends.openvino import has_bf16
+    except MissingExtraError:
+        fp32, bf16 = (
+            BackendStatus(name, False, (), "pip install 'samtrt[openvino]'") for name in names
+        )
+        return fp32, bf16
+    if not has_bf16():
+        return (
+            BackendStatus(names[0], True, ("cpu",), "in fp32 about as fast as onnxruntime"),
+            BackendStatus(names[1], False, (), "this processor has no bf16 arithmetic"),
+        )
+    return (
+        BackendStatus(names[0], True, ("cpu",), "fp32; slower here than openvino-bf16"),
+        BackendStatus(
+            names[1], True, ("cpu",), "fastest on this CPU, which multiplies in bf16; verify masks"
+        ),
+    )
 
 
 def _pytorch() -> BackendStatus:

@@ -50,6 +50,11 @@ def open_backend(
             from samtrt.backends.ort import OnnxRuntimeBackend
 
             return OnnxRuntimeBackend(manifest.path_of(directory, stage), options)
+        case BackendName.OPENVINO | BackendName.OPENVINO_BF16 as chosen:
+            from samtrt.backends.openvino import OpenVinoBackend
+
+            path = manifest.path_of(directory, stage)
+            return OpenVinoBackend(chosen, path, manifest, stage, options)
         case BackendName.PYTORCH:
             from samtrt.backends.pytorch import PyTorchBackend
 

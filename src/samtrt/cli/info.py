@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -34,7 +35,7 @@ def info(
             status["name"],
             "[green]yes[/]" if status["works"] else "[red]no[/]",
             ", ".join(status["devices"]) or "-",
-            status["note"],
+            escape(status["note"]),
         )
     console.print(table)
     for name, installed in found["versions"].items():

@@ -1,0 +1,93 @@
+"""OpenVINO on the CPU, in float32 or, where the processor multiplies in it, in bfloat16."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from samtrt.backends import BackendOptions
+from samtrt.backends.base import Arrays, Backend, stage_tensors
+from samtrt.choices import BackendName, Stage
+from samtrt.errors import BackendError, MissingExtraError
+from samtrt.manifest import Manifest
+
+try:
+    import openvino as ov
+except ImportError:
+    raise MissingExtraError("The openvino backend", "openvino", "openvino") from None
+
+PRECISIONS = {BackendName.OPENVINO: "f32", BackendName.OPENVINO_BF16: "bf16"}
+"""What each backend computes in. Left to itself OpenVINO takes bfloat16 wherever it can, and says
+nothing; here it is a choice, and has a name of its own."""
+
+
+class OpenVinoBackend(Backend):
+    """One ONNX file as a compiled model. Runs follow one another: each uses all threads."""
+
+    def __init__(
+        self,
+        name: BackendName,
+        path: Path,
+        manifest: Manifest,
+        stage: Stage,
+        options: BackendOptions,
+    ) -> None:
+        if options.device != "cpu":
+            raise BackendError(f"the openvino backend runs on 'cpu', not on '{options.device}'")
+        core = ov.Core()
+        if name is BackendName.OPENVINO_BF16 and not has_bf16(core):
+            raise BackendError(
+                "this processor has no bfloat16 arithmetic (AVX-512 BF16 or AMX): "
+                f"use --backend {BackendName.OPENVINO.value}"
+            )
+        config = {"INFERENCE_PRECISION_HINT": PRECISIONS[name], "PERFORMANCE_HINT": "LATENCY"}
+        if options.threads:
+            config["INFERENCE_NUM_THREADS"] = str(options.threads)
+        inputs, outputs = stage_tensors(manifest, stage)
+        try:
+            compiled = core.compile_model(str(path), "CPU", config)
+            self._order = [compiled.output(info.name) for info in outputs]
+            for info in inputs:
+                compiled.input(info.name)
+            self._request: Any = compiled.create_infer_request()
+        except RuntimeError as error:
+            raise BackendError(f"openvino cannot load {path}: {_last_line(error)}") from None
+        self._lock = threading.Lock()
+        self.name = name.value
+        self.device = options.device
+        self.inputs = {info.name: info for info in inputs}
+        self.outputs = {info.name: info for info in outputs}
+
+    def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
+        contiguous = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        with self._lock:
+            if self._request is None:
+                raise BackendError(f"the {self.name} backend is closed")
+            try:
+                self._request.infer(contiguous, share_inputs=True)
+            except RuntimeError as error:
+                raise BackendError(f"openvino failed: {_last_line(error)}") from None
+            # Copies: the next run writes its results into the same memory.
+            values = [self._request.get_tensor(port).data.copy() for port in self._order]
+        return dict(zip(self.outputs, values, strict=True))
+
+    def close(self) -> None:
+        with self._lock:
+            self._request = None
+            self._order = []
+
+
+def has_bf16(core: Any = None) -> bool:
+    """Tell whether this machine's processor computes in bfloat16."""
+    found = (core or ov.Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in found
+
+
+def _last_line(error: Exception) -> str:
+    """The cause stands last, after the places in OpenVINO's sources that it went through."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
