@@ -20,7 +20,8 @@ from samtrt.checkpoints import load_checkpoint, load_sam
 from samtrt.choices import AttentionForm, Precision, Stage
 from samtrt.errors import ExportError, ManifestError, OutputError
 from samtrt.export import onnx as exporting
-from samtrt.export.onnx import ExportOptions, export_model
+from samtrt.export import typed
+from samtrt.export.onnx import ExportOptions, default_opset, export_model
 from samtrt.export.wrappers import to_half
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.models.layers import LayerNorm, LayerNorm2d
@@ -111,6 +112,22 @@ def test_options(
         assert (onnx.TensorProto.FLOAT16 in kinds) == (options.precision is Precision.FP16)
 
 
+def test_bfloat16(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """ONNX Runtime has no bfloat16 on CPUs; `test_typed` checks the numbers, TensorRT-RTX builds."""
+    options = ExportOptions(precision=Precision.BF16, opset=default_opset(Precision.BF16))
+    manifest = export_model(load_checkpoint(tiny_checkpoint), tmp_path / "model", options)
+    assert (manifest.precision, manifest.opset) == (Precision.BF16, 22)
+    for stage in Stage:
+        model = onnx.load(manifest.path_of(tmp_path / "model", stage))
+        sizes = {onnx.TensorProto.FLOAT: 0, onnx.TensorProto.BFLOAT16: 0}
+        for tensor in model.graph.initializer:
+            if tensor.data_type in sizes:
+                sizes[tensor.data_type] += len(tensor.raw_data)
+        assert sizes[onnx.TensorProto.BFLOAT16] > sizes[onnx.TensorProto.FLOAT]
+    with pytest.raises(ExportError, match="bf16 needs opset 22: in 20 not every operator has it"):
+        ExportOptions(precision=Precision.BF16, opset=20)
+
+
 def test_half_keeps_norms_and_prompts_in_float32(tiny_checkpoint: Path) -> None:
     sam = to_half(load_sam(load_checkpoint(tiny_checkpoint)))
     norms = [m for m in sam.modules() if isinstance(m, (LayerNorm, LayerNorm2d))]
@@ -128,7 +145,7 @@ def test_weights_beside_the_graph_where_it_would_pass_2_gib(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = shutil.copytree(tiny_model, tmp_path / "model")
-    monkeypatch.setattr(exporting, "_SINGLE_FILE_LIMIT", 10_000_000)  # the decoder has 16 MB
+    monkeypatch.setattr(typed, "SINGLE_FILE_LIMIT", 10_000_000)  # the decoder has 16 MB
     decoder = directory / "decoder.onnx"
     exporting._finish(tiny_model / "decoder.onnx", decoder, 20)
     assert decoder.stat().st_size < 1_000_000

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from samtrt.backends.base import IMAGE_INPUTS
 from samtrt.choices import Float32Part, Precision, Stage
 from samtrt.errors import ExportError
 from samtrt.export import typed
-from samtrt.export.tensorrt import IMAGE_INPUTS
 from samtrt.export.typed import convert, float32_nodes, float_tensors, load_graph, save_graph
 
 NORMS_AND_PROMPTS = typed.DEFAULT_FLOAT32

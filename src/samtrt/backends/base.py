@@ -16,6 +16,9 @@ from samtrt.types import Closeable, TensorInfo
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
+IMAGE_INPUTS = {Stage.ENCODER: "images", Stage.DECODER: "image_embeddings"}
+"""The input of each stage that holds the image; the others hold prompts."""
+
 
 class Backend(Closeable):
     """One loaded stage. `run` may be called from several threads.

@@ -24,7 +24,7 @@ def export(
     ] = Precision.FP32,
     opset: Annotated[
         int | None,
-        typer.Option(help="ONNX opset, 17 to 22; 20 by default. TensorRT 8.6 needs 17."),
+        typer.Option(help="ONNX opset, 17 to 22; 20 by default (bf16: 22). TensorRT 8.6 needs 17."),
     ] = None,
     dynamic_batch: Annotated[
         bool, typer.Option("--dynamic-batch", help="Let the encoder take several images a run.")
@@ -40,11 +40,11 @@ def export(
     """Turn a checkpoint into encoder.onnx and decoder.onnx, with a manifest."""
     from samtrt import fetch
     from samtrt.checkpoints import load_checkpoint
-    from samtrt.export.onnx import DEFAULT_OPSET, ExportOptions, export_model
+    from samtrt.export.onnx import ExportOptions, default_opset, export_model
 
     options = ExportOptions(
         precision=precision,
-        opset=DEFAULT_OPSET if opset is None else opset,
+        opset=default_opset(precision) if opset is None else opset,
         dynamic_batch=dynamic_batch,
         simplify=simplify,
         attention=attention,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from samtrt._version import __version__
-from samtrt.backends.base import stage_tensors
+from samtrt.backends.base import IMAGE_INPUTS, stage_tensors
 from samtrt.choices import Precision, Stage
 from samtrt.errors import ExportError, MissingExtraError, OutputError, SamtrtError
 from samtrt.files import staging_directory
@@ -34,6 +34,7 @@ except ImportError as error:
 
 from samtrt.checkpoints import Checkpoint, load_sam
 from samtrt.choices import AttentionForm
+from samtrt.export.typed import BFLOAT16_OPSET, convert, load_graph, save_graph
 from samtrt.export.wrappers import DecoderGraph, EncoderGraph, example_inputs, to_half
 from samtrt.models import Sam
 
@@ -43,12 +44,15 @@ DEFAULT_OPSET = 20
 """The newest that every TensorRT 10 parses (10.0: 9 to 20); TensorRT 8.6 needs 17."""
 
 _EXPORTER_OLDEST = 18
-_SINGLE_FILE_LIMIT = 1_900_000_000
-"""A protobuf cannot pass 2 GiB; graphs near it keep their weights in a file beside."""
 
 # Folding a 3-D linear layer into Gemm wraps it into two reshapes, which costs more than it saves
 # and hides the layer from TensorRT's and ONNX Runtime's own fusions.
 _SKIPPED_SIMPLIFICATIONS = ["fuse_matmul_add_bias_into_gemm_batched"]
+
+
+def default_opset(precision: Precision) -> int:
+    """Return the oldest opset of `DEFAULT_OPSET` and later that has the precision."""
+    return max(DEFAULT_OPSET, BFLOAT16_OPSET) if precision is Precision.BF16 else DEFAULT_OPSET
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class ExportOptions:
 
     Attributes:
         precision: What the graphs compute in; inputs and outputs are float32 either way.
-        opset: ONNX opset, 17 to 23.
+        opset: ONNX opset, 17 to 22.
         dynamic_batch: Let the encoder take any number of images in one run.
         simplify: Run onnx-simplifier.
         attention: How the encoder adds relative positions: `add`, `tiled` or `folded`.
@@ -74,6 +78,10 @@ class ExportOptions:
             raise ExportError(
                 f"opset {self.opset} is not supported: choose {OLDEST_OPSET} (TensorRT 8.6) to "
                 f"{NEWEST_OPSET}"
+            )
+        if self.precision is Precision.BF16 and self.opset < BFLOAT16_OPSET:
+            raise ExportError(
+                f"bf16 needs opset {BFLOAT16_OPSET}: in {self.opset} not every operator has it"
             )
         if self.attention is AttentionForm.MASK:
             raise ExportError("attention 'mask' is for PyTorch: export 'add', 'tiled' or 'folded'")
@@ -140,6 +148,12 @@ def _export_stage(
             report(f"simplifying {stage.value}")
             with _quiet():
                 path = _simplify(path, work / "simplified.onnx")
+        if options.precision is Precision.BF16:
+            # Not by the weights' type, as float16: neither the simplifier's runtime nor the
+            # exporter's operators of every opset know bfloat16.
+            typed = convert(load_graph(path), Precision.BF16, IMAGE_INPUTS[stage])
+            path = work / "typed.onnx"
+            save_graph(typed, path)
         report(f"checking {stage.value}")
         _finish(path, final, options.opset)
     except (SamtrtError, OSError):
@@ -222,15 +236,7 @@ def _finish(path: Path, final: Path, opset: int) -> None:
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         del value.metadata_props[:]
     onnx.load_external_data_for_model(model, str(path.parent))
-    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    external = size > _SINGLE_FILE_LIMIT
-    onnx.save(
-        model,
-        final,
-        save_as_external_data=external,
-        location=f"{final.name}.data" if external else None,
-    )
-    onnx.checker.check_model(str(final), full_check=True)
+    save_graph(model, final)
 
 
 def _check_borders(path: Path, stage: Stage, manifest: Manifest) -> None:

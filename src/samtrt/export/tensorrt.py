@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 import samtrt
 from samtrt import errors
 from samtrt._version import __version__
-from samtrt.backends.base import stage_tensors
+from samtrt.backends.base import IMAGE_INPUTS, stage_tensors
 from samtrt.choices import Stage, Target
 from samtrt.engines import (
     BuildFlags,
@@ -38,9 +38,6 @@ from samtrt.fetch import cache_dir
 from samtrt.files import write_atomic
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.trt_api import Api, load_api
-
-IMAGE_INPUTS = {Stage.ENCODER: "images", Stage.DECODER: "image_embeddings"}
-"""The input of each stage that holds the image; the others are prompts."""
 
 Report = Callable[[Stage, Progress], None]
 

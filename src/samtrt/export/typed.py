@@ -24,8 +24,8 @@ except ImportError:
 SINGLE_FILE_LIMIT = 1_900_000_000
 """A protobuf cannot pass 2 GiB; graphs near it keep their weights in a file beside."""
 
-_BFLOAT16_OPSET = 22
-"""The first in which every operator that we use takes bfloat16 (Conv was last)."""
+BFLOAT16_OPSET = 22
+"""The first in which every operator that the graphs use takes bfloat16 (Conv was last)."""
 
 _OPERATORS = {
     Float32Part.NORMS: {"LayerNormalization"},
@@ -107,7 +107,7 @@ class _Converter:
         domain = next(entry for entry in self.model.opset_import if entry.domain == "")
         if self.low == TensorProto.BFLOAT16:
             # Between opsets 20 and 22 operators only gained types; the checker proves it.
-            domain.version = max(domain.version, _BFLOAT16_OPSET)
+            domain.version = max(domain.version, BFLOAT16_OPSET)
         return self.model
 
     def _convert_node(self, node: NodeProto, target: int) -> None:
