@@ -113,7 +113,7 @@ def test_options(
 
 
 def test_bfloat16(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """ONNX Runtime has no bfloat16 on CPUs; `test_typed` checks the numbers, TensorRT-RTX builds."""
+    """ONNX Runtime has no bfloat16 on CPUs: `test_typed` checks the numbers."""
     options = ExportOptions(precision=Precision.BF16, opset=default_opset(Precision.BF16))
     manifest = export_model(load_checkpoint(tiny_checkpoint), tmp_path / "model", options)
     assert (manifest.precision, manifest.opset) == (Precision.BF16, 22)
