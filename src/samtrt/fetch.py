@@ -7,7 +7,6 @@ loading or exporting it, and the one test that notices a damaged disk or an edit
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -17,11 +16,10 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import httpx
-import platformdirs
 from filelock import FileLock
 
 from samtrt.errors import CheckpointError, DownloadError
-from samtrt.files import sha256_of
+from samtrt.files import cache_dir, sha256_of
 from samtrt.registry import MODELS, Download, get_spec
 
 Report = Callable[[int, int], None]
@@ -36,12 +34,6 @@ _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 class _TryAgainError(Exception):
     """An answer that a next attempt may improve on."""
-
-
-def cache_dir() -> Path:
-    """Return where checkpoints are kept: `$SAMTRT_CACHE`, or the user's cache directory."""
-    chosen = os.environ.get("SAMTRT_CACHE")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("samtrt")
 
 
 def fetch(name: str, *, progress: Report | None = None, client: httpx.Client | None = None) -> Path:

@@ -11,7 +11,15 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import platformdirs
+
 from samtrt.errors import OutputError
+
+
+def cache_dir() -> Path:
+    """Return where checkpoints and kernel times are kept: `$SAMTRT_CACHE`, or the user's cache."""
+    chosen = os.environ.get("SAMTRT_CACHE")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("samtrt")
 
 
 @contextmanager

@@ -11,7 +11,8 @@ import pytest
 from fetch_cases import CONTENT, DIGEST
 from http_server import FileServer
 from samtrt.errors import CheckpointError
-from samtrt.fetch import cache_dir, fetch, resolve
+from samtrt.fetch import fetch, resolve
+from samtrt.files import cache_dir
 
 
 @pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT[:-1] + b"?", b""])

@@ -13,7 +13,8 @@ from fetch_cases import CLIENT, CONTENT, DIGEST, part, publish, put_part, refuse
 from http_server import Answer, FileServer
 from samtrt import fetch as fetching
 from samtrt.errors import DownloadError
-from samtrt.fetch import cache_dir, fetch, resolve
+from samtrt.fetch import fetch, resolve
+from samtrt.files import cache_dir
 
 
 def test_downloads_once_and_leaves_only_the_file(server: FileServer) -> None:

@@ -34,8 +34,7 @@ from samtrt.engines import (
 from samtrt.errors import BuildError, OutputError
 from samtrt.export.trt_checks import check_options, is_strongly_typed
 from samtrt.export.trt_job import BuildOptions, Built, Failed, Job, Progress
-from samtrt.fetch import cache_dir
-from samtrt.files import write_atomic
+from samtrt.files import cache_dir, write_atomic
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.trt_api import Api, load_api
 
