@@ -1,0 +1,236 @@
+"""TensorRT on one GPU, whole: export, build, verify and bench each model, fp32 and fp16.
+
+    python bench/trt.py --models vit_b vit_l vit_h vit_s --out results.json
+
+Every step is a `samtrt` command in a process of its own, so that two Pythons can share the work
+where no one of them has both PyTorch and TensorRT: `--torch-python` exports, computes the reference
+and runs PyTorch's side of the comparison, `--trt-python` builds, verifies and benches. Finished
+steps are kept in `--work` and not done again; `--seconds` ends the run between two steps, and the
+same command goes on from there. Needs the standard library alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+BUNDLED = ROOT / "src" / "samtrt" / "assets" / "vit_s.safetensors"
+"""Trained; the other models get seeded weights."""
+
+SEED = """
+import sys
+from safetensors.torch import save_file
+from samtrt.models import build_sam, seed_weights
+from samtrt.registry import get_spec
+model = build_sam(get_spec(sys.argv[1]))
+seed_weights(model)
+save_file(model.state_dict(), sys.argv[2])
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command; `result` is a JSON file that it writes, `needs` are steps before it."""
+
+    name: str
+    python: str
+    arguments: list[str]
+    needs: tuple[str, ...] = ()
+    result: Path | None = None
+    also: list[Path] = field(default_factory=list)
+
+
+def steps(model: str, work: Path, options: argparse.Namespace) -> Iterator[Step]:
+    """Yield what is done with one model, in order."""
+    checkpoint = BUNDLED if model == "vit_s" else work / "checkpoint.safetensors"
+    exported, reference = work / "onnx", work / "reference.safetensors"
+    if checkpoint is not BUNDLED:
+        yield Step("seed", "torch", ["-c", SEED, model, str(checkpoint)])
+    export = ["export", str(checkpoint), "-o", str(exported), "--model", model]
+    export += ["--opset", str(options.opset), "--attention", options.attention]
+    yield Step("export", "torch", samtrt(*export), needs=("seed",))
+    save = ["verify", str(exported), "-c", str(checkpoint), "--save-reference", str(reference)]
+    yield Step("reference", "torch", samtrt(*save), needs=("export",))
+    for precision in options.precisions:
+        directory = work / precision
+        build = ["build", str(directory), "--target", options.target, "--precision", precision]
+        if options.optimization_level is not None:
+            build += ["--optimization-level", str(options.optimization_level)]
+        for part in options.float32:
+            build += ["--float32", part]
+        yield Step(f"build-{precision}", "trt", samtrt(*build), needs=("export",))
+        run = [str(directory), "--backend", options.target, "--device", "cuda"]
+        result = work / f"verify-{precision}.json"
+        verify = ["verify", *run, "--reference", str(reference), "--json", str(result)]
+        needs = (f"build-{precision}", "reference")
+        yield Step(f"verify-{precision}", "trt", samtrt(*verify), needs, result)
+        result = work / f"bench-{precision}.json"
+        bench = ["bench", *run, "--json", str(result)]
+        yield Step(f"bench-{precision}", "trt", samtrt(*bench), (f"build-{precision}",), result)
+    if options.torch_bench:
+        result = work / "torch.json"
+        script = [str(ROOT / "bench" / "torch_gpu.py"), "--models", model, "--json", str(result)]
+        yield Step("torch", "torch", script, result=result)
+
+
+def samtrt(*arguments: str) -> list[str]:
+    return ["-m", "samtrt", *arguments]
+
+
+def prepare(step: Step, work: Path) -> None:
+    """Give each precision a model directory of its own: engines of two would share a name."""
+    if step.name.startswith("build-"):
+        directory = work / step.name.removeprefix("build-")
+        directory.mkdir(exist_ok=True)
+        for file in (work / "onnx").iterdir():
+            link = directory / file.name
+            if file.is_file() and not link.exists():
+                link.hardlink_to(file)
+
+
+def run(step: Step, work: Path, options: argparse.Namespace, limit: float) -> dict[str, Any]:
+    """Run one step; return its record."""
+    prepare(step, work)
+    pythons = {"torch": options.torch_python, "trt": options.trt_python}
+    sites = {"torch": options.torch_site, "trt": options.trt_site}
+    paths = [str(ROOT / "src"), *filter(None, [sites[step.python], os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "COLUMNS": "160",
+        "SAMTRT_CACHE": str(options.work / "cache"),  # kernel times, for the next run as well
+    }
+    start = time.perf_counter()
+    with (work / f"{step.name}.log").open("w") as log:
+        try:
+            code = subprocess.run(
+                [pythons[step.python], *step.arguments],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                timeout=limit,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            code = None
+    record: dict[str, Any] = {
+        "seconds": round(time.perf_counter() - start, 1),
+        "exit_code": code,
+        "command": step.arguments,
+    }
+    if code != 0:
+        log_text = (work / f"{step.name}.log").read_text(errors="replace")
+        record["log"] = log_text.strip().splitlines()[-15:]
+    if step.result is not None and step.result.exists():
+        record["result"] = json.loads(step.result.read_text())
+    if step.name.startswith("build-"):
+        directory = work / step.name.removeprefix("build-")
+        record["engines"] = {
+            path.name: json.loads(path.read_text())
+            for path in directory.glob(f"*.{options.target}.json")
+        }
+    return record
+
+
+def finished(record: dict[str, Any] | None) -> bool:
+    # `verify` exits with 1 where masks differ too much: that is a result.
+    return record is not None and (record["exit_code"] == 0 or "result" in record)
+
+
+def work_through(options: argparse.Namespace) -> bool:
+    """Do what is left of every model; return whether all of it is done."""
+    end = time.monotonic() + options.seconds
+    whole = True
+    for model in options.models:
+        work = options.work / model
+        work.mkdir(parents=True, exist_ok=True)
+        path = work / "records.json"
+        records = json.loads(path.read_text()) if path.exists() else {}
+        planned = list(steps(model, work, options))
+        names = {step.name for step in planned}
+        for step in planned:
+            if finished(records.get(step.name)):
+                continue
+            missing = [n for n in step.needs if n in names and not finished(records.get(n))]
+            left = end - time.monotonic()
+            if missing or left < options.least_seconds:
+                whole = False
+                continue
+            print(f"{model}: {step.name} ...", end=" ", flush=True)
+            records[step.name] = record = run(step, work, options, left)
+            print(f"{record['seconds']} s, exit code {record['exit_code']}", flush=True)
+            for line in record.get("log", []):
+                print(f"    {line}")
+            path.write_text(json.dumps(records, indent=1))
+            whole = whole and finished(record)
+        collect(options)
+    return whole
+
+
+def collect(options: argparse.Namespace) -> None:
+    """Write all records, of this run and of earlier ones, as one file."""
+    found = {
+        path.parent.name: json.loads(path.read_text())
+        for path in sorted(options.work.glob("*/records.json"))
+    }
+    document = {
+        "date": datetime.date.today().isoformat(),
+        "machine": {"system": platform.platform(), "cpu_count": os.cpu_count(), "gpu": gpu()},
+        "settings": {k: str(v) for k, v in sorted(vars(options).items())},
+        "models": found,
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def gpu() -> str | None:
+    if shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=["vit_s", "vit_b", "vit_l", "vit_h"])
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "fp16"])
+    parser.add_argument("--target", default="tensorrt", choices=["tensorrt", "tensorrt-rtx"])
+    parser.add_argument("--opset", type=int, default=17, help="TensorRT 8.6 needs 17")
+    parser.add_argument("--attention", default="add")
+    parser.add_argument("--optimization-level", type=int)
+    parser.add_argument("--float32", nargs="*", default=[], help="as in samtrt build")
+    parser.add_argument("--torch-python", default=sys.executable)
+    parser.add_argument("--trt-python", default=sys.executable)
+    parser.add_argument("--torch-site", help="packages that --torch-python lacks")
+    parser.add_argument("--trt-site", help="packages that --trt-python lacks")
+    parser.add_argument("--torch-bench", action="store_true", help="also run bench/torch_gpu.py")
+    parser.add_argument("--work", type=Path, default=Path("/tmp/samtrt-bench"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=1e9, help="time for this run")
+    parser.add_argument("--least-seconds", type=float, default=5, help="begin no step with less")
+    return parser.parse_args(arguments)
+
+
+def main() -> int:
+    options = parse()
+    done = work_through(options)
+    print(f"written to {options.out}" + ("" if done else "; not all is done: run it again"))
+    return 0 if done else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
