@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,8 @@ class Step:
         self.gradients = flat_gradients(
             [*model.parameters(), *(student or nn.Module()).parameters()]
         )
+        with torch.no_grad():
+            self.scenes = composer.batch(args.batch)
         self.encode: Callable[[Tensor], Tensor] = model.image_encoder
         self.decode: Callable[..., tuple[Tensor, Tensor]] = model.decode
         self.loss: Callable[..., tuple[Tensor, Tensor]] = round_loss
@@ -62,7 +65,8 @@ class Step:
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.generator)
-        with torch.cuda.graph(graph):
+        # Other threads, such as NCCL's watchdog, may go on using the GPU meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._metrics = self._run()
         self._graph = graph
 
@@ -74,11 +78,21 @@ class Step:
 
     def _run(self) -> Tensor:
         self.gradients.zero_()
-        scenes = self.composer.batch(self.args.batch)
+        self._refresh()
+        scenes = self.scenes
         masks, usable = choose_masks(scenes, self.args.masks, self.generator)
         loss, distance, ious = self._losses(scenes, masks.flatten(0, 1), usable.flatten())
         (loss + self.args.distill * distance).backward()
         return torch.stack([loss.detach(), distance.detach(), *ious])
+
+    @torch.no_grad()
+    def _refresh(self) -> None:
+        """Replace the oldest scenes by new ones; each is used `echo` times, with new prompts."""
+        fresh = self.composer.batch(len(self.scenes.ids) // self.args.echo)
+        kept = len(self.scenes.ids) - len(fresh.ids)
+        for field in fields(Scenes):
+            ring, new = getattr(self.scenes, field.name), getattr(fresh, field.name)
+            ring.copy_(torch.cat([new, ring[:kept]]))
 
     def _losses(
         self, scenes: Scenes, masks: Tensor, usable: Tensor

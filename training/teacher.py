@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Teacher(nn.Module):
-    """Frozen features at strides 16 and 32, each location's normalised over channels."""
+    """Frozen features of the picture at half its size, near what the network was trained on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,14 +36,17 @@ class Teacher(nn.Module):
         return middle.shape[1], deep.shape[1]
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [B, C16, S/16, S/16] and [B, C32, S/32, S/32] of images in 0..255."""
-        net, stride16 = self.net, image.shape[-1] // 16
-        x = (image - 127) / 128
+        """Features [B, C, S/32, S/32] and [B, D, S/64, S/64] of images [B, 3, S, S] in 0..255.
+
+        Each location's are normalised over channels.
+        """
+        net, side = self.net, image.shape[-1] // 32
+        x = (F.avg_pool2d(image, 2) - 127) / 128
         x = net._swish(net._bn0(net._conv_stem(x)))
         middle = x
         for block in net._blocks:
             x = block(x)
-            if x.shape[-1] == stride16:
+            if x.shape[-1] == side:
                 middle = x
         return _standard(middle), _standard(x)
 
@@ -57,11 +60,11 @@ class Student(nn.Module):
         self.heads = nn.ModuleList(nn.Conv2d(width, count, 1) for count in channels)
 
     def forward(self, embeddings: Tensor, targets: tuple[Tensor, Tensor]) -> Tensor:
-        """Mean squared error over both strides; 2.0 for a head that predicts nothing."""
+        """Mean squared error over both; 2.0 for heads that predict nothing."""
         hidden = F.gelu(self.shared(embeddings))
         middle, deep = (head(hidden) for head in self.heads)
-        near = F.mse_loss(middle.float(), targets[0].float())
-        return near + F.mse_loss(F.avg_pool2d(deep, 2).float(), targets[1].float())
+        near = F.mse_loss(F.avg_pool2d(middle.float(), 2), targets[0].float())
+        return near + F.mse_loss(F.avg_pool2d(deep.float(), 4), targets[1].float())
 
 
 def _standard(features: Tensor) -> Tensor:

@@ -118,7 +118,8 @@ class Trainer:
         """One optimiser step on all processes' mean gradient, and one step of the average."""
         flat = self.step.gradients
         if self.world > 1:
-            dist.all_reduce(flat, op=dist.ReduceOp.AVG)
+            dist.all_reduce(flat)
+            flat.div_(self.world)
         flat.mul_((1.0 / (flat.norm() + 1e-6)).clamp(max=1.0))
         rate = learning_rate(self.elapsed / (self.args.minutes * 60), self.args.lr)
         for group in self.optimizer.param_groups:
@@ -218,6 +219,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--batch", type=int, default=32, help="scenes a step and process")
     parser.add_argument("--masks", type=int, default=5, help="masks a scene")
+    parser.add_argument("--echo", type=int, default=2, help="steps that use the same scene")
     parser.add_argument("--rounds", type=int, default=3, help="prompting rounds a step")
     parser.add_argument("--lr", type=float, default=8e-4, help="peak learning rate")
     parser.add_argument("--weight-decay", type=float, default=0.05)
