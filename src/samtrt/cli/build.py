@@ -35,8 +35,11 @@ def build(
         str, typer.Option(metavar="MIN:OPT:MAX", help="Prompts that one decoder run takes.")
     ] = "1:1:64",
     points: Annotated[
-        str, typer.Option(metavar="MIN:OPT:MAX", help="Points of each prompt; a box is two.")
-    ] = "1:5:20",
+        str,
+        typer.Option(
+            metavar="MIN:OPT:MAX", help="Points of each prompt; a box is two, a mask alone none."
+        ),
+    ] = "0:5:20",
     batch: Annotated[
         str | None,
         typer.Option(

@@ -58,7 +58,8 @@ class BuildOptions(_Frozen):
         tf32: Let float32 products round their factors to TF32 (10 bits of mantissa).
         float32: Parts that stay in float32 at half precision.
         prompts: Prompts P that one run of the decoder takes.
-        points: Points N of each prompt. A box counts as two, and points without a box get one more.
+        points: Points N of each prompt. A box counts as two, points without a box get one more, and
+            a prompt that is a mask alone has none.
         batch: Images that one run of the encoder takes; needs `samtrt export --dynamic-batch`.
         strongly_typed: Types from the graph (TensorRT 10 on) or from flags (TensorRT 8.6, 10).
             None takes the graph's wherever the version can.
@@ -75,7 +76,7 @@ class BuildOptions(_Frozen):
     tf32: bool = False
     float32: tuple[Float32Part, ...] = (Float32Part.NORMS, Float32Part.PROMPTS)
     prompts: Range = Range(min=1, opt=1, max=64)
-    points: Range = Range(min=1, opt=5, max=20)
+    points: Range = Range(min=0, opt=5, max=20)
     batch: Range | None = None
     strongly_typed: bool | None = None
     optimization_level: int | None = Field(default=None, ge=0, le=5)
