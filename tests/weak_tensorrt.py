@@ -20,7 +20,7 @@ from samtrt.choices import Target
 from samtrt.trt_api import Api, Message
 
 DataType = Enum("DataType", ["FLOAT", "HALF", "INT32", "BOOL", "INT64"])
-LayerType = Enum("LayerType", ["CONSTANT", "SOFTMAX", "NORMALIZATION", "ELEMENTWISE"])
+LayerType = Enum("LayerType", ["CAST", "CONSTANT", "SOFTMAX", "NORMALIZATION", "ELEMENTWISE"])
 BuilderFlag = IntEnum(
     "BuilderFlag", ["FP16", "TF32", "OBEY_PRECISION_CONSTRAINTS", "VERSION_COMPATIBLE"], start=0
 )
@@ -36,6 +36,7 @@ _TYPES = {
     TensorProto.INT32: DataType.INT32,
 }
 _LAYERS = {
+    "Cast": LayerType.CAST,
     "LayerNormalization": LayerType.NORMALIZATION,
     "Softmax": LayerType.SOFTMAX,
     "Constant": LayerType.CONSTANT,
@@ -55,7 +56,16 @@ class Layer:
         self._ins, self._outs = ins, outs
         self.num_inputs, self.num_outputs = len(ins), len(outs)
         self.output_types: dict[int, DataType] = {}
-        self.precision: DataType | None = None
+        self._precision: DataType | None = None
+
+    @property
+    def precision(self) -> DataType | None:
+        return self._precision
+
+    @precision.setter
+    def precision(self, dtype: DataType) -> None:
+        assert self.type not in (LayerType.CAST, LayerType.CONSTANT), self.name
+        self._precision = dtype
 
     def get_input(self, index: int) -> Tensor | None:
         return self._ins[index]

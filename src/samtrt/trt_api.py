@@ -262,6 +262,8 @@ def _make_logger(module: Any) -> Any:
             self.listeners: list[list[Message]] = []
 
         def log(self, severity: Any, msg: str) -> None:
+            if severity == module.ILogger.Severity.VERBOSE:  # hundreds of thousands in a build
+                return
             message = Message(severity.name.lower(), msg)
             for listener in self.listeners:
                 listener.append(message)

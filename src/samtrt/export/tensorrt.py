@@ -204,6 +204,7 @@ def _environment(device: int) -> dict[str, str]:
     visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
     chosen = visible[device] if device < len(visible) and visible[device] else str(device)
     environment["CUDA_VISIBLE_DEVICES"] = chosen
+    environment.setdefault("CUDA_MODULE_LOADING", "LAZY")  # less memory, as TensorRT advises
     source = str(Path(samtrt.__file__).parent.parent)
     paths = [source, environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

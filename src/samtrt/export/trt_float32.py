@@ -28,8 +28,9 @@ def keep_float32(trt: Any, network: Any, image_input: str, parts: Set[Float32Par
         on_image = any(tensor.name in depends for tensor in _inputs(layer))
         if on_image:
             depends.update(tensor.name for tensor in outputs)
-        # Constants and shape arithmetic have no precision to constrain.
-        if layer.type == trt.LayerType.CONSTANT or not {t.dtype for t in outputs} <= floats:
+        # Constants, casts and shape arithmetic have no precision to constrain.
+        fixed = layer.type in (trt.LayerType.CONSTANT, trt.LayerType.CAST)
+        if fixed or not {t.dtype for t in outputs} <= floats:
             continue
         if not parts.isdisjoint(_parts(trt, layer, on_image)):
             layer.precision = trt.float32

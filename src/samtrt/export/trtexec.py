@@ -80,4 +80,5 @@ def _float32_names(job: Job) -> list[str]:
     floats = float_tensors(model)
     kept = float32_nodes(model.graph, job.image_input, job.options.float32)
     nodes = (model.graph.node[i] for i in kept)
-    return [node.name for node in nodes if set(node.output) <= floats]
+    computing = (node for node in nodes if node.op_type not in ("Cast", "Constant"))
+    return [node.name for node in computing if set(node.output) <= floats]
