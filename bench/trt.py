@@ -95,9 +95,8 @@ def prepare(step: Step, work: Path) -> None:
         directory = work / step.name.removeprefix("build-")
         directory.mkdir(exist_ok=True)
         for file in (work / "onnx").iterdir():
-            link = directory / file.name
-            if file.is_file() and not link.exists():
-                link.hardlink_to(file)
+            if file.is_file() and not (directory / file.name).exists():
+                shutil.copy(file, directory)  # onnx refuses links to weights beside a graph
 
 
 def run(step: Step, work: Path, options: argparse.Namespace, limit: float) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""A stand-in for the builder of TensorRT 8.6, which cannot start without a GPU.
+"""A stand-in for the builders of TensorRT 8.6 and 10, which cannot start without a GPU.
 
 It stands in for what `samtrt.export.trt_compile` touches, under the names that the bindings of
-8.6.1 have: enumerations, the parser (one layer for each node of a real ONNX file, with TensorRT's
-types), precision constraints, profiles, timing caches. `build_serialized_network` compiles nothing:
-the engine is a JSON of what it was asked for. A setter that 8.6 does not have is an AttributeError.
+8.6.1 have (10 adds strong typing and bfloat16): enumerations, the parser (one layer for each node
+of a real ONNX file, with TensorRT's types), precision constraints, profiles, timing caches.
+`build_serialized_network` compiles nothing: the engine is a JSON of what it was asked for. A setter
+that 8.6 does not have is an AttributeError.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ LayerType = Enum("LayerType", ["CAST", "CONSTANT", "SOFTMAX", "NORMALIZATION", "
 BuilderFlag = IntEnum(
     "BuilderFlag", ["FP16", "TF32", "OBEY_PRECISION_CONSTRAINTS", "VERSION_COMPATIBLE"], start=0
 )
+BuilderFlag10 = IntEnum("BuilderFlag", [*BuilderFlag.__members__, "BF16"], start=0)
 NetworkFlag = IntEnum("NetworkDefinitionCreationFlag", ["EXPLICIT_BATCH"], start=0)
+NetworkFlag10 = IntEnum("NetworkFlag", ["EXPLICIT_BATCH", "STRONGLY_TYPED"], start=0)
 HardwareCompatibilityLevel = Enum("HardwareCompatibilityLevel", ["NONE", "AMPERE_PLUS"])
 MemoryPoolType = Enum("MemoryPoolType", ["WORKSPACE"])
 
@@ -162,17 +165,17 @@ class BuilderConfig:
     )
 
     def __init__(self) -> None:
-        self.flags = {BuilderFlag.TF32}  # TensorRT's default
+        self.flags: set[IntEnum] = {BuilderFlag.TF32}  # TensorRT's default
         self.profiles: list[OptimizationProfile] = []
         self.pools: dict[str, int] = {}
         self.cache: TimingCache | None = None
         self.builder_optimization_level = 3
         self.hardware_compatibility_level = HardwareCompatibilityLevel.NONE
 
-    def set_flag(self, flag: BuilderFlag) -> None:
+    def set_flag(self, flag: IntEnum) -> None:
         self.flags.add(flag)
 
-    def clear_flag(self, flag: BuilderFlag) -> None:
+    def clear_flag(self, flag: IntEnum) -> None:
         self.flags.discard(flag)
 
     def set_memory_pool_limit(self, pool: MemoryPoolType, size: int) -> None:
@@ -203,7 +206,7 @@ class Builder:
         self.logger = logger
 
     def create_network(self, flags: int) -> Network:
-        assert flags == 1, "8.6 needs EXPLICIT_BATCH, and has no other flag"
+        assert flags & 1, "8.6 needs EXPLICIT_BATCH"
         return Network(flags)
 
     def create_builder_config(self) -> BuilderConfig:
@@ -222,6 +225,7 @@ class Builder:
             config.cache.data = b"times" + config.cache.data
         asked = {
             "flags": sorted(flag.name for flag in config.flags),
+            "strongly_typed": bool(network.flags & 2),
             "pools": config.pools,
             "level": config.builder_optimization_level,
             "compatible": config.hardware_compatibility_level.name,
@@ -238,19 +242,20 @@ class Builder:
             listener.append(Message(severity, text))
 
 
-def weak_api() -> Api:
-    """Return what `load_api` would for TensorRT 8.6.0."""
+def weak_api(version: tuple[int, ...] = (8, 6, 0)) -> Api:
+    """Return what `load_api` would for TensorRT of a version, 8.6 or 10."""
+    ten = version >= (10,)
     module = SimpleNamespace(
         __name__="tensorrt",
         Builder=type("Builder", (Builder,), {}),
         Runtime=object,
         OnnxParser=OnnxParser,
-        BuilderFlag=BuilderFlag,
-        NetworkDefinitionCreationFlag=NetworkFlag,
+        BuilderFlag=BuilderFlag10 if ten else BuilderFlag,
+        NetworkDefinitionCreationFlag=NetworkFlag10 if ten else NetworkFlag,
         HardwareCompatibilityLevel=HardwareCompatibilityLevel,
         MemoryPoolType=MemoryPoolType,
         LayerType=LayerType,
         float32=DataType.FLOAT,
         float16=DataType.HALF,
     )
-    return Api(Target.TENSORRT, module, (8, 6, 0), True, SimpleNamespace(listeners=[]))
+    return Api(Target.TENSORRT, module, version, True, SimpleNamespace(listeners=[]))

@@ -81,6 +81,28 @@ def test_norms_stay_in_float32(model: Path, tmp_path: Path, stage: Stage) -> Non
         assert len(softmaxes) == 7
 
 
+@pytest.mark.parametrize("strongly_typed", [None, True, False])
+def test_tensorrt_10_takes_types_from_the_graph_or_from_flags(
+    model: Path, tmp_path: Path, strongly_typed: bool | None
+) -> None:
+    api, manifest = weak_api((10, 3, 0)), Manifest.load(model)
+    options = BuildOptions(
+        precision=Precision.BF16, strongly_typed=strongly_typed, timing_cache=False
+    )
+    graph = manifest.path_of(model, Stage.ENCODER)
+    work = make_job(api, manifest, Stage.ENCODER, graph, tmp_path / "engine", options)
+    compile_engine(api, work)
+    asked = json.loads(work.output.read_bytes())
+    assert asked["strongly_typed"] is (strongly_typed is not False)
+    if asked["strongly_typed"]:
+        assert (asked["flags"], asked["float32"]) == ([], {})
+        assert "--stronglyTyped" in trtexec_command(api, work).split()
+    else:
+        assert asked["flags"] == ["BF16", "OBEY_PRECISION_CONSTRAINTS"]
+        assert len(asked["float32"]) > 5
+        assert "--bf16" in trtexec_command(api, work).split()
+
+
 def test_other_parts_in_float32(model: Path, tmp_path: Path) -> None:
     asked, _ = built(model, tmp_path, Stage.ENCODER, float32=(Float32Part.SOFTMAX,))
     assert set(asked["float32"]) == nodes(model, Stage.ENCODER, "Softmax")

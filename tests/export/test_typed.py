@@ -159,6 +159,19 @@ def test_weight_that_half_precision_cannot_hold() -> None:
     convert(model, Precision.BF16, "x")
 
 
+def test_what_is_no_graph(tmp_path: Path, tiny_model: Path) -> None:
+    path = tmp_path / "encoder.onnx"
+    path.write_bytes(b"not a graph at all" * 50)
+    with pytest.raises(ExportError, match=r"cannot read .*encoder\.onnx: "):
+        load_graph(path)
+    # onnx does not follow weights that are linked, which must not be a traceback either.
+    model = load_graph(tiny_model / "encoder.onnx")
+    onnx.save(model, path, save_as_external_data=True, location="weights")
+    (tmp_path / "link").hardlink_to(tmp_path / "weights")
+    with pytest.raises(ExportError, match="hard link"):
+        load_graph(path)
+
+
 def test_types_are_found_without_the_weights(tiny_model: Path) -> None:
     model = load_graph(tiny_model / "decoder.onnx")
     sizes = [len(tensor.raw_data) for tensor in model.graph.initializer]

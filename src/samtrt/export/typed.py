@@ -189,8 +189,15 @@ def float_tensors(model: onnx.ModelProto) -> set[str]:
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
-    """Read a graph with its weights."""
-    return onnx.load(path)
+    """Read a graph with its weights.
+
+    Raises:
+        ExportError: where it is not a graph, or its weights cannot be read.
+    """
+    try:
+        return onnx.load(path)
+    except Exception as error:  # protobuf, onnx and the file system share no base class
+        raise ExportError(f"cannot read {path}: {' '.join(str(error).split())}") from None
 
 
 def save_graph(model: onnx.ModelProto, path: Path) -> None:
