@@ -186,6 +186,8 @@ def test_weights_beside_the_graph_where_it_would_pass_2_gib(
     source = tiny_model / "encoder.onnx"
     model = convert(load_graph(source), Precision.FP16, "images")
     save_graph(model, tmp_path / "typed.onnx")
-    assert (tmp_path / "typed.onnx.data").stat().st_size > 1_000_000
+    beside = (tmp_path / "typed.onnx.data").stat()
+    assert beside.st_size > 1_000_000
+    assert beside.st_mode == (tmp_path / "typed.onnx").stat().st_mode, "others may read both"
     (got,), (expected,) = run(tmp_path / "typed.onnx", Stage.ENCODER), run(source, Stage.ENCODER)
     assert relative(got, expected) < 2e-2

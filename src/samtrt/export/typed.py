@@ -214,4 +214,6 @@ def save_graph(model: onnx.ModelProto, path: Path) -> None:
         save_as_external_data=external,
         location=f"{path.name}.data" if external else None,
     )
+    if external:  # onnx makes it readable by its owner alone
+        path.with_name(f"{path.name}.data").chmod(path.stat().st_mode)
     onnx.checker.check_model(str(path), full_check=True)
