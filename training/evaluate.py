@@ -170,7 +170,11 @@ def main() -> None:
     pool = load_pool(args.data, "heldout", device, args.limit)
     generator = torch.Generator(device).manual_seed(args.seed)
     result = evaluate(model, Composer(pool, generator), args.scenes)
-    gpu = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
+    gpu = (
+        torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
     result |= {"objects": len(pool.objects), "photos": len(pool.photos), "seed": args.seed}
     result |= {"device": gpu, "torch": torch.__version__}
     args.out.parent.mkdir(parents=True, exist_ok=True)

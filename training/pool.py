@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +37,24 @@ def _decode(item: tuple[str, bytes]) -> tuple[str, np.ndarray]:
         return name, np.asarray(file).transpose(2, 0, 1)
 
 
-def load_pool(folder: Path, split: str, device: torch.device, limit: int | None = None) -> Pool:
-    """Decode the parts' pictures of one split; `limit` bounds both kinds (for rehearsals)."""
+def load_pool(
+    folder: Path,
+    split: str,
+    device: torch.device,
+    limit: int | None = None,
+    only: Collection[str] | None = None,
+) -> Pool:
+    """Decode the parts' pictures of one split.
+
+    `limit` bounds both kinds (for rehearsals); `only` names the files to take, by the first 16
+    digits of their SHA-256.
+    """
     wanted: list[tuple[str, bytes]] = []
     counts: dict[str, int] = {}
     for name, blob in read_parts(folder):
-        kind, its_split, _ = name.split("/")
+        kind, its_split, digest = name.split("/")
+        if only is not None and digest[:16] not in only:
+            continue
         if its_split == split and (limit is None or counts.get(kind, 0) < limit):
             counts[kind] = counts.get(kind, 0) + 1
             wanted.append((name, blob))

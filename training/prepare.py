@@ -31,10 +31,11 @@ PHOTO_PACKAGES = (
     "gnome-backgrounds",
     "lomiri-wallpapers-16.04",
     "lomiri-wallpapers-20.04",
-    "npm",
     "plasma-workspace-wallpapers",
     "ukui-wallpapers",
 )
+# Of the npm packages those pictures that are photographs.
+NPM_PHOTOS = Path(__file__).with_name("npm_photos.txt")
 PHOTO_SKIP = ("screenshot", "/doc/", "_dark", "1080x1920", "720x1440", "-d.webp")
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 Item = tuple[str, bytes]
@@ -150,6 +151,7 @@ def main() -> None:
     objects = [p for name in OBJECT_PACKAGES for p in sorted((args.raw / name).rglob("*.png"))]
     objects = [p for p in objects if not any(word in str(p) for word in OBJECT_SKIP)]
     photos = [p for name in PHOTO_PACKAGES for p in sorted((args.raw / name).rglob("*"))]
+    photos += [args.raw / "npm" / line for line in NPM_PHOTOS.read_text().splitlines()]
     photos = [
         p
         for p in photos

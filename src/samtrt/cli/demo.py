@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-SPOON = (365, 280)  # its bowl
+BOWL = (300, 60)  # the white inside of the cup
 COFFEE = (204, 95, 369, 193)
 
 
@@ -31,7 +31,7 @@ def demo(
     predict(
         model,
         assets.DEMO_PHOTOGRAPH,
-        point=[",".join(map(str, SPOON))],
+        point=[",".join(map(str, BOWL))],
         overlay=output / "point.png",
         mask_path=output / "point-mask.png",
         json_path=output / "point.json",
