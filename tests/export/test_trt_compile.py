@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import onnx
 import pytest
 
-from samtrt.checkpoints import load_checkpoint
 from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Stage
 from samtrt.errors import BuildError
 from samtrt.export import trt_compile
-from samtrt.export.onnx import ExportOptions, export_model
 from samtrt.export.tensorrt import make_job
 from samtrt.export.trt_compile import compile_engine
 from samtrt.export.trt_job import BuildOptions, Built, Job
 from samtrt.export.trtexec import trtexec_command
 from samtrt.gpu import Gpu
-from samtrt.manifest import Manifest
+from samtrt.manifest import FileEntry, Manifest
 from samtrt.trt_api import Api
 from weak_tensorrt import weak_api
 
@@ -31,12 +30,16 @@ def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def model(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model in opset 17, with a batch."""
-    directory = tmp_path_factory.mktemp("opset-17")
-    export_model(
-        load_checkpoint(tiny_checkpoint), directory, ExportOptions(opset=17, dynamic_batch=True)
-    )
+def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, its encoder declared to take any number of images."""
+    directory = shutil.copytree(tiny_model, tmp_path_factory.mktemp("weak") / "model")
+    path = directory / "encoder.onnx"
+    encoder = onnx.load(path)
+    encoder.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.save(encoder, path)
+    manifest = Manifest.load(directory)
+    files = {**manifest.files, Stage.ENCODER: (FileEntry.of(path),)}
+    manifest.model_copy(update={"files": files, "dynamic_batch": True}).save(directory)
     return directory
 
 
