@@ -226,6 +226,28 @@ def test_builder_that_dies_is_an_error_here(
     assert not list(model.glob(".build-*"))
 
 
+@pytest.mark.parametrize(
+    ("visible", "device", "chosen"),
+    [
+        (None, 0, "0"),
+        (None, 2, "2"),
+        ("3,5", 1, "5"),
+        ("GPU-af,GPU-be", 0, "GPU-af"),
+        ("3,5", 2, "-1"),
+        ("", 0, ""),
+    ],
+)
+def test_builder_sees_the_gpu_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, device: int, chosen: str
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    environment = tensorrt._environment(device)
+    assert environment["CUDA_VISIBLE_DEVICES"] == chosen
+    assert environment["PATH"] == os.environ["PATH"]
+
+
 # ---- builds in processes of their own ----
 
 

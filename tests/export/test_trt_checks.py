@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from rtx_cases import needs_rtx
 from samples import make_manifest
-from samtrt.choices import HardwareCompatibility, Precision, Target
+from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Target
 from samtrt.errors import BuildError
 from samtrt.export.trt_checks import check_options, is_strongly_typed
 from samtrt.export.trt_job import BuildOptions, Range
@@ -87,6 +87,15 @@ def test_allowed_by_tensorrt_8() -> None:
 def test_refused_by_rtx(options: dict[str, object], words: str) -> None:
     with pytest.raises(BuildError, match=words):
         check(load_api(Target.TENSORRT_RTX), {}, **options)
+
+
+@needs_rtx
+def test_what_stays_in_float32_is_fixed_by_a_half_precision_export() -> None:
+    api, half = load_api(Target.TENSORRT_RTX), {"precision": Precision.FP16}
+    with pytest.raises(BuildError, match="exported in fp16, which fixes what is in float32"):
+        check(api, half, float32=(Float32Part.SOFTMAX,))
+    check(api, half)
+    check(api, {}, precision=Precision.FP16, float32=(Float32Part.SOFTMAX,))
 
 
 @needs_rtx

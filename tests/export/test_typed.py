@@ -19,7 +19,7 @@ from samtrt.errors import ExportError
 from samtrt.export import typed
 from samtrt.export.typed import convert, float32_nodes, float_tensors, load_graph, save_graph
 
-NORMS_AND_PROMPTS = typed.DEFAULT_FLOAT32
+NORMS_AND_PROMPTS = frozenset({Float32Part.NORMS, Float32Part.PROMPTS})
 
 
 def feeds(stage: Stage) -> dict[str, np.ndarray]:

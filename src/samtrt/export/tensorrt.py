@@ -201,9 +201,9 @@ def _run(job: Job, report: Callable[[Progress], None]) -> Built:
 def _environment(device: int) -> dict[str, str]:
     """Return the environment in which GPU 0 is the one asked for, and samtrt can be imported."""
     environment = dict(os.environ)
-    visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    chosen = visible[device] if device < len(visible) and visible[device] else str(device)
-    environment["CUDA_VISIBLE_DEVICES"] = chosen
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    listed = [str(device)] if visible is None else visible.split(",")[device : device + 1]
+    environment["CUDA_VISIBLE_DEVICES"] = listed[0] if listed else "-1"  # none, which is told
     environment.setdefault("CUDA_MODULE_LOADING", "LAZY")  # less memory, as TensorRT advises
     source = str(Path(samtrt.__file__).parent.parent)
     paths = [source, environment.get("PYTHONPATH", "")]

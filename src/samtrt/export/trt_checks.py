@@ -6,7 +6,7 @@ from pathlib import Path
 
 from samtrt.choices import HardwareCompatibility, Precision, Target
 from samtrt.errors import BuildError
-from samtrt.export.trt_job import BuildOptions
+from samtrt.export.trt_job import DEFAULT_FLOAT32, BuildOptions
 from samtrt.manifest import Manifest
 from samtrt.trt_api import Api
 
@@ -65,6 +65,11 @@ def _check_precision(api: Api, manifest: Manifest, options: BuildOptions, direct
             f"{directory} was exported in {exported.value}, from which {asked.value} cannot be "
             f"made; export it again with: samtrt export CHECKPOINT -o {directory} "
             "--precision fp32 (from which every precision can be built)"
+        )
+    if typed and exported is not Precision.FP32 and set(options.float32) != set(DEFAULT_FLOAT32):
+        raise BuildError(
+            f"{directory} was exported in {exported.value}, which fixes what is in float32; "
+            "--float32 works on directories exported in fp32"
         )
     if not typed and asked is not Precision.FP32 and not api.has_flag(asked.name):
         raise BuildError(f"{api.product} has no {asked.value}; choose --precision fp16 or fp32")

@@ -11,6 +11,8 @@ from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Stage,
 from samtrt.engines import Profile
 from samtrt.errors import BuildError
 
+DEFAULT_FLOAT32 = (Float32Part.NORMS, Float32Part.PROMPTS)
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,7 +76,7 @@ class BuildOptions(_Frozen):
 
     precision: Precision | None = None
     tf32: bool = False
-    float32: tuple[Float32Part, ...] = (Float32Part.NORMS, Float32Part.PROMPTS)
+    float32: tuple[Float32Part, ...] = DEFAULT_FLOAT32
     prompts: Range = Range(min=1, opt=1, max=64)
     points: Range = Range(min=0, opt=5, max=20)
     batch: Range | None = None

@@ -14,6 +14,7 @@ import numpy as np
 
 from samtrt.choices import Float32Part, Precision
 from samtrt.errors import ExportError, MissingExtraError
+from samtrt.export.trt_job import DEFAULT_FLOAT32
 
 try:
     import onnx
@@ -31,7 +32,6 @@ _OPERATORS = {
     Float32Part.NORMS: {"LayerNormalization"},
     Float32Part.SOFTMAX: {"Softmax"},
 }
-DEFAULT_FLOAT32 = frozenset({Float32Part.NORMS, Float32Part.PROMPTS})
 
 
 def float32_nodes(
@@ -60,7 +60,7 @@ def convert(
     model: onnx.ModelProto,
     precision: Precision,
     image_input: str,
-    parts: Set[Float32Part] = DEFAULT_FLOAT32,
+    parts: Set[Float32Part] = frozenset(DEFAULT_FLOAT32),
 ) -> onnx.ModelProto:
     """Change a graph's precision; its inputs and outputs stay float32.
 
