@@ -312,8 +312,10 @@ def test_killed_build_takes_its_builder_with_it(model: Path) -> None:
     process.kill()
     process.communicate(timeout=60)
     await_that(lambda: not alive(worker))
-    # The system has given the lock back: the next build is not refused.
+    assert list(model.glob(".build-*")), "nobody was left to tidy up"
+    # The system has given the lock back: the next build is not refused, and tidies up.
     build_engines(model, RTX, BuildOptions(compute_capabilities=("8.6",)), [Stage.DECODER])
+    assert not list(model.glob(".build-*"))
 
 
 @linux

@@ -7,6 +7,7 @@ Every choice is made and checked here; the building itself runs in a process of 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def build_engines(
     with _only_builder(directory, target):
         for stage in stages:
             graph = manifest.path_of(directory, stage)
-            with tempfile.TemporaryDirectory(prefix=".build-", dir=directory) as work:
+            with tempfile.TemporaryDirectory(prefix=_work_prefix(target), dir=directory) as work:
                 graph = _typed_graph(api, manifest, stage, graph, options, Path(work), report)
                 job = make_job(api, manifest, stage, graph, Path(work) / "engine", options)
                 done = _run(job, partial(report, stage))
@@ -152,6 +153,8 @@ def _only_builder(directory: Path, target: Target) -> Iterator[None]:
     lock = FileLock(directory / f".{target.value}.lock", timeout=0)
     try:
         with lock:
+            for stale in directory.glob(f"{_work_prefix(target)}*"):  # of a build that was killed
+                shutil.rmtree(stale, ignore_errors=True)
             yield
     except Timeout:
         raise BuildError(
@@ -160,6 +163,10 @@ def _only_builder(directory: Path, target: Target) -> Iterator[None]:
         ) from None
     except PermissionError as error:
         raise OutputError(f"cannot write into {directory}: {error.strerror}") from None
+
+
+def _work_prefix(target: Target) -> str:
+    return f".build-{target.value}-"
 
 
 def _run(job: Job, report: Callable[[Progress], None]) -> Built:
