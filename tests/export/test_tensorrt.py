@@ -261,9 +261,17 @@ def start_build(model: Path, *arguments: str) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, "COLUMNS": "200"},
     )
-    await_that(lambda: children(process.pid) or process.poll() is not None)
+    await_that(lambda: process.poll() is not None or any(map(at_work, children(process.pid))))
     assert process.poll() is None, process.communicate()
     return process
+
+
+def at_work(pid: int) -> bool:
+    """Tell whether a process has loaded the library, in whose code it then is for seconds."""
+    try:
+        return "libtensorrt_onnxparser" in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return False
 
 
 def await_that(condition: Callable[[], object]) -> None:
