@@ -10,7 +10,8 @@ start-up are measured in a process of its own for each subject: interpreter, imp
 image, one click. Writes docs/results/peers-DATE.json, docs/peers.md and docs/images/peers.png.
 
 `prompt`: a click to three masks at 1800 x 1200. `64 boxes`: one call where the subject can, to one
-mask each. `end to end`: encode and prompt. IoU: of its masks with segment-anything's, mean.
+mask each; in the first round only. `end to end`: encode and prompt. IoU: of its masks with
+segment-anything's, mean.
 """
 
 from __future__ import annotations
@@ -100,21 +101,19 @@ def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def turn(subject: Subject, image: np.ndarray, many: np.ndarray) -> tuple[Row, Row]:
-    """Let one subject do every task once; return seconds and masks."""
+def turn(subject: Subject, image: np.ndarray, many: np.ndarray | None) -> tuple[Row, Row]:
+    """Let one subject do every task once, with or without many boxes; return seconds and masks."""
     encode, _ = timed(subject.set_image, image)
     first, clicked = timed(subject.click, POINT)
     clicks = [timed(subject.click, POINT)[0] for _ in range(5)]
-    batch, boxed = timed(subject.boxes, many)
-    times = {
-        "encode": encode,
-        "end to end": encode + first,
-        "prompt": statistics.median(clicks),
-        "64 boxes": batch,
-    }
-    if subject.own:
-        times["64 calls"] = timed(lambda: [subject.boxes(box[None]) for box in many])[0]
-    return times, {"click": clicked, "boxes": boxed}
+    times = {"encode": encode, "end to end": encode + first, "prompt": statistics.median(clicks)}
+    masks = {"click": clicked}
+    if many is not None:
+        times["64 boxes"], masks["boxes"] = timed(subject.boxes, many)
+        if subject.own:
+            calls = [timed(subject.boxes, box[None])[0] for box in many]
+            times["64 calls"] = sum(calls)
+    return times, masks
 
 
 def compare(masks: Row, reference: Row) -> Row:
@@ -130,18 +129,19 @@ def measure(names: list[str], work: Path, threads: int, rounds: int) -> dict[str
     image, many = photograph(), boxes()
     opened = {name: SUBJECTS[name](work, threads) for name in names}
     rows: dict[str, Row] = {name: {"seconds": {}} for name in names}
-    reference: Row | None = None
-    for name, subject in opened.items():  # warms up, and compares masks
-        _, masks = turn(subject, image, many)
-        reference = reference or masks
-        rows[name]["iou"] = compare(masks, reference)
-        print(f"{name:28} warm, IoU {rows[name]['iou']}", flush=True)
+    for name, subject in opened.items():
+        turn(subject, image, None)
+        print(f"{name:28} warm", flush=True)
+    reference: Row = {}
     for index in range(rounds):
         order = names[index % len(names) :] + names[: index % len(names)]
         for name in order:
-            times, _ = turn(opened[name], image, many)
+            times, masks = turn(opened[name], image, None if index else many)
             for task, seconds in times.items():
                 rows[name]["seconds"].setdefault(task, []).append(round(seconds, 4))
+            if index == 0:
+                reference = reference or masks
+                rows[name]["iou"] = compare(masks, reference)
             text = ", ".join(f"{task} {seconds:.2f}" for task, seconds in times.items())
             print(f"round {index} {name:28} {text}, load {os.getloadavg()[0]:.1f}", flush=True)
     for row in rows.values():

@@ -23,6 +23,15 @@ class Precision(str, Enum):
     BF16 = "bf16"
 
 
+class Quantization(str, Enum):
+    """How int8 layers scale their inputs."""
+
+    DYNAMIC = "dynamic"
+    """By the range at each run."""
+    STATIC = "static"
+    """By the range on the images that it was calibrated with."""
+
+
 class AttentionForm(str, Enum):
     """How decomposed relative positions enter the encoder's attention. All forms are exact."""
 
@@ -68,5 +77,7 @@ class BackendName(str, Enum):
     ONNXRUNTIME = "onnxruntime"
     OPENVINO = "openvino"
     OPENVINO_BF16 = "openvino-bf16"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
     PYTORCH = "pytorch"
     FAKE = "fake"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from samtrt.choices import Precision, Stage
+from samtrt.choices import Precision, Quantization, Stage
 from samtrt.errors import ManifestError
 from samtrt.files import sha256_of, write_atomic
 from samtrt.masks import MASK_THRESHOLD
@@ -46,6 +46,15 @@ class Source(_Frozen):
     sha256: str
 
 
+class Quantized(_Frozen):
+    """That and how the encoder's linear layers were turned into int8."""
+
+    method: Quantization
+    float32_layers: tuple[str, ...] = Field(description="left as they were: they lost too much")
+    images: int = Field(ge=0, description="measured on")
+    mean_iou: float = Field(description="of masks on those images with the float32 model's")
+
+
 class Manifest(_Frozen):
     """Everything that is needed to run a model directory's engines rightly."""
 
@@ -63,6 +72,7 @@ class Manifest(_Frozen):
     dynamic_batch: bool
     attention: str
     checkpoint: Source
+    quantized: Quantized | None = None
     files: dict[Stage, tuple[FileEntry, ...]] = Field(
         description="for each stage the ONNX file first, then its external data"
     )

@@ -18,6 +18,7 @@ from samtrt.cli.export import export
 from samtrt.cli.fetch import fetch
 from samtrt.cli.info import info
 from samtrt.cli.predict import predict
+from samtrt.cli.quantize import quantize
 from samtrt.cli.serve import serve
 from samtrt.cli.verify import verify
 from samtrt.errors import SamtrtError
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (fetch, export, build, verify, predict, auto, embed, serve, info, demo):
+for _command in (fetch, export, quantize, build, verify, predict, auto, embed, serve, info, demo):
     app.command()(_command)
 
 

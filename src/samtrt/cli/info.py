@@ -54,6 +54,10 @@ def _describe(directory: Path, as_json: bool) -> None:
     table = Table(show_header=False)
     table.add_row("model", f"{manifest.model}, {manifest.image_size} pixels")
     table.add_row("precision", manifest.precision.value)
+    if manifest.quantized:
+        record = manifest.quantized
+        kept = len(record.float32_layers)
+        table.add_row("encoder", f"int8 ({record.method.value}), {kept} layers in fp32")
     table.add_row("opset", str(manifest.opset))
     table.add_row("encoder batch", "dynamic" if manifest.dynamic_batch else "1")
     table.add_row("checkpoint", f"{manifest.checkpoint.name} {manifest.checkpoint.sha256[:16]}...")

@@ -55,7 +55,7 @@ def verify(
         path = fetch.resolve(checkpoint)
         candidate = load_predictor(directory, backend, device, threads, path)
         reference = load_predictor(directory, BackendName.PYTORCH, "cpu", threads, path)
-        limits = verifying.THRESHOLDS[candidate.manifest.precision]
+        limits = verifying.thresholds_for(candidate)
         if min_iou is not None:
             limits = replace(limits, mean_iou=min_iou)
         if min_worst_iou is not None:

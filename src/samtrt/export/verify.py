@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samtrt.choices import Precision
+from samtrt.choices import BackendName, Precision
 from samtrt.errors import VerificationError
 from samtrt.masks import mask_iou
 from samtrt.predictor import Predictor
@@ -43,6 +43,23 @@ THRESHOLDS = {
     # 8 bits of mantissa, 3 fewer than float16: eight times its rounding.
     Precision.BF16: Thresholds(embedding_relative=1.6e-1, mean_iou=0.95, worst_iou=0.8),
 }
+REDUCED = Thresholds(embedding_relative=0.2, mean_iou=0.99, worst_iou=0.9)
+"""For int8 and bfloat16, whose embeddings differ visibly: the masks decide."""
+
+
+def thresholds_for(candidate: Predictor) -> Thresholds:
+    """Return what a predictor must reach, by what it computes in."""
+    precision = precision_of(candidate)
+    return THRESHOLDS[Precision(precision)] if precision in set(Precision) else REDUCED
+
+
+def precision_of(predictor: Predictor) -> str:
+    """Return what a predictor computes in: "fp32", "fp16", "bf16", "int8 dynamic" and the like."""
+    if predictor.manifest.quantized:
+        return f"int8 {predictor.manifest.quantized.method.value}"
+    if predictor.encoder.name == BackendName.OPENVINO_BF16.value:
+        return "bf16"
+    return predictor.manifest.precision.value
 
 
 @dataclass(frozen=True)
@@ -127,7 +144,7 @@ def verify(
     theirs, ours = reference.manifest.checkpoint.sha256, candidate.manifest.checkpoint.sha256
     if theirs != ours:
         raise VerificationError("the two were made from different checkpoints: nothing to compare")
-    thresholds = thresholds or THRESHOLDS[candidate.manifest.precision]
+    thresholds = thresholds or thresholds_for(candidate)
     embeddings: list[EmbeddingResult] = []
     results: list[PromptResult] = []
     for name, image in images.items():
@@ -143,7 +160,7 @@ def verify(
         model=candidate.manifest.model,
         backend=candidate.encoder.name,
         device=candidate.encoder.device,
-        precision=candidate.manifest.precision.value,
+        precision=precision_of(candidate),
         thresholds=thresholds,
         embeddings=tuple(embeddings),
         prompts=tuple(results),

@@ -1,0 +1,273 @@
+"""An exported model with an int8 encoder: layers that lose too much stay in float32.
+
+Only the encoder's linear layers are quantized (per channel, by onnxruntime.quantization); they are
+more than half of its time. How much each alone moves the image embedding is measured on images, and
+the worst are left in float32 until the masks are as close as was asked for. The decoder, which
+answers in milliseconds and on whose logits masks depend, stays as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from samtrt import transforms
+from samtrt.backends import BackendOptions
+from samtrt.backends.base import Backend
+from samtrt.choices import Precision, Quantization, Stage
+from samtrt.errors import ExportError, MissingExtraError
+from samtrt.export.verify import REDUCED, Report, verify
+from samtrt.files import staging_directory
+from samtrt.manifest import FileEntry, Manifest, Quantized
+from samtrt.predictor import Predictor
+from samtrt.types import UInt8Array
+
+try:
+    import onnx
+except ImportError:
+    raise MissingExtraError("Quantizing", "export", "onnx") from None
+try:
+    from onnxruntime import quantization as ortq
+except ImportError:
+    raise MissingExtraError("Quantizing", "ort", "onnxruntime") from None
+
+from samtrt.backends.ort import OnnxRuntimeBackend
+
+_LAYERS = ("attn.qkv", "attn.proj", "mlp.lin1", "mlp.lin2")
+_LEAVE_OUT = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75)
+"""Shares of the layers that are tried to be left in float32, in this order."""
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How to quantize.
+
+    Attributes:
+        method: `dynamic` scales activations at each run; `static` by what they were on the images.
+        min_iou: Least mean IoU of masks with those of the float32 model, over the images and the
+            prompts of `verify.seeded_prompts`.
+        keep: Layers to leave in float32, such as "blocks.0.mlp.lin2"; None measures which.
+    """
+
+    method: Quantization = Quantization.DYNAMIC
+    min_iou: float = 0.995
+    keep: tuple[str, ...] | None = None
+
+
+def quantize_model(
+    directory: Path,
+    output: Path,
+    images: Mapping[str, UInt8Array],
+    options: QuantizeOptions | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> Manifest:
+    """Write a model directory with an int8 encoder and the same decoder.
+
+    Args:
+        directory: A float32 model directory.
+        output: Made where it does not exist; an earlier model there is kept until all is done.
+        images: uint8 [H, W, 3] by name, like those that the model will see.
+        options: Method, limit and layers.
+        report: Called with a line of text at each step.
+
+    Raises:
+        ExportError: where the model is not float32, there is no image, a layer is unknown, or
+            `min_iou` cannot be reached.
+        ManifestError, OutputError: as when exporting.
+    """
+    options = options or QuantizeOptions()
+    manifest = Manifest.load(directory)
+    if manifest.precision is not Precision.FP32 or manifest.quantized:
+        raise ExportError(f"{directory} is not a float32 model: quantize one exported as fp32")
+    if not images:
+        raise ExportError("quantizing needs images to measure on: give some with --calib")
+    manifest.path_of(directory, Stage.DECODER)  # raises where it is not what was exported
+    with staging_directory(output) as staging, Predictor.load(directory) as float32:
+        work = staging / "work"
+        work.mkdir()
+        encoder = _Encoder(directory, work, float32, images, options.method)
+        kept = _choose(encoder, options, report)
+        outcome = encoder.compare(encoder.without(kept))
+        shutil.move(encoder.path, staging / "encoder.onnx")
+        shutil.rmtree(work)
+        files: dict[Stage, tuple[FileEntry, ...]] = {}
+        files[Stage.ENCODER] = (FileEntry.of(staging / "encoder.onnx"),)
+        decoder = [directory / entry.name for entry in manifest.files[Stage.DECODER]]
+        files[Stage.DECODER] = tuple(
+            FileEntry.of(Path(shutil.copy2(path, staging))) for path in decoder
+        )
+        record = Quantized(
+            method=options.method,
+            float32_layers=tuple(kept),
+            images=len(images),
+            mean_iou=float(np.mean(outcome.ious)),
+        )
+        manifest = manifest.model_copy(update={"files": files, "quantized": record})
+        manifest.save(staging)
+    return manifest
+
+
+def _choose(
+    encoder: _Encoder, options: QuantizeOptions, report: Callable[[str], None]
+) -> list[str]:
+    """Return the layers to leave in float32."""
+    layers = list(encoder.layers)
+    if options.keep is not None:
+        unknown = sorted(set(options.keep) - set(layers))
+        if unknown:
+            raise ExportError(
+                f"the encoder has no layer {unknown[0]}; it has {layers[0]} to {layers[-1]}"
+            )
+        return sorted(options.keep, key=layers.index)
+    losses = {}
+    for index, layer in enumerate(layers):
+        losses[layer] = encoder.loss([layer])
+        report(f"layer {index + 1} of {len(layers)}: {layer} alone loses {losses[layer]:.4f}")
+    by_loss = sorted(layers, key=losses.__getitem__, reverse=True)
+    iou = 0.0
+    for share in _LEAVE_OUT:
+        kept = by_loss[: round(share * len(layers))]
+        iou = float(np.mean(encoder.compare(encoder.without(kept)).ious))
+        report(f"{len(kept)} of {len(layers)} layers in float32: mean IoU {iou:.4f}")
+        if iou >= options.min_iou:
+            return sorted(kept, key=layers.index)
+    raise ExportError(
+        f"mean IoU is {iou:.4f} with most layers in float32, less than {options.min_iou}; allow "
+        "less with --min-iou, or do not quantize this model"
+    )
+
+
+class _Encoder:
+    """An encoder's graph, and what it gives with chosen layers quantized.
+
+    Attributes:
+        layers: Nodes of the linear layers, by name.
+        path: Where the encoder is that was quantized last.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        work: Path,
+        float32: Predictor,
+        images: Mapping[str, UInt8Array],
+        method: Quantization,
+    ) -> None:
+        model = float32.manifest
+        self._source = model.path_of(directory, Stage.ENCODER)
+        self._float32, self._images, self._method = float32, images, method
+        self._pixels = [
+            transforms.preprocess(image, model.image_size, model.pixel_mean, model.pixel_std)
+            for image in images.values()
+        ]
+        self._expected = [self._embed(float32.encoder, pixels) for pixels in self._pixels]
+        self.path = work / "quantized.onnx"
+        self.layers = _linear_layers(self._source)
+
+    def without(self, kept: Sequence[str]) -> list[str]:
+        return [layer for layer in self.layers if layer not in kept]
+
+    def loss(self, layers: Sequence[str]) -> float:
+        """Quantize these layers; return |a - b| / |b| of the embedding, mean over the images."""
+        with self._quantized(layers) as encoder:
+            got = [self._embed(encoder, pixels) for pixels in self._pixels]
+        pairs = zip(got, self._expected, strict=True)
+        return float(np.mean([np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in pairs]))
+
+    def compare(self, layers: Sequence[str]) -> Report:
+        """Quantize these layers; compare masks with those of the float32 model."""
+        with self._quantized(layers) as encoder:
+            candidate = Predictor(encoder, self._float32.decoder, self._float32.manifest)
+            return verify(self._float32, candidate, self._images, REDUCED)
+
+    def _quantized(self, layers: Sequence[str]) -> Backend:
+        if not layers:  # an empty list would mean all of them
+            raise ExportError("every layer would stay in float32: nothing to quantize")
+        common: dict[str, Any] = {
+            "per_channel": True,
+            # Without VNNI, pairs of products are added in 16 bits, which 8-bit weights overflow.
+            "reduce_range": True,
+            "weight_type": ortq.QuantType.QInt8,
+            "op_types_to_quantize": ["MatMul"],
+            "nodes_to_quantize": [self.layers[layer] for layer in layers],
+        }
+        with _quiet():
+            if self._method is Quantization.DYNAMIC:
+                ortq.quantize_dynamic(self._source, self.path, **common)
+            else:
+                reader = _Reader(self._pixels)
+                activations = ortq.QuantType.QUInt8
+                ortq.quantize_static(
+                    self._source, self.path, reader, activation_type=activations, **common
+                )
+        _order_by_need(self.path)
+        return OnnxRuntimeBackend(self.path, BackendOptions())
+
+    def _embed(self, encoder: Backend, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return encoder.run({"images": pixels})["image_embeddings"]
+
+
+def _linear_layers(path: Path) -> dict[str, str]:
+    """Return the linear layers of the blocks, by name, in order, as names of their nodes."""
+    graph = onnx.load(path, load_external_data=False).graph
+    matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
+    nodes = [
+        node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in matrices
+    ]
+    if not nodes or len(nodes) % len(_LAYERS):
+        raise ExportError(f"{path} is not an encoder that samtrt exported and simplified")
+    return {
+        f"blocks.{index // len(_LAYERS)}.{_LAYERS[index % len(_LAYERS)]}": node
+        for index, node in enumerate(nodes)
+    }
+
+
+def _order_by_need(path: Path) -> None:
+    """Put each node right before the first that needs it, where the quantizer goes by levels.
+
+    ONNX Runtime keeps to the order it finds; by levels, all tiles of attention's scores would be in
+    memory at once, which takes three times as much.
+    """
+    model = onnx.load(path)
+    nodes = list(model.graph.node)
+    maker = {name: index for index, node in enumerate(nodes) for name in node.output}
+    ordered: dict[int, None] = {}
+    waiting = [maker[output.name] for output in reversed(model.graph.output)]
+    while waiting:
+        needed = (maker.get(name) for name in reversed(nodes[waiting[-1]].input))
+        missing = [index for index in needed if index is not None and index not in ordered]
+        if missing:
+            waiting += missing
+        else:
+            ordered[waiting.pop()] = None
+    del model.graph.node[:]
+    model.graph.node.extend(nodes[index] for index in ordered)
+    onnx.save(model, path)
+
+
+class _Reader(ortq.CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, pixels: Sequence[npt.NDArray[np.float32]]) -> None:
+        self._rest = iter(pixels)
+
+    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+        image = next(self._rest, None)
+        return None if image is None else {"images": image}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hush the quantizer's advice to pre-process, which exporting has done."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(previous)
