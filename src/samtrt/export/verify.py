@@ -44,7 +44,7 @@ THRESHOLDS = {
     Precision.BF16: Thresholds(embedding_relative=1.6e-1, mean_iou=0.95, worst_iou=0.8),
 }
 REDUCED = Thresholds(embedding_relative=0.2, mean_iou=0.99, worst_iou=0.9)
-"""For int8 and bfloat16, whose embeddings differ visibly: the masks decide."""
+"""For int8, whose embeddings differ visibly: the masks decide."""
 
 
 def thresholds_for(candidate: Predictor) -> Thresholds:
