@@ -231,6 +231,7 @@ class Samexporter(Subject):
     """samexporter's ONNX files and its own runtime class on ONNX Runtime."""
 
     batches = False
+    opened: ClassVar[Any] = None
 
     @classmethod
     def prepare(cls, work: Path) -> None:
@@ -281,6 +282,9 @@ class Samexporter(Subject):
     def __init__(self, work: Path, threads: int) -> None:
         import onnxruntime as ort
 
+        if Samexporter.opened is not None:  # its other subject's: each holds 4 GB
+            self.model = Samexporter.opened
+            return
         module = importlib.import_module("samexporter.sam_onnx")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -293,7 +297,7 @@ class Samexporter(Subject):
         ort.InferenceSession = with_threads
         try:
             paths = (str(work / f"peer-{stage}.onnx") for stage in ("encoder", "decoder"))
-            self.model = module.SegmentAnythingONNX(*paths)
+            self.model = Samexporter.opened = module.SegmentAnythingONNX(*paths)
         finally:
             ort.InferenceSession = plain
 
