@@ -86,7 +86,7 @@ def save_embedding(
     path, image_path = Path(path), Path(image_path)
     dtype = np.float16 if precision is Precision.FP16 else np.float32
     with np.errstate(over="ignore"):
-        features = np.ascontiguousarray(embedding.features, dtype=dtype)
+        features = np.ascontiguousarray(embedding.host_features(), dtype=dtype)
     if not np.isfinite(features).all():
         raise OutputError(f"the embedding of {image_path} does not fit into fp16: store it as fp32")
     info = EmbeddingInfo(

@@ -86,7 +86,7 @@ class Predictor(Closeable):
         pixels = transforms.preprocess(image, model.image_size, model.pixel_mean, model.pixel_std)
         original = (image.shape[0], image.shape[1])
         return Embedding(
-            features=self.encoder.run({"images": pixels})["image_embeddings"],
+            features=self.encoder.run_resident({"images": pixels})["image_embeddings"],
             original_size=original,
             input_size=transforms.resized_size(original, model.image_size),
         )
@@ -132,7 +132,7 @@ class Predictor(Closeable):
 
     def get_image_embedding(self) -> FloatArray:
         """Return the current image embedding, [1, 256, S/16, S/16]."""
-        return self.embedding.features
+        return self.embedding.host_features()
 
     @property
     def embedding(self) -> Embedding:

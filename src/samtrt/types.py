@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -47,19 +48,49 @@ class TensorInfo:
         )
 
 
+class DeviceArray(ABC):
+    """An array that stays in a device's memory between the engines; freed with its last reference.
+
+    Attributes:
+        shape: As of a NumPy array.
+        dtype: As of a NumPy array.
+        device: Where it is, such as "cuda:0".
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    device: str
+
+    @property
+    def nbytes(self) -> int:
+        return self.dtype.itemsize * math.prod(self.shape)
+
+    @abstractmethod
+    def numpy(self) -> npt.NDArray[Any]:
+        """Copy it to the host."""
+
+
+Tensor = npt.NDArray[Any] | DeviceArray
+"""An array, wherever it is."""
+
+
 @dataclass(frozen=True)
 class Embedding:
     """An encoded image: all that prompts need to know of it.
 
     Attributes:
-        features: Image embedding, float [1, 256, S/16, S/16].
+        features: Image embedding, float [1, 256, S/16, S/16]; on a GPU where that encoded it.
         original_size: Size of the image as the user gave it.
         input_size: Size of the image after resizing its longest side to S, before padding.
     """
 
-    features: FloatArray
+    features: Tensor
     original_size: Size
     input_size: Size
+
+    def host_features(self) -> FloatArray:
+        """Return the features as a NumPy array, copied from a GPU where they are on one."""
+        return to_host(self.features)
 
 
 class Prediction(NamedTuple):
@@ -74,6 +105,11 @@ class Prediction(NamedTuple):
     masks: npt.NDArray[np.bool_ | np.float32]
     iou_predictions: npt.NDArray[np.float32]
     low_res_logits: npt.NDArray[np.float32]
+
+
+def to_host(tensor: Tensor) -> npt.NDArray[Any]:
+    """Return a NumPy array, copied where it is not one."""
+    return tensor.numpy() if isinstance(tensor, DeviceArray) else tensor
 
 
 _C = TypeVar("_C", bound="Closeable")

@@ -21,7 +21,9 @@ def here() -> list[BackendName]:
     """Backends that this machine can run."""
     from samtrt.backends.openvino import has_bf16
 
-    missing = set() if has_bf16() else {BackendName.OPENVINO_BF16}
+    missing = {BackendName.TENSORRT, BackendName.TENSORRT_RTX}  # they need a GPU
+    if not has_bf16():
+        missing.add(BackendName.OPENVINO_BF16)
     return [name for name in BackendName if name not in missing]
 
 

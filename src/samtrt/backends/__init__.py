@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samtrt.choices import BackendName, Stage
+from samtrt.choices import BackendName, Stage, Target
 
 if TYPE_CHECKING:
     from samtrt.backends.base import Backend
@@ -55,6 +55,10 @@ def open_backend(
 
             path = manifest.path_of(directory, stage)
             return OpenVinoBackend(chosen, path, manifest, stage, options)
+        case BackendName.TENSORRT | BackendName.TENSORRT_RTX as chosen:
+            from samtrt.backends.trt import TensorRtBackend
+
+            return TensorRtBackend(directory, manifest, stage, Target(chosen.value), options)
         case BackendName.PYTORCH:
             from samtrt.backends.pytorch import PyTorchBackend
 

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from samtrt.choices import Stage
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
-from samtrt.types import Closeable, TensorInfo
+from samtrt.types import Closeable, DeviceArray, Tensor, TensorInfo, to_host
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+Tensors = Mapping[str, Tensor]
 
 IMAGE_INPUTS = {Stage.ENCODER: "images", Stage.DECODER: "image_embeddings"}
 """The input of each stage that holds the image; the others hold prompts."""
@@ -28,18 +29,21 @@ class Backend(Closeable):
         device: Where it runs, such as "cpu" or "cuda:0".
         inputs: What `run` takes, by name.
         outputs: What `run` returns, by name.
+        precision: What it computes in, where that is not the manifest's precision.
     """
 
     name: str
     device: str
+    precision: str | None = None
     inputs: dict[str, TensorInfo]
     outputs: dict[str, TensorInfo]
 
-    def run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
+    def run(self, feeds: Tensors) -> dict[str, npt.NDArray[Any]]:
         """Run once.
 
         Args:
-            feeds: One array for every input, of its dtype and of a shape that it accepts.
+            feeds: One array for every input, of its dtype and of a shape that it accepts; on the
+                host, or where a backend's `run_resident` left it.
 
         Returns:
             One array for every output.
@@ -49,17 +53,21 @@ class Backend(Closeable):
                 runtime fails.
         """
         self._check(feeds)
-        return self._run(feeds)
+        return self._run({name: to_host(tensor) for name, tensor in feeds.items()})
+
+    def run_resident(self, feeds: Tensors) -> dict[str, Tensor]:
+        """As `run`, but outputs stay in the memory of the device that computed them."""
+        return dict(self.run(feeds))
 
     @abstractmethod
     def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
-        """Run checked feeds."""
+        """Run checked feeds that are on the host."""
 
     @abstractmethod
     def close(self) -> None:
         """Free what the backend holds; safe to call twice. `run` then raises `BackendError`."""
 
-    def _check(self, feeds: Arrays) -> None:
+    def _check(self, feeds: Tensors) -> None:
         if feeds.keys() != self.inputs.keys():
             raise BackendError(
                 f"{self.name} takes the inputs {', '.join(self.inputs)}; got {', '.join(feeds)}"
@@ -67,7 +75,8 @@ class Backend(Closeable):
         sizes: dict[str, tuple[int, str]] = {}
         for name, info in self.inputs.items():
             array = feeds[name]
-            if not isinstance(array, np.ndarray) or array.dtype != info.dtype:
+            known = isinstance(array, np.ndarray | DeviceArray)
+            if not known or array.dtype != info.dtype:
                 got = getattr(array, "dtype", type(array).__name__)
                 raise BackendError(f"input {name} must be an array of {info.dtype}, not {got}")
             if not info.accepts(array.shape):

@@ -32,7 +32,7 @@ from samtrt.server.schemas import Candidate, MasksRequest
 from samtrt.server.settings import FORMATS, Settings
 from samtrt.server.store import ImageStore
 from samtrt.transforms import preprocess, resized_size
-from samtrt.types import Embedding, Size
+from samtrt.types import Embedding, Size, Tensor, to_host
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -134,13 +134,15 @@ class Engine:
     def _encode(self, jobs: Sequence[Prepared]) -> list[Embedding]:
         pixels = np.concatenate([job.pixels for job in jobs])
         with self.metrics.batch_seconds.labels("encoder").time():
-            features = self.predictor.encoder.run({"images": pixels})["image_embeddings"]
+            features = self.predictor.encoder.run_resident({"images": pixels})["image_embeddings"]
         self.metrics.batch_size.labels("encoder").observe(len(jobs))
         size = self.predictor.manifest.image_size
-        # Copies, so that an image that is dropped frees its part of the batch.
+        parts: Sequence[Tensor] = [features]
+        if len(jobs) > 1:  # copies, so that an image that is dropped frees its part of the batch
+            parts = [part.copy() for part in np.split(to_host(features), len(jobs))]
         return [
-            Embedding(features[i : i + 1].copy(), job.original, resized_size(job.original, size))
-            for i, job in enumerate(jobs)
+            Embedding(part, job.original, resized_size(job.original, size))
+            for part, job in zip(parts, jobs, strict=True)
         ]
 
     def _key(self, image_id: str, prompts: DecoderPrompts) -> object:

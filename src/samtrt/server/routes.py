@@ -185,7 +185,7 @@ async def embedding(
 ) -> Response:
     """Send the raw numbers, little-endian, C order; headers give shape, dtype and image sizes."""
     found = await engine.in_pool(engine.store.get, image_id)
-    features = found.features.astype("<f2" if dtype == "float16" else "<f4")
+    features = found.host_features().astype("<f2" if dtype == "float16" else "<f4")
     if dtype == "float16" and not np.isfinite(features).all():
         raise ApiError(422, "this embedding does not fit float16: ask for dtype=float32")
     return Response(

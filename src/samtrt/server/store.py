@@ -142,7 +142,7 @@ class ImageStore:
         if path is not None and nbytes <= self._spill_limit:
             try:
                 with write_atomic(path) as temporary, temporary.open("wb") as file:
-                    np.save(file, embedding.features, allow_pickle=False)
+                    np.save(file, embedding.host_features(), allow_pickle=False)
                 written = True
             except OutputError as error:
                 self._metrics.spill_failures.inc()
