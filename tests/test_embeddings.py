@@ -54,7 +54,7 @@ def embedding(manifest: Manifest, image_path: Path) -> Embedding:
     return Predictor(*stages, manifest).encode(np.asarray(Image.open(image_path)))
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
 def test_round_trip(
     tmp_path: Path,
     manifest: Manifest,
@@ -77,6 +77,15 @@ def test_round_trip(
     else:
         np.testing.assert_allclose(back.features, embedding.features, rtol=2**-11, atol=1e-6)
         assert path.stat().st_size < embedding.features.nbytes * 0.6
+
+
+def test_bfloat16_is_not_stored(
+    tmp_path: Path, manifest: Manifest, image_path: Path, embedding: Embedding
+) -> None:
+    path = tmp_path / "photo.safetensors"
+    with pytest.raises(OutputError, match="cannot be stored in bf16: use fp16 or fp32"):
+        save_embedding(path, embedding, manifest, image_path, Precision.BF16)
+    assert not path.exists()
 
 
 def test_another_model_precision_or_image_is_an_error(

@@ -26,6 +26,7 @@ from samtrt.types import Embedding, Size
 SUFFIX = ".safetensors"
 FORMAT = "samtrt-embedding-1"
 _TENSOR = "image_embeddings"
+_STORED_AS = {Precision.FP16: np.float16, Precision.FP32: np.float32}
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,13 @@ def save_embedding(
             rounds by at most 0.05 %.
 
     Raises:
-        OutputError: where the file cannot be written, or the values do not fit into fp16.
+        OutputError: where the file cannot be written, the values do not fit into fp16, or another
+            precision than fp16 and fp32 is asked for.
     """
     path, image_path = Path(path), Path(image_path)
-    dtype = np.float16 if precision is Precision.FP16 else np.float32
+    if precision not in _STORED_AS:
+        raise OutputError(f"an embedding cannot be stored in {precision.value}: use fp16 or fp32")
+    dtype = _STORED_AS[precision]
     with np.errstate(over="ignore"):
         features = np.ascontiguousarray(embedding.host_features(), dtype=dtype)
     if not np.isfinite(features).all():

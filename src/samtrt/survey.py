@@ -10,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from samtrt._version import __version__
-from samtrt.errors import MissingExtraError
+from samtrt.choices import Target
+from samtrt.errors import MissingExtraError, SamtrtError
 
 PACKAGES = (
     "numpy",
@@ -19,6 +20,9 @@ PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "openvino",
+    "tensorrt",
+    "tensorrt-rtx-cu13-bindings",
+    "cuda-bindings",
     "torch",
     "onnx",
     "onnxscript",
@@ -56,7 +60,7 @@ def versions() -> dict[str, str | None]:
 
 def backends() -> tuple[BackendStatus, ...]:
     """Return what every backend can do here. PyTorch is looked at in a process of its own."""
-    return _onnxruntime(), *_openvino(), _pytorch()
+    return _onnxruntime(), *_openvino(), *map(_tensorrt, Target), _pytorch()
 
 
 def _onnxruntime() -> BackendStatus:
@@ -92,6 +96,19 @@ def _openvino() -> tuple[BackendStatus, BackendStatus]:
             names[1], True, ("cpu",), "fastest on this CPU, which multiplies in bf16; verify masks"
         ),
     )
+
+
+def _tensorrt(target: Target) -> BackendStatus:
+    from samtrt.gpu import find_gpu
+    from samtrt.trt_api import load_api
+
+    try:
+        api = load_api(target, runtime_only=True)
+        gpu = find_gpu()
+    except SamtrtError as error:
+        return BackendStatus(target.value, False, (), str(error))
+    note = f"{api.product} on {gpu.name}; build engines with: samtrt build"
+    return BackendStatus(target.value, True, ("cuda",), note)
 
 
 def _pytorch() -> BackendStatus:

@@ -14,6 +14,7 @@ from PIL import Image
 import samtrt
 from command_line import Run
 from oracle import random_image
+from samtrt.choices import BackendName
 from samtrt.manifest import Manifest
 
 COMMANDS = ("fetch", "export", "verify", "predict", "info", "demo")
@@ -67,7 +68,7 @@ def test_verify_without_the_checkpoint(run: Run, tiny_model: Path) -> None:
     [
         (["--model", "vit_b"], "vit_b"),
         (["--opset", "9"], "opset 9 is not supported: choose 17"),
-        (["--attention", "mask"], "is for PyTorch: export 'add' or 'folded'"),
+        (["--attention", "mask"], "is for PyTorch: export 'add', 'tiled' or 'folded'"),
     ],
 )
 def test_export_refuses(
@@ -103,8 +104,13 @@ def test_info_of_this_machine(run: Run) -> None:
     for word in ("onnxruntime", "pytorch", "samtrt", samtrt.__version__, torch.__version__):
         assert word in done.out
     survey = json.loads(run("info", "--json").out)
-    assert {backend["name"] for backend in survey["backends"]} >= {"onnxruntime", "pytorch"}
-    assert all(backend["works"] for backend in survey["backends"])
+    found = {backend.pop("name"): backend for backend in survey["backends"]}
+    assert found.keys() == set(BackendName) - {BackendName.FAKE}
+    for name in ("onnxruntime", "openvino", "pytorch"):
+        assert found[name] == {"works": True, "devices": ["cpu"], "note": found[name]["note"]}
+    for backend in found.values():
+        assert backend["note"]
+        assert bool(backend["devices"]) == backend["works"]
 
 
 def test_info_of_a_model(run: Run, tiny_model: Path, fake_directory: Path) -> None:

@@ -67,7 +67,12 @@ class Spoiled:
         return getattr(self.backend, name)
 
     def run(self, feeds: object) -> object:
-        out = self.backend.run(feeds)
+        return self._spoil(self.backend.run(feeds))
+
+    def run_resident(self, feeds: object) -> object:
+        return self._spoil(self.backend.run_resident(feeds))
+
+    def _spoil(self, out: dict[str, object]) -> dict[str, object]:
         if self.output in out:
             out[self.output] = self.change(out[self.output])
         return out

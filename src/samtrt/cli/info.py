@@ -39,7 +39,7 @@ def info(
         )
     console.print(table)
     for name, installed in found["versions"].items():
-        console.print(f"{name:24} {installed or '[dim]not installed[/]'}", highlight=False)
+        console.print(f"{name:27} {installed or '[dim]not installed[/]'}", highlight=False)
 
 
 def _describe(directory: Path, as_json: bool) -> None:

@@ -29,6 +29,11 @@ def check_options(api: Api, manifest: Manifest, options: BuildOptions, directory
 
 
 def _check_graph(api: Api, manifest: Manifest, options: BuildOptions, directory: Path) -> None:
+    if manifest.quantized:
+        raise BuildError(
+            f"{directory} holds an int8 model, which is for ONNX Runtime; build from the float32 "
+            "directory that it was made from"
+        )
     newest = api.newest_opset
     if newest is not None and manifest.opset > newest:
         raise BuildError(

@@ -59,7 +59,7 @@ def precision_of(predictor: Predictor) -> str:
         return f"int8 {predictor.manifest.quantized.method.value}"
     if predictor.encoder.name == BackendName.OPENVINO_BF16.value:
         return "bf16"
-    return predictor.manifest.precision.value
+    return predictor.encoder.precision or predictor.manifest.precision.value
 
 
 @dataclass(frozen=True)
