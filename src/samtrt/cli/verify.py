@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def verify(
     directory: ModelDir,
     checkpoint: Annotated[
-        str,
+        str | None,
         typer.Option("--checkpoint", "-c", help="The checkpoint it was exported from."),
-    ],
+    ] = None,
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 0,
@@ -42,31 +42,60 @@ def verify(
         float | None, typer.Option(min=0, max=1, help="Least IoU of any one mask.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the prompts' positions.")] = 0,
+    save_reference: Annotated[
+        Path | None,
+        typer.Option(help="Write the checkpoint's results to this file, and compare nothing."),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Compare with such a file: no checkpoint, no PyTorch, its own seed."),
+    ] = None,
 ) -> None:
     """Check that an engine gives the checkpoint's masks; exit with 1 where it does not."""
-    from samtrt import assets, fetch
+    from samtrt import assets
     from samtrt.export import verify as verifying
+    from samtrt.export.reference import load_reference, record
     from samtrt.files import write_atomic
     from samtrt.images import read_image
 
+    if (checkpoint is None) is (reference is None):
+        raise typer.BadParameter("give either --checkpoint or --reference")
+    if save_reference and reference:
+        raise typer.BadParameter("--save-reference writes what --reference reads: give one")
     console = Console(stderr=True)
     images = {path.name: read_image(path) for path in image or []} or assets.verification_images()
+    path = _resolve(checkpoint) if checkpoint else None
+    if save_reference:
+        with console.status("loading the checkpoint") as status:
+            expected = load_predictor(directory, BackendName.PYTORCH, "cpu", threads, path)
+            record(save_reference, expected, images, seed, status.update)
+        console.print(f"written to {save_reference}", highlight=False)
+        return
     with console.status("loading both models") as status:
-        path = fetch.resolve(checkpoint)
         candidate = load_predictor(directory, backend, device, threads, path)
-        reference = load_predictor(directory, BackendName.PYTORCH, "cpu", threads, path)
+        if reference:
+            stored = load_reference(reference, candidate.manifest, images)
+            expected, seed = stored.predictor, stored.seed
+        else:
+            expected = load_predictor(directory, BackendName.PYTORCH, "cpu", threads, path)
         limits = verifying.thresholds_for(candidate)
         if min_iou is not None:
             limits = replace(limits, mean_iou=min_iou)
         if min_worst_iou is not None:
             limits = replace(limits, worst_iou=min_worst_iou)
-        report = verifying.verify(reference, candidate, images, limits, seed, status.update)
+        report = verifying.verify(expected, candidate, images, limits, seed, status.update)
     if json_path:
         with write_atomic(json_path) as temporary:
             temporary.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
     show(report)
     if not report.passed:
         raise typer.Exit(1)
+
+
+def _resolve(checkpoint: str) -> Path:
+    from samtrt import fetch  # with its HTTP client, which a stored reference does without
+
+    return fetch.resolve(checkpoint)
 
 
 def show(report: Report) -> None:
