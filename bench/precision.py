@@ -66,12 +66,14 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=assets.SMALL_CHECKPOINT)
     parser.add_argument("--images", type=Path, default=SCENES)
     parser.add_argument("--calib", type=Path, help=f"default: the first {CALIBRATION} of --images")
+    parser.add_argument("--most", type=int, default=4, help="compare on so many images")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     files = find_sources([arguments.images])
     calibration = find_sources([arguments.calib]) if arguments.calib else files[:CALIBRATION]
-    tested = {path.name: read_image(path) for path in files if path not in calibration}
+    others = [path for path in files if path not in calibration]
+    tested = {path.name: read_image(path) for path in others[: arguments.most]}
     rows: dict[str, Row] = {}
     with tempfile.TemporaryDirectory() as folder:
         images = {path.name: read_image(path) for path in calibration}
