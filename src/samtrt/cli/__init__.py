@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import typer
 
 from samtrt.cli.auto import auto
+from samtrt.cli.bench import bench
 from samtrt.cli.build import build
 from samtrt.cli.demo import demo
 from samtrt.cli.embed import embed
@@ -30,7 +31,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (fetch, export, quantize, build, verify, predict, auto, embed, serve, info, demo):
+for _command in (
+    fetch,
+    export,
+    quantize,
+    build,
+    verify,
+    bench,
+    predict,
+    auto,
+    embed,
+    serve,
+    info,
+    demo,
+):
     app.command()(_command)
 
 
