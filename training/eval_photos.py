@@ -35,6 +35,8 @@ Masks = dict[str, BoolArray]
 COLUMNS = {
     "box/model": "box: model",
     "box/grabcut": "box: GrabCut",
+    "loose/model": "box 5% off: model",
+    "loose/grabcut": "box 5% off: GrabCut",
     "point/model": "1 point: model",
     "point/model_best": "1 point: model, best of its 3",
     "point/flood_fill": "1 point: flood fill",
@@ -81,18 +83,20 @@ class Row:
 
 
 def model_masks(model: Segmenter, item: PhotoObject) -> Masks:
-    """Segment one object of the model's current image from its box, one point and three points.
+    """Segment one object of the model's current image from its boxes, one point and three points.
 
     One point asks for three masks: "point/model" is the one that the model itself scores best,
     "point/model_best" the one that is best by the reference. A box or three points ask for one.
     """
     boxed = model.predict(box=item.box, multimask_output=False)
+    loose = model.predict(box=item.loose_box, multimask_output=False)
     pointed = model.predict(point_coords=item.points[:1], point_labels=[1], multimask_output=True)
     three = model.predict(
         point_coords=item.points, point_labels=np.ones(len(item.points)), multimask_output=False
     )
     return {
         "box/model": boxed.masks[0].astype(bool),
+        "loose/model": loose.masks[0].astype(bool),
         "point/model": pointed.masks[int(np.argmax(pointed.iou_predictions))].astype(bool),
         "point/model_best": max(
             pointed.masks.astype(bool), key=lambda mask: mask_iou(mask, item.mask)
@@ -106,6 +110,7 @@ def baseline_masks(photo: Photo, segments: npt.NDArray[np.int64], item: PhotoObj
     flood, graph = FloodFill(), Felzenszwalb()
     return {
         "box/grabcut": GrabCut()(photo.image, item.box),
+        "loose/grabcut": GrabCut()(photo.image, item.loose_box),
         "point/flood_fill": flood(photo.image, item.points[:1]),
         "point/felzenszwalb": graph.pick(segments, item.points[:1]),
         "points/flood_fill": flood(photo.image, item.points),

@@ -26,6 +26,8 @@ class PhotoObject:
         name: What it is; unique within its photograph.
         mask: bool [H, W], drawn by hand.
         box: float [4], XYXY in pixels, tight around the mask: the prompt "box".
+        loose_box: the same with each side moved by noise of 5% of the box's size (one draw, always
+            the same), as people and detectors draw boxes: the prompt "box 5% off".
         points: float [3, 2], XY in pixels, inside the mask: the prompt "3 points"; the first
             alone is the prompt "1 point".
     """
@@ -33,6 +35,7 @@ class PhotoObject:
     name: str
     mask: BoolArray
     box: npt.NDArray[np.float64]
+    loose_box: npt.NDArray[np.float64]
     points: npt.NDArray[np.float64]
 
 
@@ -69,9 +72,15 @@ def load_photos(path: Path = PHOTOS) -> list[Photo]:
 
 def _photo_object(coco: COCO, annotation: dict[str, Any]) -> PhotoObject:
     x, y, width, height = annotation["bbox"]
+    box = np.array([x, y, x + width, y + height], dtype=np.float64)
+    entry = coco.loadImgs(annotation["image_id"])[0]
+    sides = np.array([width, height] * 2)
+    frame = np.array([entry["width"], entry["height"]] * 2)
+    noise = np.random.default_rng(annotation["id"]).normal(0, 0.05, 4) * sides
     return PhotoObject(
         name=annotation["name"],
         mask=coco.annToMask(annotation).astype(bool),
-        box=np.array([x, y, x + width, y + height], dtype=np.float64),
+        box=box,
+        loose_box=np.clip(box + noise, 0, frame - 1),
         points=np.array(annotation["points"], dtype=np.float64),
     )

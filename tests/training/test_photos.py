@@ -37,7 +37,9 @@ def disc() -> Photo:
     image = np.where(mask[..., None], (200, 40, 30), (20, 60, 190))
     image = image + np.random.default_rng(0).integers(-4, 5, image.shape)
     box = np.array([18.0, 10.0, 43.0, 35.0])
-    item = PhotoObject("disc", mask, box, np.array([[30.0, 22.0], [25.0, 22.0], [30.0, 28.0]]))
+    item = PhotoObject(
+        "disc", mask, box, box + 1, np.array([[30.0, 22.0], [25.0, 22.0], [30.0, 28.0]])
+    )
     return Photo("disc", image.astype(np.uint8), (item,))
 
 
