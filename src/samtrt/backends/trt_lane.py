@@ -51,12 +51,21 @@ class Lane:
             for name, size in sizes.items():
                 self._device[name] = cuda.allocate(size)
                 self._pinned[name] = PinnedArray(cuda, size)
+            self._clear_unread()
             self._context = self._create_context()
             for name, pointer in self._device.items():
                 self._context.set_tensor_address(name, pointer)
         except BaseException:
             self.close()
             raise
+
+    def _clear_unread(self) -> None:
+        """Give inputs that are not copied something to hold: fresh memory may be NaN."""
+        for name in _READ_ONLY_WITH.keys() & self._device.keys():
+            staging = self._pinned[name]
+            staging.view((staging.size,), np.dtype(np.uint8))[:] = 0
+            self._cuda.copy(self._device[name], staging.pointer, staging.size, self._open)
+        self._cuda.synchronize(self._open)
 
     def _create_context(self) -> Any:
         with capture(self._api.logger) as messages:
