@@ -20,7 +20,6 @@ from samtrt.backends.pytorch import PyTorchBackend
 from samtrt.choices import Stage
 from samtrt.errors import ImageError, PromptError
 from samtrt.manifest import Manifest
-from samtrt.masks import mask_iou
 from samtrt.models import build_sam, seed_weights
 from samtrt.predictor import Predictor
 from samtrt.registry import get_spec
@@ -81,7 +80,9 @@ def assert_same(ours: list[MaskRecord], theirs: list[dict[str, Any]]) -> None:
     assert len(ours) == len(theirs)
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.keys() == other.keys()
-        assert mask_iou(mine["segmentation"], other["segmentation"]) >= 0.999
+        # One pixel may have a logit that is zero to rounding, also in a small mask.
+        differing = np.count_nonzero(mine["segmentation"] != other["segmentation"])
+        assert differing <= max(1, 0.001 * other["area"])
         assert mine["area"] == np.count_nonzero(mine["segmentation"])
         np.testing.assert_allclose(mine["bbox"], other["bbox"], atol=1)
         np.testing.assert_allclose(mine["point_coords"], other["point_coords"])
