@@ -16,7 +16,7 @@
 #include <string>
 
 #if NV_TENSORRT_MAJOR < 8 || (NV_TENSORRT_MAJOR == 8 && NV_TENSORRT_MINOR < 6) || NV_TENSORRT_MAJOR > 10
-#error "the plugin needs the headers of TensorRT 8.6 to 10: older ones have no loadLibrary, 11 no IPluginV2DynamicExt"
+#error "the plugin needs the headers of TensorRT 8.6 to 10; TensorRT 11 has no IPluginV2DynamicExt"
 #endif
 
 namespace samtrt_plugin
