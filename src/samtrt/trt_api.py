@@ -129,6 +129,26 @@ class Api:
         """
         return self._create("Runtime")
 
+    def plugin_registry(self) -> tuple[int, int | None]:
+        """Return the addresses of the library's `IPluginRegistry` and of its logger.
+
+        The bindings have the registry too, but not safely: bindings of 8.6.1 on a library of 8.6.0
+        call another of its methods than `load_library`, and get None.
+
+        Raises:
+            BackendError: where the library cannot be asked.
+        """
+        try:
+            library = ctypes.CDLL(_library_name(self.target, self.version, self.has_builder))
+            for function in (library.getPluginRegistry, library.getLogger):
+                function.restype = ctypes.c_void_p
+            registry, logger = library.getPluginRegistry(), library.getLogger()
+        except (OSError, AttributeError) as error:
+            raise BackendError(f"{self.product} takes no plugins here: {error}") from None
+        if not registry:
+            raise BackendError(f"{self.product} has no plugin registry")
+        return registry, logger
+
     def _create(self, kind: str) -> Any:
         # Some bindings hand out an object around a null pointer, whose first use is a crash:
         # what the library logged is the only sign.
@@ -241,16 +261,19 @@ def _preload_rtx() -> None:
 def _library_version(target: Target, module: ModuleType, has_builder: bool) -> tuple[int, ...]:
     """Ask the loaded library; bindings of 8.6.1 drive a library of 8.6.0 and say 8.6.1."""
     version = tuple(int(part) for part in re.findall(r"\d+", module.__version__)[:3])
-    if target is Target.TENSORRT_RTX:
-        name = _RTX_LIBRARIES[0]
-    else:
-        name = f"libnvinfer{'' if has_builder else '_lean'}.so.{version[0]}"
     with suppress(OSError, AttributeError):  # not Linux, or another way of linking
-        number = int(ctypes.CDLL(name).getInferLibVersion())
+        library = ctypes.CDLL(_library_name(target, version, has_builder))
+        number = int(library.getInferLibVersion())
         # 8.6.0 is 8600; from 10 on, 10.0.1 is 100001, and TensorRT-RTX 1.7.1 is 10701.
         thousands = 1000 if number < 10000 else 10000
         version = (number // thousands, number % thousands // 100, number % 100)
     return version
+
+
+def _library_name(target: Target, version: tuple[int, ...], has_builder: bool) -> str:
+    if target is Target.TENSORRT_RTX:
+        return _RTX_LIBRARIES[0]
+    return f"libnvinfer{'' if has_builder else '_lean'}.so.{version[0]}"
 
 
 def _make_logger(module: Any) -> Any:

@@ -18,6 +18,7 @@ from samtrt.cli.embed import embed
 from samtrt.cli.export import export
 from samtrt.cli.fetch import fetch
 from samtrt.cli.info import info
+from samtrt.cli.plugin import plugin
 from samtrt.cli.predict import predict
 from samtrt.cli.quantize import quantize
 from samtrt.cli.serve import serve
@@ -35,6 +36,7 @@ for _command in (
     fetch,
     export,
     quantize,
+    plugin,
     build,
     verify,
     bench,

@@ -1,0 +1,42 @@
+"""`samtrt plugin`: the library that runs the encoder's own kernels in TensorRT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def plugin(
+    tensorrt_root: Annotated[
+        Path,
+        typer.Option(
+            "--tensorrt-root",
+            metavar="DIR",
+            envvar="TENSORRT_ROOT",
+            help="TensorRT 8.6 or 10, or its headers.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Library to write. Default: in the cache."),
+    ] = None,
+    arch: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="sm_XX", help="GPU to compile for; repeatable. Default: the one at hand."
+        ),
+    ] = None,
+    nvcc: Annotated[
+        Path | None, typer.Option(help="CUDA's compiler. Default: on PATH, or in CUDA_HOME.")
+    ] = None,
+) -> None:
+    """Compile the plugin library for 'samtrt build --plugin'."""
+    from samtrt.plugin import compile_plugin
+
+    with Console(stderr=True).status("compiling, a minute or so"):
+        path = compile_plugin(tensorrt_root, output, arch or (), nvcc)
+    typer.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+    typer.echo(f"Next: samtrt build DIR --target tensorrt --precision fp16 --plugin {path}")
