@@ -1,0 +1,364 @@
+// Attention with decomposed relative positions (`add_decomposed_rel_pos` of the official
+// modeling/image_encoder.py): what its kernels have in common.
+//
+// softmax(s q.k + q.Rh[qh - kh] + q.Rw[qw - kw]) v, where s = head_dim ** -0.5, as online softmax
+// over blocks of keys (FlashAttention-2, Dao 2023), with no tensor of scores in memory. A block is
+// one or more whole rows of the square of keys, so that
+//   - the column term is the same numbers for every row of keys: it is computed once, stays in
+//     registers, and is what the scores' accumulators start from;
+//   - the row term is one number for each query and row of keys: it shifts the exponent.
+// Both are products of the queries with the checkpoint's tables, made before the loop. Scores are
+// kept without the factor s, and the terms divided by it.
+//
+// A window's row of 14 keys lies in shared memory as 16, the last two masked. Window tokens outside
+// the grid are the bias of `qkv`, as in the official code, where they are zero vectors before it;
+// they are never in memory.
+//
+// Layouts of registers are those of mma.m16n8k16 and wgmma: of a 16 x 8 tile of results a lane has
+// rows lane / 4 and lane / 4 + 8, columns 2 (lane % 4) and the next.
+#pragma once
+
+#include <cmath>
+
+#include "kernels.h"
+#include "tensor_core.cuh"
+
+namespace samtrt {
+
+constexpr int kTile = 16;
+constexpr int kVector = 8;  // 16-bit values of one 16-byte access
+
+struct Problem {
+  void const* qkv;         // [batch, grid, grid, 3, heads, D]
+  float const* qkv_bias;   // [3, heads, D]
+  float const* rel_pos_h;  // [2 Side - 1, D]
+  float const* rel_pos_w;  // [2 Side - 1, D]
+  void* out;               // [batch, grid, grid, heads, D]
+  int grid;
+  int heads;
+  int windows;             // along each side of the grid; 1 where attention is global
+};
+
+// The square of tokens that attend to one another, and what a thread block has of its queries:
+// `Warps` warps with `Tiles` tiles of 16 each.
+template <int D, int Side, int Warps, int Tiles>
+struct Layout {
+  static constexpr int kSide = Side, kWidth = D, kTiles = Tiles, kWarps = Warps;
+  static constexpr int kRow = Side < kTile ? kTile : Side;  // of keys, with the masked ones
+  static constexpr int kThreads = Warps * 32;
+  static constexpr int kQueries = Warps * Tiles * kTile;
+  static constexpr int kSquare = Side * kRow;
+  static constexpr int kChunks = (kSquare + kQueries - 1) / kQueries;  // thread blocks
+  static constexpr int kSteps = D / kTile;
+  static constexpr int kColumns = kRow / 8;  // tiles of 8 keys in a row
+
+  static constexpr int kPitch = D + kVector;  // one vector more: no two rows begin in one bank
+  static constexpr int kTable = 2 * kRow;     // rows, of which 2 Side - 1 are used
+  static constexpr int kSpread = kRow + kTile;  // distances between 16 queries and a row of keys
+  static constexpr int kRowTermBytes = (kQueries * (Side + 2) * 2 + 1023) / 1024 * 1024;
+  static constexpr int kPrologueBytes =
+      2 * kTable * kPitch * 2 + Warps * kTile * (kSpread + 1) * 4;
+
+  static_assert(D % kTile == 0 && kRow % kTile == 0);
+};
+
+// Where one square of tokens lies; indices count the tokens of its rows, masked ones too.
+template <typename T, class L>
+struct Square {
+  Problem const& problem;
+  int batch, head, top, left;
+
+  __device__ explicit Square(Problem const& p) : problem(p) {
+    int const count = p.windows * p.windows, window = blockIdx.z % count;
+    batch = blockIdx.z / count;
+    head = blockIdx.y;
+    top = window / p.windows * L::kSide;
+    left = window % p.windows * L::kSide;
+  }
+
+  __device__ static bool is_masked(int index) {
+    return index % L::kRow >= L::kSide || index >= L::kSquare;
+  }
+
+  // The token's number in the batch's grids, negative outside its grid.
+  __device__ int token(int index) const {
+    int const y = top + index / L::kRow, x = left + index % L::kRow;
+    if (y >= problem.grid || x >= problem.grid) return -1;
+    return (batch * problem.grid + y) * problem.grid + x;
+  }
+
+  // 8 values of q, k or v (part 0, 1, 2) of a token in the grid.
+  __device__ T const* values(int part, int number, int channel) const {
+    size_t const vector = (static_cast<size_t>(number) * 3 + part) * problem.heads + head;
+    return static_cast<T const*>(problem.qkv) + vector * L::kWidth + channel;
+  }
+
+  // The same for every token outside the grid.
+  __device__ uint4 padding(int part, int channel) const {
+    float const* b = problem.qkv_bias + (part * problem.heads + head) * L::kWidth + channel;
+    return make_uint4(pack<T>(b[0], b[1]), pack<T>(b[2], b[3]), pack<T>(b[4], b[5]),
+                      pack<T>(b[6], b[7]));
+  }
+
+  // Bring keys or values of `count` tokens to shared memory; `place(row, channel)` says where.
+  template <typename Place>
+  __device__ void load(int part, int start, int count, Place place) const {
+    constexpr int kVectors = L::kWidth / kVector;
+    for (int i = threadIdx.x; i < count * kVectors; i += L::kThreads) {
+      int const row = i / kVectors, channel = i % kVectors * kVector, index = start + row;
+      T* const target = place(row, channel);
+      int const number = token(index);
+      bool const masked = L::kRow != L::kSide && is_masked(index);
+      if (number >= 0 && !masked) {
+        copy_async(target, values(part, number, channel));
+      } else {
+        // A masked value has weight zero, and zero times what memory happened to hold may be NaN.
+        uint4 const zero = make_uint4(0, 0, 0, 0);
+        *reinterpret_cast<uint4*>(target) = masked ? zero : padding(part, channel);
+      }
+    }
+  }
+
+  // The operand of 16 queries, from memory to registers; queries without a token are zero.
+  __device__ void load_queries(uint32_t (&q)[L::kSteps][4], int start) const {
+    int const lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      int const index = start + lane / 4 + i % 2 * 8, number = token(index);
+      T const* const from = values(0, max(number, 0), lane % 4 * 2 + i / 2 * 8);
+      bool const there = number >= 0 && !is_masked(index);
+#pragma unroll
+      for (int k = 0; k < L::kSteps; ++k) {
+        q[k][i] = there ? *reinterpret_cast<uint32_t const*>(from + k * kTile) : 0u;
+      }
+    }
+  }
+
+  // Write 16 queries' results, [16, pitch] in this warp's shared memory.
+  __device__ void store(T const* results, int pitch, int start) const {
+    constexpr int kVectors = L::kWidth / kVector;
+    T* const out = static_cast<T*>(problem.out);
+    for (int i = threadIdx.x % 32; i < kTile * kVectors; i += 32) {
+      int const row = i / kVectors, channel = i % kVectors * kVector;
+      int const number = token(start + row);
+      if (number < 0 || is_masked(start + row)) continue;
+      size_t const vector = static_cast<size_t>(number) * problem.heads + head;
+      *reinterpret_cast<uint4*>(out + vector * L::kWidth + channel) =
+          *reinterpret_cast<uint4 const*>(results + row * pitch + channel);
+    }
+  }
+};
+
+template <typename T, class L>
+__device__ void load_table(T* to, float const* table) {
+  for (int i = threadIdx.x; i < L::kTable * (L::kWidth / 4); i += L::kThreads) {
+    int const row = i / (L::kWidth / 4), channel = i % (L::kWidth / 4) * 4;
+    float4 v = make_float4(0.f, 0.f, 0.f, 0.f);
+    if (row < 2 * L::kSide - 1) {
+      v = *reinterpret_cast<float4 const*>(table + row * L::kWidth + channel);
+    }
+    *reinterpret_cast<uint2*>(to + row * L::kPitch + channel) =
+        make_uint2(pack<T>(v.x, v.y), pack<T>(v.z, v.w));
+  }
+}
+
+// Products of 16 queries with 16 rows of a table, of which `row` is this lane's to address.
+template <typename T, class L>
+__device__ void multiply_table(float (&c)[2][4], uint32_t const (&q)[L::kSteps][4], T const* row) {
+#pragma unroll
+  for (int k = 0; k < L::kSteps; ++k) {
+    uint32_t b[4];
+    load_matrices(b, row + k * kTile);
+    Math<T>::multiply(c[0], q[k], b[0], b[1]);
+    Math<T>::multiply(c[1], q[k], b[2], b[3]);
+  }
+}
+
+__device__ inline float quad_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+  return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+
+__device__ inline float quad_sum(float x) {
+  x += __shfl_xor_sync(0xffffffffu, x, 1);
+  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+// Both terms of 16 queries, the first of which is number `start` of the square. Softmax is blind to
+// what all of a query's scores have in common: with the largest taken off, float16 has its digits
+// where the weight is.
+template <typename T, class L>
+struct Terms {
+  static constexpr int kRowPitch = L::kSide + 2;
+
+  // [16, kRowPitch] in shared memory: for each query and row of keys.
+  __device__ static void rows(__half* to, uint32_t const (&q)[L::kSteps][4], T const* table,
+                              int start) {
+    constexpr int kParts = (L::kSide + kTile - 1) / kTile;
+    int const lane = threadIdx.x % 32, row = start / L::kRow;
+    float const unscale = sqrtf(static_cast<float>(L::kWidth));
+    float c[kParts][2][4] = {};
+#pragma unroll
+    for (int part = 0; part < kParts; ++part) {
+      int const key = part * kTile + lane / 16 * 8 + lane % 8;
+      int const distance = max(row - key + L::kSide - 1, 0);
+      multiply_table<T, L>(c[part], q, table + distance * L::kPitch + lane / 8 % 2 * 8);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float largest = -INFINITY;
+#pragma unroll
+      for (int i = 0; i < kParts * 4; ++i) {
+        int const key = i / 2 * 8 + lane % 4 * 2 + i % 2;
+        if (key < L::kSide) largest = fmaxf(largest, c[i / 4][i / 2 % 2][half * 2 + i % 2]);
+      }
+      largest = quad_max(largest);
+      __half* const mine = to + (lane / 4 + half * 8) * kRowPitch;
+#pragma unroll
+      for (int i = 0; i < kParts * 4; ++i) {
+        int const key = i / 2 * 8 + lane % 4 * 2 + i % 2;
+        float const value = c[i / 4][i / 2 % 2][half * 2 + i % 2];
+        if (key < L::kSide) mine[key] = __float2half((value - largest) * unscale);
+      }
+    }
+  }
+
+  // In registers, for each key of a row, as scores lie; `spread` is this warp's
+  // [16, kSpread + 1].
+  __device__ static void columns(__half2 (&to)[L::kColumns][2], uint32_t const (&q)[L::kSteps][4],
+                                 T const* table, float* spread, int start) {
+    int const lane = threadIdx.x % 32, first = start % L::kRow;
+    float const unscale = sqrtf(static_cast<float>(L::kWidth));
+#pragma unroll 1
+    for (int part = 0; part < L::kSpread; part += kTile) {
+      float c[2][4] = {};
+      int const distance = first + part + lane / 16 * 8 + lane % 8;
+      multiply_table<T, L>(c, q, table + distance * L::kPitch + lane / 8 % 2 * 8);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        int const row = lane / 4 + i % 4 / 2 * 8, column = part + i / 4 * 8 + lane % 4 * 2 + i % 2;
+        spread[row * (L::kSpread + 1) + column] = c[i / 4][i % 4];
+      }
+    }
+    __syncwarp();
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      int const row = lane / 4 + half * 8;
+      float const* const from = spread + row * (L::kSpread + 1) + row + L::kSide - 1;
+      float largest = -INFINITY;
+#pragma unroll
+      for (int i = 0; i < L::kColumns * 2; ++i) {
+        int const key = i / 2 * 8 + lane % 4 * 2 + i % 2;
+        if (key < L::kSide) largest = fmaxf(largest, from[-key]);
+      }
+      largest = quad_max(largest);
+#pragma unroll
+      for (int n = 0; n < L::kColumns; ++n) {
+        int const key = n * 8 + lane % 4 * 2;
+        float const a = key < L::kSide ? (from[-key] - largest) * unscale : -INFINITY;
+        float const b = key + 1 < L::kSide ? (from[-key - 1] - largest) * unscale : -INFINITY;
+        to[n][half] = __floats2half2_rn(a, b);
+      }
+    }
+    __syncwarp();
+  }
+};
+
+// One step of online softmax, for this lane's two queries of a 16-query tile and `Tiles` tiles of 8
+// keys, which are whole rows of L::kColumns tiles. Turns scores to weights; returns by how much
+// earlier sums shrink.
+template <class L, int Tiles>
+__device__ float2 update_softmax(float (&score)[Tiles][4], float (&peak)[2], float (&total)[2],
+                                 __half const* row_terms, float exponent) {
+  constexpr int kRows = Tiles / L::kColumns;
+  float shrink[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    __half const* const terms = row_terms + half * 8 * (L::kSide + 2);
+    float term[kRows];
+    float largest = peak[half];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      term[r] = __half2float(terms[r]);
+      float in_row = -INFINITY;
+#pragma unroll
+      for (int n = r * L::kColumns; n < (r + 1) * L::kColumns; ++n) {
+        in_row = fmaxf(in_row, fmaxf(score[n][2 * half], score[n][2 * half + 1]));
+      }
+      largest = fmaxf(largest, in_row + term[r]);
+    }
+    largest = quad_max(largest);
+    shrink[half] = exp2_fast((peak[half] - largest) * exponent);
+    peak[half] = largest;
+    float sum = 0.f;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      float const shift = (term[r] - largest) * exponent;
+#pragma unroll
+      for (int n = r * L::kColumns; n < (r + 1) * L::kColumns; ++n) {
+#pragma unroll
+        for (int j = 2 * half; j < 2 * half + 2; ++j) {
+          score[n][j] = exp2_fast(fmaf(score[n][j], exponent, shift));
+          sum += score[n][j];
+        }
+      }
+    }
+    total[half] = total[half] * shrink[half] + sum;
+  }
+  return make_float2(shrink[0], shrink[1]);
+}
+
+// The factor between scores as they are kept and exponents of two.
+template <class L>
+__device__ float score_exponent() {
+  return rsqrtf(static_cast<float>(L::kWidth)) * 1.4426950408889634f;
+}
+
+// Scores begin as the column term.
+template <int Tiles, int Columns>
+__device__ void begin_scores(float (&score)[Tiles][4], __half2 const (&term)[Columns][2]) {
+#pragma unroll
+  for (int n = 0; n < Tiles; ++n) {
+    float2 const above = __half22float2(term[n % Columns][0]);
+    float2 const below = __half22float2(term[n % Columns][1]);
+    score[n][0] = above.x;
+    score[n][1] = above.y;
+    score[n][2] = below.x;
+    score[n][3] = below.y;
+  }
+}
+
+// 16 queries' weights for 16 keys as an operand, from two neighbouring tiles of scores.
+template <typename T>
+__device__ void pack_weights(uint32_t (&weights)[4], float const (&left)[4],
+                             float const (&right)[4]) {
+  weights[0] = pack<T>(left[0], left[1]);
+  weights[1] = pack<T>(left[2], left[3]);
+  weights[2] = pack<T>(right[0], right[1]);
+  weights[3] = pack<T>(right[2], right[3]);
+}
+
+// Divide by the sum of weights and lay 16 queries' results down as [16, pitch].
+template <typename T, int Tiles>
+__device__ void finish(T* to, int pitch, float const (&out)[Tiles][4], float const (&total)[2]) {
+  int const lane = threadIdx.x % 32;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float const scale = 1.f / quad_sum(total[half]);
+    T* const row = to + (lane / 4 + half * 8) * pitch + lane % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < Tiles; ++n) {
+      *reinterpret_cast<uint32_t*>(row + n * 8) =
+          pack<T>(out[n][2 * half] * scale, out[n][2 * half + 1] * scale);
+    }
+  }
+}
+
+// Launchers: of the kernel for every GPU (compute capability 8.0 on), and of the one for Hopper,
+// which returns false where it was not compiled, does not fit the GPU, or has no such sizes.
+cudaError_t launch_attention(Type type, Problem const& problem, int batch, int head_dim, int side,
+                             cudaStream_t stream);
+bool launch_hopper_attention(Type type, Problem const& problem, int batch, int head_dim, int side,
+                             cudaStream_t stream, cudaError_t* error);
+
+}  // namespace samtrt

@@ -1,0 +1,206 @@
+// Global attention for Hopper (compute capability 9.0): the same as attention.cu by wgmma, which
+// has about twice the throughput of mma there and reads keys and values from shared memory by
+// itself. Four warps share each product of 64 queries with one row of 64 keys.
+
+#include <utility>
+
+#include "attention.cuh"
+#include "hopper.cuh"
+
+// wgmma is of sm_90a alone, not of later GPUs: SAMTRT_HOPPER says that it is compiled for, and the
+// compiler which of its passes this is.
+#if defined(SAMTRT_HOPPER) && defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define SAMTRT_HAS_WGMMA
+#endif
+
+namespace samtrt {
+namespace {
+
+constexpr int kSide = 64;
+
+// `Groups` groups of four warps, each with 64 queries.
+template <int D, int Groups>
+struct Shape : Layout<D, kSide, Groups * 4, 1> {
+  using L = Layout<D, kSide, Groups * 4, 1>;
+  static constexpr int kKeys = 128;  // of one block: two rows
+  static constexpr int kBlocks = L::kSquare / kKeys;
+  static constexpr int kStages = 2;
+  static constexpr int kThreadBlocks = Groups > 2 ? 1 : 2;
+
+  // Channels 0..63 are a tile of 128-byte rows, channels 64..79 one of 32-byte rows.
+  static constexpr bool kHasRest = D > 64;
+  static constexpr int kMain = kKeys * 64, kRest = kHasRest ? kKeys * 16 : 0;
+  static constexpr int kPart = kMain + kRest;  // keys, or values
+  static constexpr int kStagesBytes = kStages * 2 * kPart * 2;
+  static constexpr int kBytes = L::kRowTermBytes + (L::kPrologueBytes > kStagesBytes
+                                                        ? L::kPrologueBytes
+                                                        : kStagesBytes);
+
+  static_assert(D == 64 || D == 80);
+  static_assert(L::kQueries * L::kPitch * 2 <= kStagesBytes);
+};
+
+template <typename T, int D, int Groups>
+__global__ void __launch_bounds__(Groups * 128, Shape<D, Groups>::kThreadBlocks)
+    hopper_attention_kernel(Problem const problem) {
+#ifdef SAMTRT_HAS_WGMMA
+  using S = Shape<D, Groups>;
+  using L = typename S::L;
+  extern __shared__ __align__(1024) unsigned char shared[];
+  __half* const row_terms = reinterpret_cast<__half*>(shared);
+  T* const stages = reinterpret_cast<T*>(shared + S::kRowTermBytes);
+
+  Square<T, L> const square(problem);
+  int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  int const first_query = blockIdx.x * S::kQueries + warp * kTile;
+
+  load_table<T, L>(stages, problem.rel_pos_h);
+  load_table<T, L>(stages + S::kTable * S::kPitch, problem.rel_pos_w);
+  uint32_t q[S::kSteps][4];
+  square.load_queries(q, first_query);
+  __syncthreads();
+  __half2 column_term[S::kColumns][2];
+  float* const spread = reinterpret_cast<float*>(stages + 2 * S::kTable * S::kPitch) +
+                        warp * kTile * (S::kSpread + 1);
+  __half* const my_row_terms = row_terms + warp * kTile * (kSide + 2);
+  Terms<T, L>::rows(my_row_terms, q, stages, first_query);
+  Terms<T, L>::columns(column_term, q, stages + S::kTable * S::kPitch, spread, first_query);
+  __syncthreads();  // from here on keys and values are where tables and spread were
+
+  auto const fetch = [&](int block) {
+    if (block < S::kBlocks) {
+      for (int part = 1; part < 3; ++part) {
+        T* const to = stages + (block % S::kStages * 2 + part - 1) * S::kPart;
+        square.load(part, block * S::kKeys, S::kKeys, [&](int row, int channel) {
+          if (channel < 64) return to + swizzled<Swizzle::k128>(row, channel);
+          return to + S::kMain + swizzled<Swizzle::k32>(row, channel - 64);
+        });
+      }
+    }
+    commit_copies();
+  };
+  fetch(0);
+
+  float out[8][4] = {}, rest[2][4] = {};
+  float peak[2] = {-INFINITY, -INFINITY}, total[2] = {0.f, 0.f};
+#pragma unroll 1
+  for (int block = 0; block < S::kBlocks; ++block) {
+    wait_for_copies<0>();
+    publish_to_tensor_cores();
+    __syncthreads();  // this block is there for every thread, and the one before is done with
+    fetch(block + 1);
+#pragma unroll 1
+    for (int row = 0; row < S::kKeys / kSide; ++row) {
+      T const* const keys = stages + block % S::kStages * 2 * S::kPart + row * kSide * 64;
+      T const* const values = keys + S::kPart;
+      float score[8][4];
+      begin_scores(score, column_term);
+      begin_products();
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        multiply_async<T, false>(score, q[k], describe<Swizzle::k128>(keys + k * kTile));
+      }
+      T const* const more = stages + block % S::kStages * 2 * S::kPart + S::kMain +
+                            row * kSide * kTile;  // channels 64 to 79 of the keys
+      if constexpr (S::kHasRest) {
+        multiply_async<T, false>(score, q[4], describe<Swizzle::k32>(more));
+      }
+      end_products();
+      wait_for_products();
+
+      __half const* const terms =
+          my_row_terms + lane / 4 * (kSide + 2) + block * (S::kKeys / kSide) + row;
+      float2 const shrink = update_softmax<L>(score, peak, total, terms, score_exponent<L>());
+#pragma unroll
+      for (int n = 0; n < 8; ++n) {
+        out[n][0] *= shrink.x;
+        out[n][1] *= shrink.x;
+        out[n][2] *= shrink.y;
+        out[n][3] *= shrink.y;
+      }
+      uint32_t weights[4][4];
+#pragma unroll
+      for (int k = 0; k < 4; ++k) pack_weights<T>(weights[k], score[2 * k], score[2 * k + 1]);
+      if constexpr (S::kHasRest) {
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+          rest[n][0] *= shrink.x;
+          rest[n][1] *= shrink.x;
+          rest[n][2] *= shrink.y;
+          rest[n][3] *= shrink.y;
+        }
+      }
+      begin_products();
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        multiply_async<T, true>(out, weights[k],
+                                describe<Swizzle::k128>(values + k * kTile * 64));
+        if constexpr (S::kHasRest) {
+          multiply_async<T>(rest, weights[k],
+                            describe<Swizzle::k32>(more + S::kPart + k * kTile * kTile));
+        }
+      }
+      end_products();
+      wait_for_products();
+    }
+  }
+
+  __syncthreads();  // every warp is done with keys and values
+  T* const results = stages + warp * kTile * S::kPitch;
+  finish(results, S::kPitch, out, total);
+  if constexpr (S::kHasRest) finish(results + 64, S::kPitch, rest, total);
+  __syncwarp();
+  square.store(results, S::kPitch, first_query);
+#endif
+}
+
+template <typename T, int D, int Groups>
+cudaError_t launch(Problem const& problem, int batch, cudaStream_t stream) {
+  using S = Shape<D, Groups>;
+  auto const kernel = hopper_attention_kernel<T, D, Groups>;
+  cudaError_t const error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kBytes);
+  if (error != cudaSuccess) return error;
+  kernel<<<dim3(S::kChunks, problem.heads, batch), S::kThreads, S::kBytes, stream>>>(problem);
+  return cudaGetLastError();
+}
+
+// Two groups fill a multiprocessor twice over, three fill it once; what matters is how evenly the
+// thread blocks of this problem come out.
+template <typename T, int D>
+cudaError_t choose_groups(Problem const& problem, int batch, int processors, cudaStream_t stream) {
+  auto const waste = [&](int chunks, int slots) {
+    int const blocks = chunks * problem.heads * batch;
+    return static_cast<float>((blocks + slots - 1) / slots * slots) / blocks;
+  };
+  bool const two = waste(Shape<D, 2>::kChunks, 2 * processors) <=
+                   waste(Shape<D, 3>::kChunks, processors) * 22 * 3 / 64;
+  return two ? launch<T, D, 2>(problem, batch, stream) : launch<T, D, 3>(problem, batch, stream);
+}
+
+}  // namespace
+
+bool launch_hopper_attention(Type type, Problem const& problem, int batch, int head_dim, int side,
+                             cudaStream_t stream, cudaError_t* error) {
+#ifdef SAMTRT_HOPPER
+  if (side != kSide || (head_dim != 64 && head_dim != 80)) return false;
+  int device = 0, major = 0, minor = 0, processors = 0;
+  *error = cudaGetDevice(&device);
+  for (auto const& [to, what] : {std::pair{&major, cudaDevAttrComputeCapabilityMajor},
+                                 std::pair{&minor, cudaDevAttrComputeCapabilityMinor},
+                                 std::pair{&processors, cudaDevAttrMultiProcessorCount}}) {
+    if (*error == cudaSuccess) *error = cudaDeviceGetAttribute(to, what, device);
+  }
+  if (*error != cudaSuccess) return true;
+  if (major != 9 || minor != 0) return false;
+  auto const half = head_dim == 64 ? choose_groups<__half, 64> : choose_groups<__half, 80>;
+  auto const bfloat =
+      head_dim == 64 ? choose_groups<__nv_bfloat16, 64> : choose_groups<__nv_bfloat16, 80>;
+  *error = (type == Type::kHalf ? half : bfloat)(problem, batch, processors, stream);
+  return true;
+#else
+  return false;
+#endif
+}
+
+}  // namespace samtrt

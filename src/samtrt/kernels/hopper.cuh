@@ -1,0 +1,102 @@
+// What the Hopper kernel needs of wgmma: descriptors of shared memory and the two products.
+#pragma once
+
+#include "tensor_core.cuh"
+
+namespace samtrt {
+
+// How the rows of a tile are swizzled, as the field of a descriptor.
+enum class Swizzle : uint64_t { k128 = 1, k32 = 3 };
+
+// A tile of shared memory whose 8 rows, of 128 or of 32 bytes, are followed by the next 8.
+template <Swizzle S>
+__device__ inline uint64_t describe(void const* start) {
+  constexpr uint64_t kEightRows = S == Swizzle::k128 ? 1024 : 256;
+  uint64_t const address = shared_address(start) & 0x3ffff;
+  return address >> 4 | 1ull << 16 | kEightRows >> 4 << 32 | static_cast<uint64_t>(S) << 62;
+}
+
+// Where a vector of 8 values lies in such a tile, in values.
+template <Swizzle S>
+__device__ inline int swizzled(int row, int channel) {
+  if (S == Swizzle::k128) return row * 64 + (channel ^ row % 8 * 8);
+  return row * 16 + (channel ^ row / 4 % 2 * 8);
+}
+
+// Registers that wgmma reads or writes are complete, and are left alone until the wait.
+__device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory"); }
+
+__device__ inline void end_products() {
+  asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory");
+}
+
+__device__ inline void wait_for_products() {
+  asm volatile("wgmma.wait_group.sync.aligned 0;\n" ::: "memory");
+}
+
+// What ordinary stores and cp.async wrote to shared memory is there for wgmma; a barrier follows.
+__device__ inline void publish_to_tensor_cores() {
+  asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+}
+
+#define SAMTRT_WGMMA_64(TYPE, TRANSPOSED)                                                        \
+  asm volatile(                                                                                  \
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPE "." TYPE                                \
+      " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "  \
+      "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, " \
+      "%36, 1, 1, 1, " TRANSPOSED ";\n"                                                          \
+      : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]),               \
+        "+f"(c[1][1]), "+f"(c[1][2]), "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]),               \
+        "+f"(c[2][2]), "+f"(c[2][3]), "+f"(c[3][0]), "+f"(c[3][1]), "+f"(c[3][2]),               \
+        "+f"(c[3][3]), "+f"(c[4][0]), "+f"(c[4][1]), "+f"(c[4][2]), "+f"(c[4][3]),               \
+        "+f"(c[5][0]), "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]), "+f"(c[6][0]),               \
+        "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]), "+f"(c[7][0]), "+f"(c[7][1]),               \
+        "+f"(c[7][2]), "+f"(c[7][3])                                                             \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+
+#define SAMTRT_WGMMA_16(TYPE, TRANSPOSED)                                                \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n16k16.f32." TYPE "." TYPE               \
+               " {%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9, %10, %11}, %12, 1, 1, 1, "    \
+               TRANSPOSED ";\n"                                                          \
+               : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]),             \
+                 "+f"(c[1][0]), "+f"(c[1][1]), "+f"(c[1][2]), "+f"(c[1][3])              \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+
+template <typename T>
+constexpr bool kIsHalf = false;
+template <>
+constexpr bool kIsHalf<__half> = true;
+
+// c += a @ b for a [64, 16] in the registers of four warps and b [16, 64] as `describe` says. The
+// rows of its tile are b's columns, unless `Transposed`: then they are b's rows.
+template <typename T, bool Transposed>
+__device__ inline void multiply_async(float (&c)[8][4], uint32_t const (&a)[4], uint64_t b) {
+  if constexpr (kIsHalf<T>) {
+    if constexpr (Transposed) {
+      SAMTRT_WGMMA_64("f16", "1");
+    } else {
+      SAMTRT_WGMMA_64("f16", "0");
+    }
+  } else {
+    if constexpr (Transposed) {
+      SAMTRT_WGMMA_64("bf16", "1");
+    } else {
+      SAMTRT_WGMMA_64("bf16", "0");
+    }
+  }
+}
+
+// The same for b [16, 16], transposed.
+template <typename T>
+__device__ inline void multiply_async(float (&c)[2][4], uint32_t const (&a)[4], uint64_t b) {
+  if constexpr (kIsHalf<T>) {
+    SAMTRT_WGMMA_16("f16", "1");
+  } else {
+    SAMTRT_WGMMA_16("bf16", "1");
+  }
+}
+
+#undef SAMTRT_WGMMA_64
+#undef SAMTRT_WGMMA_16
+
+}  // namespace samtrt

@@ -1,0 +1,125 @@
+// Layer norm over channels that lie last in memory, with the addition before it where there is one.
+//
+// A transformer block reads and writes its residual stream only here: x + delta is written once and
+// normalised while it is in registers. Sums and moments are float32 (the variance overflows float16
+// in the larger models). One warp takes one token.
+
+#include "kernels.h"
+#include "tensor_core.cuh"
+
+namespace samtrt {
+namespace {
+
+constexpr int kWarps = 8;     // tokens of one thread block
+constexpr int kVector = 8;    // 16-bit values of one 16-byte access
+constexpr int kWarpSpan = 32 * kVector;
+
+__device__ float warp_sum(float x) {
+  for (int lane = 16; lane > 0; lane /= 2) x += __shfl_xor_sync(0xffffffffu, x, lane);
+  return x;
+}
+
+template <typename T>
+__device__ void unpack(float (&values)[kVector], uint4 const& packed) {
+  auto const* pairs = reinterpret_cast<typename Math<T>::Pair const*>(&packed);
+#pragma unroll
+  for (int i = 0; i < kVector / 2; ++i) {
+    float2 const both = Math<T>::floats(pairs[i]);
+    values[2 * i] = both.x;
+    values[2 * i + 1] = both.y;
+  }
+}
+
+template <typename T>
+__device__ uint4 pack_vector(float const (&v)[kVector]) {
+  return make_uint4(pack<T>(v[0], v[1]), pack<T>(v[2], v[3]), pack<T>(v[4], v[5]),
+                    pack<T>(v[6], v[7]));
+}
+
+// `Vectors` 16-byte vectors of a token lie in each lane: up to 256 * Vectors channels.
+template <typename T, int Vectors>
+__global__ void __launch_bounds__(kWarps * 32)
+    layer_norm_kernel(T const* x, T const* delta, float const* weight, float const* bias, T* sum,
+                      T* y, int rows, int channels, float epsilon) {
+  int const row = blockIdx.x * kWarps + threadIdx.x / 32;
+  if (row >= rows) return;  // a whole warp
+  int const first = (threadIdx.x % 32) * kVector;
+  size_t const start = static_cast<size_t>(row) * channels;
+
+  float values[Vectors][kVector];
+  float total = 0.f;
+#pragma unroll
+  for (int i = 0; i < Vectors; ++i) {
+    int const channel = first + i * kWarpSpan;
+    if (channel >= channels) continue;
+    unpack<T>(values[i], *reinterpret_cast<uint4 const*>(x + start + channel));
+    if (delta != nullptr) {
+      float added[kVector];
+      unpack<T>(added, *reinterpret_cast<uint4 const*>(delta + start + channel));
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) values[i][j] += added[j];
+      *reinterpret_cast<uint4*>(sum + start + channel) = pack_vector<T>(values[i]);
+    }
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) total += values[i][j];
+  }
+  float const mean = warp_sum(total) / channels;
+  float squares = 0.f;
+#pragma unroll
+  for (int i = 0; i < Vectors; ++i) {
+    if (first + i * kWarpSpan >= channels) continue;
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) {
+      values[i][j] -= mean;
+      squares += values[i][j] * values[i][j];
+    }
+  }
+  float const scale = rsqrtf(warp_sum(squares) / channels + epsilon);
+#pragma unroll
+  for (int i = 0; i < Vectors; ++i) {
+    int const channel = first + i * kWarpSpan;
+    if (channel >= channels) continue;
+    float w[kVector], b[kVector];
+    *reinterpret_cast<float4*>(w) = *reinterpret_cast<float4 const*>(weight + channel);
+    *reinterpret_cast<float4*>(w + 4) = *reinterpret_cast<float4 const*>(weight + channel + 4);
+    *reinterpret_cast<float4*>(b) = *reinterpret_cast<float4 const*>(bias + channel);
+    *reinterpret_cast<float4*>(b + 4) = *reinterpret_cast<float4 const*>(bias + channel + 4);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) values[i][j] = values[i][j] * scale * w[j] + b[j];
+    *reinterpret_cast<uint4*>(y + start + channel) = pack_vector<T>(values[i]);
+  }
+}
+
+template <typename T>
+cudaError_t launch(void const* x, void const* delta, float const* weight, float const* bias,
+                   void* sum, void* y, int rows, int channels, float epsilon,
+                   cudaStream_t stream) {
+  auto const run = [&](auto kernel) {
+    kernel<<<(rows + kWarps - 1) / kWarps, kWarps * 32, 0, stream>>>(
+        static_cast<T const*>(x), static_cast<T const*>(delta), weight, bias,
+        static_cast<T*>(sum), static_cast<T*>(y), rows, channels, epsilon);
+    return cudaGetLastError();
+  };
+  switch ((channels + kWarpSpan - 1) / kWarpSpan) {
+    case 1: return run(layer_norm_kernel<T, 1>);
+    case 2: return run(layer_norm_kernel<T, 2>);
+    case 3: return run(layer_norm_kernel<T, 3>);
+    case 4: return run(layer_norm_kernel<T, 4>);
+    case 5: return run(layer_norm_kernel<T, 5>);
+    default: return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace
+
+cudaError_t layer_norm(Type type, void const* x, void const* delta, float const* weight,
+                       float const* bias, void* sum, void* y, int rows, int channels,
+                       float epsilon, cudaStream_t stream) {
+  if (channels % kVector != 0 || (delta == nullptr) != (sum == nullptr)) {
+    return cudaErrorInvalidValue;
+  }
+  auto const run = type == Type::kHalf ? launch<__half> : launch<__nv_bfloat16>;
+  return run(x, delta, weight, bias, sum, y, rows, channels, epsilon, stream);
+}
+
+}  // namespace samtrt
