@@ -63,6 +63,7 @@ class EngineRecord(_Frozen):
         profiles: For every input, the shapes it takes.
         onnx: sha256 of each file of the ONNX graph it was built from.
         file: The engine file.
+        plugin: The library beside it that the engine's plugins come from; None where it has none.
         build_seconds: Wall time of the build.
         versions: Of samtrt and its tools.
     """
@@ -79,6 +80,7 @@ class EngineRecord(_Frozen):
     flags: BuildFlags
     onnx: dict[str, str]
     file: FileEntry
+    plugin: FileEntry | None = None
     build_seconds: float
     versions: dict[str, str]
 
@@ -136,12 +138,12 @@ def onnx_hashes(manifest: Manifest, stage: Stage) -> dict[str, str]:
 def load_engine_record(
     directory: Path, manifest: Manifest, stage: Stage, target: Target
 ) -> EngineRecord:
-    """Read an engine's sidecar, and check the engine file and the ONNX graph against it.
+    """Read an engine's sidecar; check the engine file, its plugin library and the ONNX graph by it.
 
     Whether the engine suits the running library and GPU is `EngineRecord.check_runs_on`.
 
     Raises:
-        EngineError: where either file is missing, damaged, or made from another ONNX graph; the
+        EngineError: where a file is missing, damaged, or made from another ONNX graph; the
             message has the command that builds the engine.
     """
     path, sidecar = engine_path(directory, stage, target), record_path(directory, stage, target)
@@ -172,11 +174,14 @@ def load_engine_record(
             f"{path} was built from another {stage.value}.onnx than the one in {directory}: the "
             f"model was exported again; rebuild the engine with: {command}"
         )
-    _check_file(path, record.file, command)
+    _check_file(path, "engine", record.file, command)
+    if record.plugin:
+        command += " --plugin FILE"
+        _check_file(directory / record.plugin.name, "plugin library", record.plugin, command)
     return record
 
 
-def _check_file(path: Path, entry: FileEntry, command: str) -> None:
+def _check_file(path: Path, what: str, entry: FileEntry, command: str) -> None:
     try:
         size = path.stat().st_size
         if size != entry.size:
@@ -186,7 +191,7 @@ def _check_file(path: Path, entry: FileEntry, command: str) -> None:
             )
         if sha256_of(path) != entry.sha256:
             raise EngineError(
-                f"{path} is not the engine that its record describes (sha256 differs); build "
+                f"{path} is not the {what} that its record describes (sha256 differs); build "
                 f"again with: {command}"
             )
     except FileNotFoundError:

@@ -18,8 +18,9 @@ from samtrt.backends.trt_lane import Lane
 from samtrt.choices import Stage, Target
 from samtrt.engines import EngineRecord, build_command, engine_path, load_engine_record
 from samtrt.errors import BackendError, EngineError
-from samtrt.gpu import find_gpu
+from samtrt.gpu import Gpu, find_gpu
 from samtrt.manifest import Manifest
+from samtrt.plugin import register_plugins
 from samtrt.trt_api import capture, explain_cuda_failure, load_api
 from samtrt.types import Tensor, TensorInfo
 
@@ -44,7 +45,8 @@ class TensorRtBackend(Backend):
         self.device = f"cuda:{index}"
         record = load_engine_record(directory, manifest, stage, target)
         api = load_api(target, runtime_only=True)
-        record.check_runs_on(api.version_text, find_gpu(index), directory)
+        gpu = find_gpu(index)
+        record.check_runs_on(api.version_text, gpu, directory)
         self._lock = threading.Lock()
         self._lane: Lane | None = None
         self._pools: dict[str, BlockPool] = {}
@@ -54,7 +56,7 @@ class TensorRtBackend(Backend):
         self.precision = record.precision.value
         self._cuda.use()
         self._api = api
-        engine = self._deserialize(record)
+        engine = self._deserialize(record, gpu)
         inputs, outputs = stage_tensors(manifest, stage)
         self._check_names(engine, [info.name for info in inputs + outputs])
         profiles = record.profiles
@@ -69,8 +71,11 @@ class TensorRtBackend(Backend):
                 name: BlockPool(self._cuda, size) for name, size in self._lane.output_sizes.items()
             }
 
-    def _deserialize(self, record: EngineRecord) -> Any:
+    def _deserialize(self, record: EngineRecord, gpu: Gpu) -> Any:
         runtime = self._api.create_runtime()
+        if record.plugin:
+            library = self._path.with_name(record.plugin.name)
+            register_plugins(self._api, library, record.plugin.sha256, gpu)
         if record.flags.version_compatible:
             runtime.engine_host_code_allowed = True
         with capture(self._api.logger) as messages:

@@ -69,6 +69,13 @@ def build(
     version_compatible: Annotated[
         bool, typer.Option("--version-compatible", help="TensorRT: later versions may run it.")
     ] = False,
+    plugin: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="TensorRT: library of 'samtrt plugin', after --attention plugin.",
+        ),
+    ] = None,
     timing_cache: Annotated[
         bool, typer.Option(help="TensorRT: keep measured kernel times for later builds.")
     ] = True,
@@ -94,6 +101,7 @@ def build(
         compute_capabilities=tuple(compute_capability or ()),
         hardware_compatible=hardware_compatible,
         version_compatible=version_compatible,
+        plugin=plugin,
         timing_cache=timing_cache,
         device=device,
     )
@@ -147,7 +155,8 @@ def _explain(
 ) -> None:
     from samtrt.engines import engine_path
     from samtrt.export.tensorrt import make_job
-    from samtrt.export.trt_checks import check_options
+    from samtrt.export.trt_checks import check_options, uses_plugin
+    from samtrt.export.trt_graph import plain_graph_command
     from samtrt.export.trtexec import trtexec_command
     from samtrt.manifest import Manifest
     from samtrt.trt_api import load_api
@@ -156,8 +165,11 @@ def _explain(
     check_options(api, manifest, options, directory)
     typer.echo(f"# {api.product}")
     for stage in stages:
-        output = engine_path(directory, stage, target)
-        job = make_job(api, manifest, stage, manifest.path_of(directory, stage), output, options)
+        output, graph = engine_path(directory, stage, target), manifest.path_of(directory, stage)
+        if stage is Stage.ENCODER and uses_plugin(manifest):
+            graph, command = plain_graph_command(graph, options)
+            typer.echo(f"# The tool does not know the graph's functions, so first: {command}")
+        job = make_job(api, manifest, stage, graph, output, options)
         if job.strongly_typed and job.precision is not manifest.precision:
             typer.echo(
                 "# The tool takes types from the graph, so first: samtrt export CHECKPOINT "

@@ -34,9 +34,11 @@ from samtrt.engines import (
 )
 from samtrt.errors import BuildError, OutputError
 from samtrt.export.trt_checks import check_options, is_strongly_typed
+from samtrt.export.trt_graph import fallback_note, graph_to_build
 from samtrt.export.trt_job import BuildOptions, Built, Failed, Job, Progress
 from samtrt.files import cache_dir, write_atomic
 from samtrt.manifest import FileEntry, Manifest
+from samtrt.plugin import LIBRARY_NAME
 from samtrt.trt_api import Api, load_api
 
 Report = Callable[[Stage, Progress], None]
@@ -61,7 +63,8 @@ def build_engines(
         report: Called from this thread as the build goes on.
 
     Raises:
-        BackendError: where the library cannot start: no GPU (TensorRT), or too old a driver.
+        BackendError: where the library cannot start: no GPU (TensorRT), or too old a driver; or
+            where the plugin library is missing, or for another version or GPU.
         BuildError: where an option does not fit the version or the model, the graph cannot be
             parsed, the build fails, or another process builds in the same directory.
         ManifestError: where the directory is not one of `samtrt export`.
@@ -77,9 +80,11 @@ def build_engines(
         for stage in stages:
             graph = manifest.path_of(directory, stage)
             with tempfile.TemporaryDirectory(prefix=_work_prefix(target), dir=directory) as work:
-                graph = _typed_graph(api, manifest, stage, graph, options, Path(work), report)
-                job = make_job(api, manifest, stage, graph, Path(work) / "engine", options)
-                done = _run(job, partial(report, stage))
+                tell = partial(report, stage)
+                job = _prepare(api, manifest, stage, graph, options, Path(work), tell)
+                done = _run(job, tell)
+                if note := fallback_note(manifest, stage, target, options):
+                    done = done.model_copy(update={"warnings": (note, *done.warnings)})
                 built[stage] = _publish(directory, manifest, job, done), done
     return built
 
@@ -104,6 +109,7 @@ def make_job(
         strongly_typed=is_strongly_typed(api, options),
         profiles=profiles(manifest, stage, options),
         options=options,
+        plugin=options.plugin if stage is Stage.ENCODER else None,
         timing_cache=cache_dir() / "tensorrt" if timing else None,
     )
 
@@ -126,26 +132,29 @@ def profiles(manifest: Manifest, stage: Stage, options: BuildOptions) -> dict[st
     return found
 
 
-def _typed_graph(
+def _prepare(
     api: Api,
     manifest: Manifest,
     stage: Stage,
     graph: Path,
     options: BuildOptions,
     work: Path,
-    report: Report,
-) -> Path:
-    """Return the graph to build from: the exported one, or a typed one made of it."""
-    precision = options.precision or manifest.precision
-    if precision is manifest.precision or not is_strongly_typed(api, options):
-        return graph
-    from samtrt.export.typed import convert, load_graph, save_graph
-
-    report(stage, Progress(share=None, text=f"typing the graph as {precision.value}"))
-    path = work / graph.name
-    parts = frozenset(options.float32)
-    save_graph(convert(load_graph(graph), precision, IMAGE_INPUTS[stage], parts), path)
-    return path
+    report: Callable[[Progress], None],
+) -> Job:
+    """Put into `work` what the building process needs and the directory has not."""
+    graph = graph_to_build(
+        api, manifest, stage, graph, options, work, lambda t: report(Progress(share=None, text=t))
+    )
+    job = make_job(api, manifest, stage, graph, work / "engine", options)
+    if job.plugin is None:
+        return job
+    # The engine is built with the very file that it will run with.
+    library = work / LIBRARY_NAME
+    try:
+        shutil.copyfile(job.plugin, library)
+    except OSError as error:
+        raise OutputError(f"cannot copy {job.plugin} to {library}: {error.strerror}") from None
+    return job.model_copy(update={"plugin": library})
 
 
 @contextmanager
@@ -255,12 +264,17 @@ def _publish(directory: Path, manifest: Manifest, job: Job, built: Built) -> Eng
         ),
         onnx=onnx_hashes(manifest, job.stage),
         file=file,
+        plugin=FileEntry.of(job.plugin) if job.plugin else None,
         build_seconds=built.seconds,
         versions={"samtrt": __version__},
     )
     with write_atomic(record_path(directory, job.stage, job.target)) as sidecar:
         sidecar.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        # Between these two renames a reader finds an engine that its record does not describe,
-        # which is a clear error and heals itself.
+        # Between these renames a reader finds an engine or a library that its record does not
+        # describe, which is a clear error and heals itself.
+        if job.plugin:
+            job.plugin.replace(directory / job.plugin.name)
+        elif (job.stage, job.target) == (Stage.ENCODER, Target.TENSORRT):
+            (directory / LIBRARY_NAME).unlink(missing_ok=True)  # of an earlier engine
         job.output.replace(path)
     return record

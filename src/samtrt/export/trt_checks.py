@@ -8,23 +8,40 @@ from samtrt.choices import HardwareCompatibility, Precision, Target
 from samtrt.errors import BuildError
 from samtrt.export.trt_job import DEFAULT_FLOAT32, BuildOptions
 from samtrt.manifest import Manifest
+from samtrt.plugin import PluginLibrary
+from samtrt.registry import get_spec
 from samtrt.trt_api import Api
+
+PLUGIN_FORM = "plugin"
+"""The attention form whose encoder has the plugin's operators."""
 
 
 def is_strongly_typed(api: Api, options: BuildOptions) -> bool:
     """Tell whether tensors take their types from the graph."""
     if options.strongly_typed is None:
-        return api.can_be_strongly_typed
+        return api.can_be_strongly_typed and options.plugin is None
     return options.strongly_typed
+
+
+def uses_plugin(manifest: Manifest) -> bool:
+    """Tell whether the encoder was exported with the plugin's operators."""
+    return manifest.attention == PLUGIN_FORM
 
 
 def check_options(api: Api, manifest: Manifest, options: BuildOptions, directory: Path) -> None:
     """Make sure that this version can build this model so.
 
     Raises:
+        BackendError: where the plugin library is missing, or is for something else.
         BuildError: where it cannot; the message says what to change.
     """
-    for check in (_check_graph, _check_precision, _check_portability, _check_capabilities):
+    for check in (
+        _check_graph,
+        _check_precision,
+        _check_portability,
+        _check_capabilities,
+        _check_plugin,
+    ):
         check(api, manifest, options, directory)
 
 
@@ -124,3 +141,32 @@ def _check_capabilities(
                 f"{api.product} does not compile for compute capability '{capability}'; it knows "
                 f"{', '.join(known)}"
             )
+
+
+def _check_plugin(api: Api, manifest: Manifest, options: BuildOptions, directory: Path) -> None:
+    if options.plugin is None:
+        return
+    if not uses_plugin(manifest):
+        raise BuildError(
+            f"--plugin is for encoders exported with --attention {PLUGIN_FORM}, and the one in "
+            f"{directory} was exported with --attention {manifest.attention}; export it again "
+            f"with: samtrt export CHECKPOINT -o {directory} --attention {PLUGIN_FORM}"
+        )
+    if api.target is not Target.TENSORRT or api.version >= (11,):
+        raise BuildError(
+            f"{api.product} has no plugins of this kind (TensorRT 8.6 to 10 have); leave out "
+            "--plugin"
+        )
+    if (options.precision or manifest.precision) is Precision.FP32:
+        raise BuildError("the plugin computes in half precision; add --precision fp16")
+    if options.strongly_typed:
+        raise BuildError("--plugin needs a weakly typed network; leave out --strongly-typed")
+    library = PluginLibrary.open(options.plugin)
+    library.check_fits(api)
+    spec = get_spec(manifest.model)
+    if not library.supports(spec):
+        raise BuildError(
+            f"{options.plugin} has no kernels for {spec.name}: heads of {spec.head_dim} channels, "
+            f"windows of {spec.window_size}, {spec.embedding_size} x {spec.embedding_size} tokens; "
+            "leave out --plugin"
+        )

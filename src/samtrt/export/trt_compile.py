@@ -15,8 +15,9 @@ from samtrt.engines import Profile
 from samtrt.errors import BuildError
 from samtrt.export.trt_float32 import keep_float32
 from samtrt.export.trt_job import Built, Job, Progress, TensorFact
-from samtrt.files import write_atomic
+from samtrt.files import sha256_of, write_atomic
 from samtrt.gpu import Gpu, find_gpu
+from samtrt.plugin import register_plugins
 from samtrt.trt_api import Api, Message, capture, explain_cuda_failure
 
 RTX_CAPABILITIES = ("8.6", "8.9", "12.0", "12.1+")
@@ -29,7 +30,8 @@ def compile_engine(api: Api, job: Job, report: Report = lambda _: None) -> Built
     """Build one engine and write it to `job.output`.
 
     Raises:
-        BackendError: where the library cannot start: no GPU (TensorRT), or too old a driver.
+        BackendError: where the library cannot start: no GPU (TensorRT), or too old a driver; or
+            where the plugin library is not for it.
         BuildError: where the graph cannot be parsed, an option is not one of this version's, or the
             build fails.
         OutputError: where the engine cannot be written.
@@ -38,6 +40,8 @@ def compile_engine(api: Api, job: Job, report: Report = lambda _: None) -> Built
     gpu = find_gpu() if job.target is Target.TENSORRT else None
     builder = api.create_builder()
     with capture(api.logger) as messages:
+        if job.plugin:
+            register_plugins(api, job.plugin, sha256_of(job.plugin), gpu)
         network = _create_network(api, builder, job.strongly_typed)
         report(Progress(share=None, text=f"parsing {job.onnx.name}"))
         parse(api, network, job.onnx)

@@ -28,8 +28,8 @@ def keep_float32(trt: Any, network: Any, image_input: str, parts: Set[Float32Par
         on_image = any(tensor.name in depends for tensor in _inputs(layer))
         if on_image:
             depends.update(tensor.name for tensor in outputs)
-        # Constants, casts and shape arithmetic have no precision to constrain.
-        fixed = layer.type in (trt.LayerType.CONSTANT, trt.LayerType.CAST)
+        # Constants, casts and shape arithmetic have no precision to constrain; plugins have theirs.
+        fixed = layer.type.name in ("CONSTANT", "CAST", "PLUGIN_V2")
         if fixed or not {t.dtype for t in outputs} <= floats:
             continue
         if not parts.isdisjoint(_parts(trt, layer, on_image)):

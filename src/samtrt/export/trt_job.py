@@ -70,6 +70,8 @@ class BuildOptions(_Frozen):
         compute_capabilities: GPUs to compile for, such as ("8.6", "8.9"); TensorRT-RTX only.
         hardware_compatible: Which other GPUs may run the engine; TensorRT only.
         version_compatible: Let later versions of TensorRT run the engine; TensorRT only.
+        plugin: Library of `samtrt plugin`, which runs the encoder of a directory that was exported
+            with its operators; None for standard operators. TensorRT only, in half precision.
         timing_cache: Keep measured kernel times for later builds; TensorRT only.
         device: CUDA's number of the GPU to build on; TensorRT only.
     """
@@ -86,6 +88,7 @@ class BuildOptions(_Frozen):
     compute_capabilities: tuple[str, ...] = ()
     hardware_compatible: HardwareCompatibility | None = None
     version_compatible: bool = False
+    plugin: Path | None = None
     timing_cache: bool = True
     device: int = Field(default=0, ge=0)
 
@@ -103,6 +106,7 @@ class Job(_Frozen):
         output: Where to write the engine.
         image_input: The input that holds the image or its embedding.
         profiles: Shapes of every input whose shape is not fixed.
+        plugin: The library whose plugins the graph has, None for none.
         timing_cache: Directory of timing caches, None for none.
     """
 
@@ -115,6 +119,7 @@ class Job(_Frozen):
     strongly_typed: bool
     profiles: dict[str, Profile]
     options: BuildOptions
+    plugin: Path | None
     timing_cache: Path | None
 
 

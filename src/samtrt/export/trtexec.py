@@ -31,6 +31,8 @@ def trtexec_command(api: Api, job: Job) -> str:
         if job.profiles:
             words.append(f"--{bound}Shapes={_shapes(job.profiles, bound)}")
     words += _precision(api, job)
+    if job.plugin:
+        words.append(f"--dynamicPlugins={job.plugin}")
     if not options.tf32:
         words.append("--noTF32")
     if options.optimization_level is not None:

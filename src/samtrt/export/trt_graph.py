@@ -1,0 +1,89 @@
+"""The graph that an engine is built from: the exported one, or one made of it for this build."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from samtrt.backends.base import IMAGE_INPUTS
+from samtrt.choices import Precision, Stage, Target
+from samtrt.export.trt_checks import is_strongly_typed, uses_plugin
+from samtrt.export.trt_job import BuildOptions
+from samtrt.manifest import Manifest
+from samtrt.plugin import COMPILE_COMMAND
+from samtrt.trt_api import Api
+
+
+def graph_to_build(
+    api: Api,
+    manifest: Manifest,
+    stage: Stage,
+    graph: Path,
+    options: BuildOptions,
+    work: Path,
+    report: Callable[[str], None],
+) -> Path:
+    """Return a graph that the parser takes, with the types that the network needs.
+
+    Args:
+        api: The TensorRT that builds.
+        manifest: Of the model directory.
+        stage: Which engine.
+        graph: The exported graph; it stays as it is.
+        options: `plugin` keeps the plugin's nodes; without it they become standard operators.
+        work: An empty directory, where what is made goes.
+        report: Told what is done.
+
+    Raises:
+        ExportError: where the graph cannot be read, or has weights that half precision cannot hold.
+        MissingExtraError: where a graph must be made, and `onnx` is not installed.
+    """
+    if stage is Stage.ENCODER and uses_plugin(manifest):
+        from samtrt.export.fused import inline_fallback, strip_functions
+
+        report("writing the graph " + ("with" if options.plugin else "without") + " the plugin")
+        prepared = work / "form" / graph.name
+        prepared.parent.mkdir()
+        (strip_functions if options.plugin else inline_fallback)(graph, prepared)
+        graph = prepared
+    precision = options.precision or manifest.precision
+    if precision is manifest.precision or not is_strongly_typed(api, options):
+        return graph
+    from samtrt.export.typed import convert, load_graph, save_graph
+
+    report(f"typing the graph as {precision.value}")
+    typed = work / graph.name
+    parts = frozenset(options.float32)
+    save_graph(convert(load_graph(graph), precision, IMAGE_INPUTS[stage], parts), typed)
+    return typed
+
+
+def plain_graph_command(graph: Path, options: BuildOptions) -> tuple[Path, str]:
+    """Return a graph that NVIDIA's own tools take, and the command that makes it of `graph`."""
+    plain = graph.with_name(f"{graph.stem}.{'plugin' if options.plugin else 'plain'}.onnx")
+    function = "strip_functions" if options.plugin else "inline_fallback"
+    code = (
+        f"from pathlib import Path; from samtrt.export.fused import {function}; "
+        f"{function}(Path({str(graph)!r}), Path({str(plain)!r}))"
+    )
+    return plain, shlex.join(["python", "-c", code])
+
+
+def fallback_note(
+    manifest: Manifest, stage: Stage, target: Target, options: BuildOptions
+) -> str | None:
+    """Return what to tell where a build does without the plugin that it could have."""
+    precision = options.precision or manifest.precision
+    if (
+        stage is not Stage.ENCODER
+        or not uses_plugin(manifest)
+        or options.plugin
+        or target is not Target.TENSORRT
+        or precision is Precision.FP32
+    ):
+        return None
+    return (
+        "built without the plugin, in standard operators, which is slower; for the plugin, compile "
+        f"it with: {COMPILE_COMMAND} and build again with --plugin FILE"
+    )
