@@ -73,7 +73,7 @@ def nvcc_command(
 ) -> list[str]:
     """Return the command that compiles the packaged sources into `output`."""
     words = [str(nvcc), *_FLAGS, "-isystem", str(headers)]
-    words.append(f'-DSAMTRTARCHITECTURES=\\"{",".join(architectures)}\\"')
+    words.append(f'-DSAMTRT_ARCHITECTURES=\\"{",".join(architectures)}\\"')
     for architecture in architectures:
         virtual = architecture.replace("sm_", "compute_")
         words += ["-gencode", f"arch={virtual},code={architecture}"]
