@@ -21,7 +21,9 @@ from samtrt.choices import Target
 from samtrt.trt_api import Api, Message
 
 DataType = Enum("DataType", ["FLOAT", "HALF", "INT32", "BOOL", "INT64"])
-LayerType = Enum("LayerType", ["CAST", "CONSTANT", "SOFTMAX", "NORMALIZATION", "ELEMENTWISE"])
+LayerType = Enum(
+    "LayerType", ["CAST", "CONSTANT", "SOFTMAX", "NORMALIZATION", "ELEMENTWISE", "PLUGIN_V2"]
+)
 BuilderFlag = IntEnum(
     "BuilderFlag", ["FP16", "TF32", "OBEY_PRECISION_CONSTRAINTS", "VERSION_COMPATIBLE"], start=0
 )
@@ -67,7 +69,7 @@ class Layer:
 
     @precision.setter
     def precision(self, dtype: DataType) -> None:
-        assert self.type not in (LayerType.CAST, LayerType.CONSTANT), self.name
+        assert self.type.name not in ("CAST", "CONSTANT", "PLUGIN_V2"), self.name
         self._precision = dtype
 
     def get_input(self, index: int) -> Tensor | None:
@@ -104,9 +106,10 @@ class Network:
 
 
 class OnnxParser:
-    """Its errors have no node names, as in 8.6."""
+    """Its errors have no node names, as in 8.6. Operators of other domains must be in `plugins`."""
 
     num_errors = 1
+    plugins: set[str] = set()  # noqa: RUF012
 
     def __init__(self, network: Network, _logger: object) -> None:
         self.network = network
@@ -116,7 +119,8 @@ class OnnxParser:
 
     def parse_from_file(self, path: str) -> bool:
         model = onnx.load(path)
-        if any(node.domain for node in model.graph.node):
+        custom = {node.op_type for node in model.graph.node if node.domain}
+        if not custom <= self.plugins or model.functions:
             return False
         graph = onnx.shape_inference.infer_shapes(model).graph
         tensors: dict[str, Tensor | None] = {"": None}
@@ -128,7 +132,8 @@ class OnnxParser:
             tensors[weight.name] = Tensor(weight.name, _TYPES[weight.data_type])
         for node in graph.node:
             ins, outs = ([tensors[n] for n in names] for names in (node.input, node.output))
-            kind = _LAYERS.get(node.op_type, LayerType.ELEMENTWISE)
+            other = LayerType.PLUGIN_V2 if node.domain else LayerType.ELEMENTWISE
+            kind = _LAYERS.get(node.op_type, other)
             self.network.layers.append(Layer(node.name, kind, ins, outs))
         self.network.inputs = [tensors[value.name] for value in graph.input]
         self.network.outputs = [tensors[value.name] for value in graph.output]
@@ -229,6 +234,7 @@ class Builder:
             "pools": config.pools,
             "level": config.builder_optimization_level,
             "compatible": config.hardware_compatibility_level.name,
+            "layers": {layer.name: layer.type.name for layer in network.layers},
             "float32": {
                 layer.name: [layer.type.name, {k: v.name for k, v in layer.output_types.items()}]
                 for layer in network.layers
@@ -249,7 +255,7 @@ def weak_api(version: tuple[int, ...] = (8, 6, 0)) -> Api:
         __name__="tensorrt",
         Builder=type("Builder", (Builder,), {}),
         Runtime=object,
-        OnnxParser=OnnxParser,
+        OnnxParser=type("OnnxParser", (OnnxParser,), {"plugins": set()}),
         BuilderFlag=BuilderFlag10 if ten else BuilderFlag,
         NetworkDefinitionCreationFlag=NetworkFlag10 if ten else NetworkFlag,
         HardwareCompatibilityLevel=HardwareCompatibilityLevel,

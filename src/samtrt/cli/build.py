@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -153,10 +154,12 @@ def _build(
 def _explain(
     directory: Path, target: Target, options: BuildOptions, stages: tuple[Stage, ...]
 ) -> None:
+    from tempfile import TemporaryDirectory
+
     from samtrt.engines import engine_path
     from samtrt.export.tensorrt import make_job
     from samtrt.export.trt_checks import check_options, uses_plugin
-    from samtrt.export.trt_graph import plain_graph_command
+    from samtrt.export.trt_graph import plain_graph_command, without_functions
     from samtrt.export.trtexec import trtexec_command
     from samtrt.manifest import Manifest
     from samtrt.trt_api import load_api
@@ -166,13 +169,18 @@ def _explain(
     typer.echo(f"# {api.product}")
     for stage in stages:
         output, graph = engine_path(directory, stage, target), manifest.path_of(directory, stage)
-        if stage is Stage.ENCODER and uses_plugin(manifest):
-            graph, command = plain_graph_command(graph, options)
-            typer.echo(f"# The tool does not know the graph's functions, so first: {command}")
-        job = make_job(api, manifest, stage, graph, output, options)
+        named = graph
+        with ExitStack() as stack:
+            if stage is Stage.ENCODER and uses_plugin(manifest):
+                work = Path(stack.enter_context(TemporaryDirectory()))
+                named = without_functions(graph, options, work)
+                graph, command = plain_graph_command(graph, options)
+                typer.echo(f"# The tool does not know the graph's functions, so first: {command}")
+            job = make_job(api, manifest, stage, graph, output, options)
+            words = trtexec_command(api, job, named)
         if job.strongly_typed and job.precision is not manifest.precision:
             typer.echo(
                 "# The tool takes types from the graph, so first: samtrt export CHECKPOINT "
                 f"-o {directory} --precision {job.precision.value}"
             )
-        typer.echo(trtexec_command(api, job))
+        typer.echo(words)

@@ -40,13 +40,8 @@ def graph_to_build(
         MissingExtraError: where a graph must be made, and `onnx` is not installed.
     """
     if stage is Stage.ENCODER and uses_plugin(manifest):
-        from samtrt.export.fused import inline_fallback, strip_functions
-
         report("writing the graph " + ("with" if options.plugin else "without") + " the plugin")
-        prepared = work / "form" / graph.name
-        prepared.parent.mkdir()
-        (strip_functions if options.plugin else inline_fallback)(graph, prepared)
-        graph = prepared
+        graph = without_functions(graph, options, work)
     precision = options.precision or manifest.precision
     if precision is manifest.precision or not is_strongly_typed(api, options):
         return graph
@@ -57,6 +52,22 @@ def graph_to_build(
     parts = frozenset(options.float32)
     save_graph(convert(load_graph(graph), precision, IMAGE_INPUTS[stage], parts), typed)
     return typed
+
+
+def without_functions(graph: Path, options: BuildOptions, work: Path) -> Path:
+    """Write an encoder with the plugin's operators anew, as parsers take it; return where.
+
+    Args:
+        graph: As exported, where every such operator has a function of standard ones.
+        options: With `plugin` the operators stay and the functions go, without it the reverse.
+        work: A directory, where the graph goes; weights may be shared with the exported one.
+    """
+    from samtrt.export.fused import inline_fallback, strip_functions
+
+    written = work / "form" / graph.name
+    written.parent.mkdir()
+    (strip_functions if options.plugin else inline_fallback)(graph, written)
+    return written
 
 
 def plain_graph_command(graph: Path, options: BuildOptions) -> tuple[Path, str]:

@@ -18,8 +18,13 @@ _LEVELS = {
 }
 
 
-def trtexec_command(api: Api, job: Job) -> str:
+def trtexec_command(api: Api, job: Job, graph: Path | None = None) -> str:
     """Return the command line that does `job` with `trtexec` (for TensorRT-RTX: `tensorrt_rtx`).
+
+    Args:
+        api: The TensorRT.
+        job: What to build.
+        graph: Where the graph's layers can be read, where that is not in `job.onnx`.
 
     Raises:
         MissingExtraError: where layers stay in float32 by name, and `onnx` is not installed to
@@ -30,7 +35,7 @@ def trtexec_command(api: Api, job: Job) -> str:
     for bound in ("min", "opt", "max"):
         if job.profiles:
             words.append(f"--{bound}Shapes={_shapes(job.profiles, bound)}")
-    words += _precision(api, job)
+    words += _precision(api, job, graph or job.onnx)
     if job.plugin:
         words.append(f"--dynamicPlugins={job.plugin}")
     if not options.tf32:
@@ -60,13 +65,13 @@ def _shapes(profiles: Mapping[str, Profile], bound: str) -> str:
     )
 
 
-def _precision(api: Api, job: Job) -> list[str]:
+def _precision(api: Api, job: Job, graph: Path) -> list[str]:
     if job.strongly_typed:
         return [] if api.is_always_strongly_typed else ["--stronglyTyped"]
     if job.precision is Precision.FP32:
         return []
     words = [f"--{job.precision.value}"]
-    names = _float32_names(job)
+    names = _float32_names(job, graph)
     if names:
         listed = ",".join(f"{name}:fp32" for name in names)
         words += ["--precisionConstraints=obey", f"--layerPrecisions={listed}"]
@@ -74,11 +79,11 @@ def _precision(api: Api, job: Job) -> list[str]:
     return words
 
 
-def _float32_names(job: Job) -> list[str]:
+def _float32_names(job: Job, graph: Path) -> list[str]:
     """Return the ONNX nodes whose layers stay in float32; TensorRT names layers after them."""
     from samtrt.export.typed import float32_nodes, float_tensors, load_graph
 
-    model = load_graph(Path(job.onnx))
+    model = load_graph(graph)
     floats = float_tensors(model)
     kept = float32_nodes(model.graph, job.image_input, job.options.float32)
     nodes = (model.graph.node[i] for i in kept)

@@ -1,0 +1,234 @@
+"""Builds of encoders that were exported with the plugin's operators, on stand-ins for TensorRT."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import plugin_cases
+from samples import make_manifest
+from samtrt.choices import Precision, Stage, Target
+from samtrt.engines import EngineRecord, load_engine_record
+from samtrt.errors import BackendError, BuildError
+from samtrt.export import tensorrt, trt_compile
+from samtrt.export.tensorrt import build_engines, make_job
+from samtrt.export.trt_checks import check_options, is_strongly_typed
+from samtrt.export.trt_job import BuildOptions, Built, Job
+from samtrt.export.trtexec import trtexec_command
+from samtrt.gpu import Gpu
+from samtrt.manifest import FileEntry, Manifest
+from samtrt.trt_api import Api
+from weak_tensorrt import weak_api
+
+GPU = Gpu(0, "NVIDIA H100 80GB HBM3", "9.0", 85_000_000_000, "13.0")
+FORM = {"opset": 17, "attention": "plugin"}
+OPERATORS = {"SamtrtLayerNorm", "SamtrtAddLayerNorm", "SamtrtRelPosAttention"}
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    path = tmp_path / "library.so"
+    path.write_bytes(b"compiled")
+    return path
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """An encoder of one layer norm, exported as a function of the plugin's domain."""
+    directory = tmp_path / "model"
+    directory.mkdir()
+    path = directory / "encoder.onnx"
+    write_graph(path, "samtrt")
+    manifest = make_manifest(**FORM, files={Stage.ENCODER: [FileEntry.of(path)]})
+    manifest.save(directory)
+    return directory
+
+
+def write_graph(path: Path, domain: str) -> None:
+    """Write a graph whose norm's name is what a norm's is in a standard graph too."""
+    floats = {"x": [1, 8, 4, 4], "y": [1, 8, 4, 4], "weight": [8], "bias": [8]}
+    value = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in floats.items()}
+    weights = [helper.make_tensor(n, TensorProto.FLOAT, [8], [1.0] * 8) for n in ("weight", "bias")]
+    operator = "SamtrtLayerNorm" if domain else "LayerNormalization"
+    node = helper.make_node(
+        operator, ["x", "weight", "bias"], ["y"], name="node_layer_norm", domain=domain
+    )
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("samtrt", 1)]
+    graph = helper.make_graph([node], "encoder", [value["x"]], [value["y"]], weights)
+    onnx.save(helper.make_model(graph, opset_imports=imports), path)
+
+
+@pytest.fixture
+def forms(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Notes which form of the graph is written; the norm stays the plugin's, or does not."""
+    made: list[str] = []
+
+    def writer(name: str, domain: str) -> Callable[[Path, Path], None]:
+        def write(path: Path, out: Path) -> None:
+            assert path.name == out.name == "encoder.onnx"
+            assert path.parent != out.parent
+            made.append(name)
+            write_graph(out, domain)
+
+        return write
+
+    module = ModuleType("samtrt.export.fused")
+    module.strip_functions = writer("stripped", "samtrt")
+    module.inline_fallback = writer("inlined", "")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return made
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Api:
+    """TensorRT 8.6 that builds in this process."""
+    api = weak_api()
+
+    def run(job: Job, _report: object) -> Built:
+        return trt_compile.compile_engine(api, Job.model_validate_json(job.model_dump_json()))
+
+    monkeypatch.setattr(tensorrt, "load_api", lambda _: api)
+    monkeypatch.setattr(tensorrt, "_run", run)
+    monkeypatch.setattr(trt_compile, "find_gpu", lambda: GPU)
+    return api
+
+
+def build(directory: Path, **options: object) -> tuple[EngineRecord, Built]:
+    values = {"precision": Precision.FP16, "timing_cache": False, **options}
+    built = build_engines(
+        directory, Target.TENSORRT, BuildOptions.model_validate(values), [Stage.ENCODER]
+    )
+    return built[Stage.ENCODER]
+
+
+def test_build_with_the_plugin(
+    api: Api, directory: Path, library: Path, forms: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The stand-in's parser takes the plugin's operators from when the library is registered.
+    registered = plugin_cases.install(
+        monkeypatch, on_register=lambda: api.trt.OnnxParser.plugins.update(OPERATORS)
+    )
+    record, facts = build(directory, plugin=library)
+    assert forms == ["stripped"]
+    assert facts.warnings == ("weights were rounded",)
+    copy = directory / "samtrt_plugin.so"
+    assert copy.read_bytes() == library.read_bytes()
+    assert record.plugin == FileEntry.of(copy)
+    assert [path.parent.parent for path, *_ in registered] == [directory], "not the user's own file"
+    asked = json.loads((directory / "encoder.tensorrt.engine").read_bytes())
+    assert asked["flags"] == ["FP16", "OBEY_PRECISION_CONSTRAINTS"]
+    assert asked["layers"] == {"node_layer_norm": "PLUGIN_V2"}
+    assert asked["float32"] == {}, "plugins choose their own types"
+    assert sorted(path.name for path in directory.iterdir() if path.suffix != ".lock") == [
+        *("encoder.onnx", "encoder.tensorrt.engine", "encoder.tensorrt.json"),
+        *("samtrt.json", "samtrt_plugin.so"),
+    ]
+    loaded = load_engine_record(directory, Manifest.load(directory), Stage.ENCODER, Target.TENSORRT)
+    assert loaded == record
+
+
+def test_build_without_the_plugin_says_so(
+    api: Api, directory: Path, library: Path, forms: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin_cases.install(
+        monkeypatch, on_register=lambda: api.trt.OnnxParser.plugins.update(OPERATORS)
+    )
+    build(directory, plugin=library)
+    record, facts = build(directory)
+    assert forms == ["stripped", "inlined"]
+    assert record.plugin is None
+    assert not (directory / "samtrt_plugin.so").exists(), "no engine has it any more"
+    assert facts.warnings[0].startswith("built without the plugin, in standard operators")
+    asked = json.loads((directory / "encoder.tensorrt.engine").read_bytes())
+    assert asked["float32"] == {"node_layer_norm": ["NORMALIZATION", {"0": "FLOAT"}]}
+
+    _, facts = build(directory, precision=Precision.FP32)
+    assert facts.warnings == ("weights were rounded",), "the plugin is not for float32"
+    assert forms[2:] == ["inlined"]
+
+
+@pytest.mark.usefixtures("api", "forms")
+def test_failed_build_leaves_no_library(
+    directory: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin_cases.install(monkeypatch)  # registers nothing that the parser knows
+    with pytest.raises(BuildError, match="cannot parse"):
+        build(directory, plugin=library)
+    assert not {"samtrt_plugin.so", "encoder.tensorrt.engine"} & {
+        path.name for path in directory.iterdir()
+    }
+
+
+@pytest.mark.usefixtures("api", "forms")
+def test_code_for_another_gpu_is_told_before_the_build(
+    directory: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin_cases.install(monkeypatch, architectures=b"sm_89")
+    with pytest.raises(BackendError, match=r"compiled for sm_89 and this GPU is NVIDIA H100"):
+        build(directory, plugin=library)
+
+
+@pytest.mark.parametrize(
+    ("exported", "options", "words"),
+    [
+        ({"attention": "add"}, {}, r"was exported with --attention add; .* --attention plugin"),
+        ({}, {"precision": Precision.FP32}, "computes in half precision; add --precision fp16"),
+        ({"image_size": 512, "model": "vit_s"}, {}, "has no kernels for vit_s: heads of 64"),
+    ],
+)
+def test_refused(
+    library: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    exported: dict[str, object],
+    options: dict[str, object],
+    words: str,
+) -> None:
+    plugin_cases.install(monkeypatch, head_dims=(32,))
+    values = {"precision": Precision.FP16, "plugin": library, **options}
+    manifest = make_manifest(**{**FORM, **exported})
+    with pytest.raises(BuildError, match=words):
+        check_options(weak_api(), manifest, BuildOptions.model_validate(values), Path("model"))
+
+
+@pytest.mark.parametrize("version", [(8, 6, 0), (10, 3, 0)])
+def test_allowed(library: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...]) -> None:
+    plugin_cases.install(monkeypatch, major=version[0])
+    options = BuildOptions(precision=Precision.FP16, plugin=library)
+    check_options(weak_api(version), make_manifest(**FORM), options, Path("model"))
+    assert not is_strongly_typed(weak_api(version), options)
+
+
+def test_versions_without_such_plugins(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin_cases.install(monkeypatch, major=11)
+    options = BuildOptions(precision=Precision.FP16, plugin=library)
+    with pytest.raises(BuildError, match=r"TensorRT 11\.0\.0 has no plugins of this kind"):
+        check_options(weak_api((11, 0, 0)), make_manifest(**FORM), options, Path("model"))
+
+
+def test_types_from_the_graph_are_not_for_plugins(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin_cases.install(monkeypatch, major=10)
+    options = BuildOptions(precision=Precision.FP16, plugin=library, strongly_typed=True)
+    with pytest.raises(BuildError, match="leave out --strongly-typed"):
+        check_options(weak_api((10, 3, 0)), make_manifest(**FORM), options, Path("model"))
+
+
+def test_library_that_is_missing(tmp_path: Path) -> None:
+    options = BuildOptions(precision=Precision.FP16, plugin=tmp_path / "none.so")
+    with pytest.raises(BackendError, match=r"no plugin library .*none\.so; compile it with"):
+        check_options(weak_api(), make_manifest(**FORM), options, Path("model"))
+
+
+def test_equivalent_command(directory: Path, library: Path) -> None:
+    options = BuildOptions(precision=Precision.FP16, plugin=library)
+    manifest, graph = Manifest.load(directory), directory / "encoder.onnx"
+    job = make_job(weak_api(), manifest, Stage.ENCODER, graph, Path("engine"), options)
+    assert f"--dynamicPlugins={library}" in trtexec_command(weak_api(), job).split()
