@@ -127,6 +127,46 @@ def test_faults(directory: Path, fault: str) -> None:
         assert COMMAND.format(directory=directory) in message
 
 
+PLUGIN_FAULTS = {
+    "missing": "samtrt_plugin.so is missing; build it with",
+    "truncated": "samtrt_plugin.so has 3 bytes and its record says 7: the file is truncated",
+    "changed": "samtrt_plugin.so is not the plugin library that its record describes",
+}
+
+
+@pytest.mark.parametrize("fault", [None, *PLUGIN_FAULTS])
+def test_plugin_library(directory: Path, fault: str | None) -> None:
+    library = directory / "samtrt_plugin.so"
+    library.write_bytes(b"library")
+    sidecar = record_path(directory, STAGE, TARGET)
+    values = json.loads(sidecar.read_text())
+    assert load(directory).plugin is None
+    values["plugin"] = FileEntry.of(library).model_dump()
+    sidecar.write_text(json.dumps(values))
+    match fault:
+        case None:
+            assert load(directory).plugin == FileEntry.of(library)
+            return
+        case "missing":
+            library.unlink()
+        case "truncated":
+            library.write_bytes(b"lib")
+        case "changed":
+            library.write_bytes(b"LIBRARY")
+    with pytest.raises(EngineError) as caught:
+        load(directory)
+    assert PLUGIN_FAULTS[fault] in str(caught.value)
+    assert f"{COMMAND.format(directory=directory)} --plugin FILE" in str(caught.value)
+
+
+def test_record_of_before_there_were_plugins(directory: Path) -> None:
+    sidecar = record_path(directory, STAGE, TARGET)
+    values = json.loads(sidecar.read_text())
+    del values["plugin"]
+    sidecar.write_text(json.dumps(values))
+    assert load(directory).plugin is None
+
+
 def test_model_exported_again(directory: Path) -> None:
     changed = make_manifest(files={STAGE: [GRAPH.model_copy(update={"sha256": "2" * 64})]})
     with pytest.raises(EngineError, match=r"built from another decoder\.onnx than the one in"):
