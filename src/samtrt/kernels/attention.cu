@@ -7,23 +7,24 @@ namespace samtrt {
 namespace {
 
 template <int D, int Side>
-struct Shape : Layout<D, Side, Side < kTile ? 7 : 4, Side < kTile ? 1 : 2> {
-  using L = Layout<D, Side, Side < kTile ? 7 : 4, Side < kTile ? 1 : 2>;
+    struct Shape : Layout < D,
+    Side, Side < kTile ? 7 : 4, Side<kTile ? 1 : 2> {
+  using L = Layout < D, Side, Side < kTile ? 7 : 4, Side<kTile ? 1 : 2>;
   static constexpr bool kIsWindow = Side < kTile;
   static constexpr int kKeys = kIsWindow ? 32 : 64;  // of one block of keys
   static constexpr int kBlocks = L::kSquare / kKeys;
   // All of a window's keys are in shared memory at once, blocks of a larger square by turns.
   static constexpr int kStages = kIsWindow ? kBlocks : 2;
-  static constexpr int kThreadBlocks = kIsWindow && D <= 64 ? 3 : 2;  // of one multiprocessor
+  static constexpr int kThreadBlocks = 2;  // of one multiprocessor
 
   static constexpr int kStage = kKeys * L::kPitch;  // of keys, or of values
   static constexpr int kStagesBytes = kStages * kStage * 2 * 2;
-  // What comes before the loop lies where values will. A window's keys are on their way meanwhile.
-  static constexpr int kPrologueAt = kIsWindow ? kStagesBytes / 2 : 0;
-  static constexpr int kBytes =
-      L::kRowTermBytes + (kPrologueAt + L::kPrologueBytes > kStagesBytes
-                              ? kPrologueAt + L::kPrologueBytes
-                              : kStagesBytes);
+  // What comes before the loop lies where keys and values will, but for a window, whose keys and
+  // values are on their way meanwhile.
+  static constexpr int kPrologueAt = kIsWindow ? kStagesBytes : 0;
+  static constexpr int kBytes = L::kRowTermBytes + (kPrologueAt + L::kPrologueBytes > kStagesBytes
+                                                        ? kPrologueAt + L::kPrologueBytes
+                                                        : kStagesBytes);
 
   static_assert(L::kSquare % L::kQueries == 0 && L::kSquare % kKeys == 0 && kKeys % L::kRow == 0);
   static_assert(L::kQueries * L::kPitch * 2 <= kStagesBytes);
@@ -44,16 +45,17 @@ __global__ void __launch_bounds__(Shape<D, Side>::kThreads, Shape<D, Side>::kThr
   int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   int const warp_query = warp * S::kTiles * kTile;
   int const first_query = blockIdx.x * S::kQueries + warp_query;
-  auto const fetch = [&](T* ring, int part, int block) {
-    if (block < S::kBlocks) {
-      T* const stage = ring + block % S::kStages * S::kStage;
-      square.load(part, block * S::kKeys, S::kKeys, [&](int row, int channel) {
-        return stage + row * S::kPitch + channel;
-      });
+  Loader<T, L> const loader(square);
+  auto const fetch = [&](int block) {
+    constexpr int kUnits = S::kKeys / kTile;
+    for (int unit = warp; unit < 2 * kUnits; unit += S::kWarps) {
+      int const place = block % S::kStages * S::kStage + unit % kUnits * kTile * S::kPitch;
+      bool const is_key = unit < kUnits;
+      loader.load((is_key ? keys : values) + place, is_key ? 1 : 2, block * kUnits + unit % kUnits);
     }
   };
   if (S::kIsWindow) {
-    for (int block = 0; block < S::kBlocks; ++block) fetch(keys, 1, block);
+    for (int block = 0; block < S::kBlocks; ++block) fetch(block);
     commit_copies();
   }
 
@@ -71,16 +73,9 @@ __global__ void __launch_bounds__(Shape<D, Side>::kThreads, Shape<D, Side>::kThr
     Terms<T, L>::rows(row_terms + (warp_query + m * kTile) * (Side + 2), q[m], tables, start);
     Terms<T, L>::columns(column_term[m], q[m], tables + S::kTable * S::kPitch, spread, start);
   }
-  __syncthreads();  // from here on keys and values are where tables and spread were
-
-  if (S::kIsWindow) {
-    for (int block = 0; block < S::kBlocks; ++block) {
-      fetch(values, 2, block);
-      commit_copies();
-    }
-  } else {
-    fetch(keys, 1, 0);
-    fetch(values, 2, 0);
+  if (!S::kIsWindow) {
+    __syncthreads();  // from here on keys and values are where tables and spread were
+    fetch(0);
     commit_copies();
   }
 
@@ -97,16 +92,12 @@ __global__ void __launch_bounds__(Shape<D, Side>::kThreads, Shape<D, Side>::kThr
 
 #pragma unroll 1
   for (int block = 0; block < S::kBlocks; ++block) {
-    if (S::kIsWindow) {
-      if (block == 0) {
-        wait_for_copies<S::kIsWindow ? S::kBlocks : 0>();  // keys
-        __syncthreads();
-      }
-    } else {
+    if (!S::kIsWindow || block == 0) {
       wait_for_copies<0>();
       __syncthreads();  // this block is there for every thread, and the one before is done with
-      fetch(keys, 1, block + 1);
-      fetch(values, 2, block + 1);
+    }
+    if (!S::kIsWindow && block + 1 < S::kBlocks) {
+      fetch(block + 1);
       commit_copies();
     }
     T const* const k_stage = keys + block % S::kStages * S::kStage;
@@ -130,22 +121,9 @@ __global__ void __launch_bounds__(Shape<D, Side>::kThreads, Shape<D, Side>::kThr
     }
 #pragma unroll
     for (int m = 0; m < S::kTiles; ++m) {
-      __half const* const terms = row_terms +
-                                  (warp_query + m * kTile + lane / 4) * (Side + 2) +
+      __half const* const terms = row_terms + (warp_query + m * kTile + lane / 4) * (Side + 2) +
                                   block * (S::kKeys / S::kRow);
-      float2 const shrink =
-          update_softmax<L>(score[m], peak[m], total[m], terms, score_exponent<L>());
-#pragma unroll
-      for (int n = 0; n < D / 8; ++n) {
-        out[m][n][0] *= shrink.x;
-        out[m][n][1] *= shrink.x;
-        out[m][n][2] *= shrink.y;
-        out[m][n][3] *= shrink.y;
-      }
-    }
-    if (S::kIsWindow && block == 0) {
-      wait_for_copies<0>();  // values
-      __syncthreads();
+      scale(out[m], update_softmax<L>(score[m], peak[m], total[m], terms, score_exponent<L>()));
     }
 #pragma unroll
     for (int k = 0; k < S::kKeys / kTile; ++k) {
@@ -193,11 +171,16 @@ cudaError_t launch(Problem const& problem, int batch, cudaStream_t stream) {
 template <typename T, int D>
 cudaError_t choose_side(int side, Problem const& problem, int batch, cudaStream_t stream) {
   switch (side) {
-    case 14: return launch<T, D, 14>(problem, batch, stream);
-    case 16: return launch<T, D, 16>(problem, batch, stream);
-    case 32: return launch<T, D, 32>(problem, batch, stream);
-    case 64: return launch<T, D, 64>(problem, batch, stream);
-    default: return cudaErrorInvalidValue;
+    case 14:
+      return launch<T, D, 14>(problem, batch, stream);
+    case 16:
+      return launch<T, D, 16>(problem, batch, stream);
+    case 32:
+      return launch<T, D, 32>(problem, batch, stream);
+    case 64:
+      return launch<T, D, 64>(problem, batch, stream);
+    default:
+      return cudaErrorInvalidValue;
   }
 }
 
@@ -205,10 +188,14 @@ template <typename T>
 cudaError_t choose_width(int head_dim, int side, Problem const& problem, int batch,
                          cudaStream_t stream) {
   switch (head_dim) {
-    case 32: return choose_side<T, 32>(side, problem, batch, stream);
-    case 64: return choose_side<T, 64>(side, problem, batch, stream);
-    case 80: return choose_side<T, 80>(side, problem, batch, stream);
-    default: return cudaErrorInvalidValue;
+    case 32:
+      return choose_side<T, 32>(side, problem, batch, stream);
+    case 64:
+      return choose_side<T, 64>(side, problem, batch, stream);
+    case 80:
+      return choose_side<T, 80>(side, problem, batch, stream);
+    default:
+      return cudaErrorInvalidValue;
   }
 }
 
@@ -227,8 +214,8 @@ cudaError_t rel_pos_attention(Type type, void const* qkv, float const* qkv_bias,
     return cudaErrorInvalidValue;
   }
   int const side = window > 0 ? window : grid;
-  Problem const problem{qkv,  qkv_bias, rel_pos_h, rel_pos_w,
-                        out,  grid,     heads,     (grid + side - 1) / side};
+  Problem const problem{qkv, qkv_bias, rel_pos_h, rel_pos_w,
+                        out, grid,     heads,     (grid + side - 1) / side};
   cudaError_t error;
   if (launch_hopper_attention(type, problem, batch, head_dim, side, stream, &error)) return error;
   auto const run = type == Type::kHalf ? choose_width<__half> : choose_width<__nv_bfloat16>;

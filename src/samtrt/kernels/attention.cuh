@@ -36,7 +36,7 @@ struct Problem {
   void* out;               // [batch, grid, grid, heads, D]
   int grid;
   int heads;
-  int windows;             // along each side of the grid; 1 where attention is global
+  int windows;  // along each side of the grid; 1 where attention is global
 };
 
 // The square of tokens that attend to one another, and what a thread block has of its queries:
@@ -52,12 +52,11 @@ struct Layout {
   static constexpr int kSteps = D / kTile;
   static constexpr int kColumns = kRow / 8;  // tiles of 8 keys in a row
 
-  static constexpr int kPitch = D + kVector;  // one vector more: no two rows begin in one bank
-  static constexpr int kTable = 2 * kRow;     // rows, of which 2 Side - 1 are used
+  static constexpr int kPitch = D + kVector;    // one vector more: no two rows begin in one bank
+  static constexpr int kTable = 2 * kRow;       // rows, of which 2 Side - 1 are used
   static constexpr int kSpread = kRow + kTile;  // distances between 16 queries and a row of keys
   static constexpr int kRowTermBytes = (kQueries * (Side + 2) * 2 + 1023) / 1024 * 1024;
-  static constexpr int kPrologueBytes =
-      2 * kTable * kPitch * 2 + Warps * kTile * (kSpread + 1) * 4;
+  static constexpr int kPrologueBytes = 2 * kTable * kPitch * 2 + Warps * kTile * (kSpread + 1) * 4;
 
   static_assert(D % kTile == 0 && kRow % kTile == 0);
 };
@@ -87,36 +86,17 @@ struct Square {
     return (batch * problem.grid + y) * problem.grid + x;
   }
 
-  // 8 values of q, k or v (part 0, 1, 2) of a token in the grid.
+  // Values of q, k or v (part 0, 1, 2) of a token in the grid, from `channel` on.
   __device__ T const* values(int part, int number, int channel) const {
     size_t const vector = (static_cast<size_t>(number) * 3 + part) * problem.heads + head;
     return static_cast<T const*>(problem.qkv) + vector * L::kWidth + channel;
   }
 
-  // The same for every token outside the grid.
+  // 8 of the same for every token outside the grid.
   __device__ uint4 padding(int part, int channel) const {
     float const* b = problem.qkv_bias + (part * problem.heads + head) * L::kWidth + channel;
     return make_uint4(pack<T>(b[0], b[1]), pack<T>(b[2], b[3]), pack<T>(b[4], b[5]),
                       pack<T>(b[6], b[7]));
-  }
-
-  // Bring keys or values of `count` tokens to shared memory; `place(row, channel)` says where.
-  template <typename Place>
-  __device__ void load(int part, int start, int count, Place place) const {
-    constexpr int kVectors = L::kWidth / kVector;
-    for (int i = threadIdx.x; i < count * kVectors; i += L::kThreads) {
-      int const row = i / kVectors, channel = i % kVectors * kVector, index = start + row;
-      T* const target = place(row, channel);
-      int const number = token(index);
-      bool const masked = L::kRow != L::kSide && is_masked(index);
-      if (number >= 0 && !masked) {
-        copy_async(target, values(part, number, channel));
-      } else {
-        // A masked value has weight zero, and zero times what memory happened to hold may be NaN.
-        uint4 const zero = make_uint4(0, 0, 0, 0);
-        *reinterpret_cast<uint4*>(target) = masked ? zero : padding(part, channel);
-      }
-    }
   }
 
   // The operand of 16 queries, from memory to registers; queries without a token are zero.
@@ -147,6 +127,46 @@ struct Square {
           *reinterpret_cast<uint4 const*>(results + row * pitch + channel);
     }
   }
+};
+
+// Brings keys and values to shared memory, 16 tokens of one row by one warp at a time, to rows of
+// kPitch. What does not depend on the row is worked out once.
+template <typename T, class L>
+class Loader {
+ public:
+  __device__ explicit Loader(Square<T, L> const& square) : square_(square) {
+#pragma unroll
+    for (int i = 0; i < L::kSteps; ++i) {
+      int const vector = threadIdx.x % 32 + i * 32;
+      column_[i] = vector / kVectors;
+      channel_[i] = vector % kVectors * kVector;
+    }
+  }
+
+  // Tokens 16 unit to 16 unit + 15 of the square.
+  __device__ void load(T* to, int part, int unit) const {
+    int const y = square_.top + unit * kTile / L::kRow;
+    int const x = square_.left + unit * kTile % L::kRow;
+    int const grid = square_.problem.grid, stride = 3 * square_.problem.heads * L::kWidth;
+    T const* const from = square_.values(part, (square_.batch * grid + y) * grid + x, 0);
+#pragma unroll
+    for (int i = 0; i < L::kSteps; ++i) {
+      T* const target = to + column_[i] * L::kPitch + channel_[i];
+      bool const masked = L::kRow != L::kSide && column_[i] >= L::kSide;
+      if (L::kRow == L::kSide || (!masked && y < grid && x + column_[i] < grid)) {
+        copy_async(target, from + column_[i] * stride + channel_[i]);
+      } else {
+        // A masked value has weight zero, and zero times what memory happened to hold may be NaN.
+        uint4 const zero = make_uint4(0, 0, 0, 0);
+        *reinterpret_cast<uint4*>(target) = masked ? zero : square_.padding(part, channel_[i]);
+      }
+    }
+  }
+
+ private:
+  static constexpr int kVectors = L::kWidth / kVector;  // of a token
+  Square<T, L> const& square_;
+  int column_[L::kSteps], channel_[L::kSteps];
 };
 
 template <typename T, class L>
@@ -325,6 +345,18 @@ __device__ void begin_scores(float (&score)[Tiles][4], __half2 const (&term)[Col
     score[n][1] = above.y;
     score[n][2] = below.x;
     score[n][3] = below.y;
+  }
+}
+
+// Earlier sums shrink by update_softmax's answer.
+template <int Tiles>
+__device__ void scale(float (&out)[Tiles][4], float2 shrink) {
+#pragma unroll
+  for (int n = 0; n < Tiles; ++n) {
+    out[n][0] *= shrink.x;
+    out[n][1] *= shrink.x;
+    out[n][2] *= shrink.y;
+    out[n][3] *= shrink.y;
   }
 }
 

@@ -22,9 +22,10 @@ constexpr int kSide = 64;
 template <int D, int Groups>
 struct Shape : Layout<D, kSide, Groups * 4, 1> {
   using L = Layout<D, kSide, Groups * 4, 1>;
-  static constexpr int kKeys = 128;  // of one block: two rows
+  static constexpr int kKeys = kSide;  // of one block: a row
   static constexpr int kBlocks = L::kSquare / kKeys;
-  static constexpr int kStages = 2;
+  static constexpr int kStages = 4;
+  static constexpr int kAhead = 2;  // blocks on their way; the others let warps drift apart
   static constexpr int kThreadBlocks = Groups > 2 ? 1 : 2;
 
   // Channels 0..63 are a tile of 128-byte rows, channels 64..79 one of 32-byte rows.
@@ -32,23 +33,36 @@ struct Shape : Layout<D, kSide, Groups * 4, 1> {
   static constexpr int kMain = kKeys * 64, kRest = kHasRest ? kKeys * 16 : 0;
   static constexpr int kPart = kMain + kRest;  // keys, or values
   static constexpr int kStagesBytes = kStages * 2 * kPart * 2;
-  static constexpr int kBytes = L::kRowTermBytes + (L::kPrologueBytes > kStagesBytes
-                                                        ? L::kPrologueBytes
-                                                        : kStagesBytes);
+  static constexpr int kBytes =
+      L::kRowTermBytes + (L::kPrologueBytes > kStagesBytes ? L::kPrologueBytes : kStagesBytes);
+
+  // The barriers lie in what rounding leaves of the row terms' room.
+  static constexpr int kBarriersAt = L::kRowTermBytes - 2 * kStages * 8;
 
   static_assert(D == 64 || D == 80);
+  static_assert(L::kQueries * (kSide + 2) * 2 <= kBarriersAt);
   static_assert(L::kQueries * L::kPitch * 2 <= kStagesBytes);
 };
 
 template <typename T, int D, int Groups>
 __global__ void __launch_bounds__(Groups * 128, Shape<D, Groups>::kThreadBlocks)
-    hopper_attention_kernel(Problem const problem) {
+    hopper_attention_kernel(Problem const problem, __grid_constant__ CUtensorMap const main,
+                            __grid_constant__ CUtensorMap const rest_map) {
 #ifdef SAMTRT_HAS_WGMMA
   using S = Shape<D, Groups>;
   using L = typename S::L;
   extern __shared__ __align__(1024) unsigned char shared[];
   __half* const row_terms = reinterpret_cast<__half*>(shared);
   T* const stages = reinterpret_cast<T*>(shared + S::kRowTermBytes);
+  uint64_t* const full = reinterpret_cast<uint64_t*>(shared + S::kBarriersAt);
+  uint64_t* const done = full + S::kStages;
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < S::kStages; ++i) {
+      make_barrier(full + i, 1);
+      make_barrier(done + i, S::kWarps);
+    }
+    publish_barriers();
+  }
 
   Square<T, L> const square(problem);
   int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -65,84 +79,73 @@ __global__ void __launch_bounds__(Groups * 128, Shape<D, Groups>::kThreadBlocks)
   __half* const my_row_terms = row_terms + warp * kTile * (kSide + 2);
   Terms<T, L>::rows(my_row_terms, q, stages, first_query);
   Terms<T, L>::columns(column_term, q, stages + S::kTable * S::kPitch, spread, first_query);
+  end_ordinary_accesses();
   __syncthreads();  // from here on keys and values are where tables and spread were
 
   auto const fetch = [&](int block) {
-    if (block < S::kBlocks) {
-      for (int part = 1; part < 3; ++part) {
-        T* const to = stages + (block % S::kStages * 2 + part - 1) * S::kPart;
-        square.load(part, block * S::kKeys, S::kKeys, [&](int row, int channel) {
-          if (channel < 64) return to + swizzled<Swizzle::k128>(row, channel);
-          return to + S::kMain + swizzled<Swizzle::k32>(row, channel - 64);
-        });
-      }
+    uint64_t* const barrier = &full[block % S::kStages];
+    expect_bytes(barrier, 2 * S::kPart * 2);
+    int const token = square.batch * S::kSquare + block * S::kKeys;
+    for (int part = 1; part < 3; ++part) {
+      T* const to = stages + (block % S::kStages * 2 + part - 1) * S::kPart;
+      int const column = (part * problem.heads + square.head) * D;
+      copy_box(to, main, column, token, barrier);
+      if (S::kHasRest) copy_box(to + S::kMain, rest_map, column + 64, token, barrier);
     }
-    commit_copies();
   };
-  fetch(0);
+  if (threadIdx.x == 0) {
+    for (int block = 0; block < S::kAhead; ++block) fetch(block);
+  }
 
   float out[8][4] = {}, rest[2][4] = {};
   float peak[2] = {-INFINITY, -INFINITY}, total[2] = {0.f, 0.f};
 #pragma unroll 1
   for (int block = 0; block < S::kBlocks; ++block) {
-    wait_for_copies<0>();
-    publish_to_tensor_cores();
-    __syncthreads();  // this block is there for every thread, and the one before is done with
-    fetch(block + 1);
-#pragma unroll 1
-    for (int row = 0; row < S::kKeys / kSide; ++row) {
-      T const* const keys = stages + block % S::kStages * 2 * S::kPart + row * kSide * 64;
-      T const* const values = keys + S::kPart;
-      float score[8][4];
-      begin_scores(score, column_term);
-      begin_products();
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        multiply_async<T, false>(score, q[k], describe<Swizzle::k128>(keys + k * kTile));
+    int const ahead = block + S::kAhead;
+    if (threadIdx.x == 0 && ahead < S::kBlocks) {
+      // Every warp is done with the block that lies there.
+      if (ahead >= S::kStages) {
+        wait_for_phase(&done[ahead % S::kStages], ahead / S::kStages - 1);
       }
-      T const* const more = stages + block % S::kStages * 2 * S::kPart + S::kMain +
-                            row * kSide * kTile;  // channels 64 to 79 of the keys
-      if constexpr (S::kHasRest) {
-        multiply_async<T, false>(score, q[4], describe<Swizzle::k32>(more));
-      }
-      end_products();
-      wait_for_products();
-
-      __half const* const terms =
-          my_row_terms + lane / 4 * (kSide + 2) + block * (S::kKeys / kSide) + row;
-      float2 const shrink = update_softmax<L>(score, peak, total, terms, score_exponent<L>());
-#pragma unroll
-      for (int n = 0; n < 8; ++n) {
-        out[n][0] *= shrink.x;
-        out[n][1] *= shrink.x;
-        out[n][2] *= shrink.y;
-        out[n][3] *= shrink.y;
-      }
-      uint32_t weights[4][4];
-#pragma unroll
-      for (int k = 0; k < 4; ++k) pack_weights<T>(weights[k], score[2 * k], score[2 * k + 1]);
-      if constexpr (S::kHasRest) {
-#pragma unroll
-        for (int n = 0; n < 2; ++n) {
-          rest[n][0] *= shrink.x;
-          rest[n][1] *= shrink.x;
-          rest[n][2] *= shrink.y;
-          rest[n][3] *= shrink.y;
-        }
-      }
-      begin_products();
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        multiply_async<T, true>(out, weights[k],
-                                describe<Swizzle::k128>(values + k * kTile * 64));
-        if constexpr (S::kHasRest) {
-          multiply_async<T>(rest, weights[k],
-                            describe<Swizzle::k32>(more + S::kPart + k * kTile * kTile));
-        }
-      }
-      end_products();
-      wait_for_products();
+      fetch(ahead);
     }
+    __syncwarp();
+    wait_for_phase(&full[block % S::kStages], block / S::kStages);
+
+    T const* const keys = stages + block % S::kStages * 2 * S::kPart;
+    T const* const values = keys + S::kPart;
+    float score[8][4];
+    begin_scores(score, column_term);
+    begin_products();
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      multiply_async<T, false>(score, q[k], describe<Swizzle::k128>(keys + k * kTile));
+    }
+    if constexpr (S::kHasRest) {
+      multiply_async<T, false>(score, q[4], describe<Swizzle::k32>(keys + S::kMain));
+    }
+    end_products();
+    wait_for_products();
+
+    float2 const shrink = update_softmax<L>(
+        score, peak, total, my_row_terms + lane / 4 * (kSide + 2) + block, score_exponent<L>());
+    scale(out, shrink);
+    uint32_t weights[4][4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) pack_weights<T>(weights[k], score[2 * k], score[2 * k + 1]);
+    if constexpr (S::kHasRest) scale(rest, shrink);
+    begin_products();
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      multiply_async<T, true>(out, weights[k], describe<Swizzle::k128>(values + k * kTile * 64));
+      if constexpr (S::kHasRest) {
+        multiply_async<T>(rest, weights[k],
+                          describe<Swizzle::k32>(values + S::kMain + k * kTile * kTile));
+      }
+    }
+    end_products();
+    wait_for_products();
+    arrive(&done[block % S::kStages]);
   }
 
   __syncthreads();  // every warp is done with keys and values
@@ -154,14 +157,44 @@ __global__ void __launch_bounds__(Groups * 128, Shape<D, Groups>::kThreadBlocks)
 #endif
 }
 
+// Describe qkv as a matrix of tokens to the copy engine, in boxes of `width` channels of a row.
+template <typename T>
+cudaError_t describe_matrix(CUtensorMap* matrix, Problem const& problem, int batch, int head_dim,
+                            int width) {
+  static auto const encode = [] {  // of the driver, which nothing here is linked with
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult found;
+    cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault,
+                                     &found);
+    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
+  }();
+  if (encode == nullptr) return cudaErrorSymbolNotFound;
+  cuuint64_t const channels = 3ull * problem.heads * head_dim;
+  cuuint64_t const sizes[] = {channels, static_cast<cuuint64_t>(batch) * kSide * kSide};
+  cuuint64_t const strides[] = {channels * 2};
+  cuuint32_t const box[] = {static_cast<cuuint32_t>(width), kSide}, steps[] = {1, 1};
+  CUresult const result = encode(
+      matrix, kIsHalf<T> ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
+      const_cast<void*>(problem.qkv), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+      width == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_32B,
+      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
 template <typename T, int D, int Groups>
 cudaError_t launch(Problem const& problem, int batch, cudaStream_t stream) {
   using S = Shape<D, Groups>;
-  auto const kernel = hopper_attention_kernel<T, D, Groups>;
-  cudaError_t const error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kBytes);
+  CUtensorMap main{}, rest{};
+  cudaError_t error = describe_matrix<T>(&main, problem, batch, D, 64);
+  if (error == cudaSuccess && S::kHasRest) {
+    error = describe_matrix<T>(&rest, problem, batch, D, 16);
+  }
   if (error != cudaSuccess) return error;
-  kernel<<<dim3(S::kChunks, problem.heads, batch), S::kThreads, S::kBytes, stream>>>(problem);
+  auto const kernel = hopper_attention_kernel<T, D, Groups>;
+  error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kBytes);
+  if (error != cudaSuccess) return error;
+  dim3 const blocks(S::kChunks, problem.heads, batch);
+  kernel<<<blocks, S::kThreads, S::kBytes, stream>>>(problem, main, rest);
   return cudaGetLastError();
 }
 

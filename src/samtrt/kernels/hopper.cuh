@@ -1,5 +1,7 @@
-// What the Hopper kernel needs of wgmma: descriptors of shared memory and the two products.
+// What the Hopper kernel needs of wgmma and of the copy engine.
 #pragma once
+
+#include <cuda.h>
 
 #include "tensor_core.cuh"
 
@@ -8,7 +10,8 @@ namespace samtrt {
 // How the rows of a tile are swizzled, as the field of a descriptor.
 enum class Swizzle : uint64_t { k128 = 1, k32 = 3 };
 
-// A tile of shared memory whose 8 rows, of 128 or of 32 bytes, are followed by the next 8.
+// A tile of shared memory whose 8 rows, of 128 or of 32 bytes, are followed by the next 8; swizzled
+// as the copy engine does it.
 template <Swizzle S>
 __device__ inline uint64_t describe(void const* start) {
   constexpr uint64_t kEightRows = S == Swizzle::k128 ? 1024 : 256;
@@ -16,15 +19,10 @@ __device__ inline uint64_t describe(void const* start) {
   return address >> 4 | 1ull << 16 | kEightRows >> 4 << 32 | static_cast<uint64_t>(S) << 62;
 }
 
-// Where a vector of 8 values lies in such a tile, in values.
-template <Swizzle S>
-__device__ inline int swizzled(int row, int channel) {
-  if (S == Swizzle::k128) return row * 64 + (channel ^ row % 8 * 8);
-  return row * 16 + (channel ^ row / 4 % 2 * 8);
-}
-
 // Registers that wgmma reads or writes are complete, and are left alone until the wait.
-__device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory"); }
+__device__ inline void begin_products() {
+  asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
+}
 
 __device__ inline void end_products() {
   asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory");
@@ -34,32 +32,81 @@ __device__ inline void wait_for_products() {
   asm volatile("wgmma.wait_group.sync.aligned 0;\n" ::: "memory");
 }
 
-// What ordinary stores and cp.async wrote to shared memory is there for wgmma; a barrier follows.
-__device__ inline void publish_to_tensor_cores() {
+// What ordinary instructions did to shared memory comes before what the copy engine and wgmma do
+// after the next barrier of threads.
+__device__ inline void end_ordinary_accesses() {
   asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
 }
 
-#define SAMTRT_WGMMA_64(TYPE, TRANSPOSED)                                                        \
-  asm volatile(                                                                                  \
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPE "." TYPE                                \
-      " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "  \
-      "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, " \
-      "%36, 1, 1, 1, " TRANSPOSED ";\n"                                                          \
-      : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]),               \
-        "+f"(c[1][1]), "+f"(c[1][2]), "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]),               \
-        "+f"(c[2][2]), "+f"(c[2][3]), "+f"(c[3][0]), "+f"(c[3][1]), "+f"(c[3][2]),               \
-        "+f"(c[3][3]), "+f"(c[4][0]), "+f"(c[4][1]), "+f"(c[4][2]), "+f"(c[4][3]),               \
-        "+f"(c[5][0]), "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]), "+f"(c[6][0]),               \
-        "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]), "+f"(c[7][0]), "+f"(c[7][1]),               \
-        "+f"(c[7][2]), "+f"(c[7][3])                                                             \
+// Barriers in shared memory that one warp may reach a turn before another: phase n of a barrier is
+// over once `count` warps have arrived n + 1 times.
+__device__ inline void make_barrier(uint64_t* barrier, int count) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;\n" ::"r"(shared_address(barrier)), "r"(count)
+               : "memory");
+}
+
+// Have barriers made before the copy engine uses them; a barrier of threads follows.
+__device__ inline void publish_barriers() {
+  asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
+}
+
+// One arrival, and as many bytes to come from the copy engine before the phase is over.
+__device__ inline void expect_bytes(uint64_t* barrier, int bytes) {
+  asm volatile(
+      "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(shared_address(barrier)),
+      "r"(bytes)
+      : "memory");
+}
+
+// A box of a matrix in memory to shared memory, by the copy engine; counts on `barrier`.
+__device__ inline void copy_box(void* to, CUtensorMap const& matrix, int column, int row,
+                                uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %3}], [%4];\n" ::"r"(shared_address(to)),
+      "l"(&matrix), "r"(column), "r"(row), "r"(shared_address(barrier))
+      : "memory");
+}
+
+__device__ inline void arrive(uint64_t* barrier) {
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) {
+    asm volatile("mbarrier.arrive.shared.b64 _, [%0];\n" ::"r"(shared_address(barrier)) : "memory");
+  }
+}
+
+__device__ inline void wait_for_phase(uint64_t* barrier, int phase) {
+  uint32_t over = 0;
+  while (over == 0) {
+    asm volatile(
+        "{\n.reg .pred p;\nmbarrier.try_wait.parity.shared.b64 p, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, p;\n}\n"
+        : "=r"(over)
+        : "r"(shared_address(barrier)), "r"(phase % 2)
+        : "memory");
+  }
+}
+
+#define SAMTRT_WGMMA_64(TYPE, TRANSPOSED)                                                         \
+  asm volatile(                                                                                   \
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPE "." TYPE                                 \
+      " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "   \
+      "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, "  \
+      "%36, 1, 1, 1, " TRANSPOSED ";\n"                                                           \
+      : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]), "+f"(c[1][1]), \
+        "+f"(c[1][2]), "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]), "+f"(c[2][2]), "+f"(c[2][3]), \
+        "+f"(c[3][0]), "+f"(c[3][1]), "+f"(c[3][2]), "+f"(c[3][3]), "+f"(c[4][0]), "+f"(c[4][1]), \
+        "+f"(c[4][2]), "+f"(c[4][3]), "+f"(c[5][0]), "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]), \
+        "+f"(c[6][0]), "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]), "+f"(c[7][0]), "+f"(c[7][1]), \
+        "+f"(c[7][2]), "+f"(c[7][3])                                                              \
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 
-#define SAMTRT_WGMMA_16(TYPE, TRANSPOSED)                                                \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n16k16.f32." TYPE "." TYPE               \
-               " {%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9, %10, %11}, %12, 1, 1, 1, "    \
-               TRANSPOSED ";\n"                                                          \
-               : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]),             \
-                 "+f"(c[1][0]), "+f"(c[1][1]), "+f"(c[1][2]), "+f"(c[1][3])              \
+#define SAMTRT_WGMMA_16(TYPE, TRANSPOSED)                                                         \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n16k16.f32." TYPE "." TYPE                        \
+               " {%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9, %10, %11}, %12, 1, 1, 1, " TRANSPOSED \
+               ";\n"                                                                              \
+               : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]),       \
+                 "+f"(c[1][1]), "+f"(c[1][2]), "+f"(c[1][3])                                      \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 
 template <typename T>

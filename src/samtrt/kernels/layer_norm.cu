@@ -10,8 +10,8 @@
 namespace samtrt {
 namespace {
 
-constexpr int kWarps = 8;     // tokens of one thread block
-constexpr int kVector = 8;    // 16-bit values of one 16-byte access
+constexpr int kWarps = 8;   // tokens of one thread block
+constexpr int kVector = 8;  // 16-bit values of one 16-byte access
 constexpr int kWarpSpan = 32 * kVector;
 
 __device__ float warp_sum(float x) {
@@ -92,29 +92,34 @@ __global__ void __launch_bounds__(kWarps * 32)
 
 template <typename T>
 cudaError_t launch(void const* x, void const* delta, float const* weight, float const* bias,
-                   void* sum, void* y, int rows, int channels, float epsilon,
-                   cudaStream_t stream) {
+                   void* sum, void* y, int rows, int channels, float epsilon, cudaStream_t stream) {
   auto const run = [&](auto kernel) {
     kernel<<<(rows + kWarps - 1) / kWarps, kWarps * 32, 0, stream>>>(
-        static_cast<T const*>(x), static_cast<T const*>(delta), weight, bias,
-        static_cast<T*>(sum), static_cast<T*>(y), rows, channels, epsilon);
+        static_cast<T const*>(x), static_cast<T const*>(delta), weight, bias, static_cast<T*>(sum),
+        static_cast<T*>(y), rows, channels, epsilon);
     return cudaGetLastError();
   };
   switch ((channels + kWarpSpan - 1) / kWarpSpan) {
-    case 1: return run(layer_norm_kernel<T, 1>);
-    case 2: return run(layer_norm_kernel<T, 2>);
-    case 3: return run(layer_norm_kernel<T, 3>);
-    case 4: return run(layer_norm_kernel<T, 4>);
-    case 5: return run(layer_norm_kernel<T, 5>);
-    default: return cudaErrorInvalidValue;
+    case 1:
+      return run(layer_norm_kernel<T, 1>);
+    case 2:
+      return run(layer_norm_kernel<T, 2>);
+    case 3:
+      return run(layer_norm_kernel<T, 3>);
+    case 4:
+      return run(layer_norm_kernel<T, 4>);
+    case 5:
+      return run(layer_norm_kernel<T, 5>);
+    default:
+      return cudaErrorInvalidValue;
   }
 }
 
 }  // namespace
 
 cudaError_t layer_norm(Type type, void const* x, void const* delta, float const* weight,
-                       float const* bias, void* sum, void* y, int rows, int channels,
-                       float epsilon, cudaStream_t stream) {
+                       float const* bias, void* sum, void* y, int rows, int channels, float epsilon,
+                       cudaStream_t stream) {
   if (channels % kVector != 0 || (delta == nullptr) != (sum == nullptr)) {
     return cudaErrorInvalidValue;
   }
