@@ -44,6 +44,8 @@ class AttentionForm(str, Enum):
     a CPU. Its ONNX form is `add`, so it is not exported."""
     FOLDED = "folded"
     """The two terms folded into longer q and k, so that plain attention gives them."""
+    PLUGIN = "plugin"
+    """An operator of our own, for TensorRT with our plugin library; elsewhere its ONNX function."""
 
 
 class Target(str, Enum):

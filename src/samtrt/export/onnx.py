@@ -34,6 +34,8 @@ except ImportError as error:
 
 from samtrt.checkpoints import Checkpoint, load_sam
 from samtrt.choices import AttentionForm
+from samtrt.export.fused import add_functions
+from samtrt.export.fused_encoder import TRANSLATIONS, FusedEncoder
 from samtrt.export.typed import BFLOAT16_OPSET, convert, load_graph, save_graph
 from samtrt.export.wrappers import DecoderGraph, EncoderGraph, example_inputs, to_half
 from samtrt.models import Sam
@@ -64,7 +66,7 @@ class ExportOptions:
         opset: ONNX opset, 17 to 22.
         dynamic_batch: Let the encoder take any number of images in one run.
         simplify: Run onnx-simplifier.
-        attention: How the encoder adds relative positions: `add`, `tiled` or `folded`.
+        attention: How the encoder adds relative positions: any form but `mask`.
     """
 
     precision: Precision = Precision.FP32
@@ -84,7 +86,20 @@ class ExportOptions:
                 f"bf16 needs opset {BFLOAT16_OPSET}: in {self.opset} not every operator has it"
             )
         if self.attention is AttentionForm.MASK:
-            raise ExportError("attention 'mask' is for PyTorch: export 'add', 'tiled' or 'folded'")
+            raise ExportError(
+                "attention 'mask' is for PyTorch: export 'add', 'tiled', 'folded' or 'plugin'"
+            )
+        if self.attention is AttentionForm.PLUGIN and self.precision is not Precision.FP32:
+            raise ExportError(
+                "attention 'plugin' is exported in fp32, from which samtrt build makes every "
+                f"precision; leave out --precision {self.precision.value}"
+            )
+
+
+    @property
+    def has_plugin_nodes(self) -> bool:
+        """Tell whether the encoder is written in the TensorRT plugin's operators."""
+        return self.attention is AttentionForm.PLUGIN
 
 
 def export_model(
@@ -110,7 +125,8 @@ def export_model(
     """
     options = options or ExportOptions()
     sam = load_sam(checkpoint)
-    sam.image_encoder.set_attention_form(options.attention)
+    if not options.has_plugin_nodes:
+        sam.image_encoder.set_attention_form(options.attention)
     if options.precision is Precision.FP16:
         to_half(sam)
     weights = sum(p.numel() * p.element_size() for p in sam.parameters())
@@ -155,7 +171,7 @@ def _export_stage(
             path = work / "typed.onnx"
             save_graph(typed, path)
         report(f"checking {stage.value}")
-        _finish(path, final, options.opset)
+        _finish(path, final, options.opset, stage is Stage.ENCODER and options.has_plugin_nodes)
     except (SamtrtError, OSError):
         raise
     except Exception as error:  # exporter, simplifier and checker share no base class
@@ -177,6 +193,8 @@ def _trace(sam: Sam, stage: Stage, path: Path, options: ExportOptions) -> None:
     dynamic: dict[str, Any] | None
     if stage is Stage.ENCODER:
         graph, outputs = EncoderGraph(sam), ["image_embeddings"]
+        if options.has_plugin_nodes:
+            graph.encoder = FusedEncoder(sam.image_encoder)
         dynamic = {"images": {0: torch.export.Dim("batch")}} if options.dynamic_batch else None
         if dynamic is None:
             example = {name: tensor[:1] for name, tensor in example.items()}
@@ -199,6 +217,7 @@ def _trace(sam: Sam, stage: Stage, path: Path, options: ExportOptions) -> None:
         opset_version=max(options.opset, _EXPORTER_OLDEST),
         dynamic_shapes=dynamic,
         dynamo=True,
+        custom_translation_table=TRANSLATIONS,
         external_data=True,
         verbose=False,
     )
@@ -216,7 +235,7 @@ def _simplify(path: Path, out: Path) -> Path:
     return out
 
 
-def _finish(path: Path, final: Path, opset: int) -> None:
+def _finish(path: Path, final: Path, opset: int, has_plugin_nodes: bool) -> None:
     """Bring a graph to its opset, write it (as one file where it fits into one) and check it."""
     model = onnx.load(path, load_external_data=False)
     domain = next(entry for entry in model.opset_import if entry.domain == "")
@@ -235,6 +254,8 @@ def _finish(path: Path, final: Path, opset: int) -> None:
     del model.metadata_props[:], model.graph.metadata_props[:]
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         del value.metadata_props[:]
+    if has_plugin_nodes:
+        add_functions(model)
     onnx.load_external_data_for_model(model, str(path.parent))
     save_graph(model, final)
 

@@ -54,21 +54,41 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, grid, grid, C] to the same shape."""
-        batch, grid, _, dim = x.shape
+        grid = x.shape[1]
         qkv = F.linear(x, self.qkv.weight)
-        side, count = (self.window, -(-grid // self.window)) if self.window else (grid, 1)
-        pad = side * count - grid
+        side = self.window or grid
+        pad = -grid % side
         qkv = F.pad(qkv, (0, 0, 0, pad, 0, pad)) + self.qkv.bias
-        heads = qkv.reshape(batch, count, side, count, side, 3, self.num_heads, -1)
-        # [3, B * windows, heads, tokens, head_dim]
-        heads = heads.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(1, 3).flatten(3, 4)
-        q, k, v = heads.unbind(0)
-        attend = ATTENTION_FORMS[self.form]
         rel_h, rel_w = self.rel_pos_h[self.distance], self.rel_pos_w[self.distance]
-        out = attend(q, k, v, rel_h, rel_w, (side, side))
-        out = out.reshape(batch, count, count, self.num_heads, side, side, -1)
-        out = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, grid + pad, grid + pad, dim)
+        out = attend_squares(qkv, rel_h, rel_w, self.num_heads, self.form)
         return self.proj(out[:, :grid, :grid])
+
+
+def attend_squares(
+    qkv: Tensor, rel_h: Tensor, rel_w: Tensor, num_heads: int, form: AttentionForm
+) -> Tensor:
+    """Attend within each of the squares that a padded grid is made of.
+
+    Args:
+        qkv: [B, P, P, 3C] with P a multiple of the squares' side; channels are q, k, v, by head.
+        rel_h: [side, side, C / num_heads], for a query's and a key's row.
+        rel_w: The same for columns.
+        num_heads: Number of heads.
+        form: How the relative positions enter.
+
+    Returns:
+        [B, P, P, C].
+    """
+    batch, size, _, width = qkv.shape
+    side = rel_h.shape[0]
+    count = size // side
+    heads = qkv.reshape(batch, count, side, count, side, 3, num_heads, -1)
+    # [3, B * windows, heads, tokens, head_dim]
+    heads = heads.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(1, 3).flatten(3, 4)
+    q, k, v = heads.unbind(0)
+    out = ATTENTION_FORMS[form](q, k, v, rel_h, rel_w, (side, side))
+    out = out.reshape(batch, count, count, num_heads, side, side, -1)
+    return out.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, size, size, width // 3)
 
 
 class Block(nn.Module):

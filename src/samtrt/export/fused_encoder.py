@@ -1,0 +1,216 @@
+"""The image encoder as TensorRT's plugin runs it: 1x1 convolutions around three operators.
+
+TensorRT takes convolutions one by one, with its fastest kernels, where it makes one slow region of
+matrix products and attention. Channels come first here and lie last in TensorRT's memory, so that
+nothing is ever moved: windows are cut inside the attention operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from onnx.defs import OpSchema
+from onnxscript.values import Op, Opset
+from torch import Tensor, nn
+
+from samtrt.choices import AttentionForm
+from samtrt.export.fused import (
+    ADD_LAYER_NORM,
+    ATTENTION,
+    DOMAIN,
+    LAYER_NORM,
+    PLUGIN_ATTRIBUTES,
+)
+from samtrt.models.vit import Attention, Block, ImageEncoderViT, attend_squares
+
+
+@torch.library.custom_op("samtrt::rel_pos_attention", mutates_args=())
+def rel_pos_attention(
+    qkv: Tensor,
+    qkv_bias: Tensor,
+    rel_pos_h: Tensor,
+    rel_pos_w: Tensor,
+    num_heads: int,
+    window: int,
+) -> Tensor:
+    """Attend within the grid or its windows.
+
+    Args:
+        qkv: [B, 3C, G, G], bias added; channels are q, k, v, each by head.
+        qkv_bias: [3C], q, k and v of the tokens that pad windows.
+        rel_pos_h: [2S - 1, C / num_heads] with S = window or G; a row for each distance of rows.
+        rel_pos_w: The same for columns.
+        num_heads: Number of heads.
+        window: Side of the windows in tokens, 0 for none.
+
+    Returns:
+        [B, C, G, G].
+    """
+    batch, width, grid, _ = qkv.shape
+    side = window or grid
+    whole = -(-grid // side) * side
+    padded = qkv_bias.expand(batch, whole, whole, width).clone()
+    padded[:, :grid, :grid] = qkv.permute(0, 2, 3, 1)
+    distance = torch.arange(side, device=qkv.device)
+    distance = distance[:, None] - distance[None, :] + side - 1
+    out = attend_squares(
+        padded, rel_pos_h[distance], rel_pos_w[distance], num_heads, AttentionForm.TILED
+    )
+    return out[:, :grid, :grid].permute(0, 3, 1, 2).contiguous()
+
+
+@rel_pos_attention.register_fake
+def _(
+    qkv: Tensor,
+    qkv_bias: Tensor,
+    rel_pos_h: Tensor,
+    rel_pos_w: Tensor,
+    num_heads: int,
+    window: int,
+) -> Tensor:
+    return qkv.new_empty(qkv.shape[0], qkv.shape[1] // 3, *qkv.shape[2:])
+
+
+@torch.library.custom_op("samtrt::layer_norm", mutates_args=())
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    """Normalise [B, C, G, G] over C, in float32."""
+    last = F.layer_norm(
+        x.permute(0, 2, 3, 1).float(), weight.shape, weight.float(), bias.float(), epsilon
+    )
+    return last.to(x.dtype).permute(0, 3, 1, 2).contiguous()
+
+
+@layer_norm.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+@torch.library.custom_op("samtrt::add_layer_norm", mutates_args=())
+def add_layer_norm(
+    x: Tensor, delta: Tensor, weight: Tensor, bias: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """Return x + delta and that normalised over channels; all [B, C, G, G]."""
+    total = (x + delta).contiguous()
+    return total, layer_norm(total, weight, bias, epsilon)
+
+
+@add_layer_norm.register_fake
+def _(
+    x: Tensor, delta: Tensor, weight: Tensor, bias: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    empty = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return empty, torch.empty_like(empty)
+
+
+def _operator(name: str, inputs: str, outputs: str, **attributes: OpSchema.AttrType) -> Op:
+    """Declare an operator of tensors of one type, as the exporter wants to know it."""
+    schema = OpSchema(
+        name,
+        DOMAIN,
+        since_version=1,
+        inputs=[OpSchema.FormalParameter(word, "T") for word in inputs.split()],
+        outputs=[OpSchema.FormalParameter(word, "T") for word in outputs.split()],
+        type_constraints=[("T", ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "")],
+        attributes=[
+            *(OpSchema.Attribute(word, kind, required=True) for word, kind in attributes.items()),
+            *(OpSchema.Attribute(word, OpSchema.AttrType.STRING) for word in PLUGIN_ATTRIBUTES),
+        ],
+    )
+    return Op(Opset(DOMAIN, 1), name, schema)
+
+
+_INT, _FLOAT = OpSchema.AttrType.INT, OpSchema.AttrType.FLOAT
+_ATTENTION_NODE = _operator(
+    ATTENTION, "qkv qkv_bias rel_pos_h rel_pos_w", "out", num_heads=_INT, window=_INT
+)
+_LAYER_NORM_NODE = _operator(LAYER_NORM, "x weight bias", "y", epsilon=_FLOAT)
+_ADD_LAYER_NORM_NODE = _operator(ADD_LAYER_NORM, "x delta weight bias", "sum y", epsilon=_FLOAT)
+
+
+def _write_attention(
+    qkv: Any, qkv_bias: Any, rel_pos_h: Any, rel_pos_w: Any, num_heads: int, window: int
+) -> Any:
+    attributes = {"num_heads": num_heads, "window": window, **PLUGIN_ATTRIBUTES}
+    return _ATTENTION_NODE(qkv, qkv_bias, rel_pos_h, rel_pos_w, **attributes)
+
+
+def _write_layer_norm(x: Any, weight: Any, bias: Any, epsilon: float) -> Any:
+    return _LAYER_NORM_NODE(x, weight, bias, epsilon=epsilon, **PLUGIN_ATTRIBUTES)
+
+
+def _write_add_layer_norm(x: Any, delta: Any, weight: Any, bias: Any, epsilon: float) -> Any:
+    return _ADD_LAYER_NORM_NODE(x, delta, weight, bias, epsilon=epsilon, **PLUGIN_ATTRIBUTES)
+
+
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.samtrt.rel_pos_attention.default: _write_attention,
+    torch.ops.samtrt.layer_norm.default: _write_layer_norm,
+    torch.ops.samtrt.add_layer_norm.default: _write_add_layer_norm,
+}
+"""How PyTorch's exporter writes the operators."""
+
+
+class FusedEncoder(nn.Module):
+    """`ImageEncoderViT` in the plugin's operators: the same weights, input, output and numbers."""
+
+    def __init__(self, encoder: ImageEncoderViT) -> None:
+        super().__init__()
+        self.patch_embed = encoder.patch_embed.proj
+        self.pos_embed = _constant(encoder.pos_embed.permute(0, 3, 1, 2).contiguous())
+        self.blocks = nn.ModuleList(_FusedBlock(block) for block in encoder.blocks)
+        self.neck = encoder.neck
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map [B, 3, S, S] to [B, 256, S/16, S/16]."""
+        x = self.patch_embed(images) + self.pos_embed
+        first = self.blocks[0].norm1
+        normed = layer_norm(x, first.weight, first.bias, first.eps)
+        for i, block in enumerate(self.blocks):
+            x, normed = _add_norm(x, block.attend(normed), block.norm2)
+            delta = block.mlp(normed)
+            if i + 1 < len(self.blocks):
+                x, normed = _add_norm(x, delta, self.blocks[i + 1].norm1)
+            else:
+                x = x + delta
+        for layer in self.neck:
+            is_norm = not isinstance(layer, nn.Conv2d)
+            x = layer_norm(x, layer.weight, layer.bias, layer.eps) if is_norm else layer(x)
+        return x
+
+
+class _FusedBlock(nn.Module):
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        attention: Attention = block.attn
+        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.num_heads, self.window = attention.num_heads, attention.window
+        self.rel_pos_h, self.rel_pos_w = attention.rel_pos_h, attention.rel_pos_w
+        self.qkv, self.proj = _pointwise(attention.qkv), _pointwise(attention.proj)
+        self.lin1, self.lin2 = _pointwise(block.mlp.lin1), _pointwise(block.mlp.lin2)
+
+    def attend(self, x: Tensor) -> Tensor:
+        mixed = rel_pos_attention(
+            self.qkv(x), self.qkv.bias, self.rel_pos_h, self.rel_pos_w, self.num_heads, self.window
+        )
+        return self.proj(mixed)
+
+    def mlp(self, x: Tensor) -> Tensor:
+        return self.lin2(F.gelu(self.lin1(x)))
+
+
+def _add_norm(x: Tensor, delta: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    return add_layer_norm(x, delta, norm.weight, norm.bias, norm.eps)
+
+
+def _pointwise(linear: nn.Linear) -> nn.Conv2d:
+    """Return a linear layer as a 1x1 convolution that shares its weights."""
+    conv = nn.Conv2d(linear.in_features, linear.out_features, 1, device="meta")
+    conv.weight, conv.bias = _constant(linear.weight[:, :, None, None]), linear.bias
+    return conv
+
+
+def _constant(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.detach(), requires_grad=False)
