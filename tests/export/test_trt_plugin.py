@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import plugin_cases
+from rtx_cases import needs_rtx
 from samples import make_manifest
 from samtrt.choices import Precision, Stage, Target
 from samtrt.engines import EngineRecord, load_engine_record
@@ -24,7 +25,7 @@ from samtrt.export.trt_job import BuildOptions, Built, Job
 from samtrt.export.trtexec import trtexec_command
 from samtrt.gpu import Gpu
 from samtrt.manifest import FileEntry, Manifest
-from samtrt.trt_api import Api
+from samtrt.trt_api import Api, load_api
 from weak_tensorrt import weak_api
 
 GPU = Gpu(0, "NVIDIA H100 80GB HBM3", "9.0", 85_000_000_000, "13.0")
@@ -210,6 +211,14 @@ def test_versions_without_such_plugins(library: Path, monkeypatch: pytest.Monkey
     options = BuildOptions(precision=Precision.FP16, plugin=library)
     with pytest.raises(BuildError, match=r"TensorRT 11\.0\.0 has no plugins of this kind"):
         check_options(weak_api((11, 0, 0)), make_manifest(**FORM), options, Path("model"))
+
+
+@needs_rtx
+def test_tensorrt_rtx_has_none(library: Path) -> None:
+    options = BuildOptions(precision=Precision.FP16, plugin=library)
+    api = load_api(Target.TENSORRT_RTX)
+    with pytest.raises(BuildError, match=r"TensorRT-RTX .* has no plugins of this kind"):
+        check_options(api, make_manifest(**FORM), options, Path("model"))
 
 
 def test_types_from_the_graph_are_not_for_plugins(

@@ -37,10 +37,10 @@ def check_options(api: Api, manifest: Manifest, options: BuildOptions, directory
     """
     for check in (
         _check_graph,
+        _check_plugin,
         _check_precision,
         _check_portability,
         _check_capabilities,
-        _check_plugin,
     ):
         check(api, manifest, options, directory)
 
