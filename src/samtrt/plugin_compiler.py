@@ -17,7 +17,7 @@ from samtrt.plugin import ARCHITECTURE
 SOURCES = Path(__file__).parent / "kernels"
 
 _FLAGS = (
-    *("-O3", "-std=c++17", "--expt-relaxed-constexpr", "-shared"),
+    *("-O3", "-std=c++17", "--expt-relaxed-constexpr", "-shared", "--threads", "0"),
     # Nothing but what is exported on purpose may be seen: other CUDA runtimes, linked or loaded,
     # have functions of the same names.
     *("-Xcompiler", "-fPIC,-fvisibility=hidden", "-Xlinker", "--exclude-libs=ALL"),

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import onnx
 import pytest
@@ -18,7 +15,7 @@ from samples import make_manifest
 from samtrt.choices import Precision, Stage, Target
 from samtrt.engines import EngineRecord, load_engine_record
 from samtrt.errors import BackendError, BuildError
-from samtrt.export import tensorrt, trt_compile
+from samtrt.export import fused, tensorrt, trt_compile
 from samtrt.export.tensorrt import build_engines, make_job
 from samtrt.export.trt_checks import check_options, is_strongly_typed
 from samtrt.export.trt_job import BuildOptions, Built, Job
@@ -30,7 +27,7 @@ from weak_tensorrt import weak_api
 
 GPU = Gpu(0, "NVIDIA H100 80GB HBM3", "9.0", 85_000_000_000, "13.0")
 FORM = {"opset": 17, "attention": "plugin"}
-OPERATORS = {"SamtrtLayerNorm", "SamtrtAddLayerNorm", "SamtrtRelPosAttention"}
+OPERATORS = {fused.LAYER_NORM, fused.ADD_LAYER_NORM, fused.ATTENTION}
 
 
 @pytest.fixture
@@ -46,45 +43,27 @@ def directory(tmp_path: Path) -> Path:
     directory = tmp_path / "model"
     directory.mkdir()
     path = directory / "encoder.onnx"
-    write_graph(path, "samtrt")
+    write_graph(path)
     manifest = make_manifest(**FORM, files={Stage.ENCODER: [FileEntry.of(path)]})
     manifest.save(directory)
     return directory
 
 
-def write_graph(path: Path, domain: str) -> None:
+def write_graph(path: Path) -> None:
     """Write a graph whose norm's name is what a norm's is in a standard graph too."""
-    floats = {"x": [1, 8, 4, 4], "y": [1, 8, 4, 4], "weight": [8], "bias": [8]}
+    floats = {"x": [1, 8, 4, 4], "y": [1, 8, 4, 4]}
     value = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in floats.items()}
     weights = [helper.make_tensor(n, TensorProto.FLOAT, [8], [1.0] * 8) for n in ("weight", "bias")]
-    operator = "SamtrtLayerNorm" if domain else "LayerNormalization"
+    attributes = {"epsilon": 1e-6, **fused.PLUGIN_ATTRIBUTES}
     node = helper.make_node(
-        operator, ["x", "weight", "bias"], ["y"], name="node_layer_norm", domain=domain
+        *(fused.LAYER_NORM, ["x", "weight", "bias"], ["y"], "node_layer_norm"),
+        domain=fused.DOMAIN,
+        **attributes,
     )
-    imports = [helper.make_opsetid("", 17), helper.make_opsetid("samtrt", 1)]
     graph = helper.make_graph([node], "encoder", [value["x"]], [value["y"]], weights)
-    onnx.save(helper.make_model(graph, opset_imports=imports), path)
-
-
-@pytest.fixture
-def forms(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Notes which form of the graph is written; the norm stays the plugin's, or does not."""
-    made: list[str] = []
-
-    def writer(name: str, domain: str) -> Callable[[Path, Path], None]:
-        def write(path: Path, out: Path) -> None:
-            assert path.name == out.name == "encoder.onnx"
-            assert path.parent != out.parent
-            made.append(name)
-            write_graph(out, domain)
-
-        return write
-
-    module = ModuleType("samtrt.export.fused")
-    module.strip_functions = writer("stripped", "samtrt")
-    module.inline_fallback = writer("inlined", "")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    return made
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    fused.add_functions(model)
+    onnx.save(model, path)
 
 
 @pytest.fixture
@@ -110,14 +89,13 @@ def build(directory: Path, **options: object) -> tuple[EngineRecord, Built]:
 
 
 def test_build_with_the_plugin(
-    api: Api, directory: Path, library: Path, forms: list[str], monkeypatch: pytest.MonkeyPatch
+    api: Api, directory: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The stand-in's parser takes the plugin's operators from when the library is registered.
     registered = plugin_cases.install(
         monkeypatch, on_register=lambda: api.trt.OnnxParser.plugins.update(OPERATORS)
     )
     record, facts = build(directory, plugin=library)
-    assert forms == ["stripped"]
     assert facts.warnings == ("weights were rounded",)
     copy = directory / "samtrt_plugin.so"
     assert copy.read_bytes() == library.read_bytes()
@@ -136,26 +114,26 @@ def test_build_with_the_plugin(
 
 
 def test_build_without_the_plugin_says_so(
-    api: Api, directory: Path, library: Path, forms: list[str], monkeypatch: pytest.MonkeyPatch
+    api: Api, directory: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugin_cases.install(
         monkeypatch, on_register=lambda: api.trt.OnnxParser.plugins.update(OPERATORS)
     )
     build(directory, plugin=library)
     record, facts = build(directory)
-    assert forms == ["stripped", "inlined"]
     assert record.plugin is None
     assert not (directory / "samtrt_plugin.so").exists(), "no engine has it any more"
     assert facts.warnings[0].startswith("built without the plugin, in standard operators")
     asked = json.loads((directory / "encoder.tensorrt.engine").read_bytes())
-    assert asked["float32"] == {"node_layer_norm": ["NORMALIZATION", {"0": "FLOAT"}]}
+    kept = asked["float32"].values()
+    assert ["NORMALIZATION", {"0": "FLOAT"}] in kept, "the function's norm"
+    assert len(asked["layers"]) == 3, "and what moves the channels"
 
     _, facts = build(directory, precision=Precision.FP32)
     assert facts.warnings == ("weights were rounded",), "the plugin is not for float32"
-    assert forms[2:] == ["inlined"]
 
 
-@pytest.mark.usefixtures("api", "forms")
+@pytest.mark.usefixtures("api")
 def test_failed_build_leaves_no_library(
     directory: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +145,7 @@ def test_failed_build_leaves_no_library(
     }
 
 
-@pytest.mark.usefixtures("api", "forms")
+@pytest.mark.usefixtures("api")
 def test_code_for_another_gpu_is_told_before_the_build(
     directory: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

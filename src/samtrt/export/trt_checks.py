@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from samtrt.choices import HardwareCompatibility, Precision, Target
+from samtrt.choices import AttentionForm, HardwareCompatibility, Precision, Target
 from samtrt.errors import BuildError
 from samtrt.export.trt_job import DEFAULT_FLOAT32, BuildOptions
 from samtrt.manifest import Manifest
 from samtrt.plugin import PluginLibrary
 from samtrt.registry import get_spec
 from samtrt.trt_api import Api
-
-PLUGIN_FORM = "plugin"
-"""The attention form whose encoder has the plugin's operators."""
 
 
 def is_strongly_typed(api: Api, options: BuildOptions) -> bool:
@@ -25,7 +22,7 @@ def is_strongly_typed(api: Api, options: BuildOptions) -> bool:
 
 def uses_plugin(manifest: Manifest) -> bool:
     """Tell whether the encoder was exported with the plugin's operators."""
-    return manifest.attention == PLUGIN_FORM
+    return manifest.attention == AttentionForm.PLUGIN.value
 
 
 def check_options(api: Api, manifest: Manifest, options: BuildOptions, directory: Path) -> None:
@@ -147,10 +144,11 @@ def _check_plugin(api: Api, manifest: Manifest, options: BuildOptions, directory
     if options.plugin is None:
         return
     if not uses_plugin(manifest):
+        form = AttentionForm.PLUGIN.value
         raise BuildError(
-            f"--plugin is for encoders exported with --attention {PLUGIN_FORM}, and the one in "
+            f"--plugin is for encoders exported with --attention {form}, and the one in "
             f"{directory} was exported with --attention {manifest.attention}; export it again "
-            f"with: samtrt export CHECKPOINT -o {directory} --attention {PLUGIN_FORM}"
+            f"with: samtrt export CHECKPOINT -o {directory} --attention {form}"
         )
     if api.target is not Target.TENSORRT or api.version >= (11,):
         raise BuildError(
