@@ -134,7 +134,8 @@ class OnnxParser:
             ins, outs = ([tensors[n] for n in names] for names in (node.input, node.output))
             other = LayerType.PLUGIN_V2 if node.domain else LayerType.ELEMENTWISE
             kind = _LAYERS.get(node.op_type, other)
-            self.network.layers.append(Layer(node.name, kind, ins, outs))
+            name = node.name or f"(Unnamed Layer* {len(self.network.layers)}) [{node.op_type}]"
+            self.network.layers.append(Layer(name, kind, ins, outs))
         self.network.inputs = [tensors[value.name] for value in graph.input]
         self.network.outputs = [tensors[value.name] for value in graph.output]
         return True
