@@ -1,6 +1,10 @@
-"""TensorRT on one GPU, whole: export, build, verify and bench each model, fp32 and fp16.
+"""TensorRT on one GPU, whole: export, build, verify and bench each model in several variants.
 
     python bench/trt.py --models vit_b vit_l vit_h vit_s --out results.json
+    python bench/trt.py --variants fp16 fp16-plugin --tensorrt-root TENSORRT --out results.json
+
+A variant is a precision, then what the encoder is exported as where that is not the plain form:
+`plugin` for the plugin library, `fallback` for the same export built without the library.
 
 Every step is a `samtrt` command in a process of its own, so that two Pythons can share the work
 where no one of them has both PyTorch and TensorRT: `--torch-python` exports, computes the reference
@@ -55,34 +59,63 @@ class Step:
 def steps(model: str, work: Path, options: argparse.Namespace) -> Iterator[Step]:
     """Yield what is done with one model, in order."""
     checkpoint = BUNDLED if model == "vit_s" else work / "checkpoint.safetensors"
-    exported, reference = work / "onnx", work / "reference.safetensors"
+    reference, library = work / "reference.safetensors", options.work / "samtrt_plugin.so"
     if checkpoint is not BUNDLED:
         yield Step("seed", "torch", ["-c", SEED, model, str(checkpoint)])
-    export = ["export", str(checkpoint), "-o", str(exported), "--model", model]
-    export += ["--opset", str(options.opset), "--attention", options.attention]
-    yield Step("export", "torch", samtrt(*export), needs=("seed",))
-    save = ["verify", str(exported), "-c", str(checkpoint), "--save-reference", str(reference)]
-    yield Step("reference", "torch", samtrt(*save), needs=("export",))
-    for precision in options.precisions:
-        directory = work / precision
-        build = ["build", str(directory), "--target", options.target, "--precision", precision]
-        if options.optimization_level is not None:
-            build += ["--optimization-level", str(options.optimization_level)]
-        for part in options.float32:
-            build += ["--float32", part]
-        yield Step(f"build-{precision}", "trt", samtrt(*build), needs=("export",))
-        run = [str(directory), "--backend", options.target, "--device", "cuda"]
-        result = work / f"verify-{precision}.json"
-        verify = ["verify", *run, "--reference", str(reference), "--json", str(result)]
-        needs = (f"build-{precision}", "reference")
-        yield Step(f"verify-{precision}", "trt", samtrt(*verify), needs, result)
-        result = work / f"bench-{precision}.json"
-        bench = ["bench", *run, "--json", str(result)]
-        yield Step(f"bench-{precision}", "trt", samtrt(*bench), (f"build-{precision}",), result)
+    forms = list(dict.fromkeys(attention_form(variant) for variant in options.variants))
+    for form in forms:
+        export = ["export", str(checkpoint), "-o", str(work / form), "--model", model]
+        export += ["--opset", str(options.opset), "--attention", form]
+        yield Step(f"export-{form}", "torch", samtrt(*export), needs=("seed",))
+    save = ["verify", str(work / forms[0]), "-c", str(checkpoint)]
+    save += ["--save-reference", str(reference)]
+    yield Step("reference", "torch", samtrt(*save), needs=(f"export-{forms[0]}",))
+    has_plugin = any(variant.endswith("-plugin") for variant in options.variants)
+    if has_plugin and options.plugin is None and not library.exists():
+        compiled = ["plugin", "--tensorrt-root", str(options.tensorrt_root), "-o", str(library)]
+        yield Step("plugin", "trt", samtrt(*compiled))
+    for variant in options.variants:
+        yield from variant_steps(variant, work, options.plugin or library, options)
     if options.torch_bench:
         result = work / "torch.json"
         script = [str(ROOT / "bench" / "torch_gpu.py"), "--models", model, "--json", str(result)]
         yield Step("torch", "torch", script, result=result)
+
+
+def variant_steps(
+    variant: str, work: Path, library: Path, options: argparse.Namespace
+) -> Iterator[Step]:
+    """Yield the building, verifying and timing of one variant."""
+    directory, form = work / variant, attention_form(variant)
+    build = ["build", str(directory), "--target", options.target]
+    build += ["--precision", variant.split("-")[0]]
+    if variant.endswith("-plugin"):
+        build += ["--plugin", str(library)]
+    if options.optimization_level is not None:
+        build += ["--optimization-level", str(options.optimization_level)]
+    for part in options.float32:
+        build += ["--float32", part]
+    yield Step(f"build-{variant}", "trt", samtrt(*build), needs=(f"export-{form}", "plugin"))
+    run = [str(directory), "--backend", options.target, "--device", "cuda"]
+    result = work / f"verify-{variant}.json"
+    verify = ["verify", *run, "--reference", str(work / "reference.safetensors")]
+    verify += ["--json", str(result)]
+    yield Step(
+        f"verify-{variant}", "trt", samtrt(*verify), (f"build-{variant}", "reference"), result
+    )
+    for stage in options.profile:
+        result = work / f"profile-{stage}-{variant}.json"
+        script = [str(ROOT / "bench" / "trt_profile.py"), str(directory), "--stage", stage]
+        script += ["--json", str(result)]
+        yield Step(f"profile-{stage}-{variant}", "trt", script, (f"build-{variant}",), result)
+    result = work / f"bench-{variant}.json"
+    bench = ["bench", *run, "--json", str(result)]
+    yield Step(f"bench-{variant}", "trt", samtrt(*bench), (f"build-{variant}",), result)
+
+
+def attention_form(variant: str) -> str:
+    """Return how the encoder of a variant is exported."""
+    return "plugin" if variant.endswith(("-plugin", "-fallback")) else "add"
 
 
 def samtrt(*arguments: str) -> list[str]:
@@ -90,11 +123,12 @@ def samtrt(*arguments: str) -> list[str]:
 
 
 def prepare(step: Step, work: Path) -> None:
-    """Give each precision a model directory of its own: engines of two would share a name."""
+    """Give each variant a model directory of its own: engines of two would share a name."""
     if step.name.startswith("build-"):
-        directory = work / step.name.removeprefix("build-")
+        variant = step.name.removeprefix("build-")
+        directory = work / variant
         directory.mkdir(exist_ok=True)
-        for file in (work / "onnx").iterdir():
+        for file in (work / attention_form(variant)).iterdir():
             if file.is_file() and not (directory / file.name).exists():
                 shutil.copy(file, directory)  # onnx refuses links to weights beside a graph
 
@@ -163,6 +197,8 @@ def work_through(options: argparse.Namespace) -> bool:
             if finished(records.get(step.name)):
                 continue
             missing = [n for n in step.needs if n in names and not finished(records.get(n))]
+            if options.only and not step.name.startswith(tuple(options.only)):
+                continue
             left = end - time.monotonic()
             if missing or left < options.least_seconds:
                 whole = False
@@ -206,10 +242,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--models", nargs="+", default=["vit_s", "vit_b", "vit_l", "vit_h"])
-    parser.add_argument("--precisions", nargs="+", default=["fp32", "fp16"])
+    parser.add_argument("--variants", nargs="+", default=["fp32", "fp16"])
+    parser.add_argument("--only", nargs="+", help="do steps of such names alone, such as build-")
     parser.add_argument("--target", default="tensorrt", choices=["tensorrt", "tensorrt-rtx"])
     parser.add_argument("--opset", type=int, default=17, help="TensorRT 8.6 needs 17")
-    parser.add_argument("--attention", default="add")
+    parser.add_argument("--plugin", type=Path, help="plugin library; made where none is given")
+    parser.add_argument("--tensorrt-root", type=Path, help="headers to make it with")
+    parser.add_argument(
+        "--profile", nargs="*", default=[], choices=["encoder", "decoder"], help="layer by layer"
+    )
     parser.add_argument("--optimization-level", type=int)
     parser.add_argument("--float32", nargs="*", default=[], help="as in samtrt build")
     parser.add_argument("--torch-python", default=sys.executable)

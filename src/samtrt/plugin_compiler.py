@@ -74,6 +74,8 @@ def nvcc_command(
     """Return the command that compiles the packaged sources into `output`."""
     words = [str(nvcc), *_FLAGS, "-isystem", str(headers)]
     words.append(f'-DSAMTRT_ARCHITECTURES=\\"{",".join(architectures)}\\"')
+    if "sm_90a" in architectures:
+        words.append("-DSAMTRT_HOPPER")  # the kernel of that architecture alone
     for architecture in architectures:
         virtual = architecture.replace("sm_", "compute_")
         words += ["-gencode", f"arch={virtual},code={architecture}"]

@@ -8,7 +8,7 @@ inlined, where it has not. Needs `onnx` and not PyTorch.
 
 from __future__ import annotations
 
-import os
+import shutil
 from pathlib import Path
 
 from samtrt.errors import ExportError, MissingExtraError
@@ -169,7 +169,7 @@ def strip_functions(path: Path, out: Path) -> None:
 
     Args:
         path: As exported.
-        out: Where to write; weights in a file of their own stay one file, linked or copied.
+        out: Where to write; weights in a file of their own are copied beside it.
 
     Raises:
         ExportError: where the graph cannot be read.
@@ -184,7 +184,7 @@ def inline_fallback(path: Path, out: Path) -> None:
 
     Args:
         path: As exported.
-        out: Where to write; weights in a file of their own stay one file, linked or copied.
+        out: Where to write; weights in a file of their own are copied beside it.
 
     Raises:
         ExportError: where the graph cannot be read.
@@ -206,10 +206,5 @@ def _load(path: Path) -> ModelProto:
 def _save(model: ModelProto, path: Path, out: Path) -> None:
     onnx.save(model, out)
     data = path.with_name(path.name + ".data")
-    if data.exists():
-        # Its name is in the graph. onnx refuses symbolic links, and a hard link needs no room.
-        target = out.with_name(data.name)
-        try:
-            os.link(data, target)
-        except OSError:
-            target.write_bytes(data.read_bytes())
+    if data.exists():  # its name is in the graph; readers of graphs refuse links
+        shutil.copyfile(data, out.with_name(data.name))

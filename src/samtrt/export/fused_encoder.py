@@ -62,16 +62,9 @@ def rel_pos_attention(
     return out[:, :grid, :grid].permute(0, 3, 1, 2).contiguous()
 
 
-@rel_pos_attention.register_fake
-def _(
-    qkv: Tensor,
-    qkv_bias: Tensor,
-    rel_pos_h: Tensor,
-    rel_pos_w: Tensor,
-    num_heads: int,
-    window: int,
-) -> Tensor:
-    return qkv.new_empty(qkv.shape[0], qkv.shape[1] // 3, *qkv.shape[2:])
+rel_pos_attention.register_fake(
+    lambda qkv, *_: qkv.new_empty(qkv.shape[0], qkv.shape[1] // 3, *qkv.shape[2:])
+)
 
 
 @torch.library.custom_op("samtrt::layer_norm", mutates_args=())
@@ -83,9 +76,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tenso
     return last.to(x.dtype).permute(0, 3, 1, 2).contiguous()
 
 
-@layer_norm.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+layer_norm.register_fake(lambda x, *_: x.new_empty(x.shape))
 
 
 @torch.library.custom_op("samtrt::add_layer_norm", mutates_args=())
@@ -97,12 +88,7 @@ def add_layer_norm(
     return total, layer_norm(total, weight, bias, epsilon)
 
 
-@add_layer_norm.register_fake
-def _(
-    x: Tensor, delta: Tensor, weight: Tensor, bias: Tensor, epsilon: float
-) -> tuple[Tensor, Tensor]:
-    empty = torch.empty_like(x, memory_format=torch.contiguous_format)
-    return empty, torch.empty_like(empty)
+add_layer_norm.register_fake(lambda x, *_: (x.new_empty(x.shape), x.new_empty(x.shape)))
 
 
 def _operator(name: str, inputs: str, outputs: str, **attributes: OpSchema.AttrType) -> Op:

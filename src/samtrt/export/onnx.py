@@ -95,7 +95,6 @@ class ExportOptions:
                 f"precision; leave out --precision {self.precision.value}"
             )
 
-
     @property
     def has_plugin_nodes(self) -> bool:
         """Tell whether the encoder is written in the TensorRT plugin's operators."""
