@@ -20,6 +20,7 @@ import datetime
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -91,10 +92,7 @@ def variant_steps(
     build += ["--precision", variant.split("-")[0]]
     if variant.endswith("-plugin"):
         build += ["--plugin", str(library)]
-    if options.optimization_level is not None:
-        build += ["--optimization-level", str(options.optimization_level)]
-    for part in options.float32:
-        build += ["--float32", part]
+    build += shlex.split(options.build_arguments)
     yield Step(f"build-{variant}", "trt", samtrt(*build), needs=(f"export-{form}", "plugin"))
     run = [str(directory), "--backend", options.target, "--device", "cuda"]
     result = work / f"verify-{variant}.json"
@@ -251,8 +249,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--profile", nargs="*", default=[], choices=["encoder", "decoder"], help="layer by layer"
     )
-    parser.add_argument("--optimization-level", type=int)
-    parser.add_argument("--float32", nargs="*", default=[], help="as in samtrt build")
+    parser.add_argument("--build-arguments", default="", help="more words for samtrt build")
     parser.add_argument("--torch-python", default=sys.executable)
     parser.add_argument("--trt-python", default=sys.executable)
     parser.add_argument("--torch-site", help="packages that --torch-python lacks")
