@@ -170,7 +170,7 @@ def test_unsupported_opset(opset: int) -> None:
 
 
 def test_form_for_pytorch_alone_is_not_exported() -> None:
-    with pytest.raises(ExportError, match="export 'add', 'tiled' or 'folded'"):
+    with pytest.raises(ExportError, match="export 'add', 'tiled', 'folded' or 'plugin'"):
         ExportOptions(attention=AttentionForm.MASK)
 
 

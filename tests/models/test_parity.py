@@ -41,7 +41,7 @@ def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
         pytest.param(replace(TINY, embed_dim=96, num_heads=3, mlp_ratio=2.0), id="other widths"),
     ],
 )
-@pytest.mark.parametrize("form", list(AttentionForm))
+@pytest.mark.parametrize("form", attention.ATTENTION_FORMS)
 def test_encoder_gives_the_official_embedding(spec: ModelSpec, form: AttentionForm) -> None:
     ours, theirs = pair(spec)
     ours.image_encoder.set_attention_form(form)

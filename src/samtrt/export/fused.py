@@ -12,11 +12,13 @@ import shutil
 from pathlib import Path
 
 from samtrt.errors import ExportError, MissingExtraError
+from samtrt.files import write_atomic
 
 try:
     import onnx
     import onnx.inliner
-    from onnx import FunctionProto, ModelProto
+    import onnx.parser
+    from onnx import ModelProto
 except ImportError:
     raise MissingExtraError("The encoder's plugin form", "export", "onnx") from None
 
@@ -32,8 +34,8 @@ _LAYER_NORM = """
 SamtrtLayerNorm <epsilon, plugin_version, plugin_namespace> (x, weight, bias) => (y)
 {
   last = Transpose <perm = [0, 2, 3, 1]> (x)
-  normed = LayerNormalization <axis = -1, epsilon: float = @epsilon> (last, weight, bias)
-  y = Transpose <perm = [0, 3, 1, 2]> (normed)
+  layer_norm = LayerNormalization <axis = -1, epsilon: float = @epsilon> (last, weight, bias)
+  y = Transpose <perm = [0, 3, 1, 2]> (layer_norm)
 }
 """
 
@@ -43,8 +45,8 @@ SamtrtAddLayerNorm <epsilon, plugin_version, plugin_namespace>
 {
   sum = Add (x, delta)
   last = Transpose <perm = [0, 2, 3, 1]> (sum)
-  normed = LayerNormalization <axis = -1, epsilon: float = @epsilon> (last, weight, bias)
-  y = Transpose <perm = [0, 3, 1, 2]> (normed)
+  layer_norm = LayerNormalization <axis = -1, epsilon: float = @epsilon> (last, weight, bias)
+  y = Transpose <perm = [0, 3, 1, 2]> (layer_norm)
 }
 """
 
@@ -149,19 +151,27 @@ SamtrtRelPosAttention <num_heads, window, plugin_version, plugin_namespace>
 """
 
 
+_FUNCTIONS = {ATTENTION: _ATTENTION, LAYER_NORM: _LAYER_NORM, ADD_LAYER_NORM: _ADD_LAYER_NORM}
+
+
 def add_functions(model: ModelProto) -> None:
-    """Give a graph with the plugin's operators a function for each, in place."""
+    """Give each of the plugin's operators that a graph has its function, in place.
+
+    A graph without any, such as a decoder, stays as it is.
+    """
+    used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
+    if not used:
+        return
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     header = f'<domain: "{DOMAIN}", opset_import: ["" : {opset}]>'
     del model.functions[:]
-    for text in (_ATTENTION, _LAYER_NORM, _ADD_LAYER_NORM):
-        model.functions.append(_parse(header + text))
+    model.functions.extend(
+        onnx.parser.parse_function(header + text)
+        for name, text in _FUNCTIONS.items()
+        if name in used
+    )
     if not any(entry.domain == DOMAIN for entry in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
-
-
-def _parse(text: str) -> FunctionProto:
-    return onnx.parser.parse_function(text)
 
 
 def strip_functions(path: Path, out: Path) -> None:
@@ -169,10 +179,12 @@ def strip_functions(path: Path, out: Path) -> None:
 
     Args:
         path: As exported.
-        out: Where to write; weights in a file of their own are copied beside it.
+        out: Where to write. Weights that lie in a file of their own are never read: where `out` is
+            in another directory, that file is copied there.
 
     Raises:
         ExportError: where the graph cannot be read.
+        OutputError: where `out` cannot be written.
     """
     model = _load(path)
     del model.functions[:]
@@ -184,15 +196,21 @@ def inline_fallback(path: Path, out: Path) -> None:
 
     Args:
         path: As exported.
-        out: Where to write; weights in a file of their own are copied beside it.
+        out: Where to write. Weights that lie in a file of their own are never read: where `out` is
+            in another directory, that file is copied there.
 
     Raises:
         ExportError: where the graph cannot be read.
+        OutputError: where `out` cannot be written.
     """
     model = onnx.inliner.inline_local_functions(_load(path))
     kept = [entry for entry in model.opset_import if entry.domain != DOMAIN]
     del model.opset_import[:], model.functions[:]
     model.opset_import.extend(kept)
+    for node in model.graph.node:
+        # As PyTorch's exporter names nodes. TensorRT's layers get these names, by which norms are
+        # told and kept in float32.
+        node.name = node.name or f"node_{node.output[0]}"
     _save(model, path, out)
 
 
@@ -204,7 +222,10 @@ def _load(path: Path) -> ModelProto:
 
 
 def _save(model: ModelProto, path: Path, out: Path) -> None:
-    onnx.save(model, out)
-    data = path.with_name(path.name + ".data")
-    if data.exists():  # its name is in the graph; readers of graphs refuse links
-        shutil.copyfile(data, out.with_name(data.name))
+    data = path.with_name(f"{path.name}.data")  # the graph knows it by this name
+    if data.exists() and not path.parent.samefile(out.parent):
+        # A copy: what reads graphs refuses links, lest they lead out of the directory.
+        with write_atomic(out.with_name(data.name)) as temporary:
+            shutil.copyfile(data, temporary)
+    with write_atomic(out) as temporary:
+        onnx.save(model, temporary)

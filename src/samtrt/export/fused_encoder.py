@@ -10,13 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from onnx.defs import OpSchema
-from onnxscript.values import Op, Opset
-from torch import Tensor, nn
-
 from samtrt.choices import AttentionForm
+from samtrt.errors import MissingExtraError
+
+try:
+    import torch
+    import torch.nn.functional as F
+    from onnx.defs import OpSchema
+    from onnxscript.values import Op, Opset
+    from torch import Tensor, nn
+except ImportError as error:
+    raise MissingExtraError("Exporting", "export", error.name or "torch") from None
+
 from samtrt.export.fused import (
     ADD_LAYER_NORM,
     ATTENTION,
@@ -24,7 +29,7 @@ from samtrt.export.fused import (
     LAYER_NORM,
     PLUGIN_ATTRIBUTES,
 )
-from samtrt.models.vit import Attention, Block, ImageEncoderViT, attend_squares
+from samtrt.models.vit import Attention, ImageEncoderViT, attend_squares, row_distances
 
 
 @torch.library.custom_op("samtrt::rel_pos_attention", mutates_args=())
@@ -54,8 +59,7 @@ def rel_pos_attention(
     whole = -(-grid // side) * side
     padded = qkv_bias.expand(batch, whole, whole, width).clone()
     padded[:, :grid, :grid] = qkv.permute(0, 2, 3, 1)
-    distance = torch.arange(side, device=qkv.device)
-    distance = distance[:, None] - distance[None, :] + side - 1
+    distance = row_distances(side).to(qkv.device)
     out = attend_squares(
         padded, rel_pos_h[distance], rel_pos_w[distance], num_heads, AttentionForm.TILED
     )
@@ -147,48 +151,58 @@ class FusedEncoder(nn.Module):
         self.patch_embed = encoder.patch_embed.proj
         self.pos_embed = _constant(encoder.pos_embed.permute(0, 3, 1, 2).contiguous())
         self.blocks = nn.ModuleList(_FusedBlock(block) for block in encoder.blocks)
-        self.neck = encoder.neck
+        self.neck = nn.Sequential(
+            *(layer if isinstance(layer, nn.Conv2d) else _Norm(layer) for layer in encoder.neck)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Map [B, 3, S, S] to [B, 256, S/16, S/16]."""
         x = self.patch_embed(images) + self.pos_embed
-        first = self.blocks[0].norm1
-        normed = layer_norm(x, first.weight, first.bias, first.eps)
-        for i, block in enumerate(self.blocks):
-            x, normed = _add_norm(x, block.attend(normed), block.norm2)
-            delta = block.mlp(normed)
-            if i + 1 < len(self.blocks):
-                x, normed = _add_norm(x, delta, self.blocks[i + 1].norm1)
-            else:
-                x = x + delta
-        for layer in self.neck:
-            is_norm = not isinstance(layer, nn.Conv2d)
-            x = layer_norm(x, layer.weight, layer.bias, layer.eps) if is_norm else layer(x)
-        return x
+        delta = None
+        for block in self.blocks:
+            x, delta = block(x, delta)
+        return self.neck(x if delta is None else x + delta)
 
 
 class _FusedBlock(nn.Module):
-    def __init__(self, block: Block) -> None:
+    """`Block`, whose last sum is left to the next block, which makes it with its first norm."""
+
+    def __init__(self, block: Any) -> None:
         super().__init__()
         attention: Attention = block.attn
-        self.norm1, self.norm2 = block.norm1, block.norm2
         self.num_heads, self.window = attention.num_heads, attention.window
         self.rel_pos_h, self.rel_pos_w = attention.rel_pos_h, attention.rel_pos_w
         self.qkv, self.proj = _pointwise(attention.qkv), _pointwise(attention.proj)
+        self.norm1, self.norm2 = _Norm(block.norm1), _Norm(block.norm2)
         self.lin1, self.lin2 = _pointwise(block.mlp.lin1), _pointwise(block.mlp.lin2)
 
-    def attend(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, delta: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Map x and what is still to be added to it, [B, C, G, G], to the same one block on."""
+        if delta is None:
+            normed = self.norm1(x)
+        else:
+            x, normed = self.norm1.add(x, delta)
         mixed = rel_pos_attention(
-            self.qkv(x), self.qkv.bias, self.rel_pos_h, self.rel_pos_w, self.num_heads, self.window
+            *(self.qkv(normed), self.qkv.bias, self.rel_pos_h, self.rel_pos_w),
+            self.num_heads,
+            self.window,
         )
-        return self.proj(mixed)
-
-    def mlp(self, x: Tensor) -> Tensor:
-        return self.lin2(F.gelu(self.lin1(x)))
+        x, normed = self.norm2.add(x, self.proj(mixed))
+        return x, self.lin2(F.gelu(self.lin1(normed)))
 
 
-def _add_norm(x: Tensor, delta: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-    return add_layer_norm(x, delta, norm.weight, norm.bias, norm.eps)
+class _Norm(nn.Module):
+    """Layer norm over channels, alone or with the sum before it."""
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return layer_norm(x, self.weight, self.bias, self.eps)
+
+    def add(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+        return add_layer_norm(x, delta, self.weight, self.bias, self.eps)
 
 
 def _pointwise(linear: nn.Linear) -> nn.Conv2d:

@@ -95,11 +95,6 @@ class ExportOptions:
                 f"precision; leave out --precision {self.precision.value}"
             )
 
-    @property
-    def has_plugin_nodes(self) -> bool:
-        """Tell whether the encoder is written in the TensorRT plugin's operators."""
-        return self.attention is AttentionForm.PLUGIN
-
 
 def export_model(
     checkpoint: Checkpoint,
@@ -124,7 +119,7 @@ def export_model(
     """
     options = options or ExportOptions()
     sam = load_sam(checkpoint)
-    if not options.has_plugin_nodes:
+    if options.attention is not AttentionForm.PLUGIN:  # which is not a form of the module
         sam.image_encoder.set_attention_form(options.attention)
     if options.precision is Precision.FP16:
         to_half(sam)
@@ -170,7 +165,7 @@ def _export_stage(
             path = work / "typed.onnx"
             save_graph(typed, path)
         report(f"checking {stage.value}")
-        _finish(path, final, options.opset, stage is Stage.ENCODER and options.has_plugin_nodes)
+        _finish(path, final, options.opset)
     except (SamtrtError, OSError):
         raise
     except Exception as error:  # exporter, simplifier and checker share no base class
@@ -191,9 +186,9 @@ def _trace(sam: Sam, stage: Stage, path: Path, options: ExportOptions) -> None:
     graph: torch.nn.Module
     dynamic: dict[str, Any] | None
     if stage is Stage.ENCODER:
-        graph, outputs = EncoderGraph(sam), ["image_embeddings"]
-        if options.has_plugin_nodes:
-            graph.encoder = FusedEncoder(sam.image_encoder)
+        fused = options.attention is AttentionForm.PLUGIN
+        graph = FusedEncoder(sam.image_encoder) if fused else EncoderGraph(sam)
+        outputs = ["image_embeddings"]
         dynamic = {"images": {0: torch.export.Dim("batch")}} if options.dynamic_batch else None
         if dynamic is None:
             example = {name: tensor[:1] for name, tensor in example.items()}
@@ -234,7 +229,7 @@ def _simplify(path: Path, out: Path) -> Path:
     return out
 
 
-def _finish(path: Path, final: Path, opset: int, has_plugin_nodes: bool) -> None:
+def _finish(path: Path, final: Path, opset: int) -> None:
     """Bring a graph to its opset, write it (as one file where it fits into one) and check it."""
     model = onnx.load(path, load_external_data=False)
     domain = next(entry for entry in model.opset_import if entry.domain == "")
@@ -253,8 +248,7 @@ def _finish(path: Path, final: Path, opset: int, has_plugin_nodes: bool) -> None
     del model.metadata_props[:], model.graph.metadata_props[:]
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         del value.metadata_props[:]
-    if has_plugin_nodes:
-        add_functions(model)
+    add_functions(model)
     onnx.load_external_data_for_model(model, str(path.parent))
     save_graph(model, final)
 

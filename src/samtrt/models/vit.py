@@ -48,8 +48,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, dim // num_heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, dim // num_heads))
-        distance = torch.arange(side)[:, None] - torch.arange(side)[None, :] + side - 1
-        self.register_buffer("distance", distance, persistent=False)
+        self.register_buffer("distance", row_distances(side), persistent=False)
         self.form = AttentionForm.ADD
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,6 +61,15 @@ class Attention(nn.Module):
         rel_h, rel_w = self.rel_pos_h[self.distance], self.rel_pos_w[self.distance]
         out = attend_squares(qkv, rel_h, rel_w, self.num_heads, self.form)
         return self.proj(out[:, :grid, :grid])
+
+
+def row_distances(side: int) -> Tensor:
+    """Return which row of `rel_pos_h` or `rel_pos_w` is for a query's and a key's place.
+
+    int64 [side, side], 0 to 2 * side - 2: the query's place less the key's, plus side - 1.
+    """
+    places = torch.arange(side)
+    return places[:, None] - places[None, :] + side - 1
 
 
 def attend_squares(
