@@ -33,7 +33,8 @@ def export(
     attention: Annotated[
         AttentionForm,
         typer.Option(
-            help="How relative positions enter attention: tiled is for CPUs, folded for GPUs."
+            help="How relative positions enter attention: tiled is for CPUs, folded for GPUs, "
+            "plugin for TensorRT with 'samtrt plugin'."
         ),
     ] = AttentionForm.ADD,
 ) -> None:
