@@ -108,6 +108,11 @@ def _create_network(api: Api, builder: Any, strongly_typed: bool) -> Any:
 
 
 def _configure(api: Api, config: Any, job: Job) -> None:
+    if job.plugin:
+        # TensorRT 8.6 would load cuBLAS and cuDNN to hand to plugins, and ours needs neither.
+        members = api.trt.TacticSource.__members__
+        unused = sum(1 << int(members[n]) for n in ("CUBLAS", "CUBLAS_LT", "CUDNN") if n in members)
+        config.set_tactic_sources(config.get_tactic_sources() & ~unused)
     trt, options = api.trt, job.options
     flags = trt.BuilderFlag
     if options.tf32:
