@@ -17,6 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from samtrt._version import __version__
 from samtrt.backends.base import IMAGE_INPUTS, stage_tensors
 from samtrt.choices import Precision, Stage
@@ -237,6 +239,7 @@ def _finish(path: Path, final: Path, opset: int) -> None:
         # Opset 18 added inputs and attributes to operators of 17 and changed no meaning, so a
         # graph that uses none of them is one of 17: the full check below is the proof.
         domain.version = opset
+        _spell_out_shapes(model)
     if domain.version != opset:
         raise ExportError(
             f"asked for opset {opset} and got {domain.version}; choose another --opset"
@@ -251,6 +254,29 @@ def _finish(path: Path, final: Path, opset: int) -> None:
     add_functions(model)
     onnx.load_external_data_for_model(model, str(path.parent))
     save_graph(model, final)
+
+
+def _spell_out_shapes(model: onnx.ModelProto) -> None:
+    """Write `Shape` of some dimensions as `Shape` and `Slice`: TensorRT 8.6 ignores which ones."""
+    nodes = []
+    for node in model.graph.node:
+        bounds = {a.name: a.i for a in node.attribute} if node.op_type == "Shape" else {}
+        nodes.append(node)
+        if "end" not in bounds and not bounds.get("start"):
+            continue
+        name, whole = node.output[0], f"{node.output[0]}_whole"
+        numbers = []
+        for word in ("start", "end"):
+            value = np.array(
+                [bounds.get(word, 0 if word == "start" else np.iinfo(np.int64).max)], np.int64
+            )
+            numbers.append(f"{name}_{word}")
+            model.graph.initializer.append(onnx.numpy_helper.from_array(value, numbers[-1]))
+        nodes.append(onnx.helper.make_node("Slice", [whole, *numbers], [name], f"{node.name}_part"))
+        node.output[0] = whole
+        del node.attribute[:]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _check_borders(path: Path, stage: Stage, manifest: Manifest) -> None:

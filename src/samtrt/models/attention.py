@@ -79,15 +79,22 @@ def _attend_mask(
 def _attend_folded(
     q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, size: tuple[int, int]
 ) -> Tensor:
-    """With q' = [q*s, q.rel_h, q.rel_w] and k' = [k, one-hot], the score is just q'.k'."""
+    """With q' = [q*s, q.rel_h, q.rel_w] and k' = [k, one-hot], the score is just q'.k'.
+
+    All three are brought to one width, a multiple of 8: PyTorch's flash attention takes no others,
+    and TensorRT 8.6 gives wrong numbers where v is narrower.
+    """
     h, w = size
     batch, heads, tokens, dim = q.shape
     term_h, term_w = _rel_terms(q, rel_h, rel_w, size)
-    long_q = torch.cat([q * dim**-0.5, term_h, term_w], dim=-1)
     rows = torch.eye(h, dtype=k.dtype, device=k.device).repeat_interleave(w, dim=0)
     cols = torch.eye(w, dtype=k.dtype, device=k.device).repeat(h, 1)
     one_hot = torch.cat([rows, cols], dim=-1).expand(batch, heads, tokens, h + w)
-    return F.scaled_dot_product_attention(long_q, torch.cat([k, one_hot], dim=-1), v, scale=1.0)
+    extra = -(dim + h + w) % 8
+    long_q = F.pad(torch.cat([q * dim**-0.5, term_h, term_w], dim=-1), (0, extra))
+    long_k = F.pad(torch.cat([k, one_hot], dim=-1), (0, extra))
+    long_v = F.pad(v, (0, h + w + extra))
+    return F.scaled_dot_product_attention(long_q, long_k, long_v, scale=1.0)[..., :dim]
 
 
 ATTENTION_FORMS: dict[AttentionForm, Attend] = {
