@@ -160,6 +160,14 @@ class TimingCache:
         return self.data
 
 
+class TacticSource(IntEnum):
+    CUBLAS = 0
+    CUBLAS_LT = 1
+    CUDNN = 2
+    EDGE_MASK_CONVOLUTIONS = 3
+    JIT_CONVOLUTIONS = 4
+
+
 class BuilderConfig:
     __slots__ = (
         "builder_optimization_level",
@@ -168,6 +176,7 @@ class BuilderConfig:
         "hardware_compatibility_level",
         "pools",
         "profiles",
+        "tactic_sources",
     )
 
     def __init__(self) -> None:
@@ -175,6 +184,7 @@ class BuilderConfig:
         self.profiles: list[OptimizationProfile] = []
         self.pools: dict[str, int] = {}
         self.cache: TimingCache | None = None
+        self.tactic_sources = sum(1 << int(source) for source in TacticSource)  # all of them
         self.builder_optimization_level = 3
         self.hardware_compatibility_level = HardwareCompatibilityLevel.NONE
 
@@ -183,6 +193,13 @@ class BuilderConfig:
 
     def clear_flag(self, flag: IntEnum) -> None:
         self.flags.discard(flag)
+
+    def get_tactic_sources(self) -> int:
+        return self.tactic_sources
+
+    def set_tactic_sources(self, sources: int) -> bool:
+        self.tactic_sources = sources
+        return True
 
     def set_memory_pool_limit(self, pool: MemoryPoolType, size: int) -> None:
         self.pools[pool.name] = size
@@ -234,6 +251,7 @@ class Builder:
             "strongly_typed": bool(network.flags & 2),
             "pools": config.pools,
             "level": config.builder_optimization_level,
+            "tactic_sources": [s.name for s in TacticSource if config.tactic_sources >> int(s) & 1],
             "compatible": config.hardware_compatibility_level.name,
             "layers": {layer.name: layer.type.name for layer in network.layers},
             "float32": {
@@ -262,6 +280,7 @@ def weak_api(version: tuple[int, ...] = (8, 6, 0)) -> Api:
         HardwareCompatibilityLevel=HardwareCompatibilityLevel,
         MemoryPoolType=MemoryPoolType,
         LayerType=LayerType,
+        TacticSource=TacticSource,
         float32=DataType.FLOAT,
         float16=DataType.HALF,
     )

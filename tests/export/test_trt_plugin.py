@@ -103,6 +103,7 @@ def test_build_with_the_plugin(
     assert [path.parent.parent for path, *_ in registered] == [directory], "not the user's own file"
     asked = json.loads((directory / "encoder.tensorrt.engine").read_bytes())
     assert asked["flags"] == ["FP16", "OBEY_PRECISION_CONSTRAINTS"]
+    assert not {"CUBLAS", "CUBLAS_LT", "CUDNN"} & set(asked["tactic_sources"]), "not needed"
     assert asked["layers"] == {"node_layer_norm": "PLUGIN_V2"}
     assert asked["float32"] == {}, "plugins choose their own types"
     assert sorted(path.name for path in directory.iterdir() if path.suffix != ".lock") == [

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Arrays, Backend, stage_tensors
-from samtrt.choices import BackendName, Stage
+from samtrt.choices import AttentionForm, BackendName, Stage
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.manifest import Manifest
 
@@ -38,6 +38,11 @@ class OpenVinoBackend(Backend):
     ) -> None:
         if options.device != "cpu":
             raise BackendError(f"the openvino backend runs on 'cpu', not on '{options.device}'")
+        if stage is Stage.ENCODER and manifest.attention == AttentionForm.PLUGIN.value:
+            raise BackendError(
+                f"{path.parent} was exported with --attention plugin, which OpenVINO cannot read; "
+                "export it again with --attention tiled"
+            )
         core = ov.Core()
         if name is BackendName.OPENVINO_BF16 and not has_bf16(core):
             raise BackendError(

@@ -17,18 +17,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from samtrt._version import __version__
-from samtrt.backends.base import IMAGE_INPUTS, stage_tensors
+from samtrt.backends.base import IMAGE_INPUTS
 from samtrt.choices import Precision, Stage
 from samtrt.errors import ExportError, MissingExtraError, OutputError, SamtrtError
 from samtrt.files import staging_directory
 from samtrt.manifest import FileEntry, Manifest, Source
 
 try:
-    import onnx
-    import onnxscript  # noqa: F401  torch's exporter needs it and says so less clearly
+    import onnx  # noqa: F401  torch's exporter needs this and the next, and says so less clearly
+    import onnxscript  # noqa: F401
     import onnxsim
     import torch
 except ImportError as error:
@@ -36,7 +34,7 @@ except ImportError as error:
 
 from samtrt.checkpoints import Checkpoint, load_sam
 from samtrt.choices import AttentionForm
-from samtrt.export.fused import add_functions
+from samtrt.export.finish import EXPORTER_OLDEST, check_borders, finish_graph
 from samtrt.export.fused_encoder import TRANSLATIONS, FusedEncoder
 from samtrt.export.typed import BFLOAT16_OPSET, convert, load_graph, save_graph
 from samtrt.export.wrappers import DecoderGraph, EncoderGraph, example_inputs, to_half
@@ -46,8 +44,6 @@ NEWEST_OPSET = 22  # 23 turns attention into one operator, which TensorRT 10.0 d
 OLDEST_OPSET = 17
 DEFAULT_OPSET = 20
 """The newest that every TensorRT 10 parses (10.0: 9 to 20); TensorRT 8.6 needs 17."""
-
-_EXPORTER_OLDEST = 18
 
 # Folding a 3-D linear layer into Gemm wraps it into two reshapes, which costs more than it saves
 # and hides the layer from TensorRT's and ONNX Runtime's own fusions.
@@ -132,7 +128,7 @@ def export_model(
         files = {}
         for stage in Stage:
             path = _export_stage(sam, stage, staging, options, report)
-            _check_borders(path, stage, manifest)
+            check_borders(path, stage, manifest)
             parts = [path, path.with_name(path.name + ".data")]
             files[stage] = tuple(FileEntry.of(part) for part in parts if part.exists())
         manifest = manifest.model_copy(update={"files": files})
@@ -167,7 +163,7 @@ def _export_stage(
             path = work / "typed.onnx"
             save_graph(typed, path)
         report(f"checking {stage.value}")
-        _finish(path, final, options.opset)
+        finish_graph(path, final, options.opset)
     except (SamtrtError, OSError):
         raise
     except Exception as error:  # exporter, simplifier and checker share no base class
@@ -210,7 +206,7 @@ def _trace(sam: Sam, stage: Stage, path: Path, options: ExportOptions) -> None:
         path,
         input_names=list(example),
         output_names=outputs,
-        opset_version=max(options.opset, _EXPORTER_OLDEST),
+        opset_version=max(options.opset, EXPORTER_OLDEST),
         dynamic_shapes=dynamic,
         dynamo=True,
         custom_translation_table=TRANSLATIONS,
@@ -229,72 +225,6 @@ def _simplify(path: Path, out: Path) -> Path:
     if not ok:
         raise ExportError("onnx-simplifier changed the results; export with --no-simplify")
     return out
-
-
-def _finish(path: Path, final: Path, opset: int) -> None:
-    """Bring a graph to its opset, write it (as one file where it fits into one) and check it."""
-    model = onnx.load(path, load_external_data=False)
-    domain = next(entry for entry in model.opset_import if entry.domain == "")
-    if opset < _EXPORTER_OLDEST and domain.version == _EXPORTER_OLDEST:
-        # Opset 18 added inputs and attributes to operators of 17 and changed no meaning, so a
-        # graph that uses none of them is one of 17: the full check below is the proof.
-        domain.version = opset
-        _spell_out_shapes(model)
-    if domain.version != opset:
-        raise ExportError(
-            f"asked for opset {opset} and got {domain.version}; choose another --opset"
-        )
-    model.producer_name, model.producer_version = "samtrt", __version__
-    # Traces of the source code: they name the exporting machine's paths and bloat the file.
-    for node in model.graph.node:
-        del node.metadata_props[:]
-    del model.metadata_props[:], model.graph.metadata_props[:]
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        del value.metadata_props[:]
-    add_functions(model)
-    onnx.load_external_data_for_model(model, str(path.parent))
-    save_graph(model, final)
-
-
-def _spell_out_shapes(model: onnx.ModelProto) -> None:
-    """Write `Shape` of some dimensions as `Shape` and `Slice`: TensorRT 8.6 ignores which ones."""
-    nodes = []
-    for node in model.graph.node:
-        bounds = {a.name: a.i for a in node.attribute} if node.op_type == "Shape" else {}
-        nodes.append(node)
-        if "end" not in bounds and not bounds.get("start"):
-            continue
-        name, whole = node.output[0], f"{node.output[0]}_whole"
-        numbers = []
-        for word in ("start", "end"):
-            value = np.array(
-                [bounds.get(word, 0 if word == "start" else np.iinfo(np.int64).max)], np.int64
-            )
-            numbers.append(f"{name}_{word}")
-            model.graph.initializer.append(onnx.numpy_helper.from_array(value, numbers[-1]))
-        nodes.append(onnx.helper.make_node("Slice", [whole, *numbers], [name], f"{node.name}_part"))
-        node.output[0] = whole
-        del node.attribute[:]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-
-
-def _check_borders(path: Path, stage: Stage, manifest: Manifest) -> None:
-    """Make sure that the graph has the inputs and outputs that every backend relies on."""
-    graph = onnx.load(path, load_external_data=False).graph
-    for declared, designed in zip(
-        (graph.input, graph.output), stage_tensors(manifest, stage), strict=True
-    ):
-        found = [
-            (
-                value.name,
-                tuple(d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim),
-            )
-            for value in declared
-        ]
-        expected = [(info.name, info.shape) for info in designed]
-        if found != expected:
-            raise ExportError(f"the {stage.value} graph has {found}; it should have {expected}")
 
 
 def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:

@@ -79,7 +79,8 @@ class PromptEncoder(nn.Module):
         position = torch.where(label == LABEL_PADDING, torch.zeros_like(position), position)
         kinds = [self.not_a_point_embed, *self.point_embeddings]
         for value, kind in enumerate(kinds, start=LABEL_PADDING):
-            position = position + kind.weight.to(position.dtype) * (label == value).to(position.dtype)
+            here = (label == value).to(position.dtype)
+            position = position + kind.weight.to(position.dtype) * here
         return position
 
     def dense(self, mask: Tensor, has_mask: Tensor) -> Tensor:

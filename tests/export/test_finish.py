@@ -1,0 +1,60 @@
+"""The last steps of an exported graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+from samtrt.errors import ExportError
+from samtrt.export.finish import EXPORTER_OLDEST, finish_graph
+
+
+def graph_of_shapes(path: Path, opset: int) -> Path:
+    """Write a graph whose outputs are parts of its input's shape."""
+    parts = {
+        "first": {"end": 1},
+        "middle": {"start": 1, "end": 3},
+        "last": {"start": -1},
+        "all": {},
+    }
+    nodes = [
+        helper.make_node("Shape", ["x"], [name], f"node_{name}", **bounds)
+        for name, bounds in parts.items()
+    ]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.INT64, [None]) for name in parts]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["a", "b", "c", "d"])
+    model = helper.make_model(
+        helper.make_graph(nodes, "shapes", [given], outputs),
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=10,
+    )
+    onnx.save(model, path)
+    return path
+
+
+def test_opset_17_has_whole_shapes_and_slices_of_them(tmp_path: Path) -> None:
+    final = tmp_path / "final.onnx"
+    finish_graph(graph_of_shapes(tmp_path / "traced.onnx", EXPORTER_OLDEST), final, 17)
+    nodes = onnx.load(final).graph.node
+    assert all(not node.attribute for node in nodes if node.op_type == "Shape")
+    assert [node.op_type for node in nodes].count("Slice") == 3
+    session = ort.InferenceSession(final)
+    found = session.run(None, {"x": np.zeros((2, 3, 5, 7), np.float32)})
+    assert [part.tolist() for part in found] == [[2], [3, 5], [7], [2, 3, 5, 7]]
+
+
+def test_later_opsets_keep_their_shapes(tmp_path: Path) -> None:
+    final = tmp_path / "final.onnx"
+    finish_graph(graph_of_shapes(tmp_path / "traced.onnx", 20), final, 20)
+    assert [node.op_type for node in onnx.load(final).graph.node] == ["Shape"] * 4
+
+
+def test_another_opset_is_refused(tmp_path: Path) -> None:
+    traced = graph_of_shapes(tmp_path / "traced.onnx", 20)
+    with pytest.raises(ExportError, match="asked for opset 19 and got 20"):
+        finish_graph(traced, tmp_path / "final.onnx", 19)
