@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -208,7 +208,8 @@ def _run(job: Job, report: Callable[[Progress], None]) -> Built:
         finally:
             process.kill()
             process.wait()
-            process.stdin.close()
+            with suppress(BrokenPipeError):  # it ended before it took all of its job
+                process.stdin.close()
             process.stdout.close()
         noise.seek(0)
         raise BuildError(_describe_crash(job, code, noise.read().decode(errors="replace")))

@@ -56,11 +56,12 @@ def compile_engine(api: Api, job: Job, report: Report = lambda _: None) -> Built
             monitor = _make_monitor(api, report)  # the config does not keep it alive
             config.progress_monitor = monitor
         report(Progress(share=None, text="building"))
+        before = len(messages)  # a timing cache that is of no use is told as an error too
         start = time.perf_counter()
         plan = builder.build_serialized_network(network, config)
         seconds = time.perf_counter() - start
     if plan is None:
-        raise BuildError(_explain(api, job, messages))
+        raise BuildError(_explain(api, job, messages[before:]))
     if cache:
         _save_timing_cache(config, cache)
     with write_atomic(job.output) as temporary:
@@ -202,7 +203,7 @@ def _save_timing_cache(config: Any, path: Path) -> None:
 
 
 def _explain(api: Api, job: Job, messages: list[Message]) -> str:
-    errors = [" ".join(m.text.split()) for m in messages if m.is_error]
+    errors = list(dict.fromkeys(" ".join(m.text.split()) for m in messages if m.is_error))
     text = " ".join(errors)
     squeezed = text.lower().replace(" ", "")
     what = f"{api.product} cannot build the {job.stage.value}"
@@ -211,7 +212,9 @@ def _explain(api: Api, job: Job, messages: list[Message]) -> str:
             f"{what}: out of memory; allow more with --workspace, free the GPU, or build for fewer "
             f"prompts, points or images at once ({errors[0]})"
         )
-    return f"{what}: {explain_cuda_failure(text) or (errors or ['no reason was logged'])[0]}"
+    # What went wrong first, and what came of it: only the two together tell which layer it was.
+    told = "; ".join(dict.fromkeys((errors[0], errors[-1]))) if errors else "no reason was logged"
+    return f"{what}: {explain_cuda_failure(text) or told}"
 
 
 def _make_monitor(api: Api, report: Report) -> Any:
