@@ -1,7 +1,7 @@
 """The encoder's CUDA kernels alone on one GPU: right against PyTorch in float32, and how fast.
 
-    samtrt plugin --kernels-only -o libsamtrt_kernels.so
-    python bench/kernels.py libsamtrt_kernels.so --json kernels.json
+    samtrt plugin --tensorrt-root TENSORRT -o samtrt_plugin.so
+    python bench/kernels.py samtrt_plugin.so --json kernels.json
 
 Inputs are random; the reference is the official formula written out in float32 on the same rounded
 inputs. Ends with exit code 1 where a kernel is further off than rounding allows. Times are the

@@ -89,7 +89,7 @@ def plot(result: Result, path: Path) -> None:
                   for n in names]  # fmt: skip
         bars = axis.barh(names, values, color=["#2a78d6" if rows[n]["own"] else "#b5b5ad"
                                                for n in names])  # fmt: skip
-        axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
+        axis.bar_label(bars, fmt="%.0f" if measure == "peak_mib" else "%.3g", padding=3, fontsize=8)
         axis.set_title(
             "peak memory, MiB" if measure == "peak_mib" else f"{measure}, s", fontsize=10
         )

@@ -63,7 +63,8 @@ def test_what_the_compiler_is_asked(root: Path, tmp_path: Path) -> None:
         "arch=compute_80,code=sm_80",
         "arch=compute_90a,code=sm_90a",
     ]
-    assert '-DSAMTRT_ARCHITECTURES=\\"sm_80,sm_90a\\"' in words
+    assert "-DSAMTRT_ARCHITECTURES=sm_80+sm_90a" in words
+    assert "-DSAMTRT_HOPPER" in words
     assert words[words.index("-isystem") + 1] == str(root / "include")
     assert {"-O3", "-std=c++17", "-shared", "--expt-relaxed-constexpr"} <= set(words)
     assert words[words.index("-cudart") + 1] == "static"

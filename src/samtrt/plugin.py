@@ -66,7 +66,7 @@ class PluginLibrary:
                 f"{path} is no plugin library of samtrt ({error}); compile it with: "
                 f"{COMPILE_COMMAND}"
             ) from None
-        return cls(path, major, tuple(filter(None, architectures.split(","))), handle)
+        return cls(path, major, tuple(filter(None, architectures.split("+"))), handle)
 
     def check_fits(self, api: Api, gpu: Gpu | None = None) -> None:
         """Make sure that it was compiled for this TensorRT and, where given, for this GPU.

@@ -73,7 +73,8 @@ def nvcc_command(
 ) -> list[str]:
     """Return the command that compiles the packaged sources into `output`."""
     words = [str(nvcc), *_FLAGS, "-isystem", str(headers)]
-    words.append(f'-DSAMTRT_ARCHITECTURES=\\"{",".join(architectures)}\\"')
+    # Neither quotes nor commas, which nvcc and the compiler behind it each read in their own way.
+    words.append(f"-DSAMTRT_ARCHITECTURES={'+'.join(architectures)}")
     if "sm_90a" in architectures:
         words.append("-DSAMTRT_HOPPER")  # the kernel of that architecture alone
     for architecture in architectures:

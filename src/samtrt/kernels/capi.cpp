@@ -1,67 +1,64 @@
-// The kernels as C functions, for callers without C++ and without TensorRT, such as Python's ctypes.
-// Arguments are those of kernels.h; `type` is 0 for float16, 1 for bfloat16; a returned number is a
-// cudaError_t, 0 for success.
-
-#include "kernels.h"
+// The kernels as C functions, for callers without C++ and without TensorRT, such as Python's
+// ctypes. Arguments are those of kernels.h; `type` is 0 for float16, 1 for bfloat16; a returned
+// number is a cudaError_t, 0 for success.
 
 #include <cstdint>
 
+#include "kernels.h"
+
 #define SAMTRT_EXPORT extern "C" __attribute__((visibility("default")))
 
-namespace
-{
+namespace {
 
-bool is_type(int32_t type)
-{
-    return type == 0 || type == 1;
+bool is_type(int32_t type) { return type == 0 || type == 1; }
+
+samtrt::Type as_type(int32_t type) {
+  return type == 0 ? samtrt::Type::kHalf : samtrt::Type::kBfloat16;
 }
 
-samtrt::Type as_type(int32_t type)
-{
-    return type == 0 ? samtrt::Type::kHalf : samtrt::Type::kBfloat16;
-}
+}  // namespace
 
-} // namespace
-
-SAMTRT_EXPORT int32_t samtrt_attention_supported(int32_t grid, int32_t head_dim, int32_t window)
-{
-    return samtrt::attention_supported(grid, head_dim, window) ? 1 : 0;
+SAMTRT_EXPORT int32_t samtrt_attention_supported(int32_t grid, int32_t head_dim, int32_t window) {
+  return samtrt::attention_supported(grid, head_dim, window) ? 1 : 0;
 }
 
 SAMTRT_EXPORT int32_t samtrt_rel_pos_attention(int32_t type, void const* qkv, float const* qkv_bias,
-    float const* rel_pos_h, float const* rel_pos_w, void* out, int32_t batch, int32_t grid, int32_t heads,
-    int32_t head_dim, int32_t window, void* stream)
-{
-    if (!is_type(type))
-    {
-        return cudaErrorInvalidValue;
-    }
-    return samtrt::rel_pos_attention(as_type(type), qkv, qkv_bias, rel_pos_h, rel_pos_w, out, batch, grid, heads,
-        head_dim, window, static_cast<cudaStream_t>(stream));
+                                               float const* rel_pos_h, float const* rel_pos_w,
+                                               void* out, int32_t batch, int32_t grid,
+                                               int32_t heads, int32_t head_dim, int32_t window,
+                                               void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  return samtrt::rel_pos_attention(as_type(type), qkv, qkv_bias, rel_pos_h, rel_pos_w, out, batch,
+                                   grid, heads, head_dim, window,
+                                   static_cast<cudaStream_t>(stream));
 }
 
-SAMTRT_EXPORT int32_t samtrt_layer_norm(int32_t type, void const* x, void const* delta, float const* weight,
-    float const* bias, void* sum, void* y, int32_t rows, int32_t channels, float epsilon, void* stream)
-{
-    if (!is_type(type))
-    {
-        return cudaErrorInvalidValue;
-    }
-    return samtrt::layer_norm(as_type(type), x, delta, weight, bias, sum, y, rows, channels, epsilon,
-        static_cast<cudaStream_t>(stream));
+SAMTRT_EXPORT int32_t samtrt_layer_norm(int32_t type, void const* x, void const* delta,
+                                        float const* weight, float const* bias, void* sum, void* y,
+                                        int32_t rows, int32_t channels, float epsilon,
+                                        void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  return samtrt::layer_norm(as_type(type), x, delta, weight, bias, sum, y, rows, channels, epsilon,
+                            static_cast<cudaStream_t>(stream));
 }
 
-SAMTRT_EXPORT char const* samtrt_error_string(int32_t error)
-{
-    return cudaGetErrorString(static_cast<cudaError_t>(error));
+SAMTRT_EXPORT char const* samtrt_error_string(int32_t error) {
+  return cudaGetErrorString(static_cast<cudaError_t>(error));
 }
 
-// GPUs that the library holds code for, such as "sm_80,sm_90a"; empty where the compiler was not told.
-SAMTRT_EXPORT char const* samtrt_architectures()
-{
+#define SAMTRT_TEXT(words) SAMTRT_QUOTED(words)
+#define SAMTRT_QUOTED(words) #words
+
+// GPUs that the library holds code for, such as "sm_80+sm_90a"; empty where the compiler was not
+// told.
+SAMTRT_EXPORT char const* samtrt_architectures() {
 #ifdef SAMTRT_ARCHITECTURES
-    return SAMTRT_ARCHITECTURES;
+  return SAMTRT_TEXT(SAMTRT_ARCHITECTURES);
 #else
-    return "";
+  return "";
 #endif
 }

@@ -7,15 +7,10 @@
 
 #include <cuda_runtime_api.h>
 
-namespace samtrt
-{
+namespace samtrt {
 
 // What activations are stored in. Sums are in float32 for both.
-enum class Type
-{
-    kHalf,
-    kBfloat16
-};
+enum class Type { kHalf, kBfloat16 };
 
 // Tells whether rel_pos_attention has kernels of these sizes, which are fixed when it is compiled.
 // `window` is the side of the windows in tokens, 0 for attention over the whole grid.
@@ -36,8 +31,9 @@ bool attention_supported(int grid, int head_dim, int window);
 //
 // Returns cudaErrorInvalidValue where attention_supported is false or a size is not positive, else
 // what the launch returned.
-cudaError_t rel_pos_attention(Type type, void const* qkv, float const* qkv_bias, float const* rel_pos_h,
-    float const* rel_pos_w, void* out, int batch, int grid, int heads, int head_dim, int window, cudaStream_t stream);
+cudaError_t rel_pos_attention(Type type, void const* qkv, float const* qkv_bias,
+                              float const* rel_pos_h, float const* rel_pos_w, void* out, int batch,
+                              int grid, int heads, int head_dim, int window, cudaStream_t stream);
 
 // Layer norm over channels, biased variance, computed in float32:
 // sum = x + delta; y = (sum - mean) / sqrt(variance + epsilon) * weight + bias.
@@ -45,10 +41,11 @@ cudaError_t rel_pos_attention(Type type, void const* qkv, float const* qkv_bias,
 // x, delta, sum, y  [rows, channels]; channels is a multiple of 8
 // weight, bias      [channels]
 //
-// `delta` may be null, for y of x alone; `sum` may be null where nobody needs it. The norm is that of
-// the sum before it is rounded to `type`, or after: within one rounding of each other.
-// Returns cudaErrorInvalidValue where a size does not fit, else what the launch returned.
-cudaError_t layer_norm(Type type, void const* x, void const* delta, float const* weight, float const* bias, void* sum,
-    void* y, int rows, int channels, float epsilon, cudaStream_t stream);
+// `delta` may be null, for y of x alone; `sum` may be null where nobody needs it. The norm is that
+// of the sum before it is rounded to `type`, or after: within one rounding of each other. Returns
+// cudaErrorInvalidValue where a size does not fit, else what the launch returned.
+cudaError_t layer_norm(Type type, void const* x, void const* delta, float const* weight,
+                       float const* bias, void* sum, void* y, int rows, int channels, float epsilon,
+                       cudaStream_t stream);
 
-} // namespace samtrt
+}  // namespace samtrt

@@ -1,5 +1,5 @@
-// What TensorRT plugins are made of here: a plugin and its creator, each from a Traits that says what
-// is particular to it. Included by plugin.cpp alone.
+// What TensorRT plugins are made of here: a plugin and its creator, each from a Traits that says
+// what is particular to it. Included by plugin.cpp alone.
 #pragma once
 
 #include "kernels.h"
@@ -15,12 +15,12 @@
 #include <new>
 #include <string>
 
-#if NV_TENSORRT_MAJOR < 8 || (NV_TENSORRT_MAJOR == 8 && NV_TENSORRT_MINOR < 6) || NV_TENSORRT_MAJOR > 10
+#if NV_TENSORRT_MAJOR < 8 || (NV_TENSORRT_MAJOR == 8 && NV_TENSORRT_MINOR < 6) || \
+    NV_TENSORRT_MAJOR > 10
 #error "the plugin needs the headers of TensorRT 8.6 to 10; TensorRT 11 has no IPluginV2DynamicExt"
 #endif
 
-namespace samtrt_plugin
-{
+namespace samtrt_plugin {
 
 using nvinfer1::DataType;
 using nvinfer1::DimsExprs;
@@ -38,58 +38,49 @@ using nvinfer1::TensorFormat;
 inline std::atomic<nvinfer1::ILogger*> common_logger{nullptr};
 inline std::atomic<nvinfer1::ILoggerFinder*> logger_finder{nullptr};
 
-inline void log_error(char const* text) noexcept
-{
-    nvinfer1::ILoggerFinder* const finder = logger_finder.load();
-    nvinfer1::ILogger* const logger = finder ? finder->findLogger() : common_logger.load();
-    if (logger)
-    {
-        logger->log(nvinfer1::ILogger::Severity::kERROR, text);
-    }
+inline void log_error(char const* text) noexcept {
+  nvinfer1::ILoggerFinder* const finder = logger_finder.load();
+  nvinfer1::ILogger* const logger = finder ? finder->findLogger() : common_logger.load();
+  if (logger) {
+    logger->log(nvinfer1::ILogger::Severity::kERROR, text);
+  }
 }
 
 // Returns what enqueue returns: 0 for success.
-inline int32_t checked(cudaError_t error, char const* plugin) noexcept
-{
-    if (error != cudaSuccess)
-    {
-        char text[256];
-        std::snprintf(text, sizeof text, "%s: CUDA error %d (%s)", plugin, static_cast<int>(error),
-            cudaGetErrorString(error));
-        log_error(text);
-    }
-    return error == cudaSuccess ? 0 : 1;
+inline int32_t checked(cudaError_t error, char const* plugin) noexcept {
+  if (error != cudaSuccess) {
+    char text[256];
+    std::snprintf(text, sizeof text, "%s: CUDA error %d (%s)", plugin, static_cast<int>(error),
+                  cudaGetErrorString(error));
+    log_error(text);
+  }
+  return error == cudaSuccess ? 0 : 1;
 }
 
-inline bool is_half(DataType type) noexcept
-{
+inline bool is_half(DataType type) noexcept {
 #if NV_TENSORRT_MAJOR >= 10
-    return type == DataType::kHALF || type == DataType::kBF16;
+  return type == DataType::kHALF || type == DataType::kBF16;
 #else
-    return type == DataType::kHALF;
+  return type == DataType::kHALF;
 #endif
 }
 
-inline samtrt::Type half_type(DataType type) noexcept
-{
-    return type == DataType::kHALF ? samtrt::Type::kHalf : samtrt::Type::kBfloat16;
+inline samtrt::Type half_type(DataType type) noexcept {
+  return type == DataType::kHALF ? samtrt::Type::kHalf : samtrt::Type::kBfloat16;
 }
 
 // Sizes of an activation [batch, channels, grid, grid]; dims are int64_t from TensorRT 10 on.
-struct Sizes
-{
-    int batch;
-    int channels;
-    int height;
-    int width;
+struct Sizes {
+  int batch;
+  int channels;
+  int height;
+  int width;
 
-    explicit Sizes(PluginTensorDesc const& desc) noexcept
-        : batch(static_cast<int>(desc.dims.d[0]))
-        , channels(static_cast<int>(desc.dims.d[1]))
-        , height(static_cast<int>(desc.dims.d[2]))
-        , width(static_cast<int>(desc.dims.d[3]))
-    {
-    }
+  explicit Sizes(PluginTensorDesc const& desc) noexcept
+      : batch(static_cast<int>(desc.dims.d[0])),
+        channels(static_cast<int>(desc.dims.d[1])),
+        height(static_cast<int>(desc.dims.d[2])),
+        width(static_cast<int>(desc.dims.d[3])) {}
 };
 
 // What the three plugins have in common. Traits gives
@@ -100,218 +91,149 @@ struct Sizes
 //   supported(Attributes const&, Sizes const&): of the first input
 //   run(Attributes const&, input descriptions, inputs, outputs, stream)
 template <typename Traits>
-class Plugin final : public IPluginV2DynamicExt
-{
-public:
-    using Attributes = typename Traits::Attributes;
+class Plugin final : public IPluginV2DynamicExt {
+ public:
+  using Attributes = typename Traits::Attributes;
 
-    explicit Plugin(Attributes const& attributes) noexcept
-        : attributes_(attributes)
-    {
+  explicit Plugin(Attributes const& attributes) noexcept : attributes_(attributes) {}
+
+  char const* getPluginType() const noexcept override { return Traits::kName; }
+
+  char const* getPluginVersion() const noexcept override { return "1"; }
+
+  int32_t getNbOutputs() const noexcept override { return Traits::kOutputs; }
+
+  int32_t initialize() noexcept override { return 0; }
+
+  void terminate() noexcept override {}
+
+  size_t getSerializationSize() const noexcept override { return sizeof(Attributes); }
+
+  void serialize(void* buffer) const noexcept override {
+    std::memcpy(buffer, &attributes_, sizeof(Attributes));
+  }
+
+  void destroy() noexcept override { delete this; }
+
+  IPluginV2DynamicExt* clone() const noexcept override { return new (std::nothrow) Plugin(*this); }
+
+  void setPluginNamespace(char const* text) noexcept override { namespace_ = text ? text : ""; }
+
+  char const* getPluginNamespace() const noexcept override { return namespace_.c_str(); }
+
+  // In a weakly typed network this is float32, as the graph says; the format decides in the end.
+  DataType getOutputDataType(int32_t, DataType const* types, int32_t) const noexcept override {
+    return types[0];
+  }
+
+  DimsExprs getOutputDimensions(int32_t, DimsExprs const* inputs, int32_t,
+                                nvinfer1::IExprBuilder& builder) noexcept override {
+    return Traits::output(inputs[0], builder);
+  }
+
+  bool supportsFormatCombination(int32_t pos, PluginTensorDesc const* in_out, int32_t inputs,
+                                 int32_t outputs) noexcept override {
+    if (inputs != Traits::kInputs || outputs != Traits::kOutputs) {
+      return false;
     }
-
-    char const* getPluginType() const noexcept override
-    {
-        return Traits::kName;
+    PluginTensorDesc const& desc = in_out[pos];
+    if (pos >= Traits::kActivations && pos < Traits::kInputs) {
+      return desc.type == DataType::kFLOAT && desc.format == TensorFormat::kLINEAR;
     }
-
-    char const* getPluginVersion() const noexcept override
-    {
-        return "1";
+    if (desc.format != TensorFormat::kHWC8 || !is_half(desc.type)) {
+      return false;
     }
+    return pos == 0 ? has_kernels(desc) : desc.type == in_out[0].type;
+  }
 
-    int32_t getNbOutputs() const noexcept override
-    {
-        return Traits::kOutputs;
+  void configurePlugin(nvinfer1::DynamicPluginTensorDesc const*, int32_t,
+                       nvinfer1::DynamicPluginTensorDesc const*, int32_t) noexcept override {}
+
+  size_t getWorkspaceSize(PluginTensorDesc const*, int32_t, PluginTensorDesc const*,
+                          int32_t) const noexcept override {
+    return 0;
+  }
+
+  int32_t enqueue(PluginTensorDesc const* in, PluginTensorDesc const*, void const* const* inputs,
+                  void* const* outputs, void*, cudaStream_t stream) noexcept override {
+    return checked(Traits::run(attributes_, in[0], inputs, outputs, stream), Traits::kName);
+  }
+
+ private:
+  bool has_kernels(PluginTensorDesc const& desc) const noexcept {
+    Sizes const sizes(desc);
+    if (desc.dims.nbDims == 4 && sizes.height == sizes.width &&
+        Traits::supported(attributes_, sizes)) {
+      return true;
     }
+    char text[256];
+    std::snprintf(text, sizeof text, "%s has no kernels for %d channels on a grid of %d x %d",
+                  Traits::kName, sizes.channels, sizes.height, sizes.width);
+    log_error(text);
+    return false;
+  }
 
-    int32_t initialize() noexcept override
-    {
-        return 0;
-    }
-
-    void terminate() noexcept override {}
-
-    size_t getSerializationSize() const noexcept override
-    {
-        return sizeof(Attributes);
-    }
-
-    void serialize(void* buffer) const noexcept override
-    {
-        std::memcpy(buffer, &attributes_, sizeof(Attributes));
-    }
-
-    void destroy() noexcept override
-    {
-        delete this;
-    }
-
-    IPluginV2DynamicExt* clone() const noexcept override
-    {
-        return new (std::nothrow) Plugin(*this);
-    }
-
-    void setPluginNamespace(char const* text) noexcept override
-    {
-        namespace_ = text ? text : "";
-    }
-
-    char const* getPluginNamespace() const noexcept override
-    {
-        return namespace_.c_str();
-    }
-
-    // In a weakly typed network this is float32, as the graph says; the format decides in the end.
-    DataType getOutputDataType(int32_t, DataType const* types, int32_t) const noexcept override
-    {
-        return types[0];
-    }
-
-    DimsExprs getOutputDimensions(
-        int32_t, DimsExprs const* inputs, int32_t, nvinfer1::IExprBuilder& builder) noexcept override
-    {
-        return Traits::output(inputs[0], builder);
-    }
-
-    bool supportsFormatCombination(
-        int32_t pos, PluginTensorDesc const* in_out, int32_t inputs, int32_t outputs) noexcept override
-    {
-        if (inputs != Traits::kInputs || outputs != Traits::kOutputs)
-        {
-            return false;
-        }
-        PluginTensorDesc const& desc = in_out[pos];
-        if (pos >= Traits::kActivations && pos < Traits::kInputs)
-        {
-            return desc.type == DataType::kFLOAT && desc.format == TensorFormat::kLINEAR;
-        }
-        if (desc.format != TensorFormat::kHWC8 || !is_half(desc.type))
-        {
-            return false;
-        }
-        return pos == 0 ? has_kernels(desc) : desc.type == in_out[0].type;
-    }
-
-    void configurePlugin(nvinfer1::DynamicPluginTensorDesc const*, int32_t, nvinfer1::DynamicPluginTensorDesc const*,
-        int32_t) noexcept override
-    {
-    }
-
-    size_t getWorkspaceSize(
-        PluginTensorDesc const*, int32_t, PluginTensorDesc const*, int32_t) const noexcept override
-    {
-        return 0;
-    }
-
-    int32_t enqueue(PluginTensorDesc const* in, PluginTensorDesc const*, void const* const* inputs,
-        void* const* outputs, void*, cudaStream_t stream) noexcept override
-    {
-        return checked(Traits::run(attributes_, in[0], inputs, outputs, stream), Traits::kName);
-    }
-
-private:
-    bool has_kernels(PluginTensorDesc const& desc) const noexcept
-    {
-        Sizes const sizes(desc);
-        if (desc.dims.nbDims == 4 && sizes.height == sizes.width && Traits::supported(attributes_, sizes))
-        {
-            return true;
-        }
-        char text[256];
-        std::snprintf(text, sizeof text, "%s has no kernels for %d channels on a grid of %d x %d", Traits::kName,
-            sizes.channels, sizes.height, sizes.width);
-        log_error(text);
-        return false;
-    }
-
-    Attributes attributes_;
-    std::string namespace_;
+  Attributes attributes_;
+  std::string namespace_;
 };
 
 // Makes plugins from a graph's attributes and from an engine file.
 template <typename Traits>
-class Creator final : public IPluginCreator
-{
-public:
-    using Attributes = typename Traits::Attributes;
+class Creator final : public IPluginCreator {
+ public:
+  using Attributes = typename Traits::Attributes;
 
-    char const* getPluginName() const noexcept override
-    {
-        return Traits::kName;
+  char const* getPluginName() const noexcept override { return Traits::kName; }
+
+  char const* getPluginVersion() const noexcept override { return "1"; }
+
+  PluginFieldCollection const* getFieldNames() noexcept override { return &fields_; }
+
+  IPluginV2* createPlugin(char const*, PluginFieldCollection const* fields) noexcept override {
+    Attributes attributes{};
+    for (int32_t i = 0; i < fields->nbFields; ++i) {
+      if (fields->fields[i].name && fields->fields[i].data) {
+        Traits::set(attributes, fields->fields[i]);
+      }
     }
+    return make(attributes);
+  }
 
-    char const* getPluginVersion() const noexcept override
-    {
-        return "1";
+  IPluginV2* deserializePlugin(char const*, void const* data, size_t size) noexcept override {
+    Attributes attributes{};
+    if (!data || size != sizeof(Attributes)) {
+      return nullptr;
     }
+    std::memcpy(&attributes, data, size);
+    return make(attributes);
+  }
 
-    PluginFieldCollection const* getFieldNames() noexcept override
-    {
-        return &fields_;
+  void setPluginNamespace(char const* text) noexcept override { namespace_ = text ? text : ""; }
+
+  char const* getPluginNamespace() const noexcept override { return namespace_.c_str(); }
+
+ private:
+  IPluginV2* make(Attributes const& attributes) noexcept {
+    if (!Traits::valid(attributes)) {
+      log_error((std::string(Traits::kName) + ": an attribute is missing or out of range").c_str());
+      return nullptr;
     }
-
-    IPluginV2* createPlugin(char const*, PluginFieldCollection const* fields) noexcept override
-    {
-        Attributes attributes{};
-        for (int32_t i = 0; i < fields->nbFields; ++i)
-        {
-            if (fields->fields[i].name && fields->fields[i].data)
-            {
-                Traits::set(attributes, fields->fields[i]);
-            }
-        }
-        return make(attributes);
+    auto* const plugin = new (std::nothrow) Plugin<Traits>(attributes);
+    if (plugin) {
+      plugin->setPluginNamespace(namespace_.c_str());
     }
+    return plugin;
+  }
 
-    IPluginV2* deserializePlugin(char const*, void const* data, size_t size) noexcept override
-    {
-        Attributes attributes{};
-        if (!data || size != sizeof(Attributes))
-        {
-            return nullptr;
-        }
-        std::memcpy(&attributes, data, size);
-        return make(attributes);
-    }
-
-    void setPluginNamespace(char const* text) noexcept override
-    {
-        namespace_ = text ? text : "";
-    }
-
-    char const* getPluginNamespace() const noexcept override
-    {
-        return namespace_.c_str();
-    }
-
-private:
-    IPluginV2* make(Attributes const& attributes) noexcept
-    {
-        if (!Traits::valid(attributes))
-        {
-            log_error((std::string(Traits::kName) + ": an attribute is missing or out of range").c_str());
-            return nullptr;
-        }
-        auto* const plugin = new (std::nothrow) Plugin<Traits>(attributes);
-        if (plugin)
-        {
-            plugin->setPluginNamespace(namespace_.c_str());
-        }
-        return plugin;
-    }
-
-    std::string namespace_;
-    PluginFieldCollection fields_{Traits::kFieldCount, Traits::kFields};
+  std::string namespace_;
+  PluginFieldCollection fields_{Traits::kFieldCount, Traits::kFields};
 };
 
 template <typename Value>
-void read(PluginField const& field, char const* name, PluginFieldType type, Value& value) noexcept
-{
-    if (std::strcmp(field.name, name) == 0 && field.type == type)
-    {
-        std::memcpy(&value, field.data, sizeof value);
-    }
+void read(PluginField const& field, char const* name, PluginFieldType type, Value& value) noexcept {
+  if (std::strcmp(field.name, name) == 0 && field.type == type) {
+    std::memcpy(&value, field.data, sizeof value);
+  }
 }
 
-} // namespace samtrt_plugin
+}  // namespace samtrt_plugin
