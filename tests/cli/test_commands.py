@@ -68,7 +68,7 @@ def test_verify_without_the_checkpoint(run: Run, tiny_model: Path) -> None:
     [
         (["--model", "vit_b"], "vit_b"),
         (["--opset", "9"], "opset 9 is not supported: choose 17"),
-        (["--attention", "mask"], "is for PyTorch: export 'add', 'tiled' or 'folded'"),
+        (["--attention", "mask"], "is for PyTorch: export 'add', 'tiled', 'folded' or 'plugin'"),
     ],
 )
 def test_export_refuses(

@@ -21,6 +21,7 @@ from samtrt.choices import AttentionForm, Precision, Stage, Target
 from samtrt.errors import ExportError
 from samtrt.export import fused, typed
 from samtrt.export import onnx as exporting
+from samtrt.export.finish import finish_graph
 from samtrt.export.fused import inline_fallback, strip_functions
 from samtrt.export.fused_encoder import FusedEncoder
 from samtrt.export.onnx import ExportOptions, export_model
@@ -240,7 +241,7 @@ def test_weights_beside_the_graph(
     monkeypatch.setattr(typed, "SINGLE_FILE_LIMIT", 1_000_000)
     large = tmp_path / "large" / "encoder.onnx"
     large.parent.mkdir()
-    exporting._finish(encoder, large, 17)
+    finish_graph(encoder, large, 17)
     data = (large.parent / "encoder.onnx.data").read_bytes()
     assert len(data) > 1_000_000
     for place in ("elsewhere", "large"):

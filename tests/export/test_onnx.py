@@ -19,8 +19,8 @@ from samtrt.backends.pytorch import PyTorchBackend
 from samtrt.checkpoints import load_checkpoint, load_sam
 from samtrt.choices import AttentionForm, Precision, Stage
 from samtrt.errors import ExportError, ManifestError, OutputError
-from samtrt.export import onnx as exporting
 from samtrt.export import typed
+from samtrt.export.finish import finish_graph
 from samtrt.export.onnx import ExportOptions, default_opset, export_model
 from samtrt.export.wrappers import to_half
 from samtrt.manifest import FileEntry, Manifest
@@ -147,7 +147,7 @@ def test_weights_beside_the_graph_where_it_would_pass_2_gib(
     directory = shutil.copytree(tiny_model, tmp_path / "model")
     monkeypatch.setattr(typed, "SINGLE_FILE_LIMIT", 10_000_000)  # the decoder has 16 MB
     decoder = directory / "decoder.onnx"
-    exporting._finish(tiny_model / "decoder.onnx", decoder, 20)
+    finish_graph(tiny_model / "decoder.onnx", decoder, 20)
     assert decoder.stat().st_size < 1_000_000
     parts = (FileEntry.of(decoder), FileEntry.of(directory / "decoder.onnx.data"))
     manifest = Manifest.load(directory)

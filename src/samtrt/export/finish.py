@@ -5,15 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from samtrt._version import __version__
 from samtrt.backends.base import stage_tensors
 from samtrt.choices import Stage
-from samtrt.errors import ExportError
+from samtrt.errors import ExportError, MissingExtraError
 from samtrt.export.fused import add_functions
 from samtrt.export.typed import save_graph
 from samtrt.manifest import Manifest
+
+try:
+    import onnx
+except ImportError:
+    raise MissingExtraError("Exporting to ONNX", "export", "onnx") from None
 
 EXPORTER_OLDEST = 18
 """The oldest opset that PyTorch's exporter writes."""
