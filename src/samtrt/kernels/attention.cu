@@ -2,6 +2,7 @@
 // choice between it and Hopper's.
 
 #include "attention.cuh"
+#include "launch.cuh"
 
 namespace samtrt {
 namespace {
@@ -35,7 +36,7 @@ __global__ void __launch_bounds__(Shape<D, Side>::kThreads, Shape<D, Side>::kThr
     attention_kernel(Problem const problem) {
   using S = Shape<D, Side>;
   using L = typename S::L;
-  extern __shared__ __align__(1024) unsigned char shared[];
+  unsigned char* const shared = dynamic_shared();
   __half* const row_terms = reinterpret_cast<__half*>(shared);
   T* const keys = reinterpret_cast<T*>(shared + S::kRowTermBytes);
   T* const values = keys + S::kStages * S::kStage;
@@ -157,28 +158,23 @@ __global__ void __launch_bounds__(Shape<D, Side>::kThreads, Shape<D, Side>::kThr
 }
 
 template <typename T, int D, int Side>
-cudaError_t launch(Problem const& problem, int batch, cudaStream_t stream) {
+cudaError_t launch_of(Problem const& problem, int batch, cudaStream_t stream) {
   using S = Shape<D, Side>;
-  auto const kernel = attention_kernel<T, D, Side>;
-  cudaError_t const error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kBytes);
-  if (error != cudaSuccess) return error;
   dim3 const blocks(S::kChunks, problem.heads, batch * problem.windows * problem.windows);
-  kernel<<<blocks, S::kThreads, S::kBytes, stream>>>(problem);
-  return cudaGetLastError();
+  return launch(attention_kernel<T, D, Side>, blocks, S::kThreads, S::kBytes, stream, problem);
 }
 
 template <typename T, int D>
 cudaError_t choose_side(int side, Problem const& problem, int batch, cudaStream_t stream) {
   switch (side) {
     case 14:
-      return launch<T, D, 14>(problem, batch, stream);
+      return launch_of<T, D, 14>(problem, batch, stream);
     case 16:
-      return launch<T, D, 16>(problem, batch, stream);
+      return launch_of<T, D, 16>(problem, batch, stream);
     case 32:
-      return launch<T, D, 32>(problem, batch, stream);
+      return launch_of<T, D, 32>(problem, batch, stream);
     case 64:
-      return launch<T, D, 64>(problem, batch, stream);
+      return launch_of<T, D, 64>(problem, batch, stream);
     default:
       return cudaErrorInvalidValue;
   }

@@ -10,8 +10,7 @@
 // Both are products of the queries with the checkpoint's tables, made before the loop. Scores are
 // kept without the factor s, and the terms divided by it.
 //
-// Layouts of registers are those of mma.m16n8k16 and wgmma: of a 16 x 8 tile of results a lane has
-// rows lane / 4 and lane / 4 + 8, columns 2 (lane % 4) and the next.
+// Layouts of registers are those of mma.m16n8k16 (tensor_core.cuh), which wgmma shares.
 #pragma once
 
 #include <cmath>
@@ -30,16 +29,6 @@ __device__ void multiply_table(float (&c)[2][4], uint32_t const (&q)[L::kSteps][
     Math<T>::multiply(c[0], q[k], b[0], b[1]);
     Math<T>::multiply(c[1], q[k], b[2], b[3]);
   }
-}
-
-__device__ inline float quad_max(float x) {
-  x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-  return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
-}
-
-__device__ inline float quad_sum(float x) {
-  x += __shfl_xor_sync(0xffffffffu, x, 1);
-  return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
 // Both terms of 16 queries, the first of which is number `start` of the square. Softmax is blind to
@@ -196,16 +185,6 @@ __device__ void scale(float (&out)[Tiles][4], float2 shrink) {
     out[n][2] *= shrink.y;
     out[n][3] *= shrink.y;
   }
-}
-
-// 16 queries' weights for 16 keys as an operand, from two neighbouring tiles of scores.
-template <typename T>
-__device__ void pack_weights(uint32_t (&weights)[4], float const (&left)[4],
-                             float const (&right)[4]) {
-  weights[0] = pack<T>(left[0], left[1]);
-  weights[1] = pack<T>(left[2], left[3]);
-  weights[2] = pack<T>(right[0], right[1]);
-  weights[3] = pack<T>(right[2], right[3]);
 }
 
 // Divide by the sum of weights and lay 16 queries' results down as [16, pitch].

@@ -46,6 +46,49 @@ SAMTRT_EXPORT int32_t samtrt_layer_norm(int32_t type, void const* x, void const*
                             static_cast<cudaStream_t>(stream));
 }
 
+SAMTRT_EXPORT int64_t samtrt_tokens_to_image_workspace(int32_t prompts, int32_t rows) {
+  return static_cast<int64_t>(samtrt::tokens_to_image_workspace(prompts, rows));
+}
+
+SAMTRT_EXPORT int32_t samtrt_tokens_to_image(int32_t type, void const* queries, void const* image,
+                                             void const* image_pe, void* out, void* workspace,
+                                             int32_t prompts, int32_t rows, int32_t cells,
+                                             void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  return samtrt::tokens_to_image(as_type(type), queries, image, image_pe, out, workspace, prompts,
+                                 rows, cells, static_cast<cudaStream_t>(stream));
+}
+
+SAMTRT_EXPORT int32_t samtrt_image_to_tokens(int32_t type, void const* image, void const* image_pe,
+                                             void const* keys, void const* offsets,
+                                             void const* values, float const* weight,
+                                             float const* bias, void* out, int32_t prompts,
+                                             int32_t tokens, int32_t cells, float epsilon,
+                                             void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  return samtrt::image_to_tokens(as_type(type), image, image_pe, keys, offsets, values, weight,
+                                 bias, out, prompts, tokens, cells, epsilon,
+                                 static_cast<cudaStream_t>(stream));
+}
+
+SAMTRT_EXPORT int32_t samtrt_upscale_masks(int32_t type, void const* image, void const* hyper,
+                                           void const* first, float const* first_bias,
+                                           float const* norm_weight, float const* norm_bias,
+                                           void const* second, float const* second_bias, float* out,
+                                           int32_t prompts, int32_t side, float epsilon,
+                                           void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  return samtrt::upscale_masks(as_type(type), image, hyper, first, first_bias, norm_weight,
+                               norm_bias, second, second_bias, out, prompts, side, epsilon,
+                               static_cast<cudaStream_t>(stream));
+}
+
 SAMTRT_EXPORT char const* samtrt_error_string(int32_t error) {
   return cudaGetErrorString(static_cast<cudaError_t>(error));
 }

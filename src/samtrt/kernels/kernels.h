@@ -1,11 +1,14 @@
-// The CUDA kernels of the encoder: what the TensorRT plugins, and anything else, call.
+// The CUDA kernels of both stages: what the TensorRT plugins, and anything else, call.
 //
 // Activations are half precision and channels last, [batch, grid, grid, channels], contiguous;
-// weights, biases and tables are float32. All pointers are device memory, aligned to 16 bytes.
-// Calls return at once, having queued work on `stream`; no workspace, no state between calls.
+// weights, biases and tables are float32 where nothing else is said. All pointers are device
+// memory, aligned to 16 bytes. Calls return at once, having queued work on `stream`; no state
+// between calls.
 #pragma once
 
 #include <cuda_runtime_api.h>
+
+#include <cstddef>
 
 namespace samtrt {
 
@@ -47,5 +50,53 @@ cudaError_t rel_pos_attention(Type type, void const* qkv, float const* qkv_bias,
 cudaError_t layer_norm(Type type, void const* x, void const* delta, float const* weight,
                        float const* bias, void* sum, void* y, int rows, int channels, float epsilon,
                        cudaStream_t stream);
+
+// The mask decoder's three kernels: attention between P prompts' tokens and the image, and what
+// comes after it, with the projections of the image's side applied to the tokens' side
+// (models/mask_decoder.py). The image is [prompts, cells, 256], a row for each cell of the
+// embedding; image_pe [cells, 256] is its positional encoding. There are 8 heads. All return
+// cudaErrorInvalidValue where a size does not fit, else what the launch returned.
+
+// out = softmax(queries . (image + image_pe)) image, of each query by itself.
+//
+// queries, out  [prompts, rows, 256]; a row for each head and token
+// workspace     tokens_to_image_workspace(prompts, rows) bytes, enough for fewer of either too
+// cells         a multiple of 32
+cudaError_t tokens_to_image(Type type, void const* queries, void const* image, void const* image_pe,
+                            void* out, void* workspace, int prompts, int rows, int cells,
+                            cudaStream_t stream);
+size_t tokens_to_image_workspace(int prompts, int rows);
+
+// out = layer norm of image + sum over heads of softmax((image + image_pe) . keys + offsets)
+// values, softmax over each head's tokens.
+//
+// keys, values  [prompts, 8 * tokens, 256]; row = head * tokens + token
+// offsets       [prompts, 8 * tokens]
+// weight, bias  [256], of the norm
+// out           as image
+// tokens        at most 32
+// cells         a multiple of 64
+cudaError_t image_to_tokens(Type type, void const* image, void const* image_pe, void const* keys,
+                            void const* offsets, void const* values, float const* weight,
+                            float const* bias, void* out, int prompts, int tokens, int cells,
+                            float epsilon, cudaStream_t stream);
+
+// Low-res logits: two transposed convolutions of 2 x 2 and stride 2, the first followed by a layer
+// norm, both by GELU, then the product with each mask's weights.
+//
+// image                   [prompts, side * side, 256]
+// hyper                   [prompts, 4, 32], of the 4 masks
+// first                   [4 * 64, 256] in `type`; row = (2 dy + dx) * 64 + channel, where dy, dx
+// is
+//                         the place among the 2 x 2 that a cell becomes
+// first_bias, norm_weight, norm_bias  [64]
+// second                  [4 * 32, 64] in `type`, likewise
+// second_bias             [32]
+// out                     float32 [prompts, 4, 4 * side, 4 * side]
+// side                    a multiple of 4
+cudaError_t upscale_masks(Type type, void const* image, void const* hyper, void const* first,
+                          float const* first_bias, float const* norm_weight, float const* norm_bias,
+                          void const* second, float const* second_bias, float* out, int prompts,
+                          int side, float epsilon, cudaStream_t stream);
 
 }  // namespace samtrt

@@ -5,6 +5,7 @@
 // in the larger models). One warp takes one token.
 
 #include "kernels.h"
+#include "launch.cuh"
 #include "tensor_core.cuh"
 
 namespace samtrt {
@@ -91,13 +92,13 @@ __global__ void __launch_bounds__(kWarps * 32)
 }
 
 template <typename T>
-cudaError_t launch(void const* x, void const* delta, float const* weight, float const* bias,
-                   void* sum, void* y, int rows, int channels, float epsilon, cudaStream_t stream) {
+cudaError_t run_layer_norm(void const* x, void const* delta, float const* weight, float const* bias,
+                           void* sum, void* y, int rows, int channels, float epsilon,
+                           cudaStream_t stream) {
   auto const run = [&](auto kernel) {
-    kernel<<<(rows + kWarps - 1) / kWarps, kWarps * 32, 0, stream>>>(
-        static_cast<T const*>(x), static_cast<T const*>(delta), weight, bias, static_cast<T*>(sum),
-        static_cast<T*>(y), rows, channels, epsilon);
-    return cudaGetLastError();
+    return launch(kernel, (rows + kWarps - 1) / kWarps, kWarps * 32, 0, stream,
+                  static_cast<T const*>(x), static_cast<T const*>(delta), weight, bias,
+                  static_cast<T*>(sum), static_cast<T*>(y), rows, channels, epsilon);
   };
   switch ((channels + kWarpSpan - 1) / kWarpSpan) {
     case 1:
@@ -123,7 +124,7 @@ cudaError_t layer_norm(Type type, void const* x, void const* delta, float const*
   if (channels % kVector != 0 || (delta == nullptr) != (sum == nullptr)) {
     return cudaErrorInvalidValue;
   }
-  auto const run = type == Type::kHalf ? launch<__half> : launch<__nv_bfloat16>;
+  auto const run = type == Type::kHalf ? run_layer_norm<__half> : run_layer_norm<__nv_bfloat16>;
   return run(x, delta, weight, bias, sum, y, rows, channels, epsilon, stream);
 }
 

@@ -1,49 +1,13 @@
-// What the kernels need of the tensor cores and of asynchronous copies, for both 16-bit types.
+// What the kernels need of the tensor cores, for both 16-bit types.
+//
+// Layouts of registers are those of mma.m16n8k16. Of a 16 x 8 tile of results a lane has rows
+// lane / 4 and lane / 4 + 8 (numbers 0, 1 and 2, 3), columns 2 (lane % 4) and the next. Of a 16 x
+// 16 operand it has pairs in the same rows and columns (registers 0, 1), then 8 columns on (2, 3).
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
-#include <cstdint>
+#include "ptx.cuh"
 
 namespace samtrt {
-
-__device__ inline uint32_t shared_address(void const* pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
-}
-
-// 16 bytes from global to shared memory; both addresses are multiples of 16.
-__device__ inline void copy_async(void* shared, void const* global) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(shared_address(shared)),
-               "l"(global));
-}
-
-__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;\n" ::); }
-
-// Wait until at most `Pending` of this thread's groups of copies are on their way.
-template <int Pending>
-__device__ inline void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;\n" ::"n"(Pending));
-}
-
-// Four 8x8 matrices of 16-bit values; lanes 8i..8i+7 give the addresses of the rows of matrix i.
-__device__ inline void load_matrices(uint32_t (&r)[4], void const* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(row)));
-}
-
-__device__ inline void load_matrices_transposed(uint32_t (&r)[4], void const* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(row)));
-}
-
-__device__ inline float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
-  return y;
-}
 
 template <typename T>
 struct Math;
@@ -54,14 +18,11 @@ struct Math<__half> {
 
   static __device__ Pair pair(float a, float b) { return __floats2half2_rn(a, b); }
   static __device__ float2 floats(Pair x) { return __half22float2(x); }
+  static __device__ Pair add(Pair a, Pair b) { return __hadd2(a, b); }
 
   // c += a @ b for a [16, 16], b [16, 8], c [16, 8].
   static __device__ void multiply(float (&c)[4], uint32_t const (&a)[4], uint32_t b0, uint32_t b1) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
-        "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    multiply_tiles<__half>(c, a, b0, b1);
   }
 };
 
@@ -71,13 +32,10 @@ struct Math<__nv_bfloat16> {
 
   static __device__ Pair pair(float a, float b) { return __floats2bfloat162_rn(a, b); }
   static __device__ float2 floats(Pair x) { return __bfloat1622float2(x); }
+  static __device__ Pair add(Pair a, Pair b) { return __hadd2(a, b); }
 
   static __device__ void multiply(float (&c)[4], uint32_t const (&a)[4], uint32_t b0, uint32_t b1) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-        "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    multiply_tiles<__nv_bfloat16>(c, a, b0, b1);
   }
 };
 
@@ -86,6 +44,40 @@ template <typename T>
 __device__ inline uint32_t pack(float a, float b) {
   typename Math<T>::Pair const both = Math<T>::pair(a, b);
   return *reinterpret_cast<uint32_t const*>(&both);
+}
+
+template <typename T>
+__device__ inline float2 unpack(uint32_t both) {
+  return Math<T>::floats(*reinterpret_cast<typename Math<T>::Pair const*>(&both));
+}
+
+template <typename T>
+__device__ inline uint32_t add_pairs(uint32_t a, uint32_t b) {
+  using Pair = typename Math<T>::Pair;
+  Pair const sum =
+      Math<T>::add(*reinterpret_cast<Pair const*>(&a), *reinterpret_cast<Pair const*>(&b));
+  return *reinterpret_cast<uint32_t const*>(&sum);
+}
+
+// Over the four lanes that share two rows of a tile.
+__device__ inline float quad_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+  return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+
+__device__ inline float quad_sum(float x) {
+  x += __shfl_xor_sync(0xffffffffu, x, 1);
+  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+// A 16 x 16 operand of two neighbouring tiles of results, such as scores become weights.
+template <typename T>
+__device__ void pack_weights(uint32_t (&weights)[4], float const (&left)[4],
+                             float const (&right)[4]) {
+  weights[0] = pack<T>(left[0], left[1]);
+  weights[1] = pack<T>(left[2], left[3]);
+  weights[2] = pack<T>(right[0], right[1]);
+  weights[3] = pack<T>(right[2], right[3]);
 }
 
 }  // namespace samtrt

@@ -1,0 +1,138 @@
+#include "emulator.h"
+
+#include <ucontext.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+namespace emulator {
+
+dim3 thread_index, block_index, grid_size;
+unsigned char* shared_memory;
+std::size_t shared_bytes;
+
+namespace {
+
+constexpr std::size_t kStack = 256 * 1024;
+
+struct Fiber {
+  ucontext_t context;
+  std::unique_ptr<unsigned char[]> stack{new unsigned char[kStack]};
+  bool ended;
+};
+
+struct Meeting {
+  int arrived = 0;
+  long round = 0;
+  Work work = nullptr;
+  void* lanes[kWarp];
+};
+
+std::vector<Fiber> fibers;
+std::vector<Meeting> warps;
+Meeting block;
+int alive, current;
+bool progress;
+ucontext_t scheduler;
+std::function<void()> const* kernel;
+
+[[noreturn]] void fail(char const* what) {
+  std::fprintf(stderr, "emulator: %s (thread %d of block %u, %u, %u)\n", what, current,
+               block_index.x, block_index.y, block_index.z);
+  std::abort();
+}
+
+void yield() {
+  int const mine = current;
+  swapcontext(&fibers[mine].context, &scheduler);
+}
+
+void start() {
+  (*kernel)();
+  fibers[current].ended = true;
+  --alive;
+  progress = true;
+}
+
+void open_block_barrier() {
+  block.arrived = 0;
+  ++block.round;
+  progress = true;
+}
+
+void run_block(int threads) {
+  warps.assign((threads + kWarp - 1) / kWarp, Meeting());
+  block = Meeting();
+  alive = threads;
+  for (int i = 0; i < threads; ++i) {
+    Fiber& fiber = fibers[i];
+    fiber.ended = false;
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_size = kStack;
+    fiber.context.uc_link = &scheduler;
+    makecontext(&fiber.context, start, 0);
+  }
+  while (alive > 0) {
+    progress = false;
+    for (int i = 0; i < threads; ++i) {
+      if (fibers[i].ended) continue;
+      current = i;
+      thread_index = dim3(i, 0, 0);
+      swapcontext(&scheduler, &fibers[i].context);
+    }
+    // Threads that have ended are not waited for.
+    if (alive > 0 && block.arrived == alive) open_block_barrier();
+    if (!progress) fail("threads wait for one another for ever");
+  }
+}
+
+}  // namespace
+
+void wait_for_block() {
+  long const round = block.round;
+  ++block.arrived;
+  progress = true;
+  while (block.round == round) yield();
+}
+
+void together(void* mine, Work work) {
+  Meeting& warp = warps[current / kWarp];
+  if (warp.arrived > 0 && warp.work != work) fail("lanes of a warp do different things together");
+  warp.work = work;
+  warp.lanes[current % kWarp] = mine;
+  progress = true;
+  if (++warp.arrived == kWarp) {
+    work(warp.lanes);
+    warp.arrived = 0;
+    ++warp.round;
+    return;
+  }
+  long const round = warp.round;
+  while (warp.round == round) yield();
+}
+
+void run(dim3 blocks, int threads, std::size_t shared, std::function<void()> const& body) {
+  if (threads % kWarp != 0) fail("a thread block is not of whole warps");
+  if (static_cast<int>(fibers.size()) < threads) fibers = std::vector<Fiber>(threads);
+  void* const memory = std::aligned_alloc(1024, (shared + 1023) / 1024 * 1024 + 1024);
+  shared_memory = static_cast<unsigned char*>(memory);
+  shared_bytes = shared;
+  kernel = &body;
+  grid_size = blocks;
+  for (unsigned z = 0; z < blocks.z; ++z) {
+    for (unsigned y = 0; y < blocks.y; ++y) {
+      for (unsigned x = 0; x < blocks.x; ++x) {
+        block_index = dim3(x, y, z);
+        std::memset(memory, 0xff, shared);  // not a number in every type
+        run_block(threads);
+      }
+    }
+  }
+  std::free(memory);
+}
+
+}  // namespace emulator
