@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= demo-out
-KERNELS := $(wildcard src/samtrt/kernels/*)
+KERNELS := $(wildcard src/samtrt/kernels/* tests/kernels/emulator/*)
 
 .PHONY: demo test lint format web clean
 

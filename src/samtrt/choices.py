@@ -45,7 +45,8 @@ class AttentionForm(str, Enum):
     FOLDED = "folded"
     """The two terms folded into longer q and k, so that plain attention gives them."""
     PLUGIN = "plugin"
-    """An operator of our own, for TensorRT with our plugin library; elsewhere its ONNX function."""
+    """An operator of our own, for TensorRT with our plugin library; elsewhere its ONNX function.
+    The decoder is exported with operators of the library too."""
 
 
 class Target(str, Enum):

@@ -1,6 +1,6 @@
 """The TensorRT plugin library: looked into, and registered with a TensorRT.
 
-The library runs the encoder that `samtrt export --attention plugin` writes. It is compiled once for
+The library runs the graphs that `samtrt export --attention plugin` writes. It is compiled once for
 a TensorRT (8.6 or 10) and a kind of GPU, on Linux (see `plugin_compiler`), and copied into every
 model directory that is built with it.
 """
@@ -22,6 +22,9 @@ from samtrt.trt_api import Api
 
 LIBRARY_NAME = "samtrt_plugin.so"
 """The library in a model directory."""
+
+MOST_POINTS = 27
+"""Points of one prompt: with five tokens of the decoder's own, 32 are what kernels take."""
 
 COMPILE_COMMAND = "samtrt plugin --tensorrt-root TENSORRT"
 

@@ -19,7 +19,7 @@ from rtx_cases import needs_rtx
 from samtrt.checkpoints import load_checkpoint, load_sam
 from samtrt.choices import AttentionForm, Precision, Stage, Target
 from samtrt.errors import ExportError
-from samtrt.export import fused, typed
+from samtrt.export import fused, fused_functions, typed
 from samtrt.export import onnx as exporting
 from samtrt.export.finish import finish_graph
 from samtrt.export.fused import inline_fallback, strip_functions
@@ -31,7 +31,11 @@ from samtrt.predictor import Predictor
 from samtrt.registry import ModelSpec, get_spec
 
 TINY = get_spec("vit_t")
-OPERATORS = {fused.ATTENTION, fused.LAYER_NORM, fused.ADD_LAYER_NORM}
+OPERATORS = {
+    fused_functions.ATTENTION,
+    fused_functions.LAYER_NORM,
+    fused_functions.ADD_LAYER_NORM,
+}
 
 
 def relative(a: np.ndarray, b: np.ndarray) -> float:
@@ -126,10 +130,10 @@ def test_nodes_are_as_the_plugins_take_them(encoder: Path) -> None:
     assert {(o.domain, o.version) for o in graph_model.opset_import} == {("", 17), ("samtrt", 1)}
     custom = [node for node in graph.node if node.domain == fused.DOMAIN]
     assert Counter(node.op_type for node in custom) == {
-        fused.ATTENTION: TINY.depth,
+        fused_functions.ATTENTION: TINY.depth,
         # Of each block the norm in its middle, and all but the first block's norm before it.
-        fused.ADD_LAYER_NORM: 2 * TINY.depth - 1,
-        fused.LAYER_NORM: 3,
+        fused_functions.ADD_LAYER_NORM: 2 * TINY.depth - 1,
+        fused_functions.LAYER_NORM: 3,
     }
     # Nothing else moves or reshapes anything: weights are ready, activations stay [B, C, G, G].
     others = {node.op_type for node in graph.node if node.domain != fused.DOMAIN}
@@ -142,7 +146,7 @@ def test_nodes_are_as_the_plugins_take_them(encoder: Path) -> None:
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         assert attributes.pop("plugin_version") == b"1"
         assert attributes.pop("plugin_namespace") == b""
-        if node.op_type == fused.ATTENTION:
+        if node.op_type == fused_functions.ATTENTION:
             windows.append(attributes["window"])
             side = windows[-1] or TINY.embedding_size
             assert attributes == {"num_heads": TINY.num_heads, "window": windows[-1]}
@@ -150,7 +154,7 @@ def test_nodes_are_as_the_plugins_take_them(encoder: Path) -> None:
             assert [shapes[name] for name in node.input[1:]] == expected
             assert len(node.output) == 1
         else:
-            added = node.op_type == fused.ADD_LAYER_NORM
+            added = node.op_type == fused_functions.ADD_LAYER_NORM
             assert attributes == {"epsilon": pytest.approx(1e-6)}
             assert len(node.output) == 1 + added
             width = {shapes[name] for name in node.input[1 + added :]}

@@ -15,7 +15,7 @@ from samples import make_manifest
 from samtrt.choices import Precision, Stage, Target
 from samtrt.engines import EngineRecord, load_engine_record
 from samtrt.errors import BackendError, BuildError
-from samtrt.export import fused, tensorrt, trt_compile
+from samtrt.export import fused, fused_functions, tensorrt, trt_compile
 from samtrt.export.tensorrt import build_engines, make_job
 from samtrt.export.trt_checks import check_options, is_strongly_typed
 from samtrt.export.trt_job import BuildOptions, Built, Job
@@ -27,7 +27,7 @@ from weak_tensorrt import weak_api
 
 GPU = Gpu(0, "NVIDIA H100 80GB HBM3", "9.0", 85_000_000_000, "13.0")
 FORM = {"opset": 17, "attention": "plugin"}
-OPERATORS = {fused.LAYER_NORM, fused.ADD_LAYER_NORM, fused.ATTENTION}
+OPERATORS = set(fused_functions.FUNCTIONS)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def write_graph(path: Path) -> None:
     weights = [helper.make_tensor(n, TensorProto.FLOAT, [8], [1.0] * 8) for n in ("weight", "bias")]
     attributes = {"epsilon": 1e-6, **fused.PLUGIN_ATTRIBUTES}
     node = helper.make_node(
-        *(fused.LAYER_NORM, ["x", "weight", "bias"], ["y"], "node_layer_norm"),
+        *(fused_functions.LAYER_NORM, ["x", "weight", "bias"], ["y"], "node_layer_norm"),
         domain=fused.DOMAIN,
         **attributes,
     )

@@ -171,7 +171,7 @@ def _explain(
         output, graph = engine_path(directory, stage, target), manifest.path_of(directory, stage)
         named = graph
         with ExitStack() as stack:
-            if stage is Stage.ENCODER and uses_plugin(manifest):
+            if uses_plugin(manifest):
                 work = Path(stack.enter_context(TemporaryDirectory()))
                 named = without_functions(graph, options, work)
                 graph, command = plain_graph_command(graph, options)

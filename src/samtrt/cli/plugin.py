@@ -1,4 +1,4 @@
-"""`samtrt plugin`: the library that runs the encoder's own kernels in TensorRT."""
+"""`samtrt plugin`: the library that runs our own kernels in TensorRT."""
 
 from __future__ import annotations
 

@@ -16,19 +16,13 @@ from samtrt.errors import MissingExtraError
 try:
     import torch
     import torch.nn.functional as F
-    from onnx.defs import OpSchema
-    from onnxscript.values import Op, Opset
     from torch import Tensor, nn
 except ImportError as error:
     raise MissingExtraError("Exporting", "export", error.name or "torch") from None
 
-from samtrt.export.fused import (
-    ADD_LAYER_NORM,
-    ATTENTION,
-    DOMAIN,
-    LAYER_NORM,
-    PLUGIN_ATTRIBUTES,
-)
+from samtrt.export.fused import PLUGIN_ATTRIBUTES
+from samtrt.export.fused_functions import ADD_LAYER_NORM, ATTENTION, LAYER_NORM
+from samtrt.export.fused_operator import FLOAT, INT, declare_operator
 from samtrt.models.vit import Attention, ImageEncoderViT, attend_squares, row_distances
 
 
@@ -95,29 +89,13 @@ def add_layer_norm(
 add_layer_norm.register_fake(lambda x, *_: (x.new_empty(x.shape), x.new_empty(x.shape)))
 
 
-def _operator(name: str, inputs: str, outputs: str, **attributes: OpSchema.AttrType) -> Op:
-    """Declare an operator of tensors of one type, as the exporter wants to know it."""
-    schema = OpSchema(
-        name,
-        DOMAIN,
-        since_version=1,
-        inputs=[OpSchema.FormalParameter(word, "T") for word in inputs.split()],
-        outputs=[OpSchema.FormalParameter(word, "T") for word in outputs.split()],
-        type_constraints=[("T", ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "")],
-        attributes=[
-            *(OpSchema.Attribute(word, kind, required=True) for word, kind in attributes.items()),
-            *(OpSchema.Attribute(word, OpSchema.AttrType.STRING) for word in PLUGIN_ATTRIBUTES),
-        ],
-    )
-    return Op(Opset(DOMAIN, 1), name, schema)
-
-
-_INT, _FLOAT = OpSchema.AttrType.INT, OpSchema.AttrType.FLOAT
-_ATTENTION_NODE = _operator(
-    ATTENTION, "qkv qkv_bias rel_pos_h rel_pos_w", "out", num_heads=_INT, window=_INT
+_ATTENTION_NODE = declare_operator(
+    ATTENTION, "qkv qkv_bias rel_pos_h rel_pos_w", "out", num_heads=INT, window=INT
 )
-_LAYER_NORM_NODE = _operator(LAYER_NORM, "x weight bias", "y", epsilon=_FLOAT)
-_ADD_LAYER_NORM_NODE = _operator(ADD_LAYER_NORM, "x delta weight bias", "sum y", epsilon=_FLOAT)
+_LAYER_NORM_NODE = declare_operator(LAYER_NORM, "x weight bias", "y", epsilon=FLOAT)
+_ADD_LAYER_NORM_NODE = declare_operator(
+    ADD_LAYER_NORM, "x delta weight bias", "sum y", epsilon=FLOAT
+)
 
 
 def _write_attention(
@@ -135,7 +113,7 @@ def _write_add_layer_norm(x: Any, delta: Any, weight: Any, bias: Any, epsilon: f
     return _ADD_LAYER_NORM_NODE(x, delta, weight, bias, epsilon=epsilon, **PLUGIN_ATTRIBUTES)
 
 
-TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+ENCODER_TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.samtrt.rel_pos_attention.default: _write_attention,
     torch.ops.samtrt.layer_norm.default: _write_layer_norm,
     torch.ops.samtrt.add_layer_norm.default: _write_add_layer_norm,

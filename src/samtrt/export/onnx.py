@@ -35,7 +35,8 @@ except ImportError as error:
 from samtrt.checkpoints import Checkpoint, load_sam
 from samtrt.choices import AttentionForm
 from samtrt.export.finish import EXPORTER_OLDEST, check_borders, finish_graph
-from samtrt.export.fused_encoder import TRANSLATIONS, FusedEncoder
+from samtrt.export.fused_decoder import DECODER_TRANSLATIONS, FusedKernels
+from samtrt.export.fused_encoder import ENCODER_TRANSLATIONS, FusedEncoder
 from samtrt.export.typed import BFLOAT16_OPSET, convert, load_graph, save_graph
 from samtrt.export.wrappers import DecoderGraph, EncoderGraph, example_inputs, to_half
 from samtrt.models import Sam
@@ -117,7 +118,9 @@ def export_model(
     """
     options = options or ExportOptions()
     sam = load_sam(checkpoint)
-    if options.attention is not AttentionForm.PLUGIN:  # which is not a form of the module
+    if options.attention is AttentionForm.PLUGIN:  # the encoder is written anew, see _trace
+        sam.mask_decoder.kernels = FusedKernels()
+    else:
         sam.image_encoder.set_attention_form(options.attention)
     if options.precision is Precision.FP16:
         to_half(sam)
@@ -209,7 +212,7 @@ def _trace(sam: Sam, stage: Stage, path: Path, options: ExportOptions) -> None:
         opset_version=max(options.opset, EXPORTER_OLDEST),
         dynamic_shapes=dynamic,
         dynamo=True,
-        custom_translation_table=TRANSLATIONS,
+        custom_translation_table=ENCODER_TRANSLATIONS | DECODER_TRANSLATIONS,
         external_data=True,
         verbose=False,
     )

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
 import samtrt
 from samtrt import errors
@@ -109,7 +110,7 @@ def make_job(
         strongly_typed=is_strongly_typed(api, options),
         profiles=profiles(manifest, stage, options),
         options=options,
-        plugin=options.plugin if stage is Stage.ENCODER else None,
+        plugin=options.plugin,
         timing_cache=cache_dir() / "tensorrt" if timing else None,
     )
 
@@ -275,7 +276,17 @@ def _publish(directory: Path, manifest: Manifest, job: Job, built: Built) -> Eng
         # describe, which is a clear error and heals itself.
         if job.plugin:
             job.plugin.replace(directory / job.plugin.name)
-        elif (job.stage, job.target) == (Stage.ENCODER, Target.TENSORRT):
+        elif job.target is Target.TENSORRT and not _other_has_plugin(directory, job.stage):
             (directory / LIBRARY_NAME).unlink(missing_ok=True)  # of an earlier engine
         job.output.replace(path)
     return record
+
+
+def _other_has_plugin(directory: Path, stage: Stage) -> bool:
+    """Tell whether the other stage's engine has the plugin library."""
+    other = next(one for one in Stage if one is not stage)
+    try:
+        text = record_path(directory, other, Target.TENSORRT).read_bytes()
+        return EngineRecord.model_validate_json(text).plugin is not None
+    except (OSError, ValidationError):  # no engine, or none that could run
+        return False

@@ -8,7 +8,7 @@ from samtrt.choices import AttentionForm, HardwareCompatibility, Precision, Targ
 from samtrt.errors import BuildError
 from samtrt.export.trt_job import DEFAULT_FLOAT32, BuildOptions
 from samtrt.manifest import Manifest
-from samtrt.plugin import PluginLibrary
+from samtrt.plugin import MOST_POINTS, PluginLibrary
 from samtrt.registry import get_spec
 from samtrt.trt_api import Api
 
@@ -21,7 +21,7 @@ def is_strongly_typed(api: Api, options: BuildOptions) -> bool:
 
 
 def uses_plugin(manifest: Manifest) -> bool:
-    """Tell whether the encoder was exported with the plugin's operators."""
+    """Tell whether the graphs were exported with the plugin's operators."""
     return manifest.attention == AttentionForm.PLUGIN.value
 
 
@@ -146,7 +146,7 @@ def _check_plugin(api: Api, manifest: Manifest, options: BuildOptions, directory
     if not uses_plugin(manifest):
         form = AttentionForm.PLUGIN.value
         raise BuildError(
-            f"--plugin is for encoders exported with --attention {form}, and the one in "
+            f"--plugin is for models exported with --attention {form}, and the one in "
             f"{directory} was exported with --attention {manifest.attention}; export it again "
             f"with: samtrt export CHECKPOINT -o {directory} --attention {form}"
         )
@@ -159,6 +159,11 @@ def _check_plugin(api: Api, manifest: Manifest, options: BuildOptions, directory
         raise BuildError("the plugin computes in half precision; add --precision fp16")
     if options.strongly_typed:
         raise BuildError("--plugin needs a weakly typed network; leave out --strongly-typed")
+    if options.points.max > MOST_POINTS:
+        raise BuildError(
+            f"the plugin takes up to {MOST_POINTS} points a prompt and --points allows "
+            f"{options.points.max}; lower its maximum, or leave out --plugin"
+        )
     library = PluginLibrary.open(options.plugin)
     library.check_fits(api)
     spec = get_spec(manifest.model)

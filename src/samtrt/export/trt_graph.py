@@ -39,7 +39,7 @@ def graph_to_build(
         ExportError: where the graph cannot be read, or has weights that half precision cannot hold.
         MissingExtraError: where a graph must be made, and `onnx` is not installed.
     """
-    if stage is Stage.ENCODER and uses_plugin(manifest):
+    if uses_plugin(manifest):
         report("writing the graph " + ("with" if options.plugin else "without") + " the plugin")
         graph = without_functions(graph, options, work)
     precision = options.precision or manifest.precision
@@ -55,7 +55,7 @@ def graph_to_build(
 
 
 def without_functions(graph: Path, options: BuildOptions, work: Path) -> Path:
-    """Write an encoder with the plugin's operators anew, as parsers take it; return where.
+    """Write a graph with the plugin's operators anew, as parsers take it; return where.
 
     Args:
         graph: As exported, where every such operator has a function of standard ones.

@@ -1,5 +1,5 @@
 // What TensorRT plugins are made of here: a plugin and its creator, each from a Traits that says
-// what is particular to it. Included by plugin.cpp alone.
+// what is particular to it. Included by the plugins' files alone.
 #pragma once
 
 #include "kernels.h"
@@ -69,27 +69,25 @@ inline samtrt::Type half_type(DataType type) noexcept {
   return type == DataType::kHALF ? samtrt::Type::kHalf : samtrt::Type::kBfloat16;
 }
 
-// Sizes of an activation [batch, channels, grid, grid]; dims are int64_t from TensorRT 10 on.
-struct Sizes {
-  int batch;
-  int channels;
-  int height;
-  int width;
-
-  explicit Sizes(PluginTensorDesc const& desc) noexcept
-      : batch(static_cast<int>(desc.dims.d[0])),
-        channels(static_cast<int>(desc.dims.d[1])),
-        height(static_cast<int>(desc.dims.d[2])),
-        width(static_cast<int>(desc.dims.d[3])) {}
+// How an input or output lies in memory.
+enum class Kind {
+  kGrid,    // half precision, [B, C, G, G] with channels last (kHWC8)
+  kRows,    // half precision, as the graph has it (kLINEAR)
+  kFloats,  // float32, as the graph has it
 };
 
-// What the three plugins have in common. Traits gives
-//   kName, kInputs, kActivations (of the inputs, the first ones), kOutputs
+inline int size_of(PluginTensorDesc const& desc, int axis) noexcept {
+  return static_cast<int>(desc.dims.d[axis]);  // int64_t from TensorRT 10 on
+}
+
+// What the plugins have in common. Traits gives
+//   kName, kInputs, kOutputs, kKinds (of the inputs, then of the outputs)
 //   Attributes: a plain struct, which is the plugin's whole state and what an engine file keeps
 //   kFields, set(Attributes&, PluginField const&), valid(Attributes const&)
-//   output(index, inputs, builder): an output's dimensions
-//   supported(Attributes const&, Sizes const&): of the first input
-//   run(Attributes const&, input descriptions, inputs, outputs, stream)
+//   output(Attributes const&, first input's dimensions, builder): dimensions of every output
+//   supported(Attributes const&, first input): sizes that vary are -1
+//   workspace(inputs): bytes, of the largest inputs
+//   run(Attributes const&, input descriptions, inputs, outputs, workspace, stream)
 template <typename Traits>
 class Plugin final : public IPluginV2DynamicExt {
  public:
@@ -123,12 +121,12 @@ class Plugin final : public IPluginV2DynamicExt {
 
   // In a weakly typed network this is float32, as the graph says; the format decides in the end.
   DataType getOutputDataType(int32_t, DataType const* types, int32_t) const noexcept override {
-    return types[0];
+    return Traits::kKinds[Traits::kInputs] == Kind::kFloats ? DataType::kFLOAT : types[0];
   }
 
   DimsExprs getOutputDimensions(int32_t, DimsExprs const* inputs, int32_t,
                                 nvinfer1::IExprBuilder& builder) noexcept override {
-    return Traits::output(inputs[0], builder);
+    return Traits::output(attributes_, inputs[0], builder);
   }
 
   bool supportsFormatCombination(int32_t pos, PluginTensorDesc const* in_out, int32_t inputs,
@@ -137,10 +135,12 @@ class Plugin final : public IPluginV2DynamicExt {
       return false;
     }
     PluginTensorDesc const& desc = in_out[pos];
-    if (pos >= Traits::kActivations && pos < Traits::kInputs) {
+    Kind const kind = Traits::kKinds[pos];
+    if (kind == Kind::kFloats) {
       return desc.type == DataType::kFLOAT && desc.format == TensorFormat::kLINEAR;
     }
-    if (desc.format != TensorFormat::kHWC8 || !is_half(desc.type)) {
+    TensorFormat const format = kind == Kind::kGrid ? TensorFormat::kHWC8 : TensorFormat::kLINEAR;
+    if (desc.format != format || !is_half(desc.type)) {
       return false;
     }
     return pos == 0 ? has_kernels(desc) : desc.type == in_out[0].type;
@@ -149,27 +149,26 @@ class Plugin final : public IPluginV2DynamicExt {
   void configurePlugin(nvinfer1::DynamicPluginTensorDesc const*, int32_t,
                        nvinfer1::DynamicPluginTensorDesc const*, int32_t) noexcept override {}
 
-  size_t getWorkspaceSize(PluginTensorDesc const*, int32_t, PluginTensorDesc const*,
+  size_t getWorkspaceSize(PluginTensorDesc const* in, int32_t, PluginTensorDesc const*,
                           int32_t) const noexcept override {
-    return 0;
+    return Traits::workspace(in);
   }
 
   int32_t enqueue(PluginTensorDesc const* in, PluginTensorDesc const*, void const* const* inputs,
-                  void* const* outputs, void*, cudaStream_t stream) noexcept override {
-    return checked(Traits::run(attributes_, in[0], inputs, outputs, stream), Traits::kName);
+                  void* const* outputs, void* workspace, cudaStream_t stream) noexcept override {
+    return checked(Traits::run(attributes_, in, inputs, outputs, workspace, stream), Traits::kName);
   }
 
  private:
   bool has_kernels(PluginTensorDesc const& desc) const noexcept {
-    Sizes const sizes(desc);
-    if (desc.dims.nbDims == 4 && sizes.height == sizes.width &&
-        Traits::supported(attributes_, sizes)) {
+    if (Traits::supported(attributes_, desc)) {
       return true;
     }
-    char text[256];
-    std::snprintf(text, sizeof text, "%s has no kernels for %d channels on a grid of %d x %d",
-                  Traits::kName, sizes.channels, sizes.height, sizes.width);
-    log_error(text);
+    std::string text = std::string(Traits::kName) + " has no kernels for ";
+    for (int32_t i = 0; i < desc.dims.nbDims; ++i) {
+      text += (i > 0 ? " x " : "") + std::to_string(size_of(desc, i));
+    }
+    log_error(text.c_str());
     return false;
   }
 

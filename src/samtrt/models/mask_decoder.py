@@ -6,7 +6,8 @@ Parameter names and results are those of the official `modeling/transformer.py` 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,52 @@ from torch import Tensor, nn
 
 from samtrt.models.layers import MLP, LayerNorm, LayerNorm2d, MLPBlock
 
+NUM_HEADS = 8
 NUM_MASKS = 4  # one for an unambiguous prompt, three for whole, part and subpart
+
+
+class Image(NamedTuple):
+    """The image's cells as rows, and where they are.
+
+    Attributes:
+        rows: [P, HW, C].
+        pe: Positional encoding, [1, HW, C].
+        keys: rows + pe.
+    """
+
+    rows: Tensor
+    pe: Tensor
+    keys: Tensor
+
+
+class ImageKernels(Protocol):
+    """What of the decoder runs over the whole image; the rest is about a few tokens."""
+
+    def tokens_to_image(self, queries: Tensor, image: Image) -> Tensor:
+        """Attend from queries [P, R, C] to the image: softmax(queries keys^T) rows, [P, R, C]."""
+        ...
+
+    def image_to_tokens(
+        self, image: Image, keys: Tensor, offsets: Tensor, values: Tensor, norm: LayerNorm
+    ) -> Tensor:
+        """Attend from the image to tokens, add, normalise: [P, HW, C].
+
+        Args:
+            image: Its keys are the queries here.
+            keys: [P, heads * T, C].
+            offsets: [P, heads * T], added to the scores; softmax is over each head's T.
+            values: [P, heads * T, C].
+            norm: Applied to rows + attended.
+        """
+        ...
+
+    def upscale(self, image: Tensor, weights: Tensor, layers: nn.Sequential, side: int) -> Tensor:
+        """Upscale [P, HW, C] by `layers` and take its products with weights [P, 4, C / 8].
+
+        Returns:
+            Low-res logits [P, 4, 4 * side, 4 * side].
+        """
+        ...
 
 
 class CrossAttention(nn.Module):
@@ -55,27 +101,26 @@ class CrossAttention(nn.Module):
         out = (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
-    def tokens_to_image(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """As `forward`, for few queries q [P, T, C] and an image k, v [P, HW, C]."""
+    def tokens_to_image(self, kernels: ImageKernels, tokens: Tensor, image: Image) -> Tensor:
+        """As `forward`, from tokens [P, T, C] to the image, whose cells are keys and values."""
         # The bias of k_proj adds the same to all of a query's scores, which softmax ignores.
-        queries = self._split(self.q_proj(q) * self.scale) @ self._of_heads(self.k_proj.weight)
-        attention = (queries.flatten(1, 2) @ k.transpose(-2, -1)).softmax(dim=-1)
-        mixed = (attention @ v).reshape(queries.shape)
+        queries = self._split(self.q_proj(tokens) * self.scale) @ self._of_heads(self.k_proj.weight)
+        mixed = kernels.tokens_to_image(queries.flatten(1, 2), image).reshape(queries.shape)
         # Each row of attention sums to one, so that the bias of v_proj comes through unchanged.
         out = mixed @ self._of_heads(self.v_proj.weight).transpose(-2, -1)
         return self.out_proj(out.transpose(1, 2).flatten(2) + self.v_proj.bias)
 
-    def image_to_tokens(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """As `forward`, for an image q [P, HW, C] and few keys and values k, v [P, T, C]."""
+    def image_to_tokens(
+        self, kernels: ImageKernels, image: Image, k: Tensor, v: Tensor, norm: LayerNorm
+    ) -> Tensor:
+        """Norm of the image plus `forward` of it, for few keys and values k, v [P, T, C]."""
         heads = self._split(self.k_proj(k) * self.scale)
         keys = (heads @ self._of_heads(self.q_proj.weight)).flatten(1, 2)
-        offset = (heads @ self.q_proj.bias.reshape(self.num_heads, -1, 1)).flatten(1)
-        scores = q @ keys.transpose(-2, -1) + offset.unsqueeze(1)
-        attention = scores.reshape(*scores.shape[:2], self.num_heads, -1).softmax(dim=-1).flatten(2)
+        offsets = (heads @ self.q_proj.bias.reshape(self.num_heads, -1, 1)).flatten(1)
         out = self._of_heads(self.out_proj.weight.t()).contiguous()
         # A row of attention sums to one in each head: the bias, shared out, needs no own addition.
         values = self._split(self.v_proj(v)) @ out + self.out_proj.bias / self.num_heads
-        return attention @ values.flatten(1, 2)
+        return kernels.image_to_tokens(image, keys, offsets, values.flatten(1, 2), norm)
 
 
 class TwoWayAttentionBlock(nn.Module):
@@ -94,7 +139,7 @@ class TwoWayAttentionBlock(nn.Module):
         self.skip_first_pe = skip_first_pe
 
     def forward(
-        self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor
+        self, kernels: ImageKernels, tokens: Tensor, image: Tensor, token_pe: Tensor, pe: Tensor
     ) -> tuple[Tensor, Tensor]:
         if self.skip_first_pe:
             tokens = self.self_attn(tokens, tokens, tokens)
@@ -102,14 +147,15 @@ class TwoWayAttentionBlock(nn.Module):
             q = tokens + token_pe
             tokens = tokens + self.self_attn(q, q, tokens)
         tokens = self.norm1(tokens)
-        keys = image + image_pe
+        placed = Image(image, pe, image + pe)
         attention = self.cross_attn_token_to_image
-        tokens = tokens + attention.tokens_to_image(tokens + token_pe, keys, image)
+        tokens = tokens + attention.tokens_to_image(kernels, tokens + token_pe, placed)
         tokens = self.norm2(tokens)
         tokens = self.norm3(tokens + self.mlp(tokens))
         attention = self.cross_attn_image_to_token
-        image = image + attention.image_to_tokens(keys, tokens + token_pe, tokens)
-        return tokens, self.norm4(image)
+        return tokens, attention.image_to_tokens(
+            kernels, placed, tokens + token_pe, tokens, self.norm4
+        )
 
 
 class TwoWayTransformer(nn.Module):
@@ -123,19 +169,44 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = LayerNorm(dim)
 
     def forward(
-        self, image: Tensor, image_pe: Tensor, tokens: Tensor, wanted: int
+        self, kernels: ImageKernels, image: Tensor, pe: Tensor, tokens: Tensor, wanted: int
     ) -> tuple[Tensor, Tensor]:
         """Let tokens [P, T, C] and image [P, HW, C] attend to each other.
 
-        Returns the first `wanted` tokens and the image; image_pe is [1, HW, C].
+        Returns the first `wanted` tokens and the image; pe is the image's, [1, HW, C].
         """
         token_pe = tokens
         for layer in self.layers:
-            tokens, image = layer(tokens, image, token_pe, image_pe)
+            tokens, image = layer(kernels, tokens, image, token_pe, pe)
         tokens, token_pe = tokens[:, :wanted], token_pe[:, :wanted]
         attention = self.final_attn_token_to_image
-        attended = attention.tokens_to_image(tokens + token_pe, image + image_pe, image)
+        placed = Image(image, pe, image + pe)
+        attended = attention.tokens_to_image(kernels, tokens + token_pe, placed)
         return self.norm_final_attn(tokens + attended), image
+
+
+class PlainKernels:
+    """`ImageKernels` in PyTorch's own operators."""
+
+    def tokens_to_image(self, queries: Tensor, image: Image) -> Tensor:
+        return (queries @ image.keys.transpose(-2, -1)).softmax(dim=-1) @ image.rows
+
+    def image_to_tokens(
+        self,
+        image: Image,
+        keys: Tensor,
+        offsets: Tensor,
+        values: Tensor,
+        norm: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        scores = image.keys @ keys.transpose(-2, -1) + offsets.unsqueeze(1)
+        by_head = scores.reshape(*scores.shape[:2], NUM_HEADS, -1)
+        return norm(image.rows + by_head.softmax(dim=-1).flatten(2) @ values)
+
+    def upscale(self, image: Tensor, weights: Tensor, layers: nn.Sequential, side: int) -> Tensor:
+        first, norm, _, second, _ = list[Any](layers)
+        linear = quadruple_weight(first), first.bias, quadruple_weight(second), second.bias
+        return upscale_rows(image, weights, *linear, norm.channels_last, side)
 
 
 class MaskDecoder(nn.Module):
@@ -143,7 +214,7 @@ class MaskDecoder(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.transformer = TwoWayTransformer(depth=2, dim=dim, num_heads=8, mlp_dim=2048)
+        self.transformer = TwoWayTransformer(depth=2, dim=dim, num_heads=NUM_HEADS, mlp_dim=2048)
         self.iou_token = nn.Embedding(1, dim)
         self.mask_tokens = nn.Embedding(NUM_MASKS, dim)
         self.output_upscaling = nn.Sequential(
@@ -157,6 +228,7 @@ class MaskDecoder(nn.Module):
             MLP(dim, dim, dim // 8, 3) for _ in range(NUM_MASKS)
         )
         self.iou_prediction_head = MLP(dim, 256, NUM_MASKS, 3)
+        self.kernels: ImageKernels = PlainKernels()
 
     def forward(
         self, image: Tensor, image_pe: Tensor, sparse: Tensor, side: int
@@ -176,28 +248,48 @@ class MaskDecoder(nn.Module):
         fixed = torch.cat([self.iou_token.weight, self.mask_tokens.weight], dim=0)
         # Broadcast by expand: repeat_interleave becomes OneHot and Tile, which TensorRT rejects.
         tokens = torch.cat([fixed.unsqueeze(0).expand(sparse.shape[0], -1, -1), sparse], dim=1)
-        tokens, image = self.transformer(image, image_pe, tokens, wanted=len(fixed))
+        tokens, image = self.transformer(self.kernels, image, image_pe, tokens, wanted=len(fixed))
         weights = torch.stack(
             [mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
-        masks = weights @ self._upscale(image).transpose(1, 2)
-        # Rows are (y, x) of the embedding, then (dy, dx) of each upscaling.
-        masks = masks.reshape(-1, NUM_MASKS, side, side, 2, 2, 2, 2).permute(0, 1, 2, 4, 6, 3, 5, 7)
-        masks = masks.reshape(-1, NUM_MASKS, 4 * side, 4 * side)
+        masks = self.kernels.upscale(image, weights, self.output_upscaling, side)
         return masks, self.iou_prediction_head(tokens[:, 0])
 
-    def _upscale(self, image: Tensor) -> Tensor:
-        """Apply `output_upscaling` to rows: [P, HW, 256] to [P, 16 HW, 32]."""
-        first, norm, activation, second, _ = list[Any](self.output_upscaling)
-        image = norm.channels_last(_quadruple(first, image).reshape(*image.shape[:2], 4, -1))
-        image = _quadruple(second, activation(image).flatten(1, 2))
-        return activation(image).reshape(image.shape[0], -1, second.out_channels)
 
+def quadruple_weight(layer: Any) -> Tensor:
+    """Return a transposed convolution of 2 x 2, stride 2, as a linear layer's weight [4 out, in].
 
-def _quadruple(layer: Any, rows: Tensor) -> Tensor:
-    """Apply a transposed convolution of 2 x 2, stride 2, to rows: [P, n, in] to [P, n, 4 out].
-
-    Its four outputs do not overlap, so that it is one linear layer.
+    Its four outputs do not overlap: they are rows (dy, dx), then channels.
     """
-    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)
-    return F.linear(rows, weight, layer.bias.repeat(4))
+    return layer.weight.permute(2, 3, 1, 0).flatten(0, 2)
+
+
+def upscale_rows(
+    image: Tensor,
+    weights: Tensor,
+    first: Tensor,
+    first_bias: Tensor,
+    second: Tensor,
+    second_bias: Tensor,
+    norm: Callable[[Tensor], Tensor],
+    side: int,
+) -> Tensor:
+    """Do what `ImageKernels.upscale` says, with the layers' own tensors.
+
+    Args:
+        image: [P, side * side, C].
+        weights: [P, 4, C / 8].
+        first: `quadruple_weight` [4 * C / 4, C].
+        first_bias: [C / 4].
+        second: [4 * C / 8, C / 4].
+        second_bias: [C / 8].
+        norm: Of the C / 4 channels after the first.
+        side: Height and width of the embedding.
+    """
+    rows = F.linear(image, first, first_bias.repeat(4)).reshape(*image.shape[:2], 4, -1)
+    rows = F.gelu(norm(rows)).flatten(1, 2)
+    rows = F.gelu(F.linear(rows, second, second_bias.repeat(4)))
+    masks = weights @ rows.reshape(image.shape[0], -1, len(second_bias)).transpose(1, 2)
+    # Rows are (y, x) of the embedding, then (dy, dx) of each upscaling.
+    masks = masks.reshape(-1, NUM_MASKS, side, side, 2, 2, 2, 2).permute(0, 1, 2, 4, 6, 3, 5, 7)
+    return masks.reshape(-1, NUM_MASKS, 4 * side, 4 * side)

@@ -100,7 +100,8 @@ class PromptEncoder(nn.Module):
         # 256 channels.
         has = (has_mask > 0).reshape(-1, 1, 1)
         rows = torch.where(has, rows, torch.zeros_like(rows))
-        either = torch.cat([has, ~has], dim=2).to(rows.dtype).expand(-1, side * side, -1)
+        given = has.to(rows.dtype)
+        either = torch.cat([given, 1 - given], dim=2).expand(-1, side * side, -1)
         biases = torch.stack([last.bias, self.no_mask_embed.weight[0]], dim=1)
         weight = torch.cat([last.weight.flatten(1), biases], dim=1)
         return F.linear(torch.cat([rows, either], dim=2), weight)

@@ -12,7 +12,8 @@ struct __nv_bfloat16 {
     uint32_t whole;
     std::memcpy(&whole, &x, 4);
     // To nearest, ties to even; what is not a number stays so.
-    bits = std::isnan(x) ? 0x7fff : static_cast<uint16_t>((whole + 0x7fff + (whole >> 16 & 1)) >> 16);
+    bits =
+        std::isnan(x) ? 0x7fff : static_cast<uint16_t>((whole + 0x7fff + (whole >> 16 & 1)) >> 16);
   }
   operator float() const {
     uint32_t const whole = static_cast<uint32_t>(bits) << 16;
@@ -22,7 +23,9 @@ struct __nv_bfloat16 {
   }
 };
 
-struct alignas(4) __nv_bfloat162 { __nv_bfloat16 x, y; };
+struct alignas(4) __nv_bfloat162 {
+  __nv_bfloat16 x, y;
+};
 
 inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y) {
   return {__nv_bfloat16(x), __nv_bfloat16(y)};

@@ -10,7 +10,9 @@ struct __half {
   operator float() const { return static_cast<float>(value); }
 };
 
-struct alignas(4) __half2 { __half x, y; };
+struct alignas(4) __half2 {
+  __half x, y;
+};
 
 inline __half __float2half(float x) { return __half(x); }
 inline float __half2float(__half x) { return x; }

@@ -13,10 +13,11 @@ namespace samtrt {
 // Addresses that hardware would fault on.
 inline void check_address(void const* pointer, bool is_shared) {
   auto const* const at = static_cast<unsigned char const*>(pointer);
-  bool const inside = at >= emulator::shared_memory &&
-                      at + 16 <= emulator::shared_memory + emulator::shared_bytes;
+  bool const inside =
+      at >= emulator::shared_memory && at + 16 <= emulator::shared_memory + emulator::shared_bytes;
   if (reinterpret_cast<uintptr_t>(at) % 16 != 0 || inside != is_shared) {
-    std::fprintf(stderr, "emulator: bad address of 16 bytes, %s\n", is_shared ? "shared" : "global");
+    std::fprintf(stderr, "emulator: bad address of 16 bytes, %s\n",
+                 is_shared ? "shared" : "global");
     std::abort();
   }
 }

@@ -25,10 +25,18 @@ struct dim3 {
   constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 
-struct uint2 { uint32_t x, y; };
-struct alignas(16) uint4 { uint32_t x, y, z, w; };
-struct alignas(8) float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
+struct uint2 {
+  uint32_t x, y;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
 inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
@@ -63,13 +71,16 @@ void run(dim3 blocks, int threads, std::size_t shared, std::function<void()> con
 
 inline void __syncthreads() { emulator::wait_for_block(); }
 inline void __syncwarp() {
-  emulator::together(nullptr, [](void* const (&)[emulator::kWarp]) {});
+  emulator::together(nullptr, [](void* const(&)[emulator::kWarp]) {});
 }
 
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
-  struct Exchange { T in, out; int mask; } mine{value, T(), mask};
-  emulator::together(&mine, [](void* const (&lanes)[emulator::kWarp]) {
+  struct Exchange {
+    T in, out;
+    int mask;
+  } mine{value, T(), mask};
+  emulator::together(&mine, [](void* const(&lanes)[emulator::kWarp]) {
     for (int i = 0; i < emulator::kWarp; ++i) {
       auto* const to = static_cast<Exchange*>(lanes[i]);
       to->out = static_cast<Exchange*>(lanes[i ^ to->mask])->in;

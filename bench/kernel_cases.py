@@ -1,0 +1,270 @@
+"""What the CUDA kernels are checked with: inputs, calls, and the same in float32 PyTorch.
+
+For `kernels.py` on a GPU, and for the tests, which run the kernels in an emulator on a CPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from samtrt.models.mask_decoder import Image, PlainKernels, upscale_rows
+from samtrt.registry import MODELS, ModelSpec
+
+TYPES = {torch.float16: 0, torch.bfloat16: 1}
+TOLERANCE = {torch.float16: 3e-3, torch.bfloat16: 2.5e-2}
+"""Largest error allowed, as a share of the largest value: a few roundings of the type."""
+
+
+def attend(
+    qkv: Tensor, bias: Tensor, rel_h: Tensor, rel_w: Tensor, heads: int, window: int
+) -> Tensor:
+    """Return [B, G, G, C] of qkv [B, G, G, 3C], by the official formula."""
+    batch, grid, _, width = qkv.shape
+    side, count = (window, -(-grid // window)) if window else (grid, 1)
+    padded = bias.expand(batch, side * count, side * count, width).clone()
+    padded[:, :grid, :grid] = qkv
+    cut = padded.reshape(batch, count, side, count, side, 3, heads, -1)
+    q, k, v = cut.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(1, 4).flatten(2, 3).unbind(0)
+    distance = torch.arange(side)[:, None] - torch.arange(side)[None, :] + side - 1
+    rows = q.reshape(-1, side, side, q.shape[-1])
+    term_h = torch.einsum("nyxd,ykd->nyxk", rows, rel_h[distance])
+    term_w = torch.einsum("nyxd,xkd->nyxk", rows, rel_w[distance])
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(1, 2)
+    terms = term_h[..., :, None] + term_w[..., None, :]
+    weights = (scores + terms.reshape(scores.shape)).softmax(-1)
+    out = (weights @ v).reshape(batch, count, count, heads, side, side, -1)
+    out = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, side * count, side * count, -1)
+    return out[:, :grid, :grid]
+
+
+class Kernels:
+    """The library's C functions on PyTorch's tensors."""
+
+    def __init__(self, path: Path) -> None:
+        self.library = ctypes.CDLL(str(path))
+        self.library.samtrt_tokens_to_image_workspace.restype = ctypes.c_int64
+
+    def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | float | int | None) -> None:
+        """Call `samtrt_<name>` for a type of activations; tensors go by their address."""
+        stream = torch.cuda.current_stream().cuda_stream if torch.cuda.is_available() else None
+        typed: list[Any] = [ctypes.c_int(TYPES[dtype])]
+        for value in arguments:
+            if value is None or isinstance(value, Tensor):
+                assert value is None or value.is_contiguous()
+                typed.append(ctypes.c_void_p(None if value is None else value.data_ptr()))
+            else:
+                typed.append((ctypes.c_float if isinstance(value, float) else ctypes.c_int)(value))
+        code = getattr(self.library, f"samtrt_{name}")(*typed, ctypes.c_void_p(stream))
+        if code:
+            raise RuntimeError(f"{name}: CUDA error {code}")
+
+    def workspace(self, prompts: int, rows: int) -> int:
+        """Return the bytes that tokens_to_image needs."""
+        return int(self.library.samtrt_tokens_to_image_workspace(prompts, rows))
+
+
+@dataclass
+class Case:
+    """One kernel in one shape.
+
+    Attributes:
+        kernel: What it is.
+        dtype: Of the activations.
+        run: Calls it.
+        outputs: What it writes, not a number until then.
+        expected: What it should write, in float32.
+        shape: What tells cases of a kernel apart.
+        flop: Arithmetic of its products; 0 for what is bound by memory.
+        bytes: What it must read and write.
+    """
+
+    kernel: str
+    dtype: torch.dtype
+    run: Callable[[], None]
+    outputs: list[Tensor]
+    expected: Callable[[], list[Tensor]]
+    shape: dict[str, Any] = field(default_factory=dict)
+    flop: int = 0
+    bytes: int = 0
+
+    def error(self) -> float:
+        """Return the largest error as a share of the largest value, not a number where one is."""
+        pairs = zip(self.outputs, self.expected(), strict=True)
+        return max(float((a.float() - b).abs().max() / b.abs().max()) for a, b in pairs)
+
+
+class Inputs:
+    """Random inputs of one type on one device."""
+
+    def __init__(self, dtype: torch.dtype, device: str) -> None:
+        self.dtype, self.device = dtype, device
+
+    def normal(self, *shape: int, scale: float = 1.0) -> Tensor:
+        """Return noise in the type."""
+        return (scale * torch.randn(*shape, device=self.device)).to(self.dtype)
+
+    def floats(self, *shape: int, scale: float = 1.0) -> Tensor:
+        """Return noise in float32, of values that the type has."""
+        return self.normal(*shape, scale=scale).float()
+
+    def empty(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Return what a kernel has to fill."""
+        return torch.full(shape, torch.nan, device=self.device, dtype=dtype or self.dtype)
+
+
+def attention(kernels: Kernels, spec: ModelSpec, window: int, batch: int, inputs: Inputs) -> Case:
+    """The encoder's attention in windows, or with window 0 over the grid."""
+    grid, dim, width = spec.embedding_size, spec.head_dim, spec.embed_dim
+    side = window or grid
+    qkv = inputs.normal(batch, grid, grid, 3 * width, scale=2)
+    bias = inputs.floats(3 * width)
+    rel_h, rel_w = (inputs.floats(2 * side - 1, dim, scale=0.5) for _ in range(2))
+    out = inputs.empty(batch, grid, grid, width)
+    heads = spec.num_heads
+    sizes = (batch, grid, heads, dim, window)
+    count = batch * (-(-grid // window)) ** 2 if window else batch
+    return Case(
+        f"attention, {'window ' + str(window) if window else 'global'}",
+        inputs.dtype,
+        lambda: kernels.call(
+            "rel_pos_attention", inputs.dtype, qkv, bias, rel_h, rel_w, out, *sizes
+        ),
+        [out],
+        lambda: [attend(qkv.float(), bias, rel_h, rel_w, heads, window)],
+        {"model": spec.name, "batch": batch},
+        flop=4 * count * heads * side**4 * dim,
+        bytes=qkv.nbytes + out.nbytes,
+    )
+
+
+def layer_norm(kernels: Kernels, spec: ModelSpec, added: bool, inputs: Inputs) -> Case:
+    """The norm of one image's tokens, alone or of a sum."""
+    rows, width = spec.embedding_size**2, spec.embed_dim
+    x, delta = (inputs.normal(rows, width, scale=3) + 1 for _ in range(2))
+    weight, bias = (inputs.floats(width) for _ in range(2))
+    total, y = (inputs.empty(rows, width) for _ in range(2))
+    summed = (lambda: x.float() + delta.float()) if added else x.float
+    tensors = (x, delta if added else None, weight, bias, total if added else None, y)
+
+    def expected() -> list[Tensor]:
+        normed = F.layer_norm(summed(), (width,), weight, bias, 1e-6)
+        return [summed(), normed] if added else [normed]
+
+    return Case(
+        "layer norm" + (" of a sum" if added else ""),
+        inputs.dtype,
+        lambda: kernels.call("layer_norm", inputs.dtype, *tensors, rows, width, 1e-6),
+        [total, y] if added else [y],
+        expected,
+        {"model": spec.name},
+        bytes=(4 if added else 2) * x.nbytes,
+    )
+
+
+def tokens_to_image(kernels: Kernels, side: int, prompts: int, tokens: int, inputs: Inputs) -> Case:
+    """The decoder's tokens attend to the image."""
+    cells, rows = side * side, 8 * tokens
+    image, pe = inputs.normal(prompts, cells, 256), inputs.normal(cells, 256)
+    queries, out = inputs.normal(prompts, rows, 256, scale=0.1), inputs.empty(prompts, rows, 256)
+    workspace = inputs.empty(kernels.workspace(prompts, rows) // 4, dtype=torch.float32)
+    tensors = (queries, image, pe, out, workspace)
+    return Case(
+        "tokens to image",
+        inputs.dtype,
+        lambda: kernels.call("tokens_to_image", inputs.dtype, *tensors, prompts, rows, cells),
+        [out],
+        lambda: [PlainKernels().tokens_to_image(queries.float(), _placed(image, pe))],
+        {"side": side, "prompts": prompts, "tokens": tokens},
+        flop=4 * prompts * rows * cells * 256,
+        bytes=image.nbytes,
+    )
+
+
+def image_to_tokens(kernels: Kernels, side: int, prompts: int, tokens: int, inputs: Inputs) -> Case:
+    """The image attends to the decoder's tokens, and is added to and normalised."""
+    cells, rows = side * side, 8 * tokens
+    image, pe = inputs.normal(prompts, cells, 256), inputs.normal(cells, 256)
+    keys, values = inputs.normal(prompts, rows, 256, scale=0.1), inputs.normal(prompts, rows, 256)
+    offsets, out = inputs.normal(prompts, rows), inputs.empty(prompts, cells, 256)
+    weight, bias = (inputs.floats(256) for _ in range(2))
+    tensors = (image, pe, keys, offsets, values, weight, bias, out)
+
+    def expected() -> list[Tensor]:
+        floats = (tensor.float() for tensor in (keys, offsets, values))
+
+        def norm(rows: Tensor) -> Tensor:
+            return F.layer_norm(rows, (256,), weight, bias, 1e-5)
+
+        return [PlainKernels().image_to_tokens(_placed(image, pe), *floats, norm)]
+
+    return Case(
+        "image to tokens",
+        inputs.dtype,
+        lambda: kernels.call(
+            "image_to_tokens", inputs.dtype, *tensors, prompts, tokens, cells, 1e-5
+        ),
+        [out],
+        expected,
+        {"side": side, "prompts": prompts, "tokens": tokens},
+        flop=4 * prompts * rows * cells * 256,
+        bytes=image.nbytes + out.nbytes,
+    )
+
+
+def upscale_masks(kernels: Kernels, side: int, prompts: int, inputs: Inputs) -> Case:
+    """From the image's cells to low-res logits."""
+    image, hyper = inputs.normal(prompts, side * side, 256), inputs.normal(prompts, 4, 32)
+    first, second = inputs.normal(256, 256, scale=1 / 16), inputs.normal(128, 64, scale=1 / 8)
+    first_bias, weight, bias = (inputs.floats(64) for _ in range(3))
+    second_bias = inputs.floats(32)
+    masks = inputs.empty(prompts, 4, 4 * side, 4 * side, dtype=torch.float32)
+    tensors = (image, hyper, first, first_bias, weight, bias, second, second_bias, masks)
+
+    def expected() -> list[Tensor]:
+        def norm(rows: Tensor) -> Tensor:
+            return F.layer_norm(rows, (64,), weight, bias, 1e-6)
+
+        linear = (first.float(), first_bias, second.float(), second_bias)
+        return [upscale_rows(image.float(), hyper.float(), *linear, norm, side)]
+
+    return Case(
+        "upscaling to masks",
+        inputs.dtype,
+        lambda: kernels.call("upscale_masks", inputs.dtype, *tensors, prompts, side, 1e-6),
+        [masks],
+        expected,
+        {"side": side, "prompts": prompts},
+        flop=2 * prompts * side**2 * (256 * 256 + 4 * 64 * 128 + 16 * 32 * 4),
+        bytes=image.nbytes + masks.nbytes,
+    )
+
+
+def _placed(image: Tensor, pe: Tensor) -> Image:
+    return Image(image.float(), pe.float(), (image + pe).float())
+
+
+def gpu_cases(kernels: Kernels, models: list[str], dtype: torch.dtype) -> Iterator[Case]:
+    """Make every case of a GPU's run, one at a time."""
+    inputs = Inputs(dtype, "cuda")
+    for model in models:
+        spec = MODELS[model]
+        for window in (spec.window_size, 0):
+            for batch in (1, 2) if model == "vit_b" else (1,):
+                yield attention(kernels, spec, window, batch, inputs)
+        for added in (False, True):
+            yield layer_norm(kernels, spec, added, inputs)
+    for side in sorted({MODELS[model].embedding_size for model in models}):
+        # A point; points and a box; as many as there may be.
+        for prompts, tokens in ((1, 7), (1, 26), (8, 11), (64, 7), (64, 26)):
+            yield tokens_to_image(kernels, side, prompts, tokens, inputs)
+            yield image_to_tokens(kernels, side, prompts, tokens, inputs)
+        for prompts in (1, 8, 64):
+            yield upscale_masks(kernels, side, prompts, inputs)

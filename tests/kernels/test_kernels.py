@@ -1,0 +1,129 @@
+"""The CUDA kernels, in an emulator on the CPU: every value they write, against float32."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCH = Path(__file__).parents[2] / "bench"
+SOURCES = Path(__file__).parents[2] / "src" / "samtrt" / "kernels"
+EMULATOR = Path(__file__).parent / "emulator"
+
+sys.path.insert(0, str(BENCH))
+import kernel_cases  # noqa: E402
+from kernel_cases import TOLERANCE, Inputs, Kernels  # noqa: E402
+from samtrt.registry import get_spec  # noqa: E402
+
+pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++ to compile the kernels")
+
+TYPES = [pytest.param(dtype, id=str(dtype)) for dtype in TOLERANCE]
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Kernels:
+    """Everything but the kernel whose instructions only Hopper has, compiled for this machine."""
+    folder = tmp_path_factory.mktemp("kernels")
+    sources = [path for path in SOURCES.glob("*.cu") if path.stem != "attention_hopper"]
+    sources += [SOURCES / "capi.cpp", *EMULATOR.glob("*.cpp")]
+    flags = [
+        "-std=c++17",
+        "-O1",
+        "-w",
+        "-fPIC",
+        "-DSAMTRT_EMULATED",
+        f"-I{EMULATOR}",
+        f"-I{SOURCES}",
+    ]
+    running = [
+        subprocess.Popen(
+            ["g++", *flags, "-x", "c++", "-c", str(path), "-o", str(folder / f"{path.stem}.o")],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for path in sources
+    ]
+    for process in running:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    library = folder / "kernels.so"
+    objects = [str(folder / f"{path.stem}.o") for path in sources]
+    subprocess.run(["g++", "-shared", *objects, "-o", str(library)], check=True)
+    return Kernels(library)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def check(case: kernel_cases.Case) -> None:
+    assert all(output.isnan().all() for output in case.outputs)
+    case.run()
+    assert case.error() <= TOLERANCE[case.dtype]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    ("width", "window"), [(32, 14), (64, 0), (80, 14)], ids=["windows", "global", "head of 80"]
+)
+def test_attention(kernels: Kernels, dtype: torch.dtype, width: int, window: int) -> None:
+    spec = replace(get_spec("vit_t"), embed_dim=width, num_heads=1)
+    check(kernel_cases.attention(kernels, spec, window, 1, Inputs(dtype, "cpu")))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("added", [False, True])
+def test_layer_norm(kernels: Kernels, dtype: torch.dtype, added: bool) -> None:
+    spec = replace(get_spec("vit_t"), image_size=48, embed_dim=392)  # not whole warps of channels
+    check(kernel_cases.layer_norm(kernels, spec, added, Inputs(dtype, "cpu")))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("side", "prompts", "tokens"), [(8, 1, 7), (16, 2, 9), (8, 2, 25)])
+def test_tokens_to_image(
+    kernels: Kernels, dtype: torch.dtype, side: int, prompts: int, tokens: int
+) -> None:
+    check(kernel_cases.tokens_to_image(kernels, side, prompts, tokens, Inputs(dtype, "cpu")))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("tokens", [7, 8, 13, 24, 32])
+def test_image_to_tokens(kernels: Kernels, dtype: torch.dtype, tokens: int) -> None:
+    check(kernel_cases.image_to_tokens(kernels, 8, 2, tokens, Inputs(dtype, "cpu")))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_upscale_masks(kernels: Kernels, dtype: torch.dtype) -> None:
+    check(kernel_cases.upscale_masks(kernels, 8, 2, Inputs(dtype, "cpu")))
+
+
+def test_sizes_without_kernels_are_refused(kernels: Kernels) -> None:
+    inputs = Inputs(torch.float16, "cpu")
+    for case in (
+        kernel_cases.tokens_to_image(kernels, 3, 1, 7, inputs),
+        kernel_cases.image_to_tokens(kernels, 8, 1, 33, inputs),
+        kernel_cases.image_to_tokens(kernels, 4, 1, 7, inputs),
+        kernel_cases.upscale_masks(kernels, 6, 1, inputs),
+    ):
+        with pytest.raises(RuntimeError, match="CUDA error 1"):
+            case.run()
+
+
+def test_workspace_is_enough_for_fewer_prompts_and_rows(kernels: Kernels) -> None:
+    """An engine has one workspace, of its largest shapes, for all of them."""
+    part = 64 * 258 * 4
+    for most in (1, 2, 8, 64):
+        for prompts in range(1, most + 1):
+            for rows in (8, 64, 65, 200):
+                chunks = -(-rows // 64)
+                splits = max(1, min(264 // (prompts * chunks), 64))
+                assert prompts * splits * chunks * part <= kernels.workspace(most, 200)
