@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from samtrt.models.mask_decoder import Image, PlainKernels, upscale_rows
+from samtrt.models.image_kernels import Image, MaskWeights, PlainKernels, upscale_rows
 from samtrt.registry import MODELS, ModelSpec
 
 TYPES = {torch.float16: 0, torch.bfloat16: 1}
@@ -169,6 +169,27 @@ def layer_norm(kernels: Kernels, spec: ModelSpec, added: bool, inputs: Inputs) -
     )
 
 
+def embed_masks(kernels: Kernels, side: int, prompts: int, given: bool, inputs: Inputs) -> Case:
+    """The image plus each prompt's mask, given or not, and for every second one the reverse."""
+    image, out = inputs.normal(1, side * side, 256), inputs.empty(prompts, side * side, 256)
+    masks = torch.randn(prompts, 1, 4 * side, 4 * side, device=inputs.device) * 5
+    has_mask = torch.full((prompts,), float(given), device=inputs.device)
+    has_mask[1::2] = 1 - has_mask[1::2]
+    shapes = ((4, 4), (4,), (4,), (4,), (16, 16), (16,), (16,), (16,), (256, 16), (256,), (256,))
+    weights = MaskWeights(*(inputs.floats(*shape, scale=shape[-1] ** -0.5) for shape in shapes))
+    addresses = torch.tensor([weight.data_ptr() for weight in weights])  # the call reads them here
+    tensors = (image, masks, has_mask, addresses, out)
+    return Case(
+        "masks to image" if given else "no masks to image",
+        inputs.dtype,
+        lambda: kernels.call("embed_masks", inputs.dtype, *tensors, prompts, side, 1e-6),
+        [out],
+        lambda: [PlainKernels().embed_masks(image.float(), masks, has_mask, weights)],
+        {"side": side, "prompts": prompts},
+        bytes=int(has_mask.sum()) * masks[0].nbytes + out.nbytes,
+    )
+
+
 def tokens_to_image(kernels: Kernels, side: int, prompts: int, tokens: int, inputs: Inputs) -> Case:
     """The decoder's tokens attend to the image."""
     cells, rows = side * side, 8 * tokens
@@ -267,4 +288,6 @@ def gpu_cases(kernels: Kernels, models: list[str], dtype: torch.dtype) -> Iterat
             yield tokens_to_image(kernels, side, prompts, tokens, inputs)
             yield image_to_tokens(kernels, side, prompts, tokens, inputs)
         for prompts in (1, 8, 64):
+            for given in (False, True):
+                yield embed_masks(kernels, side, prompts, given, inputs)
             yield upscale_masks(kernels, side, prompts, inputs)

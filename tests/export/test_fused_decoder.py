@@ -23,6 +23,7 @@ from samtrt.models import Sam
 from samtrt.predictor import Predictor
 
 OPERATORS = {
+    fused_functions.EMBED_MASKS: 1,
     fused_functions.TOKENS_TO_IMAGE: 3,
     fused_functions.IMAGE_TO_TOKENS: 2,
     fused_functions.UPSCALE_MASKS: 1,
@@ -78,7 +79,7 @@ def nodes_of_ours(graph_model: ModelProto) -> list[onnx.NodeProto]:
 
 def test_module_gives_the_decoders_masks(tiny_checkpoint: Path, sam: Sam) -> None:
     other = load_sam(load_checkpoint(tiny_checkpoint))
-    other.mask_decoder.kernels = FusedKernels()
+    other.kernels = FusedKernels()
     inputs = feeds(sam, 3, 4)
     for got, wanted in zip(expected(other, inputs), expected(sam, inputs), strict=True):
         assert relative(got, wanted) <= 1e-5
@@ -102,6 +103,10 @@ def test_nodes_are_as_the_plugins_take_them(model: Path, sam: Sam) -> None:
         elif node.op_type == fused_functions.IMAGE_TO_TOKENS:
             assert attributes == {"num_heads": 8, "epsilon": pytest.approx(1e-5)}
             assert constants == [(1, side * side, 256), (256,), (256,)]
+        elif node.op_type == fused_functions.EMBED_MASKS:
+            assert attributes == {"side": side, "epsilon": pytest.approx(1e-6)}
+            weights = [(4, 4), (4,), (4,), (4,), (16, 16), (16,), (16,), (16,)]
+            assert constants == [*weights, (256, 16), (256,), (256,)]
         else:
             assert attributes == {"side": side, "epsilon": pytest.approx(1e-6)}
             weights = [(256, 256), (64,), (64,), (64,), (128, 64), (32,)]

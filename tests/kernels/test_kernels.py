@@ -88,6 +88,11 @@ def test_layer_norm(kernels: Kernels, dtype: torch.dtype, added: bool) -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
+def test_embed_masks(kernels: Kernels, dtype: torch.dtype) -> None:
+    check(kernel_cases.embed_masks(kernels, 8, 3, True, Inputs(dtype, "cpu")))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(("side", "prompts", "tokens"), [(8, 1, 7), (16, 2, 9), (8, 2, 25)])
 def test_tokens_to_image(
     kernels: Kernels, dtype: torch.dtype, side: int, prompts: int, tokens: int
@@ -113,6 +118,7 @@ def test_sizes_without_kernels_are_refused(kernels: Kernels) -> None:
         kernel_cases.image_to_tokens(kernels, 8, 1, 33, inputs),
         kernel_cases.image_to_tokens(kernels, 4, 1, 7, inputs),
         kernel_cases.upscale_masks(kernels, 6, 1, inputs),
+        kernel_cases.embed_masks(kernels, 6, 1, True, inputs),
     ):
         with pytest.raises(RuntimeError, match="CUDA error 1"):
             case.run()

@@ -18,23 +18,48 @@ except ImportError as error:
     raise MissingExtraError("Exporting", "export", error.name or "torch") from None
 
 from samtrt.export.fused import PLUGIN_ATTRIBUTES
-from samtrt.export.fused_functions import IMAGE_TO_TOKENS, TOKENS_TO_IMAGE, UPSCALE_MASKS
+from samtrt.export.fused_functions import (
+    EMBED_MASKS,
+    IMAGE_TO_TOKENS,
+    TOKENS_TO_IMAGE,
+    UPSCALE_MASKS,
+)
 from samtrt.export.fused_operator import FLOAT, INT, declare_operator
-from samtrt.models.layers import LayerNorm
-from samtrt.models.mask_decoder import (
+from samtrt.models.image_kernels import (
+    MASK_EPSILON,
     NUM_HEADS,
     NUM_MASKS,
     Image,
+    MaskWeights,
     PlainKernels,
     quadruple_weight,
     upscale_rows,
 )
+from samtrt.models.layers import LayerNorm
 
 _PLAIN = PlainKernels()
 
 
 def _norm(weight: Tensor, bias: Tensor, epsilon: float) -> Callable[[Tensor], Tensor]:
     return lambda rows: F.layer_norm(rows, weight.shape, weight, bias, epsilon)
+
+
+@torch.library.custom_op("samtrt::embed_masks", mutates_args=())
+def embed_masks(
+    image: Tensor,
+    masks: Tensor,
+    has_mask: Tensor,
+    weights: list[Tensor],
+    _side: int,
+    _epsilon: float,
+) -> Tensor:
+    """`ImageKernels.embed_masks`: [1, HW, 256], [P, 1, 4 * side, 4 * side], [P] to [P, HW, 256]."""
+    return _PLAIN.embed_masks(image, masks, has_mask, MaskWeights(*weights))
+
+
+embed_masks.register_fake(
+    lambda image, masks, *_: image.new_empty(masks.shape[0], *image.shape[1:])
+)
 
 
 @torch.library.custom_op("samtrt::tokens_to_image", mutates_args=())
@@ -88,6 +113,13 @@ upscale_masks.register_fake(
 )
 
 
+_EMBED_MASKS_NODE = declare_operator(
+    EMBED_MASKS,
+    f"image masks has_mask {' '.join(MaskWeights._fields)}",
+    "out",
+    side=INT,
+    epsilon=FLOAT,
+)
 _TOKENS_TO_IMAGE_NODE = declare_operator(TOKENS_TO_IMAGE, "queries image image_pe", "out")
 _IMAGE_TO_TOKENS_NODE = declare_operator(
     IMAGE_TO_TOKENS,
@@ -103,6 +135,13 @@ _UPSCALE_MASKS_NODE = declare_operator(
     side=INT,
     epsilon=FLOAT,
 )
+
+
+def _write_embed_masks(
+    image: Any, masks: Any, has_mask: Any, weights: Any, side: int, epsilon: float
+) -> Any:
+    attributes = {"side": side, "epsilon": epsilon, **PLUGIN_ATTRIBUTES}
+    return _EMBED_MASKS_NODE(image, masks, has_mask, *weights, **attributes)
 
 
 def _write_tokens_to_image(queries: Any, image: Any, image_pe: Any) -> Any:
@@ -141,6 +180,7 @@ def _write_upscale_masks(
 
 
 DECODER_TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.samtrt.embed_masks.default: _write_embed_masks,
     torch.ops.samtrt.tokens_to_image.default: _write_tokens_to_image,
     torch.ops.samtrt.image_to_tokens.default: _write_image_to_tokens,
     torch.ops.samtrt.upscale_masks.default: _write_upscale_masks,
@@ -150,6 +190,13 @@ DECODER_TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
 
 class FusedKernels:
     """`ImageKernels` in the plugin's operators."""
+
+    def embed_masks(
+        self, image: Tensor, masks: Tensor, has_mask: Tensor, weights: MaskWeights
+    ) -> Tensor:
+        side = masks.shape[-1] // 4
+        out: Tensor = embed_masks(image, masks, has_mask, list(weights), side, MASK_EPSILON)
+        return out
 
     def tokens_to_image(self, queries: Tensor, image: Image) -> Tensor:
         out: Tensor = tokens_to_image(queries, image.rows, image.pe)

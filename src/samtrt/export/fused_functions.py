@@ -9,6 +9,7 @@ from __future__ import annotations
 ATTENTION = "SamtrtRelPosAttention"
 LAYER_NORM = "SamtrtLayerNorm"
 ADD_LAYER_NORM = "SamtrtAddLayerNorm"
+EMBED_MASKS = "SamtrtEmbedMasks"
 TOKENS_TO_IMAGE = "SamtrtTokensToImage"
 IMAGE_TO_TOKENS = "SamtrtImageToTokens"
 UPSCALE_MASKS = "SamtrtUpscaleMasks"
@@ -135,7 +136,63 @@ SamtrtRelPosAttention <num_heads, window, plugin_version, plugin_namespace>
 }
 """
 
-# As `models.mask_decoder.PlainKernels`, here and below.
+# As `models.image_kernels.PlainKernels`, here and below.
+_EMBED_MASKS = """
+SamtrtEmbedMasks <side, epsilon, plugin_version, plugin_namespace>
+(image, masks, has_mask, first, first_bias, first_norm_weight, first_norm_bias, second, second_bias,
+ second_norm_weight, second_norm_bias, third, third_bias, no_mask) => (out)
+{
+  one = Constant <value_ints = [1]> ()
+  two = Constant <value_ints = [2]> ()
+  four = Constant <value_ints = [4]> ()
+  sixteen = Constant <value_ints = [16]> ()
+  rest = Constant <value_ints = [-1]> ()
+  side_number = Constant <value_int: int = @side> ()
+  side = Reshape (side_number, one)
+  half = Constant <value_float = 0.5> ()
+  zero = Constant <value_float = 0.0> ()
+  unit = Constant <value_float = 1.0> ()
+  root = Constant <value_float = 1.4142135> ()
+  apart_shape = Concat <axis = 0> (rest, side, two, two, side, two, two)
+  apart = Reshape (masks, apart_shape)
+  moved = Transpose <perm = [0, 1, 4, 2, 5, 3, 6]> (apart)
+  cells = Mul (side, side)
+  places = Mul (cells, four)
+  places_shape = Concat <axis = 0> (rest, places, four)
+  pixels = Reshape (moved, places_shape)
+  first_t = Transpose <perm = [1, 0]> (first)
+  first_product = MatMul (pixels, first_t)
+  first_sum = Add (first_product, first_bias)
+  first_layer_norm = LayerNormalization <axis = -1, epsilon: float = @epsilon>
+    (first_sum, first_norm_weight, first_norm_bias)
+  first_scaled = Div (first_layer_norm, root)
+  first_erf = Erf (first_scaled)
+  first_factor = Add (first_erf, unit)
+  first_half = Mul (first_factor, half)
+  first_out = Mul (first_layer_norm, first_half)
+  cells_shape = Concat <axis = 0> (rest, cells, sixteen)
+  parts = Reshape (first_out, cells_shape)
+  second_t = Transpose <perm = [1, 0]> (second)
+  second_product = MatMul (parts, second_t)
+  second_sum = Add (second_product, second_bias)
+  second_layer_norm = LayerNormalization <axis = -1, epsilon: float = @epsilon>
+    (second_sum, second_norm_weight, second_norm_bias)
+  second_scaled = Div (second_layer_norm, root)
+  second_erf = Erf (second_scaled)
+  second_factor = Add (second_erf, unit)
+  second_half = Mul (second_factor, half)
+  hidden = Mul (second_layer_norm, second_half)
+  third_t = Transpose <perm = [1, 0]> (third)
+  third_product = MatMul (hidden, third_t)
+  embedded = Add (third_product, third_bias)
+  column = Concat <axis = 0> (rest, one, one)
+  flag = Reshape (has_mask, column)
+  has = Greater (flag, zero)
+  added = Where (has, embedded, no_mask)
+  out = Add (image, added)
+}
+"""
+
 _TOKENS_TO_IMAGE = """
 SamtrtTokensToImage <plugin_version, plugin_namespace> (queries, image, image_pe) => (out)
 {
@@ -226,6 +283,7 @@ FUNCTIONS = {
     ATTENTION: _ATTENTION,
     LAYER_NORM: _LAYER_NORM,
     ADD_LAYER_NORM: _ADD_LAYER_NORM,
+    EMBED_MASKS: _EMBED_MASKS,
     TOKENS_TO_IMAGE: _TOKENS_TO_IMAGE,
     IMAGE_TO_TOKENS: _IMAGE_TO_TOKENS,
     UPSCALE_MASKS: _UPSCALE_MASKS,

@@ -119,7 +119,7 @@ def export_model(
     options = options or ExportOptions()
     sam = load_sam(checkpoint)
     if options.attention is AttentionForm.PLUGIN:  # the encoder is written anew, see _trace
-        sam.mask_decoder.kernels = FusedKernels()
+        sam.kernels = FusedKernels()
     else:
         sam.image_encoder.set_attention_form(options.attention)
     if options.precision is Precision.FP16:

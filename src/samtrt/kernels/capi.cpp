@@ -46,6 +46,21 @@ SAMTRT_EXPORT int32_t samtrt_layer_norm(int32_t type, void const* x, void const*
                             static_cast<cudaStream_t>(stream));
 }
 
+// `weights` are the pointers of MaskEmbedding in their order.
+SAMTRT_EXPORT int32_t samtrt_embed_masks(int32_t type, void const* image, float const* masks,
+                                         float const* has_mask, float const* const* weights,
+                                         void* out, int32_t prompts, int32_t side, float epsilon,
+                                         void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  float const* const* w = weights;
+  samtrt::MaskEmbedding const embedding{w[0], w[1], w[2], w[3], w[4], w[5],
+                                        w[6], w[7], w[8], w[9], w[10]};
+  return samtrt::embed_masks(as_type(type), image, masks, has_mask, embedding, out, prompts, side,
+                             epsilon, static_cast<cudaStream_t>(stream));
+}
+
 SAMTRT_EXPORT int64_t samtrt_tokens_to_image_workspace(int32_t prompts, int32_t rows) {
   return static_cast<int64_t>(samtrt::tokens_to_image_workspace(prompts, rows));
 }

@@ -51,11 +51,37 @@ cudaError_t layer_norm(Type type, void const* x, void const* delta, float const*
                        float const* bias, void* sum, void* y, int rows, int channels, float epsilon,
                        cudaStream_t stream);
 
-// The mask decoder's three kernels: attention between P prompts' tokens and the image, and what
+// The mask decoder's four kernels: attention between P prompts' tokens and the image, and what
 // comes after it, with the projections of the image's side applied to the tokens' side
 // (models/mask_decoder.py). The image is [prompts, cells, 256], a row for each cell of the
 // embedding; image_pe [cells, 256] is its positional encoding. There are 8 heads. All return
 // cudaErrorInvalidValue where a size does not fit, else what the launch returned.
+
+// The weights that masks are embedded with, all float32.
+struct MaskEmbedding {
+  float const* first;               // [4, 4]; the second 4 are (dy, dx) of a 2 x 2 square of pixels
+  float const* first_bias;          // [4]
+  float const* first_norm_weight;   // [4]
+  float const* first_norm_bias;     // [4]
+  float const* second;              // [16, 16]; the second 16 are (dy, dx) of 2 x 2, then channels
+  float const* second_bias;         // [16]
+  float const* second_norm_weight;  // [16]
+  float const* second_norm_bias;    // [16]
+  float const* third;               // [256, 16]
+  float const* third_bias;          // [256]
+  float const* no_mask;             // [256]; instead of all of them for a prompt without a mask
+};
+
+// out = image + embedding of each prompt's mask.
+//
+// image     [side * side, 256], of one image
+// masks     float32 [prompts, 4 * side, 4 * side], low-res logits
+// has_mask  float32 [prompts], positive where a prompt has a mask
+// out       [prompts, side * side, 256]
+// side      such that side * side is a multiple of 32
+cudaError_t embed_masks(Type type, void const* image, float const* masks, float const* has_mask,
+                        MaskEmbedding const& weights, void* out, int prompts, int side,
+                        float epsilon, cudaStream_t stream);
 
 // out = softmax(queries . (image + image_pe)) image, of each query by itself.
 //

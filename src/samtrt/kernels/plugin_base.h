@@ -84,7 +84,7 @@ inline int size_of(PluginTensorDesc const& desc, int axis) noexcept {
 //   kName, kInputs, kOutputs, kKinds (of the inputs, then of the outputs)
 //   Attributes: a plain struct, which is the plugin's whole state and what an engine file keeps
 //   kFields, set(Attributes&, PluginField const&), valid(Attributes const&)
-//   output(Attributes const&, first input's dimensions, builder): dimensions of every output
+//   output(Attributes const&, inputs' dimensions, builder): dimensions of every output
 //   supported(Attributes const&, first input): sizes that vary are -1
 //   workspace(inputs): bytes, of the largest inputs
 //   run(Attributes const&, input descriptions, inputs, outputs, workspace, stream)
@@ -126,7 +126,7 @@ class Plugin final : public IPluginV2DynamicExt {
 
   DimsExprs getOutputDimensions(int32_t, DimsExprs const* inputs, int32_t,
                                 nvinfer1::IExprBuilder& builder) noexcept override {
-    return Traits::output(attributes_, inputs[0], builder);
+    return Traits::output(attributes_, inputs, builder);
   }
 
   bool supportsFormatCombination(int32_t pos, PluginTensorDesc const* in_out, int32_t inputs,

@@ -1,5 +1,6 @@
-// The mask decoder's kernels as TensorRT plugins: SamtrtTokensToImage, SamtrtImageToTokens and
-// SamtrtUpscaleMasks. P prompts and T tokens vary from run to run; HW cells of the image do not.
+// The mask decoder's kernels as TensorRT plugins: SamtrtEmbedMasks, SamtrtTokensToImage,
+// SamtrtImageToTokens and SamtrtUpscaleMasks. P prompts and T tokens vary from run to run; HW cells
+// of the image do not.
 #pragma once
 
 #include "plugin_base.h"
@@ -17,6 +18,63 @@ inline bool is_image(PluginTensorDesc const& desc) noexcept {
 
 inline float const* floats(void const* input) noexcept { return static_cast<float const*>(input); }
 
+// (image, masks, has_mask, 11 weights as in MaskEmbedding) -> out; [1, S * S, 256],
+// [P, 1, 4 S, 4 S], [P] -> [P, S * S, 256]
+struct EmbedMasks {
+  static constexpr char const* kName = "SamtrtEmbedMasks";
+  static constexpr int32_t kInputs = 14;
+  static constexpr int32_t kOutputs = 1;
+  static constexpr Kind kKinds[]{Kind::kRows,   Kind::kFloats, Kind::kFloats, Kind::kFloats,
+                                 Kind::kFloats, Kind::kFloats, Kind::kFloats, Kind::kFloats,
+                                 Kind::kFloats, Kind::kFloats, Kind::kFloats, Kind::kFloats,
+                                 Kind::kFloats, Kind::kFloats, Kind::kRows};
+
+  struct Attributes {
+    int32_t side;
+    float epsilon;
+  };
+
+  static constexpr int32_t kFieldCount = 2;
+  static inline PluginField const kFields[kFieldCount]{
+      {"side", nullptr, PluginFieldType::kINT32, 1},
+      {"epsilon", nullptr, PluginFieldType::kFLOAT32, 1}};
+
+  static void set(Attributes& attributes, PluginField const& field) noexcept {
+    read(field, "side", PluginFieldType::kINT32, attributes.side);
+    read(field, "epsilon", PluginFieldType::kFLOAT32, attributes.epsilon);
+  }
+
+  static bool valid(Attributes const& attributes) noexcept {
+    return attributes.side > 0 && attributes.epsilon > 0.0F;
+  }
+
+  static DimsExprs output(Attributes const&, DimsExprs const* inputs,
+                          nvinfer1::IExprBuilder&) noexcept {
+    DimsExprs out(inputs[0]);
+    out.d[0] = inputs[1].d[0];
+    return out;
+  }
+
+  static bool supported(Attributes const& attributes, PluginTensorDesc const& image) noexcept {
+    return is_image(image) && size_of(image, 0) == 1 &&
+           size_of(image, 1) == attributes.side * attributes.side;
+  }
+
+  static size_t workspace(PluginTensorDesc const*) noexcept { return 0; }
+
+  static cudaError_t run(Attributes const& attributes, PluginTensorDesc const* in,
+                         void const* const* inputs, void* const* outputs, void*,
+                         cudaStream_t stream) noexcept {
+    samtrt::MaskEmbedding const weights{floats(inputs[3]),  floats(inputs[4]),  floats(inputs[5]),
+                                        floats(inputs[6]),  floats(inputs[7]),  floats(inputs[8]),
+                                        floats(inputs[9]),  floats(inputs[10]), floats(inputs[11]),
+                                        floats(inputs[12]), floats(inputs[13])};
+    return samtrt::embed_masks(half_type(in->type), inputs[0], floats(inputs[1]), floats(inputs[2]),
+                               weights, outputs[0], size_of(in[1], 0), attributes.side,
+                               attributes.epsilon, stream);
+  }
+};
+
 // (queries, image, image_pe) -> out; [P, 8 T, 256], [P, HW, 256], [1, HW, 256] -> [P, 8 T, 256]
 struct TokensToImage {
   static constexpr char const* kName = "SamtrtTokensToImage";
@@ -33,9 +91,9 @@ struct TokensToImage {
 
   static bool valid(Attributes const&) noexcept { return true; }
 
-  static DimsExprs output(Attributes const&, DimsExprs const& queries,
+  static DimsExprs output(Attributes const&, DimsExprs const* inputs,
                           nvinfer1::IExprBuilder&) noexcept {
-    return queries;
+    return inputs[0];
   }
 
   static bool supported(Attributes const&, PluginTensorDesc const& queries) noexcept {
@@ -84,9 +142,9 @@ struct ImageToTokens {
     return attributes.heads == kHeadCount && attributes.epsilon > 0.0F;
   }
 
-  static DimsExprs output(Attributes const&, DimsExprs const& image,
+  static DimsExprs output(Attributes const&, DimsExprs const* inputs,
                           nvinfer1::IExprBuilder&) noexcept {
-    return image;
+    return inputs[0];
   }
 
   static bool supported(Attributes const&, PluginTensorDesc const& image) noexcept {
@@ -134,11 +192,11 @@ struct UpscaleMasks {
     return attributes.side > 0 && attributes.side % 4 == 0 && attributes.epsilon > 0.0F;
   }
 
-  static DimsExprs output(Attributes const& attributes, DimsExprs const& image,
+  static DimsExprs output(Attributes const& attributes, DimsExprs const* inputs,
                           nvinfer1::IExprBuilder& builder) noexcept {
     DimsExprs masks;
     masks.nbDims = 4;
-    masks.d[0] = image.d[0];
+    masks.d[0] = inputs[0].d[0];
     masks.d[1] = builder.constant(kMaskCount);
     masks.d[2] = masks.d[3] = builder.constant(4 * attributes.side);
     return masks;

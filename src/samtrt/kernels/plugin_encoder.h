@@ -41,10 +41,10 @@ struct RelPosAttention {
     return attributes.heads > 0 && attributes.window >= 0;
   }
 
-  static DimsExprs output(Attributes const&, DimsExprs const& qkv,
+  static DimsExprs output(Attributes const&, DimsExprs const* inputs,
                           nvinfer1::IExprBuilder& builder) noexcept {
-    DimsExprs out(qkv);
-    out.d[1] = builder.operation(nvinfer1::DimensionOperation::kFLOOR_DIV, *qkv.d[1],
+    DimsExprs out(inputs[0]);
+    out.d[1] = builder.operation(nvinfer1::DimensionOperation::kFLOOR_DIV, *out.d[1],
                                  *builder.constant(3));
     return out;
   }
@@ -94,8 +94,9 @@ struct LayerNorm {
 
   static bool valid(Attributes const& attributes) noexcept { return attributes.epsilon > 0.0F; }
 
-  static DimsExprs output(Attributes const&, DimsExprs const& x, nvinfer1::IExprBuilder&) noexcept {
-    return x;
+  static DimsExprs output(Attributes const&, DimsExprs const* inputs,
+                          nvinfer1::IExprBuilder&) noexcept {
+    return inputs[0];
   }
 
   static bool supported(Attributes const&, PluginTensorDesc const& x) noexcept {

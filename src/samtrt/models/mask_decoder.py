@@ -6,61 +6,12 @@ Parameter names and results are those of the official `modeling/transformer.py` 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samtrt.models.image_kernels import NUM_HEADS, NUM_MASKS, Image, ImageKernels
 from samtrt.models.layers import MLP, LayerNorm, LayerNorm2d, MLPBlock
-
-NUM_HEADS = 8
-NUM_MASKS = 4  # one for an unambiguous prompt, three for whole, part and subpart
-
-
-class Image(NamedTuple):
-    """The image's cells as rows, and where they are.
-
-    Attributes:
-        rows: [P, HW, C].
-        pe: Positional encoding, [1, HW, C].
-        keys: rows + pe.
-    """
-
-    rows: Tensor
-    pe: Tensor
-    keys: Tensor
-
-
-class ImageKernels(Protocol):
-    """What of the decoder runs over the whole image; the rest is about a few tokens."""
-
-    def tokens_to_image(self, queries: Tensor, image: Image) -> Tensor:
-        """Attend from queries [P, R, C] to the image: softmax(queries keys^T) rows, [P, R, C]."""
-        ...
-
-    def image_to_tokens(
-        self, image: Image, keys: Tensor, offsets: Tensor, values: Tensor, norm: LayerNorm
-    ) -> Tensor:
-        """Attend from the image to tokens, add, normalise: [P, HW, C].
-
-        Args:
-            image: Its keys are the queries here.
-            keys: [P, heads * T, C].
-            offsets: [P, heads * T], added to the scores; softmax is over each head's T.
-            values: [P, heads * T, C].
-            norm: Applied to rows + attended.
-        """
-        ...
-
-    def upscale(self, image: Tensor, weights: Tensor, layers: nn.Sequential, side: int) -> Tensor:
-        """Upscale [P, HW, C] by `layers` and take its products with weights [P, 4, C / 8].
-
-        Returns:
-            Low-res logits [P, 4, 4 * side, 4 * side].
-        """
-        ...
 
 
 class CrossAttention(nn.Module):
@@ -185,30 +136,6 @@ class TwoWayTransformer(nn.Module):
         return self.norm_final_attn(tokens + attended), image
 
 
-class PlainKernels:
-    """`ImageKernels` in PyTorch's own operators."""
-
-    def tokens_to_image(self, queries: Tensor, image: Image) -> Tensor:
-        return (queries @ image.keys.transpose(-2, -1)).softmax(dim=-1) @ image.rows
-
-    def image_to_tokens(
-        self,
-        image: Image,
-        keys: Tensor,
-        offsets: Tensor,
-        values: Tensor,
-        norm: Callable[[Tensor], Tensor],
-    ) -> Tensor:
-        scores = image.keys @ keys.transpose(-2, -1) + offsets.unsqueeze(1)
-        by_head = scores.reshape(*scores.shape[:2], NUM_HEADS, -1)
-        return norm(image.rows + by_head.softmax(dim=-1).flatten(2) @ values)
-
-    def upscale(self, image: Tensor, weights: Tensor, layers: nn.Sequential, side: int) -> Tensor:
-        first, norm, _, second, _ = list[Any](layers)
-        linear = quadruple_weight(first), first.bias, quadruple_weight(second), second.bias
-        return upscale_rows(image, weights, *linear, norm.channels_last, side)
-
-
 class MaskDecoder(nn.Module):
     """Image embedding and prompt embeddings to four masks and their predicted IoU."""
 
@@ -228,14 +155,14 @@ class MaskDecoder(nn.Module):
             MLP(dim, dim, dim // 8, 3) for _ in range(NUM_MASKS)
         )
         self.iou_prediction_head = MLP(dim, 256, NUM_MASKS, 3)
-        self.kernels: ImageKernels = PlainKernels()
 
     def forward(
-        self, image: Tensor, image_pe: Tensor, sparse: Tensor, side: int
+        self, kernels: ImageKernels, image: Tensor, image_pe: Tensor, sparse: Tensor, side: int
     ) -> tuple[Tensor, Tensor]:
         """Decode every prompt against its image, whose cells are rows: no layout is changed.
 
         Args:
+            kernels: What runs over the whole image.
             image: [P, HW, 256], image embedding plus dense prompt embedding.
             image_pe: [1, HW, 256].
             sparse: [P, N, 256].
@@ -248,48 +175,9 @@ class MaskDecoder(nn.Module):
         fixed = torch.cat([self.iou_token.weight, self.mask_tokens.weight], dim=0)
         # Broadcast by expand: repeat_interleave becomes OneHot and Tile, which TensorRT rejects.
         tokens = torch.cat([fixed.unsqueeze(0).expand(sparse.shape[0], -1, -1), sparse], dim=1)
-        tokens, image = self.transformer(self.kernels, image, image_pe, tokens, wanted=len(fixed))
+        tokens, image = self.transformer(kernels, image, image_pe, tokens, wanted=len(fixed))
         weights = torch.stack(
             [mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
-        masks = self.kernels.upscale(image, weights, self.output_upscaling, side)
+        masks = kernels.upscale(image, weights, self.output_upscaling, side)
         return masks, self.iou_prediction_head(tokens[:, 0])
-
-
-def quadruple_weight(layer: Any) -> Tensor:
-    """Return a transposed convolution of 2 x 2, stride 2, as a linear layer's weight [4 out, in].
-
-    Its four outputs do not overlap: they are rows (dy, dx), then channels.
-    """
-    return layer.weight.permute(2, 3, 1, 0).flatten(0, 2)
-
-
-def upscale_rows(
-    image: Tensor,
-    weights: Tensor,
-    first: Tensor,
-    first_bias: Tensor,
-    second: Tensor,
-    second_bias: Tensor,
-    norm: Callable[[Tensor], Tensor],
-    side: int,
-) -> Tensor:
-    """Do what `ImageKernels.upscale` says, with the layers' own tensors.
-
-    Args:
-        image: [P, side * side, C].
-        weights: [P, 4, C / 8].
-        first: `quadruple_weight` [4 * C / 4, C].
-        first_bias: [C / 4].
-        second: [4 * C / 8, C / 4].
-        second_bias: [C / 8].
-        norm: Of the C / 4 channels after the first.
-        side: Height and width of the embedding.
-    """
-    rows = F.linear(image, first, first_bias.repeat(4)).reshape(*image.shape[:2], 4, -1)
-    rows = F.gelu(norm(rows)).flatten(1, 2)
-    rows = F.gelu(F.linear(rows, second, second_bias.repeat(4)))
-    masks = weights @ rows.reshape(image.shape[0], -1, len(second_bias)).transpose(1, 2)
-    # Rows are (y, x) of the embedding, then (dy, dx) of each upscaling.
-    masks = masks.reshape(-1, NUM_MASKS, side, side, 2, 2, 2, 2).permute(0, 1, 2, 4, 6, 3, 5, 7)
-    return masks.reshape(-1, NUM_MASKS, 4 * side, 4 * side)

@@ -6,12 +6,11 @@ Parameter names and results are those of the official `modeling/prompt_encoder.p
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samtrt.models.image_kernels import MaskWeights
 from samtrt.models.layers import LayerNorm2d
 from samtrt.prompts import LABEL_PADDING
 from samtrt.registry import ModelSpec
@@ -83,25 +82,6 @@ class PromptEncoder(nn.Module):
             position = position + kind.weight.to(position.dtype) * here
         return position
 
-    def dense(self, mask: Tensor, has_mask: Tensor) -> Tensor:
-        """Embed low-res logits [P, 1, M, M] where `has_mask` [P] is 1: [P, HW, 256], H = M / 4.
-
-        The convolutions do not overlap: each is a linear layer on the cells as rows.
-        """
-        first, norm1, activation, second, norm2, _, last = list[Any](self.mask_downscaling)
-        side = self.embedding_size
-        # (y, x) of the embedding, then (dy, dx) of the second and of the first convolution.
-        cells = mask.reshape(-1, side, 2, 2, side, 2, 2).permute(0, 1, 4, 2, 5, 3, 6)
-        rows = F.linear(cells.reshape(-1, 4 * side * side, 4), first.weight.flatten(1), first.bias)
-        rows = activation(norm1.channels_last(rows)).reshape(-1, side * side, 4 * rows.shape[-1])
-        rows = F.linear(rows, second.weight.permute(0, 2, 3, 1).flatten(1), second.bias)
-        rows = activation(norm2.channels_last(rows))
-        # Choosing between 16 channels, and between two biases as factors, is cheaper than between
-        # 256 channels.
-        has = (has_mask > 0).reshape(-1, 1, 1)
-        rows = torch.where(has, rows, torch.zeros_like(rows))
-        given = has.to(rows.dtype)
-        either = torch.cat([given, 1 - given], dim=2).expand(-1, side * side, -1)
-        biases = torch.stack([last.bias, self.no_mask_embed.weight[0]], dim=1)
-        weight = torch.cat([last.weight.flatten(1), biases], dim=1)
-        return F.linear(torch.cat([rows, either], dim=2), weight)
+    def mask_weights(self) -> MaskWeights:
+        """Return what masks are embedded with, to `image_kernels`."""
+        return MaskWeights.of(self.mask_downscaling, self.no_mask_embed.weight[0])

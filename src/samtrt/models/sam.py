@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from samtrt.models.image_kernels import ImageKernels, PlainKernels
 from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.models.prompt_encoder import PromptEncoder
 from samtrt.models.vit import ImageEncoderViT
@@ -20,6 +21,7 @@ class Sam(nn.Module):
         self.image_encoder = ImageEncoderViT(spec)
         self.prompt_encoder = PromptEncoder(spec)
         self.mask_decoder = MaskDecoder(spec.prompt_embed_dim)
+        self.kernels: ImageKernels = PlainKernels()
 
     def decode(
         self,
@@ -30,14 +32,15 @@ class Sam(nn.Module):
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Run prompt encoder and mask decoder; inputs and outputs as in `decoder.onnx`."""
-        dtype = image_embeddings.dtype
-        sparse = self.prompt_encoder.sparse(point_coords, point_labels).to(dtype)
-        dense = self.prompt_encoder.dense(mask_input, has_mask_input).to(dtype)
+        encoder, dtype = self.prompt_encoder, image_embeddings.dtype
+        sparse = encoder.sparse(point_coords, point_labels).to(dtype)
         pe, image = (
             grid.flatten(2).transpose(1, 2)
-            for grid in (self.prompt_encoder.dense_pe().to(dtype), image_embeddings)
+            for grid in (encoder.dense_pe().to(dtype), image_embeddings)
         )
-        return self.mask_decoder(image + dense, pe, sparse, self.prompt_encoder.embedding_size)
+        weights = encoder.mask_weights()
+        image = self.kernels.embed_masks(image, mask_input, has_mask_input, weights)
+        return self.mask_decoder(self.kernels, image, pe, sparse, encoder.embedding_size)
 
 
 def build_sam(spec: ModelSpec) -> Sam:

@@ -1,0 +1,19 @@
+// The activation of the decoder's upscaling and of masks' embedding.
+#pragma once
+
+#include "ptx.cuh"
+
+namespace samtrt {
+
+// x / 2 (1 + erf(x / sqrt 2)), erf by Abramowitz and Stegun 7.1.26: 1.5e-7 off at most.
+__device__ inline float gelu(float x) {
+  float const z = fabsf(x) * 0.7071067811865476f;
+  float const t = reciprocal_fast(fmaf(0.3275911f, z, 1.f));
+  float const p =
+      fmaf(fmaf(fmaf(fmaf(1.061405429f, t, -1.453152027f), t, 1.421413741f), t, -0.284496736f), t,
+           0.254829592f);
+  float const tail = p * t * exp2_fast(-z * z * 1.4426950408889634f);  // 1 - erf(z)
+  return x > 0.f ? x - 0.5f * x * tail : 0.5f * x * tail;
+}
+
+}  // namespace samtrt
