@@ -102,10 +102,12 @@ def variant_steps(
         f"verify-{variant}", "trt", samtrt(*verify), (f"build-{variant}", "reference"), result
     )
     for stage in options.profile:
-        result = work / f"profile-{stage}-{variant}.json"
-        script = [str(ROOT / "bench" / "trt_profile.py"), str(directory), "--stage", stage]
-        script += ["--json", str(result)]
-        yield Step(f"profile-{stage}-{variant}", "trt", script, (f"build-{variant}",), result)
+        for prompts in (1, 64) if stage == "decoder" else (1,):
+            name = f"profile-{stage}{prompts if stage == 'decoder' else ''}-{variant}"
+            result = work / f"{name}.json"
+            script = [str(ROOT / "bench" / "trt_profile.py"), str(directory), "--stage", stage]
+            script += ["--prompts", str(prompts), "--json", str(result)]
+            yield Step(name, "trt", script, (f"build-{variant}",), result)
     result = work / f"bench-{variant}.json"
     bench = ["bench", *run, "--json", str(result)]
     yield Step(f"bench-{variant}", "trt", samtrt(*bench), (f"build-{variant}",), result)
