@@ -14,7 +14,8 @@ from samtrt.backends.pytorch import PyTorchBackend
 from samtrt.choices import Stage
 from samtrt.errors import BackendError, ImageError, PromptError
 from samtrt.models import build_sam, seed_weights
-from samtrt.predictor import Predictor
+from samtrt.predictor import Predictor, select_masks
+from samtrt.prompts import build_prompts
 from samtrt.registry import get_spec
 
 SIZES = [(120, 200), (200, 120), (256, 256), (1, 1), (3, 7), (31, 1024), (5000, 3000)]
@@ -109,6 +110,36 @@ def test_prompts_at_once_give_what_each_gives_alone(both: tuple[Predictor, Any])
         alone = ours.predict(box=boxes[i], multimask_output=False)
         assert np.abs(batch.low_res_logits[i] - alone.low_res_logits).max() <= 1e-4
         assert np.mean(batch.masks[i] != alone.masks) < 1e-3
+
+
+@pytest.mark.parametrize("count", [1, 9])
+@pytest.mark.parametrize("least", [0.0, 0.5, 2.0], ids=["all", "some", "none"])
+def test_selected_masks_are_those_of_decode(
+    both: tuple[Predictor, Any], count: int, least: float
+) -> None:
+    ours, _ = both
+    embedding = ours.encode(random_image(60, 80))
+    points = np.random.default_rng(1).uniform(0, 60, (count, 1, 2))
+    model = ours.manifest
+    prompts = build_prompts(
+        (60, 80), model.image_size, model.mask_size, points, np.ones((count, 1))
+    )
+    ours.prompts_per_run = 4
+    low, all_scores = select_masks(*ours.decode(embedding, prompts), multimask_output=True)
+    middle = np.quantile(all_scores, least) if least <= 1 else np.inf
+    wanted = all_scores > middle if least else all_scores > -np.inf
+    asked: list[int] = []
+
+    def choose(scores: np.ndarray) -> np.ndarray:
+        start = sum(asked)
+        asked.append(len(scores))
+        return wanted[start : start + len(scores)]
+
+    logits, places, scores = ours.decode_selected(embedding, prompts, choose)
+    assert np.array_equal(scores, all_scores)
+    assert np.array_equal(places, np.argwhere(wanted))
+    assert np.array_equal(logits, low[wanted])
+    assert logits.shape[1:] == (model.mask_size, model.mask_size)
 
 
 def test_bound_predictors_share_engines_and_not_images(fake_predictor: Predictor) -> None:

@@ -7,6 +7,7 @@ meaning; it knows runtimes only as `backends.base.Backend`.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,16 +16,19 @@ import numpy.typing as npt
 
 from samtrt import transforms
 from samtrt.backends import BackendOptions, open_backend
-from samtrt.backends.base import Backend
+from samtrt.backends.base import Arrays, Backend
 from samtrt.choices import BackendName, Stage
 from samtrt.errors import ImageError, PromptError
 from samtrt.manifest import Manifest
 from samtrt.masks import upscale_logits, upscale_masks
 from samtrt.prompts import DecoderPrompts, build_prompts
-from samtrt.types import Closeable, Embedding, FloatArray, Prediction, Size, UInt8Array
+from samtrt.types import BoolArray, Closeable, Embedding, FloatArray, Prediction, Size, UInt8Array
+
+Wanted = Callable[[npt.NDArray[np.float32]], BoolArray]
 
 PROMPTS_PER_RUN = 16
-"""Prompts in one decoder call: each costs about 30 MB of working memory at 1024 input."""
+"""Prompts in one decoder call, where the engine has no limit: each costs about 30 MB of working
+memory at 1024 input."""
 
 
 class Predictor(Closeable):
@@ -39,13 +43,16 @@ class Predictor(Closeable):
         encoder: Backend,
         decoder: Backend,
         manifest: Manifest,
-        prompts_per_run: int = PROMPTS_PER_RUN,
+        prompts_per_run: int | None = None,
     ) -> None:
         self.encoder = encoder
         self.decoder = decoder
         self.manifest = manifest
         most = decoder.inputs["point_coords"].max_shape
-        self.prompts_per_run = min(prompts_per_run, most[0]) if most else prompts_per_run
+        # An engine has memory for as many as its profile allows, and is fastest with all of them.
+        limit = most[0] if most else None
+        asked = prompts_per_run or limit or PROMPTS_PER_RUN
+        self.prompts_per_run = min(asked, limit) if limit else asked
         self._embedding: Embedding | None = None
 
     @classmethod
@@ -107,6 +114,45 @@ class Predictor(Closeable):
             logits.append(out["low_res_masks"])
             scores.append(out["iou_predictions"])
         return np.concatenate(logits), np.concatenate(scores)
+
+    def decode_selected(
+        self, embedding: Embedding, prompts: DecoderPrompts, wanted: Wanted
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+        """Decode prompts and bring back only the masks that their scores ask for.
+
+        Args:
+            embedding: As `encode` returns it.
+            prompts: P of them.
+            wanted: Given IoU predictions [p, 3] of some prompts' three masks, as `select_masks`
+                picks them for `multimask_output`, tells which are wanted, [p, 3].
+
+        Returns:
+            Low-res logits [K, M, M] of the wanted masks, which they are [K, 2] (prompt and mask),
+            and all IoU predictions [P, 3].
+        """
+        starts = range(0, len(prompts), self.prompts_per_run)
+        parts = [
+            self._select_part(embedding, prompts.part(start, start + self.prompts_per_run), wanted)
+            for start in starts
+        ]
+        logits, places, scores = zip(*parts, strict=True)
+        for place, start in zip(places, starts, strict=True):
+            place[:, 0] += start
+        return np.concatenate(logits), np.concatenate(places), np.concatenate(scores)
+
+    def _select_part(self, embedding: Embedding, feeds: Arrays, wanted: Wanted) -> tuple[Any, ...]:
+        places = np.empty((0, 2), np.intp)
+
+        def rows(outputs: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.intp]:
+            nonlocal places
+            places = np.argwhere(wanted(outputs["iou_predictions"][:, 1:]))
+            return np.asarray(
+                places @ (4, 1) + 1
+            )  # of four masks, the first is not among the three
+
+        inputs = {"image_embeddings": embedding.features, **feeds}
+        outputs, logits = self.decoder.run_selected(inputs, "low_res_masks", rows)
+        return logits, places, outputs["iou_predictions"][:, 1:]
 
     def bind(self, embedding: Embedding) -> Predictor:
         """Return a predictor on the same engines with this embedding set: cheap, for threads."""

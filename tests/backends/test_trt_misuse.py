@@ -25,6 +25,7 @@ from samtrt.backends import BackendOptions
 from samtrt.choices import BackendName, Target
 from samtrt.errors import BackendError, EngineError, SamtrtError
 from samtrt.predictor import Predictor
+from samtrt.prompts import build_prompts
 from samtrt.types import DeviceArray
 
 pytestmark = pytest.mark.usefixtures("cuda")
@@ -85,6 +86,23 @@ def test_gives_what_the_engine_computes(directory: Path, picture: np.ndarray) ->
         ):
             same(predictor.predict_batch(**arguments), reference.predict_batch(**arguments))
         assert (predictor.encoder.name, predictor.encoder.device) == ("tensorrt", "cuda:0")
+
+
+@pytest.mark.parametrize("chosen", [[], [0], [3, 4, 5], [1, 2, 5, 9, 10, 11], [7, 3, 3]])
+def test_only_the_rows_asked_for_come_back(
+    directory: Path, picture: np.ndarray, chosen: list[int]
+) -> None:
+    with load(directory) as predictor:
+        embedding, decoder = predictor.encode(picture), predictor.decoder
+        size = predictor.manifest.image_size
+        prompts = build_prompts(picture.shape[:2], size, 64, boxes=boxes(3)).part(0, 3)
+        feeds = {"image_embeddings": embedding.features, **prompts}
+        whole = decoder.run(feeds)
+        others, rows = decoder.run_selected(feeds, "low_res_masks", lambda _: np.array(chosen, int))
+        assert others.keys() == {"iou_predictions"}
+        np.testing.assert_array_equal(others["iou_predictions"], whole["iou_predictions"])
+        np.testing.assert_array_equal(rows, whole["low_res_masks"].reshape(12, 64, 64)[chosen])
+        del embedding, feeds
 
 
 def test_embeddings_stay_on_the_gpu(directory: Path, picture: np.ndarray) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
-from samtrt.backends.base import Arrays, Backend, Tensors, stage_tensors
+from samtrt.backends.base import Arrays, Backend, Select, Selected, Tensors, stage_tensors
 from samtrt.backends.cuda import BlockPool, Cuda, CudaArray
 from samtrt.backends.trt_lane import Lane
 from samtrt.choices import Stage, Target
@@ -126,6 +126,14 @@ class TensorRtBackend(Backend):
             lane = self._open_lane()
             lane.run(feeds)
             return {name: self._keep(lane, name) for name in self.outputs}
+
+    def run_selected(self, feeds: Tensors, name: str, select: Select) -> Selected:
+        self._check(feeds)
+        with self._lock:
+            lane = self._open_lane()
+            lane.run(feeds)
+            outputs = {other: lane.fetch(other) for other in self.outputs if other != name}
+            return outputs, lane.fetch_rows(name, select(outputs))
 
     def _keep(self, lane: Lane, name: str) -> Tensor:
         if name not in self._pools:

@@ -156,6 +156,19 @@ class Lane:
         self._cuda.synchronize(self._open)
         return staging.view(shape, dtype).copy()
 
+    def fetch_rows(self, name: str, rows: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+        """Copy some rows of an output to the host, which count its first two axes together."""
+        shape, dtype = self.shape(name)[2:], self._dtypes[name]
+        size, staging = _bytes(shape, dtype), self._pinned[name]
+        # Rows that follow one another are one copy.
+        for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
+            if len(part):
+                to = staging.pointer + int(part[0]) * size
+                source = self._device[name] + int(rows[part[0]]) * size
+                self._cuda.copy(to, source, len(part) * size, self._open)
+        self._cuda.synchronize(self._open)
+        return staging.view((len(rows), *shape), dtype).copy()
+
     def copy_out(self, name: str, pointer: int) -> None:
         """Copy an output of the last run to elsewhere on the GPU."""
         size = _bytes(self.shape(name), self._dtypes[name])
