@@ -10,20 +10,21 @@ RLE.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 from typing import Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from samtrt import rle
+from samtrt.amg_clean import clean
 from samtrt.amg_grid import CropBox, crop_boxes, layered_point_grids
-from samtrt.amg_sieve import Candidate, Sieve, StabilityTest, clean, suppress
+from samtrt.amg_select import select, suppress
+from samtrt.amg_sieve import Candidate, Prospect, Sieve, StabilityTest
 from samtrt.errors import ImageError, PromptError
-from samtrt.predictor import Predictor, select_masks
+from samtrt.predictor import Predictor
 from samtrt.prompts import build_prompts
 from samtrt.rle import Rle
 from samtrt.transforms import check_image
@@ -212,14 +213,15 @@ class AutomaticMaskGenerator:
                     inside[:, None],
                     np.ones((len(part), 1)),
                 )
-                logits, scores = select_masks(*self.predictor.decode(embedding, prompts), True)
-                keep = np.argwhere(self._promising(scores))
+                logits, keep, scores = self.predictor.decode_selected(
+                    embedding, prompts, self._promising
+                )
                 if batches:  # at most one batch's logits wait
                     batches[-1] = iter(list(batches[-1]))
                 batches.append(
                     pool.map(
                         sift,
-                        [logits[p, m] for p, m in keep],
+                        logits,
                         [float(scores[p, m]) for p, m in keep],
                         [(float(part[p, 0]), float(part[p, 1])) for p, _ in keep],
                     )
