@@ -1,7 +1,7 @@
 """Data-set parts: encoded pictures packed in a few files small enough to carry around.
 
-A part is an uncompressed `.npz` with `names` (`kind/split/id`, kind one of object, photo, ids),
-`offsets` and `data` (the encoded files, one after another).
+A part is an uncompressed `.npz` with `names` (`kind/split/id`, kind one of object, photo, ids and
+wholes), `offsets` and `data` (the encoded files, one after another).
 """
 
 from __future__ import annotations

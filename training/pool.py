@@ -18,6 +18,9 @@ from parts import read_parts
 OBJECT_SIDE = 256
 PHOTO_SIDE = 768
 IDS_SIDE = 384
+WHOLES = 3  # the last of a photo's four maps; see `prepare.py`
+MAP_WEIGHTS = (1, 1, 2, 8)
+"""How often a map is drawn: sure cuts twice, the few wholes that a person has checked more."""
 
 
 @dataclass
@@ -27,14 +30,15 @@ class Pool:
     objects: Tensor  # [N, 4, 256, 256] in 0..255, float16 on a GPU and float32 on a CPU
     photos: Tensor  # the same, [M, 3, 768, 768], content at the top left
     photo_sizes: Tensor  # float [M, 2], (height, width) of the content
-    ids: Tensor  # uint8 [M, 3, 384, 384], three maps of pseudo-objects
+    ids: Tensor  # uint8 [M, 4, 384, 384], four maps of pseudo-objects
     with_ids: Tensor  # int64 [K, 2], photo and map of those maps that have pseudo-objects
 
 
 def _decode(item: tuple[str, bytes]) -> tuple[str, np.ndarray]:
     name, blob = item
     with Image.open(io.BytesIO(blob)) as file:
-        return name, np.asarray(file).transpose(2, 0, 1)
+        pixels = np.asarray(file)
+    return name, pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def load_pool(
@@ -68,17 +72,17 @@ def load_pool(
         objects[i, :, top : top + h, left : left + w] = decoded[key]
     names = [k.split("/", 1)[1] for k in decoded if k.startswith("photo/")]
     photos = np.zeros((len(names), 3, PHOTO_SIDE, PHOTO_SIDE), np.uint8)
-    ids = np.zeros((len(names), 3, IDS_SIDE, IDS_SIDE), np.uint8)
+    ids = np.zeros((len(names), 1 + WHOLES, IDS_SIDE, IDS_SIDE), np.uint8)
     sizes = np.zeros((len(names), 2), np.float32)
     for i, name in enumerate(names):
         picture = decoded[f"photo/{name}"]
-        small = decoded[f"ids/{name}"] if f"ids/{name}" in decoded else ids[i, :, :0, :0]
         sizes[i] = picture.shape[1:]
         photos[i, :, : picture.shape[1], : picture.shape[2]] = picture
-        ids[i, :, : small.shape[1], : small.shape[2]] = small
-    pairs = np.argwhere(ids.reshape(len(names), 3, -1).max(2) > 0)
-    # The last map holds the surest cuts, so it counts twice.
-    with_ids = np.concatenate([pairs, pairs[pairs[:, 1] == 2]])
+        for kind, maps in (("ids", slice(WHOLES)), ("wholes", slice(WHOLES, None))):
+            if (small := decoded.get(f"{kind}/{name}")) is not None:
+                ids[i, maps, : small.shape[-2], : small.shape[-1]] = small
+    pairs = np.argwhere(ids.reshape(len(names), 1 + WHOLES, -1).max(2) > 0)
+    with_ids = pairs.repeat(np.array(MAP_WEIGHTS)[pairs[:, 1]], axis=0)
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     pictures = [torch.from_numpy(array).to(device).to(dtype) for array in (objects, photos)]
     rest = [torch.from_numpy(array).to(device) for array in (sizes, ids, with_ids)]

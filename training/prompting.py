@@ -1,4 +1,7 @@
-"""Simulated prompts: first a point or a jittered box, then points where the mask is wrong."""
+"""Simulated prompts: points inside the mask, boxes, and points where an answer is wrong.
+
+How many tokens a prompt has never depends on the data, so that a CUDA graph can replay it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PADDING = -1
+EXACT_BOXES = 0.65
 
 
 def weighted_pixel(weight: Tensor, generator: torch.Generator, stride: int) -> Tensor:
@@ -20,15 +24,19 @@ def weighted_pixel(weight: Tensor, generator: torch.Generator, stride: int) -> T
     return cell * stride + (inside * stride).floor()
 
 
-def first_points(masks: Tensor, generator: torch.Generator) -> Tensor:
-    """Points inside masks [P, S, S], half of them uniform, half drawn to the middle: [P, 2]."""
+def inner_points(masks: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Draw points inside masks [P, S, S]: [P, count, 2].
+
+    For half of the masks they lie anywhere inside, for the others they are drawn to the middle.
+    """
     small = F.max_pool2d(masks[:, None].float(), 2)[:, 0]
     solid = -F.max_pool2d(-masks[:, None].float(), 2)[:, 0]
     solid = torch.where(solid.amax((1, 2), keepdim=True) > 0, solid, small)
     depth = F.avg_pool2d(F.interpolate(small[:, None], scale_factor=0.5), 21, 1, 10)
     depth = F.interpolate(depth, scale_factor=2.0)[:, 0]
     central = torch.rand(len(masks), 1, 1, generator=generator, device=masks.device) < 0.5
-    return weighted_pixel(solid * (depth**4 * central + ~central), generator, 2)
+    weight = solid * (depth**4 * central + ~central)
+    return torch.stack([weighted_pixel(weight, generator, 2) for _ in range(count)], 1)
 
 
 def boxes(masks: Tensor) -> Tensor:
@@ -46,27 +54,34 @@ def boxes(masks: Tensor) -> Tensor:
 
 
 def jitter(box: Tensor, generator: torch.Generator, size: int) -> Tensor:
-    """Move corners by noise of 10% of the side, at most 20 pixels (paper, section A).
+    """Move corners by noise of up to 10% of the side, at most 20 pixels (paper, section A).
 
-    Four boxes in ten stay exact, as those of detectors and careful users nearly are.
+    How much is drawn for each box. `EXACT_BOXES` of them stay as they are: an exact box says that
+    the mask touches each of its sides, which is worth learning.
     """
     side = (box[:, 2:] - box[:, :2]).repeat(1, 2)
-    noise = torch.randn(box.shape, generator=generator, device=box.device) * 0.1 * side
-    exact = torch.rand(len(box), 1, generator=generator, device=box.device) < 0.4
+    much = 0.1 * torch.rand(len(box), 1, generator=generator, device=box.device)
+    noise = torch.randn(box.shape, generator=generator, device=box.device) * much * side
+    exact = torch.rand(len(box), 1, generator=generator, device=box.device) < EXACT_BOXES
     return (box + noise.clamp(-20, 20) * ~exact).clamp(0, size - 1)
 
 
-def first_prompt(
-    masks: Tensor, use_box: Tensor, generator: torch.Generator
+def fresh_prompt(
+    masks: Tensor, use_box: Tensor, tokens: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return coords [P, 2, 2] and labels [P, 2]: a box, or a point and the padding point."""
+    """Prompt for masks [P, S, S] with `tokens` >= 2 tokens: coords [P, N, 2] and labels [P, N].
+
+    Where `use_box` [P] they are points inside the mask and the box, elsewhere points and the
+    padding point: what the official predictor makes of a user's prompts.
+    """
+    points = inner_points(masks, tokens - 1, generator)
     corners = jitter(boxes(masks), generator, masks.shape[-1]).reshape(-1, 2, 2)
-    point = first_points(masks, generator)
-    padded = torch.stack([point, torch.zeros_like(point)], 1)
-    coords = torch.where(use_box[:, None, None], corners, padded)
-    first = 1 + use_box.long()
-    second = PADDING + (3 - PADDING) * use_box.long()
-    return coords, torch.stack([first, second], 1)
+    boxed = torch.cat([points[:, :-1], corners], 1)
+    padded = torch.cat([points, torch.zeros_like(points[:, :1])], 1)
+    labels = torch.ones(len(masks), tokens, dtype=torch.long, device=masks.device)
+    labels[:, -2] += use_box  # box corners are 2 and 3
+    labels[:, -1] = PADDING + (3 - PADDING) * use_box
+    return torch.where(use_box[:, None, None], boxed, padded), labels
 
 
 def corrective_points(

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from effects import Dice, blurred, finish, procedural, recolour, shadowed
-from pool import PHOTO_SIDE, Pool
+from pool import PHOTO_SIDE, WHOLES, Pool
 
 SIZE = 512
+PART_IDS = 32
 SLOTS = 9  # objects a scene at most; their ids are 1..SLOTS
 MIN_VISIBLE = 0.002  # of the frame
 MIN_SHARE = 0.3  # of an object's own area
@@ -210,8 +211,10 @@ class Composer:
         ids = ids[:, 0].to(torch.uint8) * inside
         own = areas(ids)
         own[:, 0] = 0
-        parents = torch.zeros(count, 256, dtype=torch.uint8, device=self.device)
-        return Scenes(image * inside[:, None], ids, parents, own, sizes.long())
+        # Ids of a map of wholes from PART_IDS on are parts: of the first whole PART_IDS of them.
+        every = torch.arange(256, device=self.device)
+        parents = (every // PART_IDS) * (which == WHOLES)[:, None]
+        return Scenes(image * inside[:, None], ids, parents.to(torch.uint8), own, sizes.long())
 
     def batch(self, count: int) -> Scenes:
         """Mix composed and real scenes by `real_share`."""

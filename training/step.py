@@ -15,16 +15,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from losses import round_loss
-from prompting import PADDING, corrective_points, first_prompt
+from prompting import PADDING, corrective_points, fresh_prompt
 from samtrt.models import Sam
 from scenes import Composer, Scenes, choose_masks, normalise
 from teacher import Student, Teacher
+
+RESTARTS = 0.3
+"""Share of prompts that are new in a later round: several points, or a box with points."""
 
 
 class Step:
     """Callable: fills `gradients` and returns loss, distillation loss and each round's IoU.
 
-    `gradients` is one flat tensor of which every parameter's `.grad` is a view.
+    `gradients` is one flat tensor of which every parameter's `.grad` is a view. `pull`, a tensor
+    of one number, is how much of the teacher's gradient the encoder gets; the student gets all.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Step:
         self.encode: Callable[[Tensor], Tensor] = model.image_encoder
         self.decode: Callable[..., tuple[Tensor, Tensor]] = model.decode
         self.loss: Callable[..., tuple[Tensor, Tensor]] = round_loss
+        self.pull = torch.ones((), device=self.device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._metrics = torch.zeros(2 + args.rounds, device=self.device)
 
@@ -98,9 +103,10 @@ class Step:
         self, scenes: Scenes, masks: Tensor, usable: Tensor
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         args, prompts = self.args, len(masks)
-        truth = F.avg_pool2d(masks[:, None].float(), 4)[:, 0]
+        fine = F.avg_pool2d(masks[:, None].float(), 2)
+        truth = F.avg_pool2d(fine, 2)[:, 0]
         use_box = torch.rand(prompts, generator=self.generator, device=self.device) < 0.5
-        coords, labels = first_prompt(masks, use_box, self.generator)
+        coords, labels = fresh_prompt(masks, use_box, 2, self.generator)
         side = truth.shape[-1]
         previous = torch.zeros(prompts, 1, side, side, device=self.device)
         has_mask = torch.zeros(prompts, device=self.device)
@@ -113,23 +119,50 @@ class Step:
             if self.teacher is not None and self.student is not None:
                 with torch.no_grad():
                     targets = self.teacher(scenes.image)
-                distance = self.student(embeddings, targets)
+                distance = self.distance(embeddings, targets)
             each = embeddings[:, None].expand(-1, args.masks, -1, -1, -1)
             repeated = each.flatten(0, 1)
             for turn in range(args.rounds):
                 logits, scores = self.decode(repeated, coords, labels, previous, has_mask)
-                loss, mean_iou = self.loss(logits, scores, truth, usable)
+                loss, mean_iou = self.loss(logits, scores, fine[:, 0], usable)
                 total = total + loss
                 ious.append((mean_iou * usable).sum() / usable.sum().clamp(min=1))
                 if turn + 1 < args.rounds:
                     chosen = answer(logits, scores, use_box, turn)
-                    points, their = corrective_points(chosen, truth, turn + 1, self.generator)
-                    # Now and then a mask comes back with no new point, only to be refined.
-                    draw = torch.rand(prompts, 1, generator=self.generator, device=self.device)
-                    their = torch.where(draw < 0.15, torch.full_like(their, PADDING), their)
-                    coords, labels = torch.cat([coords, points], 1), torch.cat([labels, their], 1)
-                    previous, has_mask = chosen[:, None], torch.ones_like(has_mask)
+                    coords, labels, kept = self._next_prompt(
+                        masks, truth, chosen, coords, labels, turn + 1
+                    )
+                    previous, has_mask = chosen[:, None] * kept[:, None, None, None], kept.float()
         return total, distance, ious
+
+    def distance(self, embeddings: Tensor, targets: tuple[Tensor, Tensor]) -> Tensor:
+        """The student's error on the teacher's features; `pull` of its gradient goes further."""
+        fixed = embeddings.detach()
+        pulled = fixed + self.pull.to(fixed.dtype) * (embeddings - fixed)
+        return self.student(pulled, targets)  # type: ignore[misc]
+
+    def _next_prompt(
+        self,
+        masks: Tensor,
+        truth: Tensor,
+        chosen: Tensor,
+        coords: Tensor,
+        labels: Tensor,
+        count: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Add `count` points where `chosen` is wrong, or start anew with as many tokens.
+
+        Returns coords, labels and which prompts go on, bool [P]: those come with their mask.
+        """
+        points, their = corrective_points(chosen, truth, count, self.generator)
+        draw = torch.rand(3, len(masks), 1, generator=self.generator, device=self.device)
+        # Now and then a mask comes back with no new point, only to be refined.
+        their = torch.where(draw[0] < 0.15, torch.full_like(their, PADDING), their)
+        coords, labels = torch.cat([coords, points], 1), torch.cat([labels, their], 1)
+        kept = draw[1] >= RESTARTS
+        new = fresh_prompt(masks, draw[2, :, 0] < 0.5, labels.shape[1], self.generator)
+        coords = torch.where(kept[:, :, None], coords, new[0])
+        return coords, torch.where(kept, labels, new[1]), kept[:, 0]
 
 
 def answer(logits: Tensor, scores: Tensor, use_box: Tensor, turn: int) -> Tensor:

@@ -58,6 +58,9 @@ class Student(nn.Module):
         super().__init__()
         self.shared = nn.Conv2d(width, width, 1)
         self.heads = nn.ModuleList(nn.Conv2d(width, count, 1) for count in channels)
+        for head in self.heads:  # no gradient for the encoder before they predict something
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
 
     def forward(self, embeddings: Tensor, targets: tuple[Tensor, Tensor]) -> Tensor:
         """Mean squared error over both; 2.0 for heads that predict nothing."""

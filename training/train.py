@@ -3,7 +3,8 @@
     PYTHONPATH=src python training/train.py --data .data/parts --out runs/vit_s --minutes 20
     PYTHONPATH=src torchrun --nproc-per-node 2 training/train.py ...      # two GPUs of one host
 
-Run it again with the same arguments to go on where it stopped. The learning rate follows elapsed
+Run it again with the same arguments to go on where it stopped; `--init` starts a new run from
+finished weights. The learning rate follows elapsed
 training time, so that a run always ends annealed; time spent stopped or compiling does not count.
 """
 
@@ -17,7 +18,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pool import load_pool
@@ -61,6 +63,24 @@ def make_optimizer(parameters: list[nn.Parameter], weight_decay: float) -> torch
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=parameters[0].is_cuda)
 
 
+def load_weights(model: Sam, path: Path) -> None:
+    """Start from finished weights, such as `ema.safetensors` of an earlier run."""
+    try:
+        state = {name: tensor.float() for name, tensor in load_file(path).items()}
+        model.load_state_dict(state, strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise SystemExit(f"--init {path}: {str(error).splitlines()[0]}") from None
+
+
+def pull_of_teacher(done: float, warm: bool) -> float:
+    """Share of the teacher's gradient that reaches the encoder, 0..1; `done` in 0..1.
+
+    Finished weights come without the student's, and a new student's gradient would only disturb
+    them: until 5% of the time it learns alone, then the encoder joins in, fully at 15%.
+    """
+    return min(1.0, max(0.0, (done - 0.05) / 0.10)) if warm else 1.0
+
+
 def learning_rate(done: float, peak: float) -> float:
     """Linear warm-up over 3% of the time, then a cosine to zero; `done` in 0..1."""
     if done < 0.03:
@@ -82,6 +102,8 @@ class Trainer:
         torch.manual_seed(args.seed)  # the same weights in every process
         self.model = build_sam(get_spec(args.model)).train()
         initialise(self.model)
+        if args.init:
+            load_weights(self.model, args.init)
         self.model.to(self.device)
         self.model.image_encoder.set_attention_form(AttentionForm.FOLDED)
         teacher = (
@@ -121,13 +143,17 @@ class Trainer:
             dist.all_reduce(flat)
             flat.div_(self.world)
         flat.mul_((1.0 / (flat.norm() + 1e-6)).clamp(max=1.0))
-        rate = learning_rate(self.elapsed / (self.args.minutes * 60), self.args.lr)
+        done = self.elapsed / (self.args.minutes * 60)
+        self.step.pull.fill_(pull_of_teacher(done, bool(self.args.init)))
+        rate = learning_rate(done, self.args.lr)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self.steps += 1
         if self.rank == 0:
-            decay = min(EMA_DECAY, (1 + self.steps) / (10 + self.steps))
+            # Random weights are soon forgotten; finished ones are as good as what follows.
+            early = 1.0 if self.args.init else (1 + self.steps) / (10 + self.steps)
+            decay = min(EMA_DECAY, early)
             state = self.model.state_dict()
             torch._foreach_lerp_(list(self.ema.values()), list(state.values()), 1 - decay)
 
@@ -215,13 +241,14 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of parts")
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
+    parser.add_argument("--init", type=Path, help="weights to start from, safetensors")
     parser.add_argument("--model", default="vit_s")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--batch", type=int, default=32, help="scenes a step and process")
     parser.add_argument("--masks", type=int, default=5, help="masks a scene")
     parser.add_argument("--echo", type=int, default=2, help="steps that use the same scene")
     parser.add_argument("--rounds", type=int, default=3, help="prompting rounds a step")
-    parser.add_argument("--lr", type=float, default=8e-4, help="peak learning rate")
+    parser.add_argument("--lr", type=float, help="peak (default: 8e-4, with --init 4e-4)")
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--distill", type=float, default=1.0, help="weight of the teacher's loss")
     parser.add_argument("--real-share", type=float, default=0.3, help="photographs in a batch")
@@ -233,7 +260,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--no-bf16", dest="bf16", action="store_false")
     parser.add_argument("--compile", action="store_true", help="use torch.compile")
     parser.add_argument("--graph", action="store_true", help="replay steps as a CUDA graph")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.lr is None:
+        args.lr = 4e-4 if args.init else 8e-4
+    return args
 
 
 if __name__ == "__main__":

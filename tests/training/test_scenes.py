@@ -1,4 +1,4 @@
-"""Data parts, composed scenes, simulated prompts, losses and pieces of the training code."""
+"""Data parts, composed scenes, the trainer's schedules and pieces of the training code."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
 
 torch = pytest.importorskip("torch")
 TRAINING = Path(__file__).parents[2] / "training"
@@ -29,8 +30,6 @@ def code():
             "step",
             "train",
             "scenes",
-            "prompting",
-            "losses",
             "pieces",
         )
         yield {name: importlib.import_module(name) for name in names}
@@ -123,6 +122,25 @@ def test_a_part_belongs_to_its_whole(code, folder):
         assert masks[0].sum() == alone.sum() + masks[1].sum()
 
 
+def test_a_map_of_wholes_has_parts_and_other_maps_have_none(code, tmp_path):
+    """Id 1 is a whole, 32 a part of it; the same ids of another map are two things."""
+    maps = np.zeros((200, 384), np.uint8)
+    maps[20:180, 60:320], maps[60:120, 120:200] = 1, 32
+    grey = np.full((400, 768, 3), 90, np.uint8)
+    for kind, labels in (("wholes", maps), ("ids", np.repeat(maps[:, :, None], 3, 2))):
+        folder = tmp_path / kind
+        items = [("photo/train/a-0", encoded(grey)), (f"{kind}/train/a-0", encoded(labels))]
+        code["parts"].write_parts([*items, ("object/train/b", encoded(disc(64)))], folder)
+        pool = code["pool"].load_pool(folder, "train", torch.device("cpu"))
+        expected = [8] if kind == "wholes" else [1, 1, 2]
+        assert pool.with_ids[:, 1].bincount()[pool.with_ids[:, 1].unique()].tolist() == expected
+        scenes = code["scenes"].Composer(pool, torch.Generator().manual_seed(3)).real(2)
+        masks = scenes.masks(torch.tensor([[1, 32]]).expand(2, 2))
+        inside = (masks[:, 1] <= masks[:, 0]).flatten(1).all(1)
+        assert inside.tolist() == [kind == "wholes"] * 2
+        assert code["scenes"].usable(scenes).nonzero()[:, 1].unique().tolist() == [1, 32]
+
+
 def test_jpeg_is_near_the_picture_and_smooth_ones_pass(code):
     dice = code["effects"].Dice(torch.Generator().manual_seed(0), torch.float32)
     ramp = torch.linspace(0, 255, 64).expand(2, 3, 64, 64).contiguous()
@@ -147,61 +165,25 @@ def test_learning_rate_warms_up_and_ends_at_zero(code):
     assert rate(0.5, 1.0) > rate(0.9, 1.0) > rate(1.0, 1.0) == pytest.approx(0, abs=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
-@given(
-    x=st.integers(0, 400),
-    y=st.integers(0, 400),
-    w=st.integers(6, 110),
-    h=st.integers(6, 110),
-    seed=st.integers(0, 99),
-)
-def test_prompts_follow_the_mask(code, x, y, w, h, seed):
-    masks = torch.zeros(2, 512, 512, dtype=torch.bool)
-    masks[:, y : y + h, x : x + w] = True
-    prompting, generator = code["prompting"], torch.Generator().manual_seed(seed)
-    assert prompting.boxes(masks)[0].tolist() == [x, y, x + w - 1, y + h - 1]
-    coords, labels = prompting.first_prompt(masks, torch.tensor([True, False]), generator)
-    assert labels.tolist() == [[2, 3], [1, -1]]
-    px, py = coords[1, 0].long().tolist()
-    assert masks[1, py, px]
+def test_a_new_student_teaches_the_encoder_of_finished_weights_late(code):
+    pull = code["train"].pull_of_teacher
+    assert [pull(done, warm=False) for done in (0.0, 0.1, 1.0)] == [1, 1, 1]
+    assert [pull(done, warm=True) for done in (0.0, 0.05, 0.16, 1.0)] == [0, 0, 1, 1]
+    assert pull(0.1, warm=True) == pytest.approx(0.5)
 
 
-def test_corrective_points_lie_in_the_error_with_its_label(code):
-    truth = torch.zeros(2, 128, 128)
-    truth[:, 30:60, 30:60] = 1
-    logits = torch.full((2, 128, 128), -5.0)  # first: all is missing; second: all is too much
-    logits[1] = 5.0
-    generator = torch.Generator().manual_seed(0)
-    points, labels = code["prompting"].corrective_points(logits, truth, 1, generator)
-    assert labels.tolist() == [[1], [0]]
-    for i, wanted in enumerate((1.0, 0.0)):
-        px, py = (points[i, 0] / 4).long().tolist()
-        assert truth[i, py, px] == wanted
-
-
-def test_loss_is_least_for_the_right_mask_and_ignores_unusable_ones(code):
-    truth = torch.zeros(2, 32, 32)
-    truth[:, 8:20, 8:20] = 1
-    right = ((truth * 2 - 1) * 12)[:, None].expand(-1, 4, -1, -1)
-    good, mean = code["losses"].round_loss(
-        right, torch.ones(2, 4), truth, torch.tensor([True, True])
-    )
-    assert good < 0.05
-    assert mean.tolist() == [1, 1]
-    half_wrong = torch.cat([right[:1], -right[1:]])
-    loss = code["losses"].round_loss
-    assert loss(half_wrong, torch.ones(2, 4), truth, torch.tensor([True, True]))[0] > 1
-    assert loss(half_wrong, torch.ones(2, 4), truth, torch.tensor([True, False]))[0] < 0.05
-
-
-def test_only_the_best_of_three_masks_learns_from_the_mask_loss(code):
-    truth = torch.zeros(1, 32, 32)
-    truth[:, 8:20, 8:20] = 1
-    logits = torch.stack([truth * 0, truth * 9 - 4, truth * 0, truth * 0], 1).requires_grad_()
-    loss, _ = code["losses"].round_loss(logits, torch.zeros(1, 4), truth, torch.tensor([True]))
-    loss.backward()
-    moved = [bool(g.any()) for g in logits.grad[0]]
-    assert moved == [True, True, False, False]
+@pytest.mark.parametrize("content", [None, b"no tensors", "other"])
+def test_weights_that_do_not_fit_are_one_line(code, tmp_path, content):
+    path = tmp_path / "weights.safetensors"
+    if content == "other":
+        save_file({"a": torch.zeros(2)}, path)
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SystemExit) as caught:
+        code["train"].load_weights(torch.nn.Linear(2, 2), path)
+    message = str(caught.value.code)
+    assert message.startswith("--init ")
+    assert "\n" not in message
 
 
 @settings(max_examples=10, deadline=None)
