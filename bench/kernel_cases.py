@@ -169,6 +169,21 @@ def layer_norm(kernels: Kernels, spec: ModelSpec, added: bool, inputs: Inputs) -
     )
 
 
+def gelu(kernels: Kernels, spec: ModelSpec, inputs: Inputs) -> Case:
+    """The activation of one image's MLP."""
+    rows, width = spec.embedding_size**2, int(spec.embed_dim * spec.mlp_ratio)
+    x, y = inputs.normal(rows, width, scale=3), inputs.empty(rows, width)
+    return Case(
+        "GELU",
+        inputs.dtype,
+        lambda: kernels.call("gelu", inputs.dtype, x, y, rows, width),
+        [y],
+        lambda: [F.gelu(x.float())],
+        {"model": spec.name},
+        bytes=2 * x.nbytes,
+    )
+
+
 def embed_masks(kernels: Kernels, side: int, prompts: int, given: bool, inputs: Inputs) -> Case:
     """The image plus each prompt's mask, given or not, and for every second one the reverse."""
     image, out = inputs.normal(1, side * side, 256), inputs.empty(prompts, side * side, 256)
@@ -282,6 +297,7 @@ def gpu_cases(kernels: Kernels, models: list[str], dtype: torch.dtype) -> Iterat
                 yield attention(kernels, spec, window, batch, inputs)
         for added in (False, True):
             yield layer_norm(kernels, spec, added, inputs)
+        yield gelu(kernels, spec, inputs)
     for side in sorted({MODELS[model].embedding_size for model in models}):
         # A point; points and a box; as many as there may be.
         for prompts, tokens in ((1, 7), (1, 26), (8, 11), (64, 7), (64, 26)):

@@ -88,6 +88,12 @@ def test_layer_norm(kernels: Kernels, dtype: torch.dtype, added: bool) -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
+def test_gelu(kernels: Kernels, dtype: torch.dtype) -> None:
+    spec = replace(get_spec("vit_t"), image_size=48, embed_dim=40)  # not whole thread blocks
+    check(kernel_cases.gelu(kernels, spec, Inputs(dtype, "cpu")))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
 def test_embed_masks(kernels: Kernels, dtype: torch.dtype) -> None:
     check(kernel_cases.embed_masks(kernels, 8, 3, True, Inputs(dtype, "cpu")))
 

@@ -1,4 +1,4 @@
-"""The image encoder as TensorRT's plugin runs it: 1x1 convolutions around three operators.
+"""The image encoder as TensorRT's plugin runs it: 1x1 convolutions around four operators.
 
 TensorRT takes convolutions one by one, with its fastest kernels, where it makes one slow region of
 matrix products and attention. Channels come first here and lie last in TensorRT's memory, so that
@@ -21,7 +21,7 @@ except ImportError as error:
     raise MissingExtraError("Exporting", "export", error.name or "torch") from None
 
 from samtrt.export.fused import PLUGIN_ATTRIBUTES
-from samtrt.export.fused_functions import ADD_LAYER_NORM, ATTENTION, LAYER_NORM
+from samtrt.export.fused_functions import ADD_LAYER_NORM, ATTENTION, GELU, LAYER_NORM
 from samtrt.export.fused_operator import FLOAT, INT, declare_operator
 from samtrt.models.vit import Attention, ImageEncoderViT, attend_squares, row_distances
 
@@ -89,6 +89,15 @@ def add_layer_norm(
 add_layer_norm.register_fake(lambda x, *_: (x.new_empty(x.shape), x.new_empty(x.shape)))
 
 
+@torch.library.custom_op("samtrt::gelu", mutates_args=())
+def gelu(x: Tensor) -> Tensor:
+    """Return GELU of [B, C, G, G], by its error function."""
+    return F.gelu(x)
+
+
+gelu.register_fake(lambda x: x.new_empty(x.shape))
+
+
 _ATTENTION_NODE = declare_operator(
     ATTENTION, "qkv qkv_bias rel_pos_h rel_pos_w", "out", num_heads=INT, window=INT
 )
@@ -96,6 +105,9 @@ _LAYER_NORM_NODE = declare_operator(LAYER_NORM, "x weight bias", "y", epsilon=FL
 _ADD_LAYER_NORM_NODE = declare_operator(
     ADD_LAYER_NORM, "x delta weight bias", "sum y", epsilon=FLOAT
 )
+
+
+_GELU_NODE = declare_operator(GELU, "x", "y")
 
 
 def _write_attention(
@@ -113,10 +125,15 @@ def _write_add_layer_norm(x: Any, delta: Any, weight: Any, bias: Any, epsilon: f
     return _ADD_LAYER_NORM_NODE(x, delta, weight, bias, epsilon=epsilon, **PLUGIN_ATTRIBUTES)
 
 
+def _write_gelu(x: Any) -> Any:
+    return _GELU_NODE(x, **PLUGIN_ATTRIBUTES)
+
+
 ENCODER_TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.samtrt.rel_pos_attention.default: _write_attention,
     torch.ops.samtrt.layer_norm.default: _write_layer_norm,
     torch.ops.samtrt.add_layer_norm.default: _write_add_layer_norm,
+    torch.ops.samtrt.gelu.default: _write_gelu,
 }
 """How PyTorch's exporter writes the operators."""
 
@@ -166,7 +183,7 @@ class _FusedBlock(nn.Module):
             self.window,
         )
         x, normed = self.norm2.add(x, self.proj(mixed))
-        return x, self.lin2(F.gelu(self.lin1(normed)))
+        return x, self.lin2(gelu(self.lin1(normed)))
 
 
 class _Norm(nn.Module):

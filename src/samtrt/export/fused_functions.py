@@ -9,6 +9,7 @@ from __future__ import annotations
 ATTENTION = "SamtrtRelPosAttention"
 LAYER_NORM = "SamtrtLayerNorm"
 ADD_LAYER_NORM = "SamtrtAddLayerNorm"
+GELU = "SamtrtGelu"
 EMBED_MASKS = "SamtrtEmbedMasks"
 TOKENS_TO_IMAGE = "SamtrtTokensToImage"
 IMAGE_TO_TOKENS = "SamtrtImageToTokens"
@@ -31,6 +32,20 @@ SamtrtAddLayerNorm <epsilon, plugin_version, plugin_namespace>
   last = Transpose <perm = [0, 2, 3, 1]> (sum)
   layer_norm = LayerNormalization <axis = -1, epsilon: float = @epsilon> (last, weight, bias)
   y = Transpose <perm = [0, 3, 1, 2]> (layer_norm)
+}
+"""
+
+_GELU = """
+SamtrtGelu <plugin_version, plugin_namespace> (x) => (y)
+{
+  half = Constant <value_float = 0.5> ()
+  unit = Constant <value_float = 1.0> ()
+  root = Constant <value_float = 1.4142135> ()
+  scaled = Div (x, root)
+  erf = Erf (scaled)
+  factor = Add (erf, unit)
+  halved = Mul (factor, half)
+  y = Mul (x, halved)
 }
 """
 
@@ -283,6 +298,7 @@ FUNCTIONS = {
     ATTENTION: _ATTENTION,
     LAYER_NORM: _LAYER_NORM,
     ADD_LAYER_NORM: _ADD_LAYER_NORM,
+    GELU: _GELU,
     EMBED_MASKS: _EMBED_MASKS,
     TOKENS_TO_IMAGE: _TOKENS_TO_IMAGE,
     IMAGE_TO_TOKENS: _IMAGE_TO_TOKENS,

@@ -46,6 +46,14 @@ SAMTRT_EXPORT int32_t samtrt_layer_norm(int32_t type, void const* x, void const*
                             static_cast<cudaStream_t>(stream));
 }
 
+SAMTRT_EXPORT int32_t samtrt_gelu(int32_t type, void const* x, void* y, int32_t rows,
+                                  int32_t channels, void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  return samtrt::gelu(as_type(type), x, y, rows, channels, static_cast<cudaStream_t>(stream));
+}
+
 // `weights` are the pointers of MaskEmbedding in their order.
 SAMTRT_EXPORT int32_t samtrt_embed_masks(int32_t type, void const* image, float const* masks,
                                          float const* has_mask, float const* const* weights,

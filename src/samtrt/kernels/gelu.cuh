@@ -1,4 +1,4 @@
-// The activation of the decoder's upscaling and of masks' embedding.
+// The activation of the encoder's MLPs, of the decoder's upscaling and of masks' embedding.
 #pragma once
 
 #include "ptx.cuh"

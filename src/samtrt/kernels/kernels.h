@@ -51,6 +51,13 @@ cudaError_t layer_norm(Type type, void const* x, void const* delta, float const*
                        float const* bias, void* sum, void* y, int rows, int channels, float epsilon,
                        cudaStream_t stream);
 
+// y = x / 2 (1 + erf(x / sqrt 2)), computed in float32.
+//
+// x, y  [rows, channels]; channels is a multiple of 8
+//
+// Returns cudaErrorInvalidValue where a size does not fit, else what the launch returned.
+cudaError_t gelu(Type type, void const* x, void* y, int rows, int channels, cudaStream_t stream);
+
 // The mask decoder's four kernels: attention between P prompts' tokens and the image, and what
 // comes after it, with the projections of the image's side applied to the tokens' side
 // (models/mask_decoder.py). The image is [prompts, cells, 256], a row for each cell of the

@@ -18,13 +18,14 @@ SAMTRT_EXPORT IPluginCreator* const* getPluginCreators(int32_t& count) {
   static Creator<RelPosAttention> attention;
   static Creator<LayerNorm<false>> layer_norm;
   static Creator<LayerNorm<true>> add_layer_norm;
+  static Creator<Gelu> gelu;
   static Creator<EmbedMasks> embed_masks;
   static Creator<TokensToImage> tokens_to_image;
   static Creator<ImageToTokens> image_to_tokens;
   static Creator<UpscaleMasks> upscale_masks;
-  static IPluginCreator* const creators[]{&attention,    &layer_norm,      &add_layer_norm,
-                                          &embed_masks,  &tokens_to_image, &image_to_tokens,
-                                          &upscale_masks};
+  static IPluginCreator* const creators[]{
+      &attention,   &layer_norm,      &add_layer_norm,  &gelu,
+      &embed_masks, &tokens_to_image, &image_to_tokens, &upscale_masks};
   count = sizeof creators / sizeof *creators;
   return creators;
 }

@@ -1,5 +1,5 @@
-// The encoder's kernels as TensorRT plugins: SamtrtRelPosAttention, SamtrtLayerNorm and
-// SamtrtAddLayerNorm.
+// The encoder's kernels as TensorRT plugins: SamtrtRelPosAttention, SamtrtLayerNorm,
+// SamtrtAddLayerNorm and SamtrtGelu.
 //
 // The graph is NCHW; activations are asked for as kHWC8, which for a multiple of 8 channels is
 // [batch, grid, grid, channels] in memory. Weights, biases and tables come as float32.
@@ -114,6 +114,41 @@ struct LayerNorm {
                               kAdd ? outputs[0] : nullptr, outputs[kOutputs - 1],
                               size_of(*in, 0) * size_of(*in, 2) * size_of(*in, 3), size_of(*in, 1),
                               attributes.epsilon, stream);
+  }
+};
+
+// x -> y; both [B, C, G, G]
+struct Gelu {
+  static constexpr char const* kName = "SamtrtGelu";
+  static constexpr int32_t kInputs = 1;
+  static constexpr int32_t kOutputs = 1;
+  static constexpr Kind kKinds[]{Kind::kGrid, Kind::kGrid};
+
+  struct Attributes {};
+
+  static constexpr int32_t kFieldCount = 0;
+  static constexpr PluginField const* kFields = nullptr;
+
+  static void set(Attributes&, PluginField const&) noexcept {}
+
+  static bool valid(Attributes const&) noexcept { return true; }
+
+  static DimsExprs output(Attributes const&, DimsExprs const* inputs,
+                          nvinfer1::IExprBuilder&) noexcept {
+    return inputs[0];
+  }
+
+  static bool supported(Attributes const&, PluginTensorDesc const& x) noexcept {
+    return is_square(x) && size_of(x, 1) % 8 == 0;
+  }
+
+  static size_t workspace(PluginTensorDesc const*) noexcept { return 0; }
+
+  static cudaError_t run(Attributes const&, PluginTensorDesc const* in, void const* const* inputs,
+                         void* const* outputs, void*, cudaStream_t stream) noexcept {
+    return samtrt::gelu(half_type(in->type), inputs[0], outputs[0],
+                        size_of(*in, 0) * size_of(*in, 2) * size_of(*in, 3), size_of(*in, 1),
+                        stream);
   }
 };
 

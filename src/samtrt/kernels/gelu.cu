@@ -1,0 +1,38 @@
+// GELU by itself: TensorRT's convolution kernels spend more on it than this pass over memory takes.
+
+#include "gelu.cuh"
+#include "kernels.h"
+#include "launch.cuh"
+#include "tensor_core.cuh"
+
+namespace samtrt {
+namespace {
+
+constexpr int kVector = 8;  // 16-bit values of one 16-byte access
+constexpr int kThreads = 256;
+
+template <typename T>
+__device__ uint32_t gelu_pair(uint32_t x) {
+  float2 const v = unpack<T>(x);
+  return pack<T>(gelu(v.x), gelu(v.y));
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) gelu_kernel(uint4 const* x, uint4* y, int vectors) {
+  int const i = blockIdx.x * kThreads + threadIdx.x;
+  if (i >= vectors) return;
+  uint4 const v = x[i];
+  y[i] = make_uint4(gelu_pair<T>(v.x), gelu_pair<T>(v.y), gelu_pair<T>(v.z), gelu_pair<T>(v.w));
+}
+
+}  // namespace
+
+cudaError_t gelu(Type type, void const* x, void* y, int rows, int channels, cudaStream_t stream) {
+  if (rows < 1 || channels < 1 || channels % kVector != 0) return cudaErrorInvalidValue;
+  int const vectors = rows * (channels / kVector);
+  auto const kernel = type == Type::kHalf ? gelu_kernel<__half> : gelu_kernel<__nv_bfloat16>;
+  return launch(kernel, (vectors + kThreads - 1) / kThreads, kThreads, 0, stream,
+                static_cast<uint4 const*>(x), static_cast<uint4*>(y), vectors);
+}
+
+}  // namespace samtrt
