@@ -78,18 +78,18 @@ class Clock:
         setattr(owner, name, timed)
 
 
-def seeded_checkpoint(folder: Path) -> Path:
-    """Write a vit_s of seeded noise, its heads scaled so that the default filters keep masks."""
+def seeded_checkpoint(folder: Path, model: str = "vit_s") -> Path:
+    """Write a model of seeded noise, its heads scaled so that the default filters keep masks."""
     from safetensors.torch import save_file
 
-    sam = build_sam(get_spec("vit_s"))
+    sam = build_sam(get_spec(model))
     seed_weights(sam)
     weights = sam.state_dict()
     weights["mask_decoder.iou_prediction_head.layers.2.bias"] += 1.1
     for mask in range(4):
         for kind in ("weight", "bias"):
             weights[f"mask_decoder.output_hypernetworks_mlps.{mask}.layers.2.{kind}"] *= 30
-    path = folder / "seeded-vit_s.safetensors"
+    path = folder / f"seeded-{model}.safetensors"
     save_file(weights, path)
     return path
 
@@ -145,9 +145,10 @@ def funnel(predictor: Predictor, image: np.ndarray, options: dict[str, Any]) -> 
         counts["decoded"] += scores.size
         for low in logits[scores > generator.pred_iou_thresh]:
             counts["over_pred_iou_thresh"] += 1
-            sure = test.surely_fails(low, upscaler)
+            part = upscaler.parts(low[None], upscaler.above(low[None], test.lowest))[0]
+            sure = test.surely_fails(part, upscaler)
             counts["dropped_by_bounds"] += sure
-            values = upscaler.region_above(low, test.lowest).values
+            values = upscaler.form(part).values
             area += 0 if sure else values.size
             passes = test.passes(test.score(values))
             counts["stable"] += passes

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracle import segment_anything_oracle
+from samtrt.amg_clean import remove_small_regions
 from samtrt.amg_grid import crop_boxes, layered_point_grids, point_grid, touches_crop_edge
-from samtrt.amg_sieve import remove_small_regions
 
 sizes = st.tuples(st.integers(8, 3000), st.integers(8, 3000))
 

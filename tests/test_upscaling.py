@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samtrt.amg_sieve import StabilityTest
-from samtrt.masks import upscale_one
-from samtrt.upscaling import Upscaler
+from samtrt.masks import box_of_mask, upscale_one
+from samtrt.upscaling import Part, Region, Upscaler
 
 sides = st.integers(1, 150)
 seeds = st.integers(0, 10_000)
@@ -23,13 +23,21 @@ def smooth_logits(seed: int, size: int) -> np.ndarray:
     return (noise / noise.std() * rng.uniform(0.5, 5) + rng.uniform(-6, 3)).astype(np.float32)
 
 
+def part_above(upscaler: Upscaler, logits: np.ndarray, threshold: float) -> Part:
+    return upscaler.parts(logits[None], upscaler.above(logits[None], threshold))[0]
+
+
+def region_above(upscaler: Upscaler, logits: np.ndarray, threshold: float) -> Region:
+    return upscaler.form(part_above(upscaler, logits, threshold))
+
+
 @given(height=sides, width=sides, seed=seeds)
 def test_a_region_is_the_official_resize_and_holds_all_that_exceeds(
     height: int, width: int, seed: int
 ) -> None:
     logits = smooth_logits(seed, 32)
     whole = upscale_one(logits, (height, width), 128)
-    x, y, values = Upscaler((height, width), 128, 32).region_above(logits, -1.0)
+    x, y, values = region_above(Upscaler((height, width), 128, 32), logits, -1.0)
     columns, rows = values.shape
     np.testing.assert_allclose(values.T, whole[y : y + rows, x : x + columns], atol=2e-5)
     whole[y : y + rows, x : x + columns] = -9
@@ -41,22 +49,63 @@ def test_bounds_enclose_the_count(height: int, width: int, seed: int, threshold:
     logits = smooth_logits(seed, 32)
     upscaler = Upscaler((height, width), 128, 32)
     whole = upscale_one(logits, (height, width), 128)
-    mask = logits > threshold
-    assert upscaler.at_least(mask) <= np.count_nonzero(whole > threshold - 2e-5)
-    assert upscaler.at_most(mask) >= np.count_nonzero(whole > threshold + 2e-5)
+    mask = upscaler.above(logits[None], threshold)[0]
+    part = part_above(upscaler, logits, threshold)
+    for cells in ((mask,), (part.cells > threshold, part.top, part.left)):
+        assert upscaler.at_least(*cells) <= np.count_nonzero(whole > threshold - 2e-5)
+        assert upscaler.at_most(*cells) >= np.count_nonzero(whole > threshold + 2e-5)
     assert upscaler.at_most(np.ones_like(mask)) == height * width
+
+
+@given(height=sides, width=sides, seed=seeds, threshold=st.floats(-2, 2))
+def test_boxes_lie_between_their_bounds(
+    height: int, width: int, seed: int, threshold: float
+) -> None:
+    logits = np.stack([smooth_logits(seed + i, 32) for i in range(3)])
+    upscaler = Upscaler((height, width), 128, 32)
+    outer, inner = upscaler.bounds(upscaler.above(logits, threshold))
+    for plane, around, within in zip(logits, outer, inner, strict=True):
+        whole = upscale_one(plane, (height, width), 128)
+        for mask, most in ((whole > threshold - 2e-5, False), (whole > threshold + 2e-5, True)):
+            x, y, w, h = box_of_mask(mask)
+            box = np.array([x, y, x + w - 1, y + h - 1])
+            if most and mask.any():  # all that surely exceeds it is within the outer box
+                assert (around[:2] <= box[:2]).all()
+                assert (around[2:] >= box[2:]).all()
+            if not most and (within[2:] >= within[:2]).all():
+                assert (within[:2] >= box[:2]).all()
+                assert (within[2:] <= box[2:]).all()
+
+
+def test_bounds_of_a_plain_square_are_a_cell_wide() -> None:
+    logits = np.full((1, 32, 32), -5, np.float32)
+    logits[0, 8:16, 4:20] = 5  # 4 pixels a cell: 16..80, 32..64
+    upscaler = Upscaler((128, 128), 128, 32)
+    outer, inner = upscaler.bounds(upscaler.above(logits, 0.0))
+    box = region_box(upscaler, logits[0])
+    assert np.abs(outer[0] - box).max() <= 4
+    assert np.abs(inner[0] - box).max() <= 4
+    empty = upscaler.bounds(upscaler.above(np.full_like(logits, -5), 0.0))
+    assert (empty.inner[0, 2:] < empty.inner[0, :2]).all()
+
+
+def region_box(upscaler: Upscaler, logits: np.ndarray) -> tuple[int, int, int, int]:
+    x, y, values = region_above(upscaler, logits, 0.0)
+    left, top, width, height = box_of_mask(values.T > 0)
+    return x + left, y + top, x + left + width - 1, y + top + height - 1
 
 
 @given(seed=seeds, least=st.floats(0.3, 0.99))
 def test_a_mask_that_surely_fails_does_fail(seed: int, least: float) -> None:
     logits, upscaler = smooth_logits(seed, 32), Upscaler((90, 120), 128, 32)
     test = StabilityTest(threshold=0.0, offset=1.0, least=least)
-    if test.surely_fails(logits, upscaler):
-        assert not test.passes(test.score(upscaler.region_above(logits, test.lowest).values))
+    part = part_above(upscaler, logits, test.lowest)
+    if test.surely_fails(part, upscaler):
+        assert not test.passes(test.score(upscaler.form(part).values))
 
 
 def test_nothing_above_the_threshold_is_an_empty_region() -> None:
-    region = Upscaler((40, 60), 128, 32).region_above(np.full((32, 32), -5, np.float32), 0.0)
+    region = region_above(Upscaler((40, 60), 128, 32), np.full((32, 32), -5, np.float32), 0.0)
     assert region.values.size == 0
     assert np.isnan(StabilityTest(0.0, 1.0, 0.9).score(region.values))
     assert not StabilityTest(0.0, 1.0, 0.9).passes(float("nan"))
@@ -66,12 +115,12 @@ def test_nothing_above_the_threshold_is_an_empty_region() -> None:
 def test_logits_in_the_padding_do_not_count() -> None:
     logits = np.full((32, 32), -5, np.float32)
     logits[28:] = 5  # the image is twice as wide as high: rows 16 and on are padding
-    assert Upscaler((60, 120), 128, 32).region_above(logits, 0.0).values.size == 0
+    assert region_above(Upscaler((60, 120), 128, 32), logits, 0.0).values.size == 0
 
 
 @pytest.mark.parametrize("size", [(3000, 5000), (1, 999), (999, 1)])
 def test_extreme_sizes(size: tuple[int, int]) -> None:
     logits = smooth_logits(1, 256)
-    x, y, values = Upscaler(size, 1024, 256).region_above(logits, 0.5)
+    x, y, values = region_above(Upscaler(size, 1024, 256), logits, 0.5)
     part = upscale_one(logits, size, 1024)[y : y + values.shape[1], x : x + values.shape[0]]
     np.testing.assert_allclose(values.T, part, atol=5e-5)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
@@ -22,7 +22,7 @@ from samtrt import rle
 from samtrt.amg_clean import clean
 from samtrt.amg_grid import CropBox, crop_boxes, layered_point_grids
 from samtrt.amg_select import select, suppress
-from samtrt.amg_sieve import Candidate, Prospect, Sieve, StabilityTest
+from samtrt.amg_sieve import Candidate, Prospects, Sieve, StabilityTest
 from samtrt.errors import ImageError, PromptError
 from samtrt.predictor import Predictor
 from samtrt.prompts import build_prompts
@@ -187,11 +187,9 @@ class AutomaticMaskGenerator:
         size: Size,
         count: _Counter,
     ) -> list[Candidate]:
-        """Find one crop's masks; the host filters a batch while the next one is decoded."""
+        """Find one crop's masks; the host looks at a batch's while the next one is decoded."""
         model = self.predictor.manifest
-        height, width = embedding.original_size
-        points = grid * (width, height)
-        sift = Sieve(
+        sieve = Sieve(
             Upscaler(embedding.original_size, model.image_size, model.mask_size),
             StabilityTest(
                 model.mask_threshold, self.stability_score_offset, self.stability_score_thresh
@@ -199,8 +197,11 @@ class AutomaticMaskGenerator:
             crop,
             size,
         )
-        batches: list[Iterator[Candidate | None]] = []
-        with ThreadPoolExecutor(_workers()) as pool:
+        height, width = embedding.original_size
+        points = grid * (width, height)
+        workers = _workers()
+        with ThreadPoolExecutor(workers) as pool:
+            prospects = Prospects(sieve, pool)
             for start in range(0, len(points), self.points_per_batch):
                 part = points[start : start + self.points_per_batch]
                 # A point on the far edge is inside for the official code; in float32, which the
@@ -213,22 +214,12 @@ class AutomaticMaskGenerator:
                     inside[:, None],
                     np.ones((len(part), 1)),
                 )
-                logits, keep, scores = self.predictor.decode_selected(
+                logits, places, scores = self.predictor.decode_selected(
                     embedding, prompts, self._promising
                 )
-                if batches:  # at most one batch's logits wait
-                    batches[-1] = iter(list(batches[-1]))
-                batches.append(
-                    pool.map(
-                        sift,
-                        logits,
-                        [float(scores[p, m]) for p, m in keep],
-                        [(float(part[p, 0]), float(part[p, 1])) for p, _ in keep],
-                    )
-                )
+                prospects.add(logits, scores[tuple(places.T)], part[places[:, 0]])
                 count(len(part))
-            found = [candidate for candidate in chain(*batches) if candidate is not None]
-        return suppress(found, [candidate.score for candidate in found], self.box_nms_thresh)
+            return select(prospects.all(), sieve.form, self.box_nms_thresh, pool, ahead=workers)
 
     def _promising(self, scores: npt.NDArray[np.float32]) -> BoolArray:
         if self.pred_iou_thresh > 0:
@@ -270,5 +261,5 @@ def _xywh(box: tuple[int, int, int, int]) -> list[int]:
 
 
 def _workers() -> int:
-    """Threads for the host's part: NumPy releases the lock in what is slow."""
-    return min(4, os.cpu_count() or 1)
+    """Threads for the host's part: NumPy and OpenCV release the lock in what is slow."""
+    return min(16, os.cpu_count() or 1)

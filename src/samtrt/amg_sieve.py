@@ -1,29 +1,64 @@
-"""What automatic mask generation keeps: scores, stability, crop edges, duplicates, small parts."""
+"""What automatic masks keep of one mask: bounds from its low-res logits, then all of it."""
 
 from __future__ import annotations
 
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from samtrt import rle
 from samtrt.amg_grid import CropBox, touches_crop_edge
-from samtrt.nms import nms
 from samtrt.rle import Rle
 from samtrt.types import BoolArray, Size
-from samtrt.upscaling import Upscaler
+from samtrt.upscaling import NO_PART, Part, Upscaler
+
+Box = tuple[int, int, int, int]
+Point = tuple[float, float]
 
 
 class Candidate(NamedTuple):
+    """A mask that passed all filters but the one for duplicates.
+
+    Attributes:
+        rle: The mask, uncompressed.
+        box: x1, y1, x2, y2 in the image's pixels; x2 and y2 the last column and row.
+        score: The model's IoU prediction.
+        stability: The official stability score.
+        point: The prompt, in the image's pixels.
+        crop: The crop that it was found in.
+    """
+
     rle: Rle
-    box: tuple[int, int, int, int]
+    box: Box
     score: float
     stability: float
-    point: tuple[float, float]
+    point: Point
     crop: CropBox
+
+
+class Prospect(NamedTuple):
+    """A mask of which only low-res logits and bounds are known.
+
+    Attributes:
+        part: All of it that can count.
+        outer, inner: int64 [4], boxes in the image's pixels that its own lies between; see
+            `upscaling.Bounds`.
+        score: The model's IoU prediction.
+        stable: Whether its low-res logits look stable; the true score may tell otherwise.
+        point: The prompt, in the crop's pixels.
+        formed: The mask, where it was formed already.
+    """
+
+    part: Part
+    outer: npt.NDArray[np.int64]
+    inner: npt.NDArray[np.int64]
+    score: float
+    stable: bool
+    point: Point
+    formed: Candidate | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +80,16 @@ class StabilityTest:
         """Full-size values up to this play no part in the mask or its score."""
         return self.threshold - abs(self.offset)
 
+    @property
+    def highest(self) -> float:
+        """Full-size values above it are part of the mask and of both counts of its score."""
+        return self.threshold + abs(self.offset)
+
+    def seem_stable(self, lowered: BoolArray, raised: BoolArray) -> BoolArray:
+        """Guess from low-res cells [K, h, w] above `lowest` and `highest` what passes: bool [K]."""
+        unions, inters = ([np.count_nonzero(mask) for mask in masks] for masks in (lowered, raised))
+        return np.asarray(inters) >= self.least * np.asarray(unions)
+
     def score(self, values: npt.NDArray[np.float32]) -> float:
         """Return the pixels above the raised threshold over those above the lowered one.
 
@@ -58,12 +103,18 @@ class StabilityTest:
         """Compare in float32; NaN passes only where there is no limit."""
         return self.least <= 0 or bool(np.float32(score) >= np.float32(self.least))
 
-    def surely_fails(self, logits: npt.NDArray[np.float32], upscaler: Upscaler) -> bool:
-        """Tell from low-res logits [M, M], by bounds that hold at full size, that none can pass."""
-        if self.least <= 0 or self.offset < 0:
+    def surely_fails(self, part: Part, upscaler: Upscaler) -> bool:
+        """Tell from low-res cells, by bounds that hold at full size, that a mask cannot pass.
+
+        Args:
+            part: All of the mask that exceeds `lowest`.
+            upscaler: What the part is of.
+        """
+        if self.least <= 0 or self.offset < 0 or not part.cells.size:
             return False
-        union = upscaler.at_least(logits > self.threshold - self.offset)
-        inter = upscaler.at_most(logits > self.threshold + self.offset)
+        place = part.top, part.left
+        union = upscaler.at_least(part.cells > self.threshold - self.offset, *place)
+        inter = upscaler.at_most(part.cells > self.threshold + self.offset, *place)
         return inter < self.least * union * (1 - _ROUNDING)
 
 
@@ -72,7 +123,7 @@ _ROUNDING = 1e-6
 
 
 class Sieve:
-    """Turns one mask's low-res logits into a candidate, or None where a filter drops it."""
+    """Tells which masks of one crop are worth keeping."""
 
     def __init__(
         self, upscaler: Upscaler, stability: StabilityTest, crop: CropBox, size: Size
@@ -88,13 +139,48 @@ class Sieve:
         self._upscaler, self._test = upscaler, stability
         self._crop, self._size = crop, size
 
-    def __call__(
-        self, logits: npt.NDArray[np.float32], score: float, point: tuple[float, float]
-    ) -> Candidate | None:
-        test = self._test
-        if test.surely_fails(logits, self._upscaler):
+    def survey(
+        self,
+        logits: npt.NDArray[np.float32],
+        scores: npt.NDArray[np.float32],
+        points: npt.NDArray[np.float64],
+    ) -> list[Prospect]:
+        """Look at K masks, their logits [K, M, M], scores [K] and points [K, 2], at low res.
+
+        Leaves out those that are surely unstable.
+        """
+        test, upscaler = self._test, self._upscaler
+        lowered = upscaler.above(logits, test.lowest)
+        stable = test.seem_stable(lowered, upscaler.above(logits, test.highest))
+        bounds = upscaler.bounds(upscaler.above(logits, test.threshold))
+        shift = np.array((*self._crop[:2], *self._crop[:2]))
+        return [
+            Prospect(
+                part=part._replace(cells=part.cells.copy()),  # lets go of the whole
+                outer=bounds.outer[i] + shift,
+                inner=bounds.inner[i] + shift,
+                score=float(scores[i]),
+                stable=bool(stable[i]),
+                point=(float(points[i, 0]), float(points[i, 1])),
+            )
+            for i, part in enumerate(upscaler.parts(logits, lowered))
+            if stable[i] or not test.surely_fails(part, upscaler)
+        ]
+
+    def settle(self, prospect: Prospect) -> Prospect | None:
+        """Form a mask and let go of its logits; None as in `form`."""
+        candidate = self.form(prospect)
+        if candidate is None:
             return None
-        x, y, values = self._upscaler.region_above(logits, test.lowest)
+        box = np.array(candidate.box)
+        return Prospect(NO_PART, box, box, prospect.score, True, prospect.point, candidate)
+
+    def form(self, prospect: Prospect) -> Candidate | None:
+        """Form a mask at full size; None where it is unstable or cut off by the crop's edge."""
+        if prospect.formed:
+            return prospect.formed
+        test, part = self._test, prospect.part
+        x, y, values = self._upscaler.form(part)
         stability = test.score(values)
         if not test.passes(stability):
             return None
@@ -107,54 +193,57 @@ class Sieve:
         return Candidate(
             rle=runs.to_rle(self._size),
             box=box,
-            score=score,
+            score=prospect.score,
             stability=float(stability),
-            point=(point[0] + left, point[1] + top),
+            point=(prospect.point[0] + left, prospect.point[1] + top),
             crop=self._crop,
         )
 
 
-def suppress(found: list[Candidate], scores: npt.ArrayLike, threshold: float) -> list[Candidate]:
-    return [found[i] for i in nms([c.box for c in found], scores, threshold)]
+class Prospects:
+    """The masks of one crop that are looked at so far; a pool looks at more.
 
-
-def clean(found: list[Candidate], least_area: int, threshold: float) -> list[Candidate]:
-    """Fill small holes, remove small islands, then drop the duplicates that this made."""
-    cleaned = [_without_small_regions(candidate, least_area) for candidate in found]
-    # Masks that needed no change are preferred.
-    scores = [float(new is old) for new, old in zip(cleaned, found, strict=True)]
-    return suppress(cleaned, scores, threshold)
-
-
-def _without_small_regions(candidate: Candidate, least_area: int) -> Candidate:
-    before = rle.decode(candidate.rle)
-    filled = remove_small_regions(before, least_area, "holes")
-    after = remove_small_regions(filled, least_area, "islands")
-    if after is before:
-        return candidate
-    height, width = after.shape
-    runs = rle.find_runs(np.ascontiguousarray(after.T), height)
-    return candidate._replace(rle=runs.to_rle((height, width)), box=runs.box)
-
-
-def remove_small_regions(
-    mask: BoolArray, least_area: float, kind: Literal["holes", "islands"]
-) -> BoolArray:
-    """Fill the holes or remove the islands of a mask [H, W] that are smaller than `least_area`.
-
-    Regions are 8-connected. Where every island is small, the largest stays. Returns `mask` itself
-    where nothing changed.
+    Low-res logits are kept, within limits: beyond those, masks are formed at once, as RLE is small.
     """
-    holes = kind == "holes"
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((mask ^ holes).astype(np.uint8))
-    areas = stats[:, cv2.CC_STAT_AREA]
-    change = areas < least_area
-    change[0] = False  # label 0 is the rest: the mask where holes are sought, else the background
-    if not change.any():
-        return mask
-    if not holes and change[1:].all():
-        change[1 + int(areas[1:].argmax())] = False
-    value = np.zeros(count, dtype=np.bool_)
-    value[1:] = change[1:] if holes else ~change[1:]
-    value[0] = holes
-    return np.asarray(value[labels])
+
+    def __init__(self, sieve: Sieve, pool: Executor) -> None:
+        self._sieve, self._pool = sieve, pool
+        self._jobs: list[Future[list[Prospect]]] = []
+        self._found: list[Prospect] = []
+        self._held = 0
+
+    def add(
+        self,
+        logits: npt.NDArray[np.float32],
+        scores: npt.NDArray[np.float32],
+        points: npt.NDArray[np.float64],
+    ) -> None:
+        """Let the pool look at K more masks, as `Sieve.survey` does, and wait for those before."""
+        before, self._jobs = self._jobs, []
+        for i in range(0, len(logits), _AT_ONCE):
+            some = slice(i, i + _AT_ONCE)
+            work = logits[some], scores[some], points[some]
+            self._jobs.append(self._pool.submit(self._sieve.survey, *work))
+        self._take(before)
+
+    def all(self) -> list[Prospect]:
+        """Wait, and return the masks in the order that they came in."""
+        self._take(self._jobs)
+        return self._found
+
+    def _take(self, jobs: list[Future[list[Prospect]]]) -> None:
+        for job in jobs:
+            self._found += job.result()
+            self._held += sum(prospect.part.cells.nbytes for prospect in job.result())
+        if self._held > MOST_HELD:
+            formed = self._pool.map(self._sieve.settle, self._found)
+            self._found = [prospect for prospect in formed if prospect]
+            self._held = 0
+
+
+_AT_ONCE = 8
+"""Masks in one call of `survey`: many enough to make its calls of NumPy cheap, few enough for a
+core's cache."""
+
+MOST_HELD = 1 << 29
+"""Bytes of low-res logits that wait (512 MB: 2,000 masks that fill a square image)."""

@@ -21,16 +21,27 @@ def nms(boxes: npt.ArrayLike, scores: npt.ArrayLike, threshold: float) -> npt.ND
         Indices of the kept boxes, by falling score.
     """
     sides = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
-    low, high = sides[:, :2], sides[:, 2:]
-    areas = (high - low).prod(axis=1)
-    rest = np.argsort(-np.asarray(scores, dtype=np.float32), kind="stable")
+    rest = by_score(scores)
     keep: list[int] = []
     while len(rest):
         first, rest = int(rest[0]), rest[1:]
         keep.append(first)
-        spans = np.minimum(high[first], high[rest]) - np.maximum(low[first], low[rest])
-        inter = np.maximum(spans, 0).prod(axis=1)
-        union = areas[first] + areas[rest] - inter
-        iou = np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
-        rest = rest[iou.astype(np.float64) <= threshold]
+        rest = rest[~suppressed(sides[rest], sides[first], threshold)]
     return np.array(keep, dtype=np.intp)
+
+
+def by_score(scores: npt.ArrayLike) -> npt.NDArray[np.intp]:
+    """Return the order of falling scores [N], compared in float32; equal ones keep theirs."""
+    return np.argsort(-np.asarray(scores, dtype=np.float32), kind="stable")
+
+
+def suppressed(boxes: npt.ArrayLike, by: npt.ArrayLike, threshold: float) -> npt.NDArray[np.bool_]:
+    """Tell which of the boxes [N, 4] overlap one box [4] by more than `threshold`: bool [N]."""
+    sides = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
+    one = np.asarray(by, dtype=np.float32)
+    low, high = sides[:, :2], sides[:, 2:]
+    spans = np.minimum(one[2:], high) - np.maximum(one[:2], low)
+    inter = np.maximum(spans, 0).prod(axis=1)
+    union = (one[2:] - one[:2]).prod() + (high - low).prod(axis=1) - inter
+    iou = np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+    return np.asarray(iou.astype(np.float64) > threshold)

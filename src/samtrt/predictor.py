@@ -7,7 +7,7 @@ meaning; it knows runtimes only as `backends.base.Backend`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,7 +113,7 @@ class Predictor(Closeable):
             out = self.decoder.run({"image_embeddings": embedding.features, **feeds})
             logits.append(out["low_res_masks"])
             scores.append(out["iou_predictions"])
-        return np.concatenate(logits), np.concatenate(scores)
+        return _joined(logits), _joined(scores)
 
     def decode_selected(
         self, embedding: Embedding, prompts: DecoderPrompts, wanted: Wanted
@@ -138,7 +138,7 @@ class Predictor(Closeable):
         logits, places, scores = zip(*parts, strict=True)
         for place, start in zip(places, starts, strict=True):
             place[:, 0] += start
-        return np.concatenate(logits), np.concatenate(places), np.concatenate(scores)
+        return _joined(logits), np.concatenate(places), np.concatenate(scores)
 
     def _select_part(self, embedding: Embedding, feeds: Arrays, wanted: Wanted) -> tuple[Any, ...]:
         places = np.empty((0, 2), np.intp)
@@ -146,9 +146,8 @@ class Predictor(Closeable):
         def rows(outputs: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.intp]:
             nonlocal places
             places = np.argwhere(wanted(outputs["iou_predictions"][:, 1:]))
-            return np.asarray(
-                places @ (4, 1) + 1
-            )  # of four masks, the first is not among the three
+            # Of four masks, the first is not among the three.
+            return np.asarray(places @ (4, 1) + 1)
 
         inputs = {"image_embeddings": embedding.features, **feeds}
         outputs, logits = self.decoder.run_selected(inputs, "low_res_masks", rows)
@@ -283,6 +282,11 @@ def select_masks(
     """Pick masks 1..3, or mask 0 alone, of [P, 4, ...]: official `MaskDecoder.forward`."""
     chosen = slice(1, None) if multimask_output else slice(0, 1)
     return logits[:, chosen], scores[:, chosen]
+
+
+def _joined(arrays: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """Concatenate, but not where that would copy one array."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _lead(value: npt.ArrayLike | None) -> npt.NDArray[Any] | None:

@@ -11,7 +11,7 @@ bounds how many pixels can exceed a threshold without forming any.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,6 +22,29 @@ from samtrt.types import BoolArray, Size
 
 _BLOCK = 1 << 17
 """Full-size values formed at a time: few enough to stay in a core's cache between the steps."""
+
+Floats = npt.NDArray[np.float32]
+Span = tuple[int, int]
+"""A range, half-open."""
+
+
+class Part(NamedTuple):
+    """A rectangle of a full-size array, and the low-res cells that its values are drawn from.
+
+    Attributes:
+        ys, xs: Its rows and columns; empty where there is no rectangle.
+        cells: float32 [h, w].
+        top, left: Row and column of the first of these cells.
+    """
+
+    ys: Span
+    xs: Span
+    cells: Floats
+    top: int
+    left: int
+
+
+NO_PART = Part((0, 0), (0, 0), np.empty((0, 0), dtype=np.float32), 0, 0)
 
 
 class Region(NamedTuple):
@@ -34,24 +57,44 @@ class Region(NamedTuple):
 
     x: int
     y: int
-    values: npt.NDArray[np.float32]
+    values: Floats
+
+
+class Bounds(NamedTuple):
+    """Boxes (x1, y1, x2, y2) of K masks' pixels, x2 and y2 the last column and row.
+
+    Attributes:
+        outer: int64 [K, 4]; no pixel of the mask is outside.
+        inner: int64 [K, 4]; the mask's own box is at least this. x2 < x1 where nothing is known.
+    """
+
+    outer: npt.NDArray[np.int64]
+    inner: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """One axis of the resize, n pixels from M cells.
+    """One axis of the resize, n pixels from M cells; the last M - M' are padding.
 
     Attributes:
         first, last: int [n], the cells that a pixel draws on; both never decrease.
         weights: float32 [n, T, 1], of the T cells from `first` on.
-        share: float64 [M], for each cell the number of pixels whose cells are among it and its
-            two neighbours; every pixel is counted once.
+        share: uint32 [M'], for each cell the number of pixels that draw on no other cells than it
+            and its two neighbours; every pixel is counted once.
+        begin, end: int [M' + 1]; begin[c] is the first pixel that draws on c or a later cell,
+            end[c] the first that draws on none before c.
+        pair_begin, pair_end: int [M' + 1]; the pixels pair_begin[c] .. pair_end[c + 1] draw on no
+            other cells than c and c + 1. There may be none.
     """
 
     first: npt.NDArray[np.intp]
     last: npt.NDArray[np.intp]
-    weights: npt.NDArray[np.float32]
-    share: npt.NDArray[np.float64]
+    weights: Floats
+    share: npt.NDArray[np.uint32]
+    begin: npt.NDArray[np.intp]
+    end: npt.NDArray[np.intp]
+    pair_begin: npt.NDArray[np.intp]
+    pair_end: npt.NDArray[np.intp]
 
     @classmethod
     def build(cls, pixels: int, resized: int, image_size: int, cells: int) -> _Axis:
@@ -62,12 +105,31 @@ class _Axis:
         taps = first[:, None] + np.arange(int((last - first).max()) + 1)
         inside = np.minimum(taps, cells - 1)
         weights = np.where(taps < cells, np.take_along_axis(matrix, inside, axis=1), 0.0)
-        share = np.bincount((first + last) // 2, minlength=cells).astype(np.float64)
-        return cls(first, last, weights.astype(np.float32)[..., None], share)
+        drawn_on = int(last[-1]) + 1
+        numbers = np.arange(drawn_on + 1)
+        begin, end = np.searchsorted(last, numbers), np.searchsorted(first, numbers)
+        pairs = np.bincount(first[last - first <= 1], minlength=drawn_on)
+        return cls(
+            first,
+            last,
+            weights.astype(np.float32)[..., None],
+            np.bincount((first + last) // 2, minlength=drawn_on).astype(np.uint32),
+            begin,
+            end,
+            pair_begin=end,
+            pair_end=np.concatenate([[0], end[:-1] + pairs]),
+        )
 
-    def stretch(
-        self, rows: npt.NDArray[np.float32], offset: int, start: int, stop: int
-    ) -> npt.NDArray[np.float32]:
+    @property
+    def has_pair(self) -> BoolArray:
+        """Whether some pixel draws on no other cells than c and c + 1: bool [M']."""
+        return self.pair_end[1:] > self.pair_begin[:-1]
+
+    def __len__(self) -> int:
+        """Return M'."""
+        return len(self.share)
+
+    def stretch(self, rows: Floats, offset: int, start: int, stop: int) -> Floats:
         """Form the pixels start..stop from the cells offset.. : float32 [cells, k] to [pixels, k].
 
         Sums a few weighted rows. A product of matrices would be as quick, but each call of a
@@ -85,10 +147,6 @@ class _Axis:
                 else:
                     block += rows[cells] * weights[:, tap]
         return out
-
-    def reach(self, start: int, stop: int) -> tuple[int, int]:
-        """Return the range of pixels that draw on any of the cells start..stop."""
-        return int(np.searchsorted(self.last, start)), int(np.searchsorted(self.first, stop))
 
 
 def _bilinear(n_out: int, n_in: int) -> npt.NDArray[np.float64]:
@@ -111,41 +169,104 @@ class Upscaler:
         self.original = original
         self._y = _Axis.build(original[0], height, image_size, mask_size)
         self._x = _Axis.build(original[1], width, image_size, mask_size)
+        self._has_pair = self._y.has_pair[:, None] & self._x.has_pair
 
-    def region_above(self, logits: npt.NDArray[np.float32], threshold: float) -> Region:
-        """Form a rectangle outside of which no full-size value exceeds `threshold`.
+    def above(self, logits: Floats, threshold: float) -> BoolArray:
+        """Return what exceeds a threshold in K masks [K, M, M], without padding: [K, M', M'']."""
+        return np.asarray(logits[:, : len(self._y), : len(self._x)] > threshold)
 
-        The rectangle has no pixels where nothing exceeds it anywhere.
+    def parts(self, logits: Floats, masks: BoolArray) -> list[Part]:
+        """For each of K masks, return the part that holds all values drawn from a cell of it.
+
+        Args:
+            logits: [K, M, M].
+            masks: [K, M', M''], as `above` returns them.
         """
-        valid = logits[: self._y.last[-1] + 1, : self._x.last[-1] + 1] > threshold
-        rows, cols = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
-        empty = Region(0, 0, np.empty((0, 0), dtype=np.float32))
-        if not len(rows):
-            return empty
-        y0, y1 = self._y.reach(int(rows[0]), int(rows[-1]) + 1)
-        x0, x1 = self._x.reach(int(cols[0]), int(cols[-1]) + 1)
-        if y0 == y1 or x0 == x1:  # in a small image, there are cells that no pixel draws on
-            return empty
-        return Region(x0, y0, self._values(logits, (y0, y1), (x0, x1)))
+        found = []
+        for plane, (x1, y1, x2, y2) in zip(logits, self._outer(masks).tolist(), strict=True):
+            if x2 < x1 or y2 < y1:  # in a small image, there are cells that no pixel draws on
+                found.append(NO_PART)
+                continue
+            top, bottom = int(self._y.first[y1]), int(self._y.last[y2]) + 1
+            left, right = int(self._x.first[x1]), int(self._x.last[x2]) + 1
+            cells = plane[top:bottom, left:right]
+            found.append(Part((y1, y2 + 1), (x1, x2 + 1), cells, top, left))
+        return found
 
-    def _values(
-        self, logits: npt.NDArray[np.float32], ys: tuple[int, int], xs: tuple[int, int]
-    ) -> npt.NDArray[np.float32]:
-        left, right = int(self._x.first[xs[0]]), int(self._x.last[xs[1] - 1]) + 1
-        rows = self._y.stretch(logits[:, left:right], 0, *ys)
-        return self._x.stretch(np.ascontiguousarray(rows.T), left, *xs)
+    def form(self, part: Part) -> Region:
+        """Form the full-size values of a part."""
+        if not part.cells.size:
+            return Region(0, 0, np.empty((0, 0), dtype=np.float32))
+        rows = self._y.stretch(part.cells, part.top, *part.ys)
+        values = self._x.stretch(np.ascontiguousarray(rows.T), part.left, *part.xs)
+        return Region(part.xs[0], part.ys[0], values)
 
-    def at_most(self, mask: BoolArray) -> float:
-        """Bound from above the full-size pixels that exceed a threshold, from L > threshold."""
-        return self._count(np.asarray(cv2.dilate(mask.astype(np.uint8), _NEIGHBOURS)))
+    def bounds(self, masks: BoolArray) -> Bounds:
+        """Bound the boxes of K masks' full-size pixels.
 
-    def at_least(self, mask: BoolArray) -> float:
-        """Bound from below the full-size pixels that exceed a threshold, from L > threshold."""
-        return self._count(np.asarray(cv2.erode(mask.astype(np.uint8), _NEIGHBOURS)))
+        Args:
+            masks: [K, M', M''], as `above` returns it.
+        """
+        sure = np.zeros_like(masks)
+        rows = masks[:, :-1] & masks[:, 1:]
+        np.logical_and(rows[:, :, :-1], rows[:, :, 1:], out=sure[:, :-1, :-1])
+        (y1, y2), (x1, x2) = _spans(np.logical_and(sure, self._has_pair))
+        inner = _boxes(
+            self._x.pair_begin[x1],
+            self._y.pair_begin[y1],
+            self._x.pair_end[x2],
+            self._y.pair_end[y2],
+        )
+        return Bounds(self._outer(masks), inner)
 
-    def _count(self, cells: npt.NDArray[Any]) -> float:
-        rows = np.einsum("yx,x->y", cells, self._x.share)
-        return float((rows * self._y.share).sum())
+    def _outer(self, masks: BoolArray) -> npt.NDArray[np.int64]:
+        (y1, y2), (x1, x2) = _spans(masks)
+        return _boxes(self._x.begin[x1], self._y.begin[y1], self._x.end[x2], self._y.end[y2])
+
+    def at_most(self, cells: BoolArray, top: int = 0, left: int = 0) -> int:
+        """Bound from above the full-size pixels that exceed a threshold, from L > threshold.
+
+        Args:
+            cells: [h, w]; those outside do not exceed it.
+            top, left: Row and column of the first one in [M', M''].
+        """
+        return self._count(_grow(cells[None])[0], top, left)
+
+    def at_least(self, cells: BoolArray, top: int = 0, left: int = 0) -> int:
+        """Bound these pixels from below; as `at_most`."""
+        return self._count(~_grow(~cells[None])[0], top, left)
+
+    def _count(self, cells: BoolArray, top: int, left: int) -> int:
+        height, width = cells.shape
+        rows = np.einsum("yx,x->y", cells.view(np.uint8), self._x.share[left : left + width])
+        return int(rows.astype(np.int64) @ self._y.share[top : top + height].astype(np.int64))
+
+
+def _spans(masks: BoolArray) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Return between which rows and columns each of K masks [K, h, w] lies; 0 and 0 for none."""
+    spans = []
+    for axis in (2, 1):
+        lines = np.asarray(masks.any(axis=axis))
+        stop = lines.shape[1] - lines[:, ::-1].argmax(axis=1)
+        spans.append((lines.argmax(axis=1), np.where(lines.any(axis=1), stop, 0)))
+    return spans
+
+
+def _boxes(*sides: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+    """Stack half-open x1, y1, x2, y2 [K] to boxes [K, 4] that name the last pixels."""
+    return np.stack(sides, axis=1).astype(np.int64) - (0, 0, 1, 1)
+
+
+def _grow(cells: BoolArray) -> BoolArray:
+    """Set the eight neighbours of every True cell of K masks [K, h, w]."""
+    count, height, width = cells.shape
+    if not cells.size:
+        return cells
+    # One tall picture with an empty row below each mask: one call for all.
+    tall = np.zeros((count, height + 1, width), dtype=np.uint8)
+    tall[:, :-1] = cells
+    grown = cv2.dilate(tall.reshape(-1, width), _NEIGHBOURS).reshape(tall.shape)
+    return np.asarray(grown[:, :-1].view(np.bool_))
 
 
 _NEIGHBOURS = np.ones((3, 3), dtype=np.uint8)
