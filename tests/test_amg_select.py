@@ -1,4 +1,4 @@
-"""Duplicates are dropped as NMS drops them, whatever is known ahead and however masks are formed."""
+"""Duplicates are dropped as NMS drops them, whatever is known ahead of them."""
 
 from __future__ import annotations
 

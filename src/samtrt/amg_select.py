@@ -84,11 +84,10 @@ class _Doubles:
 
     def certain_of(self, box: tuple[float, ...]) -> BoolArray:
         """Tell which masks a box suppresses, wherever theirs are within the bounds: bool [N]."""
-        x1, y1, x2, y2 = self._inner
-        width = np.minimum(x2, box[2]) - np.maximum(x1, box[0])
-        height = np.minimum(y2, box[3]) - np.maximum(y1, box[1])
-        inter = np.maximum(width, 0) * np.maximum(height, 0)  # at least; the quotient too
-        union = float((box[2] - box[0]) * (box[3] - box[1])) + self._areas - inter
+        area = float((box[2] - box[0]) * (box[3] - box[1]))
+        # Of all boxes between the two, none shares less, and none makes a larger union.
+        inter = _shared(self._inner, box)
+        union = area + self._areas - _shared(self._outer, box)
         return np.asarray(inter > self._threshold * union)
 
     def expected_of(self, place: int) -> BoolArray:
@@ -99,3 +98,11 @@ class _Doubles:
         doubled = self.certain_of((x1, y1, x2, y2))
         doubled[: place + 1] = False
         return doubled
+
+
+def _shared(boxes: npt.NDArray[np.float64], one: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    """Return the areas that boxes [4, N] share with one."""
+    x1, y1, x2, y2 = boxes
+    width = np.minimum(x2, one[2]) - np.maximum(x1, one[0])
+    height = np.minimum(y2, one[3]) - np.maximum(y1, one[1])
+    return np.asarray(np.maximum(width, 0) * np.maximum(height, 0))
