@@ -110,7 +110,7 @@ class StabilityTest:
             part: All of the mask that exceeds `lowest`.
             upscaler: What the part is of.
         """
-        if self.least <= 0 or self.offset < 0 or not part.cells.size:
+        if self.least <= 0 or self.offset < 0:
             return False
         place = part.top, part.left
         union = upscaler.at_least(part.cells > self.threshold - self.offset, *place)

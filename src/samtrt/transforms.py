@@ -62,13 +62,12 @@ def preprocess(
     height, width = resized_size(original, image_size)
     pil = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     padded = np.zeros((1, 3, image_size, image_size), dtype=np.float32)
-    # There are 256 values: looking up what each becomes is half the work of computing it per pixel.
-    values = np.arange(256, dtype=np.float32)[:, None] - np.asarray(mean, dtype=np.float32)
-    values /= np.asarray(std, dtype=np.float32)
-    resized = np.asarray(pil)
-    for channel in range(3):
+    # A channel at a time, taken out first: interleaved values take ten times as long to compute with.
+    for channel, band in enumerate(pil.split()):
         pixels = padded[0, channel, :height, :width]
-        np.take(values[:, channel], resized[..., channel], out=pixels, mode="clip")
+        pixels[...] = np.asarray(band)
+        pixels -= np.float32(mean[channel])
+        pixels /= np.float32(std[channel])
     return padded
 
 

@@ -10,8 +10,9 @@ bounds how many pixels can exceed a threshold without forming any.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -79,8 +80,8 @@ class _Axis:
     Attributes:
         first, last: int [n], the cells that a pixel draws on; both never decrease.
         weights: float32 [n, T, 1], of the T cells from `first` on.
-        share: uint32 [M'], for each cell the number of pixels that draw on no other cells than it
-            and its two neighbours; every pixel is counted once.
+        share: [M'], for each cell the number of pixels that draw on no other cells than it and its
+            two neighbours; every pixel is counted once.
         begin, end: int [M' + 1]; begin[c] is the first pixel that draws on c or a later cell,
             end[c] the first that draws on none before c.
         pair_begin, pair_end: int [M' + 1]; the pixels pair_begin[c] .. pair_end[c + 1] draw on no
@@ -90,7 +91,7 @@ class _Axis:
     first: npt.NDArray[np.intp]
     last: npt.NDArray[np.intp]
     weights: Floats
-    share: npt.NDArray[np.uint32]
+    share: npt.NDArray[np.unsignedinteger]
     begin: npt.NDArray[np.intp]
     end: npt.NDArray[np.intp]
     pair_begin: npt.NDArray[np.intp]
@@ -109,11 +110,13 @@ class _Axis:
         numbers = np.arange(drawn_on + 1)
         begin, end = np.searchsorted(last, numbers), np.searchsorted(first, numbers)
         pairs = np.bincount(first[last - first <= 1], minlength=drawn_on)
+        # Room for the sum; narrow integers are quick to sum.
+        narrowest = np.promote_types(np.min_scalar_type(pixels), np.uint16)
         return cls(
             first,
             last,
             weights.astype(np.float32)[..., None],
-            np.bincount((first + last) // 2, minlength=drawn_on).astype(np.uint32),
+            np.bincount((first + last) // 2, minlength=drawn_on).astype(narrowest),
             begin,
             end,
             pair_begin=end,
@@ -230,15 +233,19 @@ class Upscaler:
             cells: [h, w]; those outside do not exceed it.
             top, left: Row and column of the first one in [M', M''].
         """
-        return self._count(_grow(cells[None])[0], top, left)
+        return self._count(cv2.dilate, cells, top, left)
 
     def at_least(self, cells: BoolArray, top: int = 0, left: int = 0) -> int:
         """Bound these pixels from below; as `at_most`."""
-        return self._count(~_grow(~cells[None])[0], top, left)
+        return self._count(cv2.erode, cells, top, left)
 
-    def _count(self, cells: BoolArray, top: int, left: int) -> int:
+    def _count(self, change: Callable[..., Any], cells: BoolArray, top: int, left: int) -> int:
+        """Count the pixels of the cells that are set after a change of each by its neighbours."""
         height, width = cells.shape
-        rows = np.einsum("yx,x->y", cells.view(np.uint8), self._x.share[left : left + width])
+        if not cells.size:
+            return 0
+        changed = change(cells.astype(np.uint8), _NEIGHBOURS)
+        rows = np.einsum("yx,x->y", changed, self._x.share[left : left + width])
         return int(rows.astype(np.int64) @ self._y.share[top : top + height].astype(np.int64))
 
 
@@ -255,18 +262,6 @@ def _spans(masks: BoolArray) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.
 def _boxes(*sides: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
     """Stack half-open x1, y1, x2, y2 [K] to boxes [K, 4] that name the last pixels."""
     return np.stack(sides, axis=1).astype(np.int64) - (0, 0, 1, 1)
-
-
-def _grow(cells: BoolArray) -> BoolArray:
-    """Set the eight neighbours of every True cell of K masks [K, h, w]."""
-    count, height, width = cells.shape
-    if not cells.size:
-        return cells
-    # One tall picture with an empty row below each mask: one call for all.
-    tall = np.zeros((count, height + 1, width), dtype=np.uint8)
-    tall[:, :-1] = cells
-    grown = cv2.dilate(tall.reshape(-1, width), _NEIGHBOURS).reshape(tall.shape)
-    return np.asarray(grown[:, :-1].view(np.bool_))
 
 
 _NEIGHBOURS = np.ones((3, 3), dtype=np.uint8)
