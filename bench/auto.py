@@ -43,12 +43,11 @@ from samtrt.checkpoints import load_checkpoint, load_sam  # noqa: E402
 from samtrt.export.onnx import export_model  # noqa: E402
 from samtrt.images import read_image  # noqa: E402
 from samtrt.masks import mask_iou  # noqa: E402
-from samtrt.models import build_sam, seed_weights  # noqa: E402
 from samtrt.nms import nms  # noqa: E402
 from samtrt.predictor import Predictor, select_masks  # noqa: E402
 from samtrt.prompts import build_prompts  # noqa: E402
-from samtrt.registry import get_spec  # noqa: E402
 from samtrt.upscaling import Upscaler  # noqa: E402
+from seeded import seeded_checkpoint  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
 Record = dict[str, Any]
@@ -76,22 +75,6 @@ class Clock:
                     self.seconds[label] += time.perf_counter() - start
 
         setattr(owner, name, timed)
-
-
-def seeded_checkpoint(folder: Path, model: str = "vit_s") -> Path:
-    """Write a model of seeded noise, its heads scaled so that the default filters keep masks."""
-    from safetensors.torch import save_file
-
-    sam = build_sam(get_spec(model))
-    seed_weights(sam)
-    weights = sam.state_dict()
-    weights["mask_decoder.iou_prediction_head.layers.2.bias"] += 1.1
-    for mask in range(4):
-        for kind in ("weight", "bias"):
-            weights[f"mask_decoder.output_hypernetworks_mlps.{mask}.layers.2.{kind}"] *= 30
-    path = folder / f"seeded-{model}.safetensors"
-    save_file(weights, path)
-    return path
 
 
 def official(sam: Any, image: np.ndarray, options: dict[str, Any], clock: Clock) -> Run:
@@ -197,7 +180,7 @@ def main() -> None:
     options = {name: getattr(arguments, name) for name in [*names, "stability_score_offset"]}
     torch.set_num_threads(arguments.threads)
     if arguments.seeded:
-        arguments.checkpoint = seeded_checkpoint(Path(tempfile.mkdtemp()))
+        arguments.checkpoint = seeded_checkpoint(Path(tempfile.mkdtemp()) / "seeded.safetensors")
     image, checkpoint = read_image(arguments.image), load_checkpoint(arguments.checkpoint)
     sam = load_sam(checkpoint)
     load_before = os.getloadavg()

@@ -1,6 +1,6 @@
 """Automatic masks on one GPU, end to end: our engines beside the official generator.
 
-    python bench/auto_gpu.py seed --model vit_b --out seeded.safetensors
+    python bench/seeded.py vit_b seeded.safetensors
     samtrt export seeded.safetensors -o DIR --opset 17 --attention plugin     # and samtrt build
     python bench/auto_gpu.py samtrt DIR --json ours.json
     python bench/auto_gpu.py official seeded.safetensors --json theirs.json
@@ -41,14 +41,6 @@ def photograph() -> np.ndarray:
     height, width = image.shape[:2]
     cut = min(height, width * SIZE[1] // SIZE[0])
     return cv2.resize(image[:cut, : cut * SIZE[0] // SIZE[1]], SIZE, interpolation=cv2.INTER_CUBIC)
-
-
-def seed(options: argparse.Namespace) -> dict[str, Any]:
-    sys.path.insert(0, str(ROOT / "bench"))
-    from auto import seeded_checkpoint
-
-    seeded_checkpoint(options.out.parent, options.model).replace(options.out)
-    return {"written": str(options.out)}
 
 
 def ours(options: argparse.Namespace) -> dict[str, Any]:
@@ -141,10 +133,6 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     commands = parser.add_subparsers(required=True)
-    one = commands.add_parser("seed")
-    one.add_argument("--model", default="vit_b")
-    one.add_argument("--out", type=Path, required=True)
-    one.set_defaults(run=seed)
     one = commands.add_parser("samtrt")
     one.add_argument("directory", type=Path)
     one.add_argument("--backend", default="tensorrt")

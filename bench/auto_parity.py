@@ -25,7 +25,6 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from auto import seeded_checkpoint  # noqa: E402
 from oracle import official_sam, segment_anything_oracle  # noqa: E402
 from samples import make_manifest  # noqa: E402
 from samtrt import assets  # noqa: E402
@@ -36,6 +35,7 @@ from samtrt.choices import Stage  # noqa: E402
 from samtrt.images import read_image  # noqa: E402
 from samtrt.masks import mask_iou  # noqa: E402
 from samtrt.predictor import Predictor  # noqa: E402
+from seeded import seeded_checkpoint  # noqa: E402
 from test_nms import brute_force_nms  # noqa: E402
 
 Record = dict[str, Any]
@@ -101,7 +101,7 @@ def main() -> None:
         else assets.verification_images()
     )
     if arguments.seeded:
-        arguments.checkpoint = seeded_checkpoint(Path(tempfile.mkdtemp()))
+        arguments.checkpoint = seeded_checkpoint(Path(tempfile.mkdtemp()) / "seeded.safetensors")
     sam = load_sam(load_checkpoint(arguments.checkpoint))
     theirs_sam = official_sam(sam.spec)
     theirs_sam.load_state_dict(sam.state_dict())

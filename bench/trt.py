@@ -34,16 +34,6 @@ ROOT = Path(__file__).resolve().parent.parent
 BUNDLED = ROOT / "src" / "samtrt" / "assets" / "vit_s.safetensors"
 """Trained; the other models get seeded weights."""
 
-SEED = """
-import sys
-from safetensors.torch import save_file
-from samtrt.models import build_sam, seed_weights
-from samtrt.registry import get_spec
-model = build_sam(get_spec(sys.argv[1]))
-seed_weights(model)
-save_file(model.state_dict(), sys.argv[2])
-"""
-
 
 @dataclass(frozen=True)
 class Step:
@@ -62,7 +52,7 @@ def steps(model: str, work: Path, options: argparse.Namespace) -> Iterator[Step]
     checkpoint = BUNDLED if model == "vit_s" else work / "checkpoint.safetensors"
     reference, library = work / "reference.safetensors", options.work / "samtrt_plugin.so"
     if checkpoint is not BUNDLED:
-        yield Step("seed", "torch", ["-c", SEED, model, str(checkpoint)])
+        yield Step("seed", "torch", [str(ROOT / "bench" / "seeded.py"), model, str(checkpoint)])
     forms = list(dict.fromkeys(attention_form(variant) for variant in options.variants))
     for form in forms:
         export = ["export", str(checkpoint), "-o", str(work / form), "--model", model]
