@@ -131,12 +131,12 @@ def funnel(predictor: Predictor, image: np.ndarray, options: dict[str, Any]) -> 
             part = upscaler.parts(low[None], upscaler.above(low[None], test.lowest))[0]
             sure = test.surely_fails(part, upscaler)
             counts["dropped_by_bounds"] += sure
-            values = upscaler.form(part).values
-            area += 0 if sure else values.size
-            passes = test.passes(test.score(values))
+            strips = list(upscaler.strips(part))
+            area += 0 if sure else sum(strip.values.size for strip in strips)
+            passes = test.passes(test.score(sum(test.counts(strip.values) for strip in strips)))
             counts["stable"] += passes
             assert not (sure and passes)
-            by_low_res = test.passes(test.score(low[:rows, :columns]))
+            by_low_res = test.passes(test.score(test.counts(low[:rows, :columns])))
             counts["low_res_score_would_drop"] += passes and not by_low_res
             counts["low_res_score_would_keep"] += by_low_res and not passes
     formed = counts["over_pred_iou_thresh"] - counts["dropped_by_bounds"]

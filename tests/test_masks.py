@@ -34,14 +34,6 @@ def test_upscaling_is_the_official_one(size: tuple[int, int]) -> None:
 
 
 @given(binary)
-def test_rle_round_trip(mask: np.ndarray) -> None:
-    rle = masks.mask_to_rle(mask)
-    assert rle["size"] == list(mask.shape)
-    assert isinstance(rle["counts"], str)
-    assert np.array_equal(masks.rle_to_mask(rle), mask)
-
-
-@given(binary)
 def test_box_holds_the_mask_and_is_tight(mask: np.ndarray) -> None:
     x, y, width, height = masks.box_of_mask(mask)
     inside = mask[y : y + height, x : x + width]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from samtrt import upscaling
 from samtrt.amg_sieve import StabilityTest
-from samtrt.masks import box_of_mask, upscale_one
-from samtrt.upscaling import Part, Region, Upscaler
+from samtrt.masks import box_of_mask
+from samtrt.upscaling import Part, Region, Upscaler, upscale_one
 
 sides = st.integers(1, 150)
 seeds = st.integers(0, 10_000)
@@ -27,8 +30,17 @@ def part_above(upscaler: Upscaler, logits: np.ndarray, threshold: float) -> Part
     return upscaler.parts(logits[None], upscaler.above(logits[None], threshold))[0]
 
 
+def formed(upscaler: Upscaler, part: Part) -> Region:
+    """Put a part's strips together."""
+    strips = list(upscaler.strips(part))
+    values = [strip.values for strip in strips] or [np.empty((0, 0), np.float32)]
+    for one, following in pairwise(strips):
+        assert (following.x, following.y) == (one.x, one.y + one.values.shape[1])
+    return Region(part.xs[0], part.ys[0], np.concatenate(values, axis=1))
+
+
 def region_above(upscaler: Upscaler, logits: np.ndarray, threshold: float) -> Region:
-    return upscaler.form(part_above(upscaler, logits, threshold))
+    return formed(upscaler, part_above(upscaler, logits, threshold))
 
 
 @given(height=sides, width=sides, seed=seeds)
@@ -101,13 +113,14 @@ def test_a_mask_that_surely_fails_does_fail(seed: int, least: float) -> None:
     test = StabilityTest(threshold=0.0, offset=1.0, least=least)
     part = part_above(upscaler, logits, test.lowest)
     if test.surely_fails(part, upscaler):
-        assert not test.passes(test.score(upscaler.form(part).values))
+        assert not test.passes(test.score(test.counts(formed(upscaler, part).values)))
 
 
 def test_nothing_above_the_threshold_is_an_empty_region() -> None:
     region = region_above(Upscaler((40, 60), 128, 32), np.full((32, 32), -5, np.float32), 0.0)
     assert region.values.size == 0
-    assert np.isnan(StabilityTest(0.0, 1.0, 0.9).score(region.values))
+    test = StabilityTest(0.0, 1.0, 0.9)
+    assert np.isnan(test.score(test.counts(region.values)))
     assert not StabilityTest(0.0, 1.0, 0.9).passes(float("nan"))
     assert StabilityTest(0.0, 1.0, 0.0).passes(float("nan"))
 
@@ -119,7 +132,8 @@ def test_logits_in_the_padding_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("size", [(3000, 5000), (1, 999), (999, 1)])
-def test_extreme_sizes(size: tuple[int, int]) -> None:
+def test_extreme_sizes(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upscaling, "_STRIP", 999_000)
     logits = smooth_logits(1, 256)
     x, y, values = region_above(Upscaler(size, 1024, 256), logits, 0.5)
     part = upscale_one(logits, size, 1024)[y : y + values.shape[1], x : x + values.shape[0]]

@@ -90,13 +90,17 @@ class StabilityTest:
         unions, inters = ([np.count_nonzero(mask) for mask in masks] for masks in (lowered, raised))
         return np.asarray(inters) >= self.least * np.asarray(unions)
 
-    def score(self, values: npt.NDArray[np.float32]) -> float:
-        """Return the pixels above the raised threshold over those above the lowered one.
+    def counts(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """Return how many values are above the raised threshold and above the lowered one: [2]."""
+        limits = self.threshold + self.offset, self.threshold - self.offset
+        return np.array([np.count_nonzero(values > limit) for limit in limits])
+
+    def score(self, counts: npt.NDArray[np.int64]) -> float:
+        """Return the quotient of a mask's two counts.
 
         Divided in float32 as the official `calculate_stability_score` does; NaN for 0 / 0.
         """
-        inter = np.count_nonzero(values > self.threshold + self.offset)
-        union = np.count_nonzero(values > self.threshold - self.offset)
+        inter, union = counts
         return float(np.float32(inter) / np.float32(union)) if union else float("nan")
 
     def passes(self, score: float) -> bool:
@@ -180,12 +184,17 @@ class Sieve:
         if prospect.formed:
             return prospect.formed
         test, part = self._test, prospect.part
-        x, y, values = self._upscaler.form(part)
-        stability = test.score(values)
+        (y1, y2), (x1, x2) = part.ys, part.xs
+        mask = np.empty((x2 - x1, y2 - y1), dtype=np.bool_)
+        counts = np.zeros(2, dtype=np.int64)
+        for _, y, values in self._upscaler.strips(part):
+            counts += test.counts(values)
+            np.greater(values, test.threshold, out=mask[:, y - y1 : y - y1 + values.shape[1]])
+        stability = test.score(counts)
         if not test.passes(stability):
             return None
         left, top, *_ = self._crop
-        runs = rle.find_runs(values > test.threshold, self._size[0], left + x, top + y)
+        runs = rle.find_runs(mask, self._size[0], left + x1, top + y1)
         # An empty mask's box is all zeros in its crop.
         box = runs.box if len(runs.starts) else (left, top, left, top)
         if touches_crop_edge(box, self._crop, self._size):
@@ -194,7 +203,7 @@ class Sieve:
             rle=runs.to_rle(self._size),
             box=box,
             score=prospect.score,
-            stability=float(stability),
+            stability=stability,
             point=(prospect.point[0] + left, prospect.point[1] + top),
             crop=self._crop,
         )

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from samtrt import rle
 from samtrt.errors import ImageError, PromptError, SamtrtError
-from samtrt.masks import rle_to_mask
 from samtrt.transforms import check_image
 from samtrt.types import Closeable, Embedding, Prediction, Size, UInt8Array
 
@@ -164,7 +164,7 @@ class RemoteImage:
         }
         masks = self._call("POST", "/masks", json=body).json()["results"][0]["masks"]
         return Prediction(
-            np.stack([rle_to_mask(mask["rle"]) for mask in masks]),
+            np.stack([rle.decode(mask["rle"]) for mask in masks]),
             np.array([mask["score"] for mask in masks], dtype=np.float32),
             np.stack([_logits(mask.get("low_res_logits")) for mask in masks]),
         )
@@ -173,7 +173,7 @@ class RemoteImage:
         """Find everything in the image; options as `AutomaticMaskGenerator`, where the server
         takes them. Each mask has bool [H, W] as `segmentation`, and the server's other fields."""
         masks = self._call("POST", "/auto", json=options).json()["masks"]
-        return [{"segmentation": rle_to_mask(mask.pop("rle")), **mask} for mask in masks]
+        return [{"segmentation": rle.decode(mask.pop("rle")), **mask} for mask in masks]
 
     def embedding(self) -> Embedding:
         """Fetch the embedding, to prompt it with a decoder of one's own."""

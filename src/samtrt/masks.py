@@ -10,30 +10,13 @@ import numpy.typing as npt
 
 from samtrt.transforms import resized_size
 from samtrt.types import BoolArray, Size
+from samtrt.upscaling import upscale_one
 
 MASK_THRESHOLD = 0.0
 """Logits above it are mask (official `Sam.mask_threshold`)."""
 
 PROMPT_LOGIT = 10.0
 """Magnitude given to a binary mask used as a prompt; the model's own logits reach about 20."""
-
-
-def _resize(plane: npt.NDArray[np.float32], size: Size) -> npt.NDArray[np.float32]:
-    """Bilinear, align_corners=False, not antialiased, as `torch.nn.functional.interpolate`."""
-    out = cv2.resize(plane, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(out, dtype=np.float32)
-
-
-def upscale_one(
-    logits: npt.NDArray[np.float32], original: Size, image_size: int
-) -> npt.NDArray[np.float32]:
-    """Bring low-res logits [M, M] to the image's original size: float32 [H, W].
-
-    Official `Sam.postprocess_masks`: to S x S, cut off the padding, to the original size.
-    """
-    height, width = resized_size(original, image_size)
-    padded = _resize(np.ascontiguousarray(logits), (image_size, image_size))
-    return _resize(padded[:height, :width], original)
 
 
 def upscale_logits(
@@ -76,21 +59,6 @@ def box_of_mask(mask: BoolArray) -> tuple[int, int, int, int]:
         return 0, 0, 0, 0
     x, y = int(cols[0]), int(rows[0])
     return x, y, int(cols[-1]) - x + 1, int(rows[-1]) - y + 1
-
-
-def mask_to_rle(mask: BoolArray) -> dict[str, Any]:
-    """Encode a mask [H, W] as compressed COCO RLE: {"size": [H, W], "counts": str}."""
-    from pycocotools import mask as coco
-
-    rle = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")}
-
-
-def rle_to_mask(rle: dict[str, Any]) -> BoolArray:
-    """Decode compressed COCO RLE to a mask [H, W]."""
-    from pycocotools import mask as coco
-
-    return np.asarray(coco.decode(rle), dtype=np.bool_)
 
 
 def mask_iou(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:

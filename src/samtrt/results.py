@@ -12,10 +12,10 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from samtrt import drawing
+from samtrt import drawing, rle
 from samtrt.errors import OutputError
 from samtrt.files import write_atomic
-from samtrt.masks import box_of_mask, mask_to_rle
+from samtrt.masks import box_of_mask
 from samtrt.predictor import Predictor
 from samtrt.types import BoolArray, UInt8Array
 
@@ -135,7 +135,7 @@ def as_json(results: Results, predictor: Predictor, image_name: str) -> dict[str
         "masks": [
             {
                 "prompt": item.prompt,
-                "segmentation": mask_to_rle(item.mask),
+                "segmentation": rle.compress(rle.encode(item.mask)),
                 "bbox": list(item.box),
                 "area": item.area,
                 "predicted_iou": round(item.score, 6),

@@ -62,7 +62,7 @@ def preprocess(
     height, width = resized_size(original, image_size)
     pil = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     padded = np.zeros((1, 3, image_size, image_size), dtype=np.float32)
-    # A channel at a time, taken out first: interleaved values take ten times as long to compute with.
+    # Channel by channel: interleaved values take ten times as long to compute with.
     for channel, band in enumerate(pil.split()):
         pixels = padded[0, channel, :height, :width]
         pixels[...] = np.asarray(band)

@@ -1,16 +1,16 @@
-"""Full-size masks of many candidates: only the part of each that can hold mask is formed.
+"""From low-res logits to the original size: whole masks, or of many only what can hold mask.
 
-Bringing low-res logits L [M, M] to the original size resizes bilinearly twice (official
+Bringing logits L [M, M] to the original size resizes bilinearly twice (official
 `Sam.postprocess_masks`: to S x S, cut off the padding, to H x W). Both steps are linear and
-separable, so the result is `Y @ L @ X.T` with a matrix for each axis that holds at most three
-weights a row, side by side. Two things follow. A rectangle of the result needs a rectangle of L
-alone; and each pixel lies between the least and the greatest of at most 3 x 3 cells of L, which
-bounds how many pixels can exceed a threshold without forming any.
+separable: one axis can be done after the other, and the result is `Y @ L @ X.T` with a matrix for
+each axis that holds at most three weights a row, side by side. Two things follow. A rectangle of
+the result needs a rectangle of L alone; and each pixel lies between the least and the greatest of
+at most 3 x 3 cells of L, which bounds the pixels that can exceed a threshold without forming any.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,8 +21,9 @@ import numpy.typing as npt
 from samtrt.transforms import resized_size
 from samtrt.types import BoolArray, Size
 
-_BLOCK = 1 << 17
-"""Full-size values formed at a time: few enough to stay in a core's cache between the steps."""
+_STRIP = 1 << 18
+"""Full-size values formed at a time: few enough to stay in a core's cache, and for memory that is
+used again instead of given back."""
 
 Floats = npt.NDArray[np.float32]
 Span = tuple[int, int]
@@ -78,8 +79,8 @@ class _Axis:
     """One axis of the resize, n pixels from M cells; the last M - M' are padding.
 
     Attributes:
+        sizes: M, S, the side of the resized image, and n.
         first, last: int [n], the cells that a pixel draws on; both never decrease.
-        weights: float32 [n, T, 1], of the T cells from `first` on.
         share: [M'], for each cell the number of pixels that draw on no other cells than it and its
             two neighbours; every pixel is counted once.
         begin, end: int [M' + 1]; begin[c] is the first pixel that draws on c or a later cell,
@@ -88,9 +89,9 @@ class _Axis:
             other cells than c and c + 1. There may be none.
     """
 
+    sizes: tuple[int, int, int, int]
     first: npt.NDArray[np.intp]
     last: npt.NDArray[np.intp]
-    weights: Floats
     share: npt.NDArray[np.unsignedinteger]
     begin: npt.NDArray[np.intp]
     end: npt.NDArray[np.intp]
@@ -103,9 +104,6 @@ class _Axis:
         used = matrix > 0
         first = used.argmax(axis=1)
         last = cells - 1 - used[:, ::-1].argmax(axis=1)
-        taps = first[:, None] + np.arange(int((last - first).max()) + 1)
-        inside = np.minimum(taps, cells - 1)
-        weights = np.where(taps < cells, np.take_along_axis(matrix, inside, axis=1), 0.0)
         drawn_on = int(last[-1]) + 1
         numbers = np.arange(drawn_on + 1)
         begin, end = np.searchsorted(last, numbers), np.searchsorted(first, numbers)
@@ -113,9 +111,9 @@ class _Axis:
         # Room for the sum; narrow integers are quick to sum.
         narrowest = np.promote_types(np.min_scalar_type(pixels), np.uint16)
         return cls(
+            (cells, image_size, resized, pixels),
             first,
             last,
-            weights.astype(np.float32)[..., None],
             np.bincount((first + last) // 2, minlength=drawn_on).astype(narrowest),
             begin,
             end,
@@ -132,24 +130,37 @@ class _Axis:
         """Return M'."""
         return len(self.share)
 
-    def stretch(self, rows: Floats, offset: int, start: int, stop: int) -> Floats:
-        """Form the pixels start..stop from the cells offset.. : float32 [cells, k] to [pixels, k].
+    def stretch(self, rows: Floats, offset: int) -> Floats:
+        """Resize rows along this axis.
 
-        Sums a few weighted rows. A product of matrices would be as quick, but each call of a
-        multithreaded BLAS waits for threads that a busy runtime keeps from their core.
+        Args:
+            rows: float32 [h, k], some of the cells; the others count as 0.
+            offset: The number of the first.
+
+        Returns:
+            All pixels, float32 [n, k].
         """
-        out = np.empty((stop - start, rows.shape[1]), dtype=np.float32)
-        step = max(_BLOCK // rows.shape[1], 1)
-        for i in range(start, stop, step):
-            j = min(i + step, stop)
-            block, weights = out[i - start : j - start], self.weights[i:j]
-            for tap in range(weights.shape[1]):
-                cells = np.minimum(self.first[i:j] + tap, self.last[i:j]) - offset
-                if tap == 0:
-                    np.multiply(rows[cells], weights[:, tap], out=block)
-                else:
-                    block += rows[cells] * weights[:, tap]
-        return out
+        cells, image_size, resized, pixels = self.sizes
+        width = rows.shape[1]
+        padded = np.zeros((cells, width), dtype=np.float32)
+        padded[offset : offset + len(rows)] = rows
+        return resize(resize(padded, (image_size, width))[:resized], (pixels, width))
+
+
+def resize(plane: Floats, size: Size) -> Floats:
+    """Bilinear, align_corners=False, not antialiased, as `torch.nn.functional.interpolate`."""
+    out = cv2.resize(plane, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(out, dtype=np.float32)
+
+
+def upscale_one(logits: Floats, original: Size, image_size: int) -> Floats:
+    """Bring low-res logits [M, M] to the image's original size: float32 [H, W].
+
+    Official `Sam.postprocess_masks`: to S x S, cut off the padding, to the original size.
+    """
+    height, width = resized_size(original, image_size)
+    padded = resize(np.ascontiguousarray(logits), (image_size, image_size))
+    return resize(padded[:height, :width], original)
 
 
 def _bilinear(n_out: int, n_in: int) -> npt.NDArray[np.float64]:
@@ -165,7 +176,7 @@ def _bilinear(n_out: int, n_in: int) -> npt.NDArray[np.float64]:
 
 
 class Upscaler:
-    """Brings low-res logits [M, M] to one original size, as `masks.upscale_one`, in part."""
+    """Brings low-res logits [M, M] to one original size, as `upscale_one`, in part."""
 
     def __init__(self, original: Size, image_size: int, mask_size: int) -> None:
         height, width = resized_size(original, image_size)
@@ -196,13 +207,17 @@ class Upscaler:
             found.append(Part((y1, y2 + 1), (x1, x2 + 1), cells, top, left))
         return found
 
-    def form(self, part: Part) -> Region:
-        """Form the full-size values of a part."""
+    def strips(self, part: Part) -> Iterator[Region]:
+        """Form the full-size values of a part, some rows at a time."""
         if not part.cells.size:
-            return Region(0, 0, np.empty((0, 0), dtype=np.float32))
-        rows = self._y.stretch(part.cells, part.top, *part.ys)
-        values = self._x.stretch(np.ascontiguousarray(rows.T), part.left, *part.xs)
-        return Region(part.xs[0], part.ys[0], values)
+            return
+        (top, bottom), (left, right) = part.ys, part.xs
+        # Along y, then along x: rows that are not in the part are left out in between.
+        columns = self._y.stretch(part.cells, part.top)[top:bottom].T
+        step = max(_STRIP // self.original[1], 1)
+        for start in range(0, bottom - top, step):
+            values = self._x.stretch(columns[:, start : start + step], part.left)
+            yield Region(left, top + start, values[left:right])
 
     def bounds(self, masks: BoolArray) -> Bounds:
         """Bound the boxes of K masks' full-size pixels.

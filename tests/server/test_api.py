@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from samtrt import rle
 from samtrt.manifest import Manifest
-from samtrt.masks import box_of_mask, rle_to_mask
+from samtrt.masks import box_of_mask
 from samtrt.predictor import Predictor
 from server_cases import Gated, wait_for
 
@@ -57,7 +58,7 @@ def test_masks_are_those_of_the_predictor(
     (result,) = answer["results"]
     assert len(result["masks"]) == 3
     for got, mask, score in zip(result["masks"], *expected[:2], strict=True):
-        np.testing.assert_array_equal(rle_to_mask(got["rle"]), mask)
+        np.testing.assert_array_equal(rle.decode(got["rle"]), mask)
         assert got["score"] == pytest.approx(float(score))
         assert got["area"] == np.count_nonzero(mask)
         assert got["bbox"] == list(box_of_mask(mask))
@@ -71,7 +72,7 @@ def test_many_prompts_come_back_in_order(served: Any, picture: np.ndarray) -> No
         expected = direct(
             served.predictor, picture, {**prompt, "labels": labels}, multimask_output=False
         )
-        np.testing.assert_array_equal(rle_to_mask(result["masks"][0]["rle"]), expected.masks[0])
+        np.testing.assert_array_equal(rle.decode(result["masks"][0]["rle"]), expected.masks[0])
 
 
 def test_candidates_and_best_only(served: Any, picture: np.ndarray) -> None:
@@ -90,11 +91,11 @@ def test_candidates_and_best_only(served: Any, picture: np.ndarray) -> None:
 def test_png_holds_the_same_mask(served: Any, picture: np.ndarray) -> None:
     image_id = served.add(picture)
     png = served.masks(image_id, BOX, candidates=1, format="png").json()
-    rle = served.masks(image_id, BOX, candidates=1).json()
+    as_rle = served.masks(image_id, BOX, candidates=1).json()
     mask = png["results"][0]["masks"][0]
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(mask["png"]))))
     assert set(np.unique(pixels)) == {0, 255}
-    np.testing.assert_array_equal(pixels > 0, rle_to_mask(rle["results"][0]["masks"][0]["rle"]))
+    np.testing.assert_array_equal(pixels > 0, rle.decode(as_rle["results"][0]["masks"][0]["rle"]))
     assert "rle" not in mask
 
 
@@ -109,7 +110,7 @@ def test_logits_of_an_answer_start_the_next(served: Any, picture: np.ndarray) ->
     # The fake decoder answers a mask prompt with the mask itself.
     again = served.masks(image_id, {"low_res_logits": logits}, candidates=1).json()
     np.testing.assert_array_equal(
-        rle_to_mask(again["results"][0]["masks"][0]["rle"]), expected.masks[0]
+        rle.decode(again["results"][0]["masks"][0]["rle"]), expected.masks[0]
     )
 
 
@@ -207,7 +208,7 @@ def test_prompts_of_different_requests_share_a_decoder_call(
     assert sorted(served.decoder.batches) == [1, 1, 1, 4]
     for (_, prompt), answer in zip(asked, answers, strict=True):
         expected = direct(served.predictor, picture, prompt, multimask_output=False).masks[0]
-        got = rle_to_mask(answer["results"][0]["masks"][0]["rle"])
+        got = rle.decode(answer["results"][0]["masks"][0]["rle"])
         np.testing.assert_array_equal(got, expected)
 
 
@@ -220,7 +221,7 @@ def test_automatic_masks_are_the_generators(served: Any, picture: np.ndarray) ->
     masks = response.json()["masks"]
     assert len(masks) == len(expected) > 5
     for got, record in zip(masks, expected, strict=True):
-        mask = rle_to_mask(got["rle"])
+        mask = rle.decode(got["rle"])
         np.testing.assert_array_equal(mask, record["segmentation"])
         assert got["bbox"] == list(box_of_mask(mask))
         assert got["area"] == record["area"]

@@ -12,16 +12,12 @@ from PIL import Image
 
 from samtrt.errors import PromptError
 from samtrt.manifest import Manifest
-from samtrt.masks import (
-    MASK_THRESHOLD,
-    box_of_mask,
-    logits_from_mask,
-    mask_to_rle,
-    upscale_one,
-)
+from samtrt.masks import MASK_THRESHOLD, box_of_mask, logits_from_mask
 from samtrt.prompts import DecoderPrompts, build_prompts
+from samtrt.rle import compress, encode
 from samtrt.server.schemas import Candidate, MasksRequest, Prompt, Rle
 from samtrt.types import BoolArray, Size
+from samtrt.upscaling import upscale_one
 
 
 def read_rle(rle: Rle, size: Size) -> BoolArray:
@@ -113,7 +109,7 @@ def write_candidate(
         score=score,
         area=int(np.count_nonzero(mask)),
         bbox=list(box_of_mask(mask)),
-        rle=Rle(**mask_to_rle(mask)) if request.format == "rle" else None,
+        rle=Rle(**compress(encode(mask))) if request.format == "rle" else None,
         png=_png(mask) if request.format == "png" else None,
         low_res_logits=_base64(logits) if request.low_res_logits else None,
     )
