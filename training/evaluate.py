@@ -28,6 +28,8 @@ from samtrt.registry import get_spec
 from scenes import Composer, Scenes, normalise, usable
 
 POINTS = 5
+AREAS = {"below 1%": (0.0, 0.01), "1 to 3%": (0.01, 0.03), "above 3%": (0.03, 1.0)}
+"""Shares of the frame that objects are sorted by."""
 TARGETS = {"point": 0.75, "box": 0.85, "five_points": 0.88, "spearman": 0.5}
 
 
@@ -116,6 +118,7 @@ def measure_scene(ask: Prompter, truths: list[np.ndarray]) -> dict[str, list[flo
     _, masks, scores = ask(corners, [[2, 3]] * len(truths), None)
     found["box"] = [iou(m, t) for m, t in zip(masks[:, 0], truths, strict=True)]
     scored += zip(scores[:, 0].tolist(), found["box"], strict=True)
+    found["area"] = [float(truth.mean()) for truth in truths]
     found["score"], found["true_iou"] = [s for s, _ in scored], [v for _, v in scored]
     return found
 
@@ -124,6 +127,13 @@ def truths_of(scenes: Scenes, index: int) -> list[np.ndarray]:
     """The visible masks of one scene of a batch: bool [512, 512] each."""
     ids = scenes.ids[index].cpu().numpy()
     return [ids == k for k in usable(scenes)[index].nonzero()[:, 0].tolist()]
+
+
+def by_area(values: list[float], area: list[float]) -> dict[str, float]:
+    """Mean of the values of objects of each size in AREAS that there is; area in 0..1."""
+    value, share = np.array(values), np.array(area)
+    found = {name: value[(share >= low) & (share < high)] for name, (low, high) in AREAS.items()}
+    return {name: round(float(v.mean()), 4) for name, v in found.items() if len(v)}
 
 
 def evaluate(model: Sam, composer: Composer, count: int, batch: int = 20) -> dict[str, object]:
@@ -140,7 +150,7 @@ def evaluate(model: Sam, composer: Composer, count: int, batch: int = 20) -> dic
                 for key, values in measured.items():
                     found.setdefault(key, []).extend(values)
         done += len(embeddings)
-    score, true_iou = found.pop("score"), found.pop("true_iou")
+    score, true_iou, area = (found.pop(key) for key in ("score", "true_iou", "area"))
     means = {key: round(float(np.mean(values)), 4) for key, values in found.items()}
     return {
         "scenes": count,
@@ -149,6 +159,7 @@ def evaluate(model: Sam, composer: Composer, count: int, batch: int = 20) -> dic
         "box": means["box"],
         "five_points": means[f"points_{POINTS}"],
         "by_points": [means[f"points_{n}"] for n in range(1, POINTS + 1)],
+        "box_by_area": by_area(found["box"], area),
         "spearman": round(float(spearmanr(score, true_iou).statistic), 4),
         "targets": TARGETS,
     }

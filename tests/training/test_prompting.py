@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "training"))  # its scripts
 
 import torch.nn.functional as F  # noqa: E402
 
+import evaluate  # noqa: E402
 import losses  # noqa: E402
 import prompting  # noqa: E402
 from pool import Pool  # noqa: E402
@@ -127,6 +128,11 @@ def test_soft_truth_is_its_own_best_answer(edge: float) -> None:
     assert losses.dice(other, truth) > losses.dice(truth, truth)
     good, bad = (losses.focal_dice(torch.logit(t), truth) for t in (truth, other))
     assert bad > good
+
+
+def test_figures_are_told_apart_by_size() -> None:
+    means = evaluate.by_area([0.2, 0.4, 0.9], [0.004, 0.009, 0.5])
+    assert means == {"below 1%": pytest.approx(0.3), "above 3%": 0.9}
 
 
 @pytest.fixture(scope="module")
