@@ -31,6 +31,7 @@ class Pool:
     photos: Tensor  # the same, [M, 3, 768, 768], content at the top left
     photo_sizes: Tensor  # float [M, 2], (height, width) of the content
     ids: Tensor  # uint8 [M, 4, 384, 384], four maps of pseudo-objects
+    id_scales: Tensor  # float [M, 2], (y, x): a map's size by that of its photo, over 384 by 768
     with_ids: Tensor  # int64 [K, 2], photo and map of those maps that have pseudo-objects
 
 
@@ -74,6 +75,7 @@ def load_pool(
     photos = np.zeros((len(names), 3, PHOTO_SIDE, PHOTO_SIDE), np.uint8)
     ids = np.zeros((len(names), 1 + WHOLES, IDS_SIDE, IDS_SIDE), np.uint8)
     sizes = np.zeros((len(names), 2), np.float32)
+    scales = np.ones((len(names), 2), np.float32)
     for i, name in enumerate(names):
         picture = decoded[f"photo/{name}"]
         sizes[i] = picture.shape[1:]
@@ -81,9 +83,10 @@ def load_pool(
         for kind, maps in (("ids", slice(WHOLES)), ("wholes", slice(WHOLES, None))):
             if (small := decoded.get(f"{kind}/{name}")) is not None:
                 ids[i, maps, : small.shape[-2], : small.shape[-1]] = small
+                scales[i] = np.array(small.shape[-2:]) / sizes[i] * (PHOTO_SIDE / IDS_SIDE)
     pairs = np.argwhere(ids.reshape(len(names), 1 + WHOLES, -1).max(2) > 0)
     with_ids = pairs.repeat(np.array(MAP_WEIGHTS)[pairs[:, 1]], axis=0)
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     pictures = [torch.from_numpy(array).to(device).to(dtype) for array in (objects, photos)]
-    rest = [torch.from_numpy(array).to(device) for array in (sizes, ids, with_ids)]
+    rest = [torch.from_numpy(array).to(device) for array in (sizes, ids, scales, with_ids)]
     return Pool(*pictures, *rest)

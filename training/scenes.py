@@ -205,6 +205,8 @@ class Composer:
             self.pool.photos[index].float(), grid, padding_mode="border", align_corners=False
         )
         maps = self.pool.ids[index, which].float()
+        # Of a photo below 768 pixels the map is more than half its size.
+        grid = (grid + 1) * self.pool.id_scales[index].flip(1)[:, None, None] - 1
         ids = F.grid_sample(maps[:, None], grid, mode="nearest", align_corners=False)
         inside = content_mask(sizes)
         image = finish(self.dice, recolour(self.dice, image.to(self.dice.dtype), 0.12))
@@ -245,9 +247,15 @@ def usable(scenes: Scenes) -> Tensor:
 
 
 def choose_masks(scenes: Scenes, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw `count` masks a scene: bool [B, count, S, S] and whether each is usable [B, count]."""
+    """Draw `count` masks a scene: bool [B, count, S, S] and whether each is usable [B, count].
+
+    Wholes that have parts come first: parts are many, and a whole is what a box mostly means.
+    """
     allowed = usable(scenes)
-    score = torch.rand(allowed.shape, generator=generator, device=allowed.device) * allowed
+    there = (scenes.own_area > 0).float()
+    parts = torch.zeros_like(there).scatter_add(1, scenes.parents.long(), there)
+    draw = torch.rand(allowed.shape, generator=generator, device=allowed.device)
+    score = (draw + (parts > 0)) * allowed
     best, index = score.topk(count, dim=1)
     # A scene with fewer objects asks for its first one again.
     index = torch.where(best > 0, index, index[:, :1])

@@ -147,6 +147,7 @@ def step() -> Step:
         torch.full((1, 3, 768, 768), 80.0),
         torch.tensor([[768.0, 768.0]]),
         torch.zeros(1, 4, 384, 384, dtype=torch.uint8),
+        torch.ones(1, 2),
         torch.zeros(0, 2, dtype=torch.long),
     )
     model = build_sam(get_spec("vit_s")).train()

@@ -136,9 +136,31 @@ def test_a_map_of_wholes_has_parts_and_other_maps_have_none(code, tmp_path):
         assert pool.with_ids[:, 1].bincount()[pool.with_ids[:, 1].unique()].tolist() == expected
         scenes = code["scenes"].Composer(pool, torch.Generator().manual_seed(3)).real(2)
         masks = scenes.masks(torch.tensor([[1, 32]]).expand(2, 2))
+        chosen = code["scenes"].choose_masks(scenes, 1, torch.Generator().manual_seed(0))[0]
+        if kind == "wholes":  # of a whole and its part the whole comes first
+            assert torch.equal(chosen, masks[:, :1])
         inside = (masks[:, 1] <= masks[:, 0]).flatten(1).all(1)
         assert inside.tolist() == [kind == "wholes"] * 2
         assert code["scenes"].usable(scenes).nonzero()[:, 1].unique().tolist() == [1, 32]
+
+
+@pytest.mark.parametrize("side", [300, 384, 500, 768])
+def test_masks_of_photographs_of_any_size_lie_on_their_objects(code, tmp_path, side):
+    photo = np.full((side * 3 // 4, side, 3), 40, np.uint8)
+    photo[side // 4 : side // 2, side // 3 : side * 2 // 3] = 220
+    picture = Image.fromarray(photo)
+    small = picture.copy()
+    small.thumbnail((384, 384))  # never enlarged, as in prepare.py
+    labels = (np.asarray(small) > 130).astype(np.uint8)
+    items = [("photo/train/a-0", encoded(photo)), ("ids/train/a-0", encoded(labels))]
+    code["parts"].write_parts([*items, ("object/train/b", encoded(disc(64)))], tmp_path)
+    pool = code["pool"].load_pool(tmp_path, "train", torch.device("cpu"))
+    scenes = code["scenes"].Composer(pool, torch.Generator().manual_seed(3)).real(4)
+    grey = scenes.image.mean(1)
+    for image, ids in zip(grey, scenes.ids == 1, strict=True):
+        middle = image[ids].quantile(0.5) / 2 + image[~ids & (image > 0)].quantile(0.5) / 2
+        bright = image > middle
+        assert (bright & ids).sum() / (bright | ids).sum() > 0.9
 
 
 def test_jpeg_is_near_the_picture_and_smooth_ones_pass(code):
