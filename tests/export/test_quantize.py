@@ -121,6 +121,11 @@ def test_refuses_what_it_cannot_quantize(tiny_model: Path, tmp_path: Path) -> No
     half.save(tmp_path / "half")
     with pytest.raises(ExportError, match="is not a float32 model"):
         quantize_model(tmp_path / "half", tmp_path / "int8", IMAGES)
+    plugin = Manifest.load(tiny_model).model_copy(update={"attention": "plugin"})
+    (tmp_path / "plugin").mkdir()
+    plugin.save(tmp_path / "plugin")
+    with pytest.raises(ExportError, match=r"exported with --attention plugin.* --attention add"):
+        quantize_model(tmp_path / "plugin", tmp_path / "int8", IMAGES)
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     node = onnx.helper.make_node("Identity", ["x"], ["y"])
     onnx.save(

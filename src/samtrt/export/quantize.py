@@ -22,7 +22,7 @@ import numpy.typing as npt
 from samtrt import transforms
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Backend
-from samtrt.choices import Precision, Quantization, Stage
+from samtrt.choices import AttentionForm, Precision, Quantization, Stage
 from samtrt.errors import ExportError, MissingExtraError
 from samtrt.export.verify import REDUCED, Report, verify
 from samtrt.files import staging_directory
@@ -79,14 +79,20 @@ def quantize_model(
         report: Called with a line of text at each step.
 
     Raises:
-        ExportError: where the model is not float32, there is no image, a layer is unknown, or
-            `min_iou` cannot be reached.
+        ExportError: where the model is not float32 or was exported for the plugin, there is no
+            image, a layer is unknown, or `min_iou` cannot be reached.
         ManifestError, OutputError: as when exporting.
     """
     options = options or QuantizeOptions()
     manifest = Manifest.load(directory)
     if manifest.precision is not Precision.FP32 or manifest.quantized:
         raise ExportError(f"{directory} is not a float32 model: quantize one exported as fp32")
+    if manifest.attention == AttentionForm.PLUGIN.value:
+        raise ExportError(
+            f"{directory} was exported with --attention plugin, whose linear layers are operators "
+            "that cannot be quantized: export the checkpoint with --attention add, or tiled, and "
+            "quantize that"
+        )
     if not images:
         raise ExportError("quantizing needs images to measure on: give some with --calib")
     manifest.path_of(directory, Stage.DECODER)  # raises where it is not what was exported
