@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from samtrt.backends.fake import FakeBackend
-from samtrt.choices import Precision, Stage
+from samtrt.choices import Precision, Quantization, Stage
 from samtrt.embeddings import (
     is_embedding_file,
     load_embedding,
@@ -18,7 +18,7 @@ from samtrt.embeddings import (
     save_embedding,
 )
 from samtrt.errors import ImageError, OutputError
-from samtrt.manifest import Manifest, Source
+from samtrt.manifest import FileEntry, Manifest, Quantized, Source
 from samtrt.predictor import Predictor
 from samtrt.types import Embedding
 
@@ -98,9 +98,33 @@ def test_another_model_precision_or_image_is_an_error(
         load_embedding(path, other)
     with pytest.raises(ImageError, match="made by fp32 engines and these are fp16"):
         load_embedding(path, manifest.model_copy(update={"precision": Precision.FP16}))
+    int8 = quantized(manifest, "1" * 64)
+    with pytest.raises(
+        ImageError, match=r"made by fp32 engines and these are int8 \(dynamic, 1111"
+    ):
+        load_embedding(path, int8)
     Image.new("RGB", (120, 90)).save(tmp_path / "other.png")
     with pytest.raises(ImageError, match=r"is not of .*other\.png: it was made from photo\.png"):
         load_embedding(path, manifest, tmp_path / "other.png")
+
+
+def quantized(manifest: Manifest, sha256: str) -> Manifest:
+    """Return the same model with an int8 encoder."""
+    record = Quantized(method=Quantization.DYNAMIC, float32_layers=(), images=1, mean_iou=1.0)
+    encoder = FileEntry(name="encoder.onnx", size=1, sha256=sha256)
+    files = {Stage.ENCODER: (encoder,)}
+    return manifest.model_copy(update={"quantized": record, "files": files})
+
+
+def test_an_int8_encoder_is_known_by_its_file(
+    tmp_path: Path, manifest: Manifest, image_path: Path, embedding: Embedding
+) -> None:
+    path = tmp_path / "photo.safetensors"
+    save_embedding(path, embedding, quantized(manifest, "1" * 64), image_path)
+    load_embedding(path, quantized(manifest, "1" * 64))
+    for other, name in ((quantized(manifest, "2" * 64), "int8 .dynamic, 2222"), (manifest, "fp32")):
+        with pytest.raises(ImageError, match=f"made by int8 .* and these are {name}"):
+            load_embedding(path, other)
 
 
 def test_damage_is_found(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from samtrt.choices import Precision
+from samtrt.choices import Precision, Stage
 from samtrt.errors import ImageError, OutputError
 from samtrt.files import sha256_of, write_atomic
 from samtrt.manifest import Manifest
@@ -36,7 +36,8 @@ class EmbeddingInfo:
     Attributes:
         model: Name of the model that encoded the image.
         checkpoint_sha256: Hash of the checkpoint that the model's engines were made from.
-        precision: What the engines computed in.
+        precision: What the encoder's weights are; of an encoder that was quantized also the hash
+            of its file.
         stored_as: What the tensor is stored in.
         image_name: Name of the image's file.
         image_sha256: Hash of the image's file.
@@ -96,7 +97,7 @@ def save_embedding(
     info = EmbeddingInfo(
         model=manifest.model,
         checkpoint_sha256=manifest.checkpoint.sha256,
-        precision=manifest.precision.value,
+        precision=_weights(manifest),
         stored_as=precision.value,
         image_name=image_path.name,
         image_sha256=sha256_of(image_path),
@@ -145,10 +146,9 @@ def load_embedding(
             f"{info.checkpoint_sha256[:12]}..., not {manifest.model}, "
             f"{manifest.checkpoint.sha256[:12]}...; {again}"
         )
-    if info.precision != manifest.precision.value:
+    if info.precision != (weights := _weights(manifest)):
         raise ImageError(
-            f"{path} was made by {info.precision} engines and these are "
-            f"{manifest.precision.value}; {again}"
+            f"{path} was made by {info.precision} engines and these are {weights}; {again}"
         )
     if image_path is not None and info.image_sha256 != (found := _sha256_of_image(image_path)):
         raise ImageError(
@@ -187,6 +187,18 @@ def _read(path: Path, with_features: bool) -> tuple[EmbeddingInfo, npt.NDArray[A
         raise ImageError(
             f"{path} is damaged or not an embedding ({error}); make it again with: samtrt embed"
         ) from None
+
+
+def _weights(manifest: Manifest) -> str:
+    """Return what tells one encoder of a checkpoint from another, such as "fp32".
+
+    Two int8 encoders may differ in the layers left in float32 and in their scales, and so in the
+    embeddings that they give: the file tells them apart.
+    """
+    if manifest.quantized is None:
+        return manifest.precision.value
+    encoder = manifest.files[Stage.ENCODER][0]
+    return f"int8 ({manifest.quantized.method.value}, {encoder.sha256[:12]})"
 
 
 def _sha256(array: npt.NDArray[Any]) -> str:
