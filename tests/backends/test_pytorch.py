@@ -1,13 +1,17 @@
-"""The reference backend: which checkpoint it takes."""
+"""The reference backend: which checkpoint it takes, and that it reads it once."""
 
 from __future__ import annotations
 
+import gc
+import os
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from samtrt.backends import BackendOptions
+from samtrt.backends import BackendOptions, pytorch
 from samtrt.errors import BackendError, CheckpointError
 from samtrt.predictor import Predictor
 
@@ -37,3 +41,30 @@ def test_device_that_is_not_there(tiny_model: Path, tiny_checkpoint: Path) -> No
         Predictor.load(
             tiny_model, "pytorch", BackendOptions(device="cuda", checkpoint=tiny_checkpoint)
         )
+
+
+def test_a_checkpoint_is_read_once_for_both_stages(
+    tiny_model: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shutil.copy(tiny_checkpoint, tmp_path / "tiny.pth")
+    reads: list[object] = []
+    load = pytorch.load_checkpoint
+    monkeypatch.setattr(pytorch, "load_checkpoint", lambda p: reads.append(p) or load(p))
+    options = BackendOptions(checkpoint=path)
+    image = np.zeros((40, 60, 3), np.uint8)
+    with Predictor.load(tiny_model, "pytorch", options) as first:
+        assert reads == [path]
+        first.set_image(image)
+        expected = first.predict([[5, 5]], [1]).low_res_logits
+        with Predictor.load(tiny_model, "pytorch", options) as second:
+            assert len(reads) == 1
+        # The second is closed; the first goes on, and the model is still there to be shared.
+        np.testing.assert_array_equal(first.predict([[5, 5]], [1]).low_res_logits, expected)
+        path.touch()
+        os.utime(path, ns=(1, 1))  # another file, by all that can be seen
+        with Predictor.load(tiny_model, "pytorch", options) as second:
+            assert len(reads) == 2
+            second.set_image(image)
+    del first, second
+    gc.collect()
+    assert not pytorch._open

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy.typing as npt
 
@@ -34,6 +37,7 @@ class PyTorchBackend(Backend):
             self._graph: torch.nn.Module | None = graph.to(device).eval()
         except (RuntimeError, AssertionError) as error:
             raise BackendError(f"PyTorch cannot use the device '{device}': {error}") from None
+        self._loaded: _Loaded | None = None
         self.device = device
         inputs, outputs = stage_tensors(manifest, stage)
         self.inputs = {info.name: info for info in inputs}
@@ -44,18 +48,18 @@ class PyTorchBackend(Backend):
         """Load the checkpoint that the model directory was exported from."""
         if options.checkpoint is None:
             raise BackendError("the pytorch backend runs a checkpoint: name it with --checkpoint")
-        checkpoint = load_checkpoint(options.checkpoint)
-        if checkpoint.sha256 != manifest.checkpoint.sha256:
+        loaded = _load(options.checkpoint, options.device)
+        if loaded.sha256 != manifest.checkpoint.sha256:
             raise BackendError(
                 f"the model directory was exported from {manifest.checkpoint.name} (sha256 "
                 f"{manifest.checkpoint.sha256[:12]}...), which {options.checkpoint} (sha256 "
-                f"{checkpoint.sha256[:12]}...) is not"
+                f"{loaded.sha256[:12]}...) is not"
             )
-        sam = load_sam(checkpoint)
-        sam.image_encoder.set_attention_form(AttentionForm.MASK)
         if stage is Stage.DECODER:
-            del sam.image_encoder  # nearly all of the weights, and not this stage's
-        return cls(sam, manifest, stage, options.device)
+            return cls(_without_encoder(loaded.sam), manifest, stage, options.device)
+        backend = cls(loaded.sam, manifest, stage, options.device)
+        backend._loaded = loaded
+        return backend
 
     def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
         if self._graph is None:
@@ -73,4 +77,39 @@ class PyTorchBackend(Backend):
         }
 
     def close(self) -> None:
-        self._graph = None
+        self._graph = self._loaded = None
+
+
+class _Loaded:
+    """A model and the hash of its checkpoint."""
+
+    def __init__(self, path: Path) -> None:
+        checkpoint = load_checkpoint(path)
+        self.sha256 = checkpoint.sha256
+        self.sam = load_sam(checkpoint)
+        self.sam.image_encoder.set_attention_form(AttentionForm.MASK)
+
+
+_open: WeakValueDictionary[tuple[object, ...], _Loaded] = WeakValueDictionary()
+"""Models whose encoder is in use, for the decoder of the same file on the same device: reading and
+hashing a checkpoint takes seconds. It goes with the encoder."""
+
+
+def _load(path: Path, device: str) -> _Loaded:
+    """Return the model of a checkpoint file, the one in use where the file is still the same."""
+    try:
+        status = path.stat()
+    except OSError:
+        return _Loaded(path)  # which says what is wrong
+    key = path.resolve(), status.st_ino, status.st_size, status.st_mtime_ns, device
+    loaded = _open.get(key)
+    if loaded is None:
+        loaded = _open[key] = _Loaded(path)
+    return loaded
+
+
+def _without_encoder(sam: Sam) -> Sam:
+    """Return the same model but for its encoder, which has nearly all of the weights."""
+    rest = copy.copy(sam)
+    rest._modules = {name: part for name, part in sam._modules.items() if name != "image_encoder"}
+    return rest
