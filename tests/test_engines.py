@@ -17,6 +17,7 @@ from samtrt.engines import (
     EngineRecord,
     Profile,
     engine_path,
+    find_engines,
     load_engine_record,
     onnx_hashes,
     record_path,
@@ -73,6 +74,23 @@ def test_whole_engine(directory: Path) -> None:
     record = load(directory)
     assert record.profiles["point_labels"].max == (64, 20)
     record.check_runs_on("10.3.0", H100, directory)
+
+
+def test_engines_of_a_directory(directory: Path) -> None:
+    found = find_engines(directory, MANIFEST)
+    assert found == {(TARGET, STAGE): load(directory)}
+    damaged = engine_path(directory, STAGE, Target.TENSORRT_RTX)
+    damaged.write_bytes(b"engine")
+    record_path(directory, Stage.ENCODER, TARGET).write_text("{}")
+    found = find_engines(directory, MANIFEST)
+    assert found.keys() == {
+        (TARGET, Stage.ENCODER),
+        (TARGET, STAGE),
+        (Target.TENSORRT_RTX, STAGE),
+    }
+    assert "is not a valid engine record" in str(found[TARGET, Stage.ENCODER])
+    assert "has no tensorrt-rtx engine of the decoder" in str(found[Target.TENSORRT_RTX, STAGE])
+    assert find_engines(directory / "none", MANIFEST) == {}
 
 
 def test_never_built(tmp_path: Path) -> None:

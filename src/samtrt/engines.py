@@ -7,6 +7,7 @@ anywhere else must be a clear error before the library sees it.
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -179,6 +180,20 @@ def load_engine_record(
         command += " --plugin FILE"
         _check_file(directory / record.plugin.name, "plugin library", record.plugin, command)
     return record
+
+
+def find_engines(
+    directory: Path, manifest: Manifest
+) -> dict[tuple[Target, Stage], EngineRecord | EngineError]:
+    """Return the records of a directory's engines, or what is wrong with them. Needs no GPU."""
+    found: dict[tuple[Target, Stage], EngineRecord | EngineError] = {}
+    for target, stage in product(Target, Stage):
+        if any(place(directory, stage, target).exists() for place in (engine_path, record_path)):
+            try:
+                found[target, stage] = load_engine_record(directory, manifest, stage, target)
+            except EngineError as error:
+                found[target, stage] = error
+    return found
 
 
 def _check_file(path: Path, what: str, entry: FileEntry, command: str) -> None:

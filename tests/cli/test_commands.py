@@ -1,4 +1,4 @@
-"""export, verify, info, fetch and the command line as a whole."""
+"""export, verify, fetch and the command line as a whole."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-import samtrt
 from command_line import Run
 from oracle import random_image
-from samtrt.choices import BackendName
 from samtrt.manifest import Manifest
 
 COMMANDS = ("fetch", "export", "verify", "predict", "info", "demo")
@@ -96,33 +94,6 @@ def test_export_of_a_missing_file(run: Run, tmp_path: Path) -> None:
     done = run("export", tmp_path / "none.pth", "-o", tmp_path / "model")
     assert done.code == 2
     assert "none.pth" in done.err
-
-
-def test_info_of_this_machine(run: Run) -> None:
-    done = run("info")
-    assert done.code == 0
-    for word in ("onnxruntime", "pytorch", "samtrt", samtrt.__version__, torch.__version__):
-        assert word in done.out
-    survey = json.loads(run("info", "--json").out)
-    found = {backend.pop("name"): backend for backend in survey["backends"]}
-    assert found.keys() == set(BackendName) - {BackendName.FAKE}
-    for name in ("onnxruntime", "openvino", "pytorch"):
-        assert found[name] == {"works": True, "devices": ["cpu"], "note": found[name]["note"]}
-    for backend in found.values():
-        assert backend["note"]
-        assert bool(backend["devices"]) == backend["works"]
-
-
-def test_info_of_a_model(run: Run, tiny_model: Path, fake_directory: Path) -> None:
-    done = run("info", tiny_model)
-    assert done.code == 0
-    assert "vit_t, 256 pixels" in done.out
-    assert "sha256 checked" in done.out
-    assert json.loads(run("info", tiny_model, "--json").out)["opset"] == 20
-    (fake_directory / "decoder.onnx").write_bytes(b"changed")
-    done = run("info", fake_directory)
-    assert done.code == 2
-    assert "decoder.onnx has 7 bytes and samtrt.json says 11" in done.err
 
 
 def test_fetch_of_an_unknown_model(run: Run) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from samtrt.choices import Stage, Target
+    from samtrt.engines import EngineRecord
+    from samtrt.errors import EngineError
 
 
 def info(
@@ -43,13 +48,17 @@ def info(
 
 
 def _describe(directory: Path, as_json: bool) -> None:
+    from samtrt.engines import find_engines
+    from samtrt.errors import EngineError
     from samtrt.manifest import Manifest
 
     manifest = Manifest.load(directory)
     for stage in manifest.files:
         manifest.path_of(directory, stage)  # raises where a file is not the one exported
+    engines = find_engines(directory, manifest)
     if as_json:
-        typer.echo(manifest.model_dump_json(indent=2))
+        described = [_engine_json(*item) for item in engines.items()]
+        typer.echo(json.dumps(manifest.model_dump(mode="json") | {"engines": described}, indent=2))
         return
     table = Table(show_header=False)
     table.add_row("model", f"{manifest.model}, {manifest.image_size} pixels")
@@ -65,4 +74,36 @@ def _describe(directory: Path, as_json: bool) -> None:
         for entry in entries:
             table.add_row(entry.name, f"{entry.size / 1e6:.1f} MB, sha256 checked")
     table.add_row("made with", ", ".join(f"{k} {v}" for k, v in manifest.versions.items()))
+    for (target, stage), found in engines.items():
+        text = str(found) if isinstance(found, EngineError) else "\n".join(_engine_lines(found))
+        table.add_row(f"{target.value} {stage.value}", escape(text))
     Console().print(table)
+
+
+def _engine_lines(record: EngineRecord) -> list[str]:
+    """Say what an engine computes in, what it runs on, and which shapes it takes."""
+    capabilities = ", ".join(record.compute_capabilities)
+    size = record.file.size / 1e6
+    lines = [
+        f"{record.precision.value}, {size:.1f} MB, sha256 checked",
+        f"for {record.gpu or 'any GPU'} of compute capability {capabilities}, "
+        f"{record.target.value} {record.library_version}",
+    ]
+    if record.plugin:
+        lines.append(f"plugin library {record.plugin.name}")
+    for name, profile in record.profiles.items():
+        least, best, most = (
+            " x ".join(map(str, shape)) for shape in (profile.min, profile.opt, profile.max)
+        )
+        lines.append(
+            f"{name} {least}" if least == most else f"{name} {least} to {most}, best {best}"
+        )
+    return lines
+
+
+def _engine_json(key: tuple[Target, Stage], found: EngineRecord | EngineError) -> dict[str, Any]:
+    from samtrt.errors import EngineError
+
+    if isinstance(found, EngineError):
+        return {"target": key[0].value, "stage": key[1].value, "error": str(found)}
+    return found.model_dump(mode="json")
