@@ -39,7 +39,8 @@ class PeopleFinder:
         small = cv2.resize(rgb, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
         self._net.set_tensor(self._input, small[None].astype(np.float32) / 255)
         self._net.invoke()
-        return cv2.resize(self._net.get_tensor(self._output)[0, ..., 0], rgb.shape[1::-1])
+        odds: np.ndarray = self._net.get_tensor(self._output)[0, ..., 0]
+        return cv2.resize(odds, (rgb.shape[1], rgb.shape[0]))
 
     def __call__(self, rgb: np.ndarray) -> list[np.ndarray]:
         return people(rgb, self.odds(rgb))
@@ -77,8 +78,8 @@ def _refined(rgb: np.ndarray, odds: np.ndarray) -> np.ndarray:
         return np.zeros(odds.shape, bool)
     mask = np.where(odds > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     mask[sure], mask[never] = cv2.GC_FGD, cv2.GC_BGD
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(rgb, mask, None, *models, 2, cv2.GC_INIT_WITH_MASK)
+    nowhere = (0, 0, 0, 0)  # the mask says it all
+    cv2.grabCut(rgb, mask, nowhere, np.zeros((1, 65)), np.zeros((1, 65)), 2, cv2.GC_INIT_WITH_MASK)
     solid = cv2.morphologyEx((mask & 1).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
     contours, _ = cv2.findContours(solid, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     # Small holes are GrabCut's noise; large ones, as inside an akimbo arm, are real.

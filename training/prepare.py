@@ -226,8 +226,8 @@ def main() -> None:
     objects, photos = sources(args.raw)
     known = made_before(args.reuse) if args.reuse else {}
     found: dict[str, bytes] = {}  # by name: a file shipped twice counts once
-    start = {"initializer": start_worker, "initargs": (args.people, known)}
-    with ProcessPoolExecutor(args.workers, **start) as pool:
+    start = start_worker, (args.people, known)
+    with ProcessPoolExecutor(args.workers, initializer=start[0], initargs=start[1]) as pool:
         for items in pool.map(photo, photos):
             found.update(items)
         for items in pool.map(cut_out, objects, chunksize=32):

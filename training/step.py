@@ -139,7 +139,9 @@ class Step:
         """The student's error on the teacher's features; `pull` of its gradient goes further."""
         fixed = embeddings.detach()
         pulled = fixed + self.pull.to(fixed.dtype) * (embeddings - fixed)
-        return self.student(pulled, targets)  # type: ignore[misc]
+        assert self.student is not None
+        error: Tensor = self.student(pulled, targets)
+        return error
 
     def _next_prompt(
         self,
