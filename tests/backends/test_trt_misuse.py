@@ -105,6 +105,36 @@ def test_only_the_rows_asked_for_come_back(
         del embedding, feeds
 
 
+def test_rows_keep_their_memory_until_they_are_dropped(
+    cuda: Cuda, directory: Path, picture: np.ndarray
+) -> None:
+    with load(directory) as predictor:
+        embedding, decoder = predictor.encode(picture), predictor.decoder
+        size = predictor.manifest.image_size
+
+        def rows(seed: int, features: Any = embedding.features) -> np.ndarray:
+            prompts = build_prompts(picture.shape[:2], size, 64, boxes=boxes(3, seed)).part(0, 3)
+            feeds = {"image_embeddings": features, **prompts}
+            return decoder.run_selected(feeds, "low_res_masks", lambda _: np.array([1, 5, 6]))[1]
+
+        first = rows(0)
+        before, part = first.copy(), rows(1)[1:]
+        np.testing.assert_array_equal(first, before)
+        assert not np.array_equal(first[1:], part)
+        pinned = cuda.live()["pinned"]
+        del first
+        again = rows(0)  # in the block that came back
+        np.testing.assert_array_equal(again, before)
+        assert cuda.live()["pinned"] == pinned
+        part_before = part.copy()
+        del embedding, rows
+    np.testing.assert_array_equal(part, part_before)  # also after the engine is closed
+    del part
+    assert cuda.live()["pinned"] == 1
+    del again
+    assert not cuda.live()["pinned"]
+
+
 def test_embeddings_stay_on_the_gpu(directory: Path, picture: np.ndarray) -> None:
     with load(directory) as predictor:
         embedding = predictor.encode(picture)

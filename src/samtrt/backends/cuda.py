@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 import weakref
 from contextlib import suppress
@@ -173,10 +174,12 @@ class PinnedArray:
 
 
 class BlockPool:
-    """Blocks of one size of GPU memory: allocating and freeing make a GPU wait, reuse does not."""
+    """Blocks of one size of GPU or pinned memory: allocating makes a GPU wait, reuse does not."""
 
-    def __init__(self, cuda: Cuda, size: int) -> None:
-        self._cuda, self.size = cuda, size
+    def __init__(self, cuda: Cuda, size: int, pinned: bool = False) -> None:
+        self.size = size
+        self._allocate = cuda.allocate_pinned if pinned else cuda.allocate
+        self._free = cuda.free_pinned if pinned else cuda.free
         self._lock = threading.RLock()  # a garbage collection may give a block back at any moment
         self._idle: list[int] = []
         self._closed = False
@@ -185,7 +188,7 @@ class BlockPool:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        return self._cuda.allocate(self.size)
+        return self._allocate(self.size)
 
     def give_back(self, pointer: int) -> None:
         """Take a block back; after `close` it is freed."""
@@ -193,14 +196,28 @@ class BlockPool:
             if not self._closed:
                 self._idle.append(pointer)
                 return
-        self._cuda.free(pointer)
+        self._free(pointer)
 
     def close(self) -> None:
         """Free the idle blocks; those in use are freed when they come back."""
         with self._lock:
             idle, self._idle, self._closed = self._idle, [], True
         for pointer in idle:
-            self._cuda.free(pointer)
+            self._free(pointer)
+
+
+def lend_array(
+    pool: BlockPool, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> tuple[npt.NDArray[Any], int]:
+    """Return an array in a block of pinned memory, which the pool gets back with its last view.
+
+    Also returns the block's address. What is copied from a GPU to there needs no copy more.
+    """
+    pointer = pool.take()
+    buffer: Any = (ctypes.c_uint8 * pool.size).from_address(pointer)
+    weakref.finalize(buffer, pool.give_back, pointer).atexit = False  # as of `CudaArray`
+    count = math.prod(shape)
+    return np.frombuffer(buffer, dtype=dtype, count=count).reshape(shape), pointer
 
 
 class CudaArray(DeviceArray):

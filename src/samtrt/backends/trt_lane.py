@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.backends.base import Tensors
-from samtrt.backends.cuda import Cuda, CudaArray, PinnedArray
+from samtrt.backends.cuda import BlockPool, Cuda, CudaArray, PinnedArray, lend_array
 from samtrt.errors import BackendError
 from samtrt.trt_api import Api, capture, explain_cuda_failure
 from samtrt.types import to_host
@@ -37,6 +37,7 @@ class Lane:
         self.output_sizes = {name: sizes[name] for name in outputs}
         self._device: dict[str, int] = {}
         self._pinned: dict[str, PinnedArray] = {}
+        self._rows: dict[str, BlockPool] = {}
         self._events: list[Any] = []
         self._graph: Any = None
         self._stream: int | None = None
@@ -157,17 +158,23 @@ class Lane:
         return staging.view(shape, dtype).copy()
 
     def fetch_rows(self, name: str, rows: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
-        """Copy some rows of an output to the host, which count its first two axes together."""
+        """Copy some rows of an output to the host, which count its first two axes together.
+
+        They stay in the pinned memory that they are copied to: there may be gigabytes of them.
+        """
         shape, dtype = self.shape(name)[2:], self._dtypes[name]
-        size, staging = _bytes(shape, dtype), self._pinned[name]
+        size = _bytes(shape, dtype)
+        if name not in self._rows:
+            self._rows[name] = BlockPool(self._cuda, self.output_sizes[name], pinned=True)
+        array, pointer = lend_array(self._rows[name], (len(rows), *shape), dtype)
         # Rows that follow one another are one copy.
         for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
             if len(part):
-                to = staging.pointer + int(part[0]) * size
+                to = pointer + int(part[0]) * size
                 source = self._device[name] + int(rows[part[0]]) * size
                 self._cuda.copy(to, source, len(part) * size, self._open)
         self._cuda.synchronize(self._open)
-        return staging.view((len(rows), *shape), dtype).copy()
+        return array
 
     def copy_out(self, name: str, pointer: int) -> None:
         """Copy an output of the last run to elsewhere on the GPU."""
@@ -197,6 +204,8 @@ class Lane:
             self._cuda.free(pointer)
         for staging in self._pinned.values():
             staging.free()
+        for pool in self._rows.values():
+            pool.close()
         for event in self._events:
             self._cuda.destroy_event(event)
         if self._stream is not None:
