@@ -13,7 +13,8 @@ import cuda.bindings
 import pytest
 from cuda.bindings import runtime as real
 
-from fake_cuda import KERNEL_MS, OK, Event, FakeCuda, Status, Stream
+from fake_cuda import KERNEL_MS, OK, Event, Status, Stream
+from fake_cuda_memory import CudaMemory
 
 Work = Callable[[], None]
 
@@ -29,7 +30,7 @@ class GraphExec(Graph):
     pass
 
 
-class Cuda(FakeCuda):
+class Cuda(CudaMemory):
     """The whole stand-in."""
 
     def cudaStreamCreate(self) -> tuple[Status, int | None]:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import struct
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,12 +41,6 @@ def built(
     shutil.copytree(tiny_model, directory)
     told: list[tuple[Stage, Progress]] = []
     return directory, build_engines(directory, RTX, OPTIONS, report=lambda *p: told.append(p)), told
-
-
-@pytest.fixture
-def model(tiny_model: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny model that a test may spoil."""
-    return shutil.copytree(tiny_model, tmp_path / "model")
 
 
 def replace_decoder(directory: Path, write: Callable[[Path], object]) -> None:
@@ -246,112 +236,3 @@ def test_builder_sees_the_gpu_that_was_asked_for(
     environment = tensorrt._environment(device)
     assert environment["CUDA_VISIBLE_DEVICES"] == chosen
     assert environment["PATH"] == os.environ["PATH"]
-
-
-# ---- builds in processes of their own ----
-
-
-def start_build(model: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start `samtrt build` and return once it is at work on the decoder."""
-    command = [sys.executable, "-m", "samtrt", "build", str(model), "-t", "tensorrt-rtx"]
-    process = subprocess.Popen(
-        [*command, "--stage", "decoder", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )
-    await_that(lambda: process.poll() is not None or any(map(at_work, children(process.pid))))
-    assert process.poll() is None, process.communicate()
-    return process
-
-
-def at_work(pid: int) -> bool:
-    """Tell whether a process has loaded the library, in whose code it then is for seconds."""
-    try:
-        return "libtensorrt_onnxparser" in Path(f"/proc/{pid}/maps").read_text()
-    except OSError:
-        return False
-
-
-def await_that(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
-def children(pid: int) -> list[int]:
-    try:
-        tasks = Path(f"/proc/{pid}/task").iterdir()
-        return [int(p) for task in tasks for p in (task / "children").read_text().split()]
-    except OSError:
-        return []
-
-
-def alive(pid: int) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-
-
-linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
-
-
-@linux
-def test_ctrl_c_ends_the_build_and_leaves_nothing_half_written(model: Path) -> None:
-    before = {path.name: path.read_bytes() for path in model.iterdir()}
-    process = start_build(model)
-    (worker,) = children(process.pid)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    assert not alive(worker)
-    after = {p.name: p.read_bytes() for p in model.iterdir() if not p.name.endswith(".lock")}
-    assert after == before
-
-
-@linux
-def test_killed_build_takes_its_builder_with_it(model: Path) -> None:
-    process = start_build(model)
-    (worker,) = children(process.pid)
-    process.kill()
-    process.communicate(timeout=60)
-    await_that(lambda: not alive(worker))
-    assert list(model.glob(".build-*")), "nobody was left to tidy up"
-    # The system has given the lock back: the next build is not refused, and tidies up.
-    build_engines(model, RTX, BuildOptions(compute_capabilities=("8.6",)), [Stage.DECODER])
-    assert not list(model.glob(".build-*"))
-
-
-@linux
-def test_two_builds_in_one_directory(model: Path) -> None:
-    """The second is told so at once; the first is not disturbed."""
-    process = start_build(model)
-    with pytest.raises(BuildError, match=r"another process is building tensorrt-rtx engines in"):
-        build_engines(model, RTX)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert "decoder.tensorrt-rtx.engine" in out
-    load_engine_record(model, Manifest.load(model), Stage.DECODER, RTX)
-
-
-def test_disk_that_fills_keeps_the_engine_of_before(model: Path) -> None:
-    """Files may not grow past 10 MB in these processes: the write of the decoder fails for real."""
-    build_engines(model, RTX, BuildOptions(compute_capabilities=("8.6",)))
-    before = {path.name: path.read_bytes() for path in model.glob("decoder.*")}
-    code = """
-import resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, 10_000_000))
-from samtrt.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
-    command = [sys.executable, "-c", code, "build", str(model), "--target", "tensorrt-rtx"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert "samtrt: error: cannot write" in done.stderr
-    assert {path.name: path.read_bytes() for path in model.glob("decoder.*")} == before
-    assert not list(model.glob(".build-*"))

@@ -1,0 +1,37 @@
+"""Stand-ins for TensorRT and CUDA; those that use them need cuda-bindings."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from samtrt import trt_api
+
+if TYPE_CHECKING:
+    from fake_cuda_streams import Cuda
+
+
+@pytest.fixture
+def directory(fake_directory: Path) -> Path:
+    """A model directory with engines for up to 4 prompts of 6 points."""
+    import fake_tensorrt
+
+    fake_tensorrt.write_engines(fake_directory)
+    return fake_directory
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cuda]:
+    """A GPU for one test, after which nothing may be left in it."""
+    import fake_tensorrt
+
+    fake = fake_tensorrt.install(monkeypatch, devices=2)
+    yield fake
+    trt_api.load_api.cache_clear()
+    gc.collect()
+    assert fake.faults == []
+    assert not fake.live()

@@ -1,0 +1,30 @@
+"""Predictors on engines of the stand-in for TensorRT, and what they are compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samtrt.backends import BackendOptions
+from samtrt.choices import BackendName
+from samtrt.predictor import Predictor
+
+
+def load(directory: Path, device: str = "cuda") -> Predictor:
+    return Predictor.load(directory, BackendName.TENSORRT, BackendOptions(device=device))
+
+
+def expected(directory: Path) -> Predictor:
+    return Predictor.load(directory, BackendName.FAKE)
+
+
+def boxes(count: int, seed: int = 0) -> np.ndarray:
+    corners = np.random.default_rng(seed).integers(0, 50, (count, 2))
+    return np.concatenate([corners, corners + 60], axis=1)
+
+
+def same(got: Any, wanted: Any) -> None:
+    for ours, theirs in zip(got, wanted, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
