@@ -47,7 +47,8 @@ class MaskWeights(NamedTuple):
     @classmethod
     def of(cls, downscaling: nn.Sequential, no_mask: Tensor) -> MaskWeights:
         """Take them from the prompt encoder's layers and its no_mask [C]."""
-        first, norm1, _, second, norm2, _, third = list[Any](downscaling)
+        layers: Any = list(downscaling)  # list[Any](...) would break torch.compile's graph
+        first, norm1, _, second, norm2, _, third = layers
         return cls(
             *(first.weight.flatten(1), first.bias, norm1.weight, norm1.bias),
             *(second.weight.permute(0, 2, 3, 1).flatten(1), second.bias),
@@ -140,7 +141,8 @@ class PlainKernels:
         return norm(image.rows + by_head.softmax(dim=-1).flatten(2) @ values)
 
     def upscale(self, image: Tensor, weights: Tensor, layers: nn.Sequential, side: int) -> Tensor:
-        first, norm, _, second, _ = list[Any](layers)
+        modules: Any = list(layers)
+        first, norm, _, second, _ = modules
         linear = quadruple_weight(first), first.bias, quadruple_weight(second), second.bias
         return upscale_rows(image, weights, *linear, norm.channels_last, side)
 
