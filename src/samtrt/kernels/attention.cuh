@@ -158,7 +158,7 @@ __device__ float2 update_softmax(float (&score)[Tiles][4], float (&peak)[2], flo
 // The factor between scores as they are kept and exponents of two.
 template <class L>
 __device__ float score_exponent() {
-  return rsqrtf(static_cast<float>(L::kWidth)) * 1.4426950408889634f;
+  return rsqrtf(static_cast<float>(L::kWidth)) * kLog2E;
 }
 
 // Scores begin as the column term.

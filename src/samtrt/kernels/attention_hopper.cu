@@ -6,6 +6,7 @@
 
 #include "attention.cuh"
 #include "hopper.cuh"
+#include "launch.cuh"
 
 // wgmma is of sm_90a alone, not of later GPUs: SAMTRT_HOPPER says that it is compiled for, and the
 // compiler which of its passes this is.
@@ -51,7 +52,7 @@ __global__ void __launch_bounds__(Groups * 128, Shape<D, Groups>::kThreadBlocks)
 #ifdef SAMTRT_HAS_WGMMA
   using S = Shape<D, Groups>;
   using L = typename S::L;
-  extern __shared__ __align__(1024) unsigned char shared[];
+  unsigned char* const shared = dynamic_shared();
   __half* const row_terms = reinterpret_cast<__half*>(shared);
   T* const stages = reinterpret_cast<T*>(shared + S::kRowTermBytes);
   uint64_t* const full = reinterpret_cast<uint64_t*>(shared + S::kBarriersAt);
@@ -182,7 +183,7 @@ cudaError_t describe_matrix(CUtensorMap* matrix, Problem const& problem, int bat
 }
 
 template <typename T, int D, int Groups>
-cudaError_t launch(Problem const& problem, int batch, cudaStream_t stream) {
+cudaError_t launch_of(Problem const& problem, int batch, cudaStream_t stream) {
   using S = Shape<D, Groups>;
   CUtensorMap main{}, rest{};
   cudaError_t error = describe_matrix<T>(&main, problem, batch, D, 64);
@@ -190,12 +191,9 @@ cudaError_t launch(Problem const& problem, int batch, cudaStream_t stream) {
     error = describe_matrix<T>(&rest, problem, batch, D, 16);
   }
   if (error != cudaSuccess) return error;
-  auto const kernel = hopper_attention_kernel<T, D, Groups>;
-  error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kBytes);
-  if (error != cudaSuccess) return error;
   dim3 const blocks(S::kChunks, problem.heads, batch);
-  kernel<<<blocks, S::kThreads, S::kBytes, stream>>>(problem, main, rest);
-  return cudaGetLastError();
+  return launch(hopper_attention_kernel<T, D, Groups>, blocks, S::kThreads, S::kBytes, stream,
+                problem, main, rest);
 }
 
 // Two groups fill a multiprocessor twice over, three fill it once; what matters is how evenly the
@@ -208,7 +206,8 @@ cudaError_t choose_groups(Problem const& problem, int batch, int processors, cud
   };
   bool const two = waste(Shape<D, 2>::kChunks, 2 * processors) <=
                    waste(Shape<D, 3>::kChunks, processors) * 22 * 3 / 64;
-  return two ? launch<T, D, 2>(problem, batch, stream) : launch<T, D, 3>(problem, batch, stream);
+  return two ? launch_of<T, D, 2>(problem, batch, stream)
+             : launch_of<T, D, 3>(problem, batch, stream);
 }
 
 }  // namespace

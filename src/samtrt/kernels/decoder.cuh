@@ -12,7 +12,6 @@ namespace samtrt {
 constexpr int kWidth = 256;  // channels of a cell and of a token
 constexpr int kHeads = 8;
 constexpr int kRows = 16;           // of a tile, which one warp works on
-constexpr int kVector = 8;          // 16-bit values of one 16-byte access
 constexpr int kPitch = kWidth + 8;  // of rows in shared memory: no two begin in one bank
 constexpr int kSteps = kWidth / 16;
 constexpr int kWarps = 4;  // of a thread block

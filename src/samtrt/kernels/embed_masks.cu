@@ -103,14 +103,10 @@ __global__ void __launch_bounds__(kThreads) embed_masks_kernel(Problem const pro
                  (static_cast<size_t>(prompt) * side * side + first) * kWidth + channel;
 #pragma unroll 4
   for (int cell = 0; cell < kCells; ++cell) {
-    uint4 const packed = *reinterpret_cast<uint4 const*>(image + cell * kWidth);
-    uint32_t const pairs[4] = {packed.x, packed.y, packed.z, packed.w};
     float v[kVector];
+    unpack<T>(v, *reinterpret_cast<uint4 const*>(image + cell * kWidth));
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) {
-      float2 const both = unpack<T>(pairs[i / 2]);
-      v[i] = (i % 2 == 0 ? both.x : both.y) + start[i];
-    }
+    for (int i = 0; i < kVector; ++i) v[i] += start[i];
     if (has_mask) {
 #pragma unroll
       for (int c = 0; c < kSecond; ++c) {
@@ -119,8 +115,7 @@ __global__ void __launch_bounds__(kThreads) embed_masks_kernel(Problem const pro
         for (int i = 0; i < kVector; ++i) v[i] += third[i][c] * h;
       }
     }
-    *reinterpret_cast<uint4*>(out + cell * kWidth) = make_uint4(
-        pack<T>(v[0], v[1]), pack<T>(v[2], v[3]), pack<T>(v[4], v[5]), pack<T>(v[6], v[7]));
+    *reinterpret_cast<uint4*>(out + cell * kWidth) = pack_vector<T>(v);
   }
 }
 

@@ -8,7 +8,6 @@
 namespace samtrt {
 namespace {
 
-constexpr int kVector = 8;  // 16-bit values of one 16-byte access
 constexpr int kThreads = 256;
 
 template <typename T>

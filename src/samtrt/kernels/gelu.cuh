@@ -1,7 +1,7 @@
 // The activation of the encoder's MLPs, of the decoder's upscaling and of masks' embedding.
 #pragma once
 
-#include "ptx.cuh"
+#include "tensor_core.cuh"
 
 namespace samtrt {
 
@@ -12,7 +12,7 @@ __device__ inline float gelu(float x) {
   float const p =
       fmaf(fmaf(fmaf(fmaf(1.061405429f, t, -1.453152027f), t, 1.421413741f), t, -0.284496736f), t,
            0.254829592f);
-  float const tail = p * t * exp2_fast(-z * z * 1.4426950408889634f);  // 1 - erf(z)
+  float const tail = p * t * exp2_fast(-z * z * kLog2E);  // 1 - erf(z)
   return x > 0.f ? x - 0.5f * x * tail : 0.5f * x * tail;
 }
 

@@ -54,7 +54,7 @@ __device__ void softmax_by_head(float (&score)[kHeads * Tiles][4]) {
 #pragma unroll
       for (int i = 0; i < 2 * Tiles; ++i) {
         float& x = score[head * Tiles + i / 2][2 * half + i % 2];
-        x = exp2_fast((x - largest) * 1.4426950408889634f);
+        x = exp2_fast((x - largest) * kLog2E);
         sum += x;
       }
       float const scale = reciprocal_fast(quad_sum(sum));

@@ -59,7 +59,7 @@ cudaError_t layer_norm(Type type, void const* x, void const* delta, float const*
 cudaError_t gelu(Type type, void const* x, void* y, int rows, int channels, cudaStream_t stream);
 
 // The mask decoder's four kernels: attention between P prompts' tokens and the image, and what
-// comes after it, with the projections of the image's side applied to the tokens' side
+// comes before and after it, with the projections of the image's side applied to the tokens' side
 // (models/mask_decoder.py). The image is [prompts, cells, 256], a row for each cell of the
 // embedding; image_pe [cells, 256] is its positional encoding. There are 8 heads. All return
 // cudaErrorInvalidValue where a size does not fit, else what the launch returned.
@@ -119,8 +119,7 @@ cudaError_t image_to_tokens(Type type, void const* image, void const* image_pe, 
 //
 // image                   [prompts, side * side, 256]
 // hyper                   [prompts, 4, 32], of the 4 masks
-// first                   [4 * 64, 256] in `type`; row = (2 dy + dx) * 64 + channel, where dy, dx
-// is
+// first                   [4 * 64, 256] in `type`; row = (2 dy + dx) * 64 + channel, with dy, dx
 //                         the place among the 2 x 2 that a cell becomes
 // first_bias, norm_weight, norm_bias  [64]
 // second                  [4 * 32, 64] in `type`, likewise

@@ -11,30 +11,12 @@
 namespace samtrt {
 namespace {
 
-constexpr int kWarps = 8;   // tokens of one thread block
-constexpr int kVector = 8;  // 16-bit values of one 16-byte access
+constexpr int kWarps = 8;  // tokens of one thread block
 constexpr int kWarpSpan = 32 * kVector;
 
 __device__ float warp_sum(float x) {
   for (int lane = 16; lane > 0; lane /= 2) x += __shfl_xor_sync(0xffffffffu, x, lane);
   return x;
-}
-
-template <typename T>
-__device__ void unpack(float (&values)[kVector], uint4 const& packed) {
-  auto const* pairs = reinterpret_cast<typename Math<T>::Pair const*>(&packed);
-#pragma unroll
-  for (int i = 0; i < kVector / 2; ++i) {
-    float2 const both = Math<T>::floats(pairs[i]);
-    values[2 * i] = both.x;
-    values[2 * i + 1] = both.y;
-  }
-}
-
-template <typename T>
-__device__ uint4 pack_vector(float const (&v)[kVector]) {
-  return make_uint4(pack<T>(v[0], v[1]), pack<T>(v[2], v[3]), pack<T>(v[4], v[5]),
-                    pack<T>(v[6], v[7]));
 }
 
 // `Vectors` 16-byte vectors of a token lie in each lane: up to 256 * Vectors channels.

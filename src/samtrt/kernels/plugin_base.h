@@ -80,6 +80,29 @@ inline int size_of(PluginTensorDesc const& desc, int axis) noexcept {
   return static_cast<int>(desc.dims.d[axis]);  // int64_t from TensorRT 10 on
 }
 
+// What most Traits are: one output like the first input, no workspace.
+struct Plain {
+  template <typename Attributes>
+  static DimsExprs output(Attributes const&, DimsExprs const* inputs,
+                          nvinfer1::IExprBuilder&) noexcept {
+    return inputs[0];
+  }
+
+  static size_t workspace(PluginTensorDesc const*) noexcept { return 0; }
+};
+
+// Traits without attributes.
+struct WithoutAttributes : Plain {
+  struct Attributes {};
+
+  static constexpr int32_t kFieldCount = 0;
+  static constexpr PluginField const* kFields = nullptr;
+
+  static void set(Attributes&, PluginField const&) noexcept {}
+
+  static bool valid(Attributes const&) noexcept { return true; }
+};
+
 // What the plugins have in common. Traits gives
 //   kName, kInputs, kOutputs, kKinds (of the inputs, then of the outputs)
 //   Attributes: a plain struct, which is the plugin's whole state and what an engine file keeps

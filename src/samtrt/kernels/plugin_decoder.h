@@ -18,17 +18,8 @@ inline bool is_image(PluginTensorDesc const& desc) noexcept {
 
 inline float const* floats(void const* input) noexcept { return static_cast<float const*>(input); }
 
-// (image, masks, has_mask, 11 weights as in MaskEmbedding) -> out; [1, S * S, 256],
-// [P, 1, 4 S, 4 S], [P] -> [P, S * S, 256]
-struct EmbedMasks {
-  static constexpr char const* kName = "SamtrtEmbedMasks";
-  static constexpr int32_t kInputs = 14;
-  static constexpr int32_t kOutputs = 1;
-  static constexpr Kind kKinds[]{Kind::kRows,   Kind::kFloats, Kind::kFloats, Kind::kFloats,
-                                 Kind::kFloats, Kind::kFloats, Kind::kFloats, Kind::kFloats,
-                                 Kind::kFloats, Kind::kFloats, Kind::kFloats, Kind::kFloats,
-                                 Kind::kFloats, Kind::kFloats, Kind::kRows};
-
+// Traits of what must know the height and width of the embedding in cells.
+struct WithSide : Plain {
   struct Attributes {
     int32_t side;
     float epsilon;
@@ -43,6 +34,18 @@ struct EmbedMasks {
     read(field, "side", PluginFieldType::kINT32, attributes.side);
     read(field, "epsilon", PluginFieldType::kFLOAT32, attributes.epsilon);
   }
+};
+
+// (image, masks, has_mask, 11 weights as in MaskEmbedding) -> out; [1, S * S, 256],
+// [P, 1, 4 S, 4 S], [P] -> [P, S * S, 256]
+struct EmbedMasks : WithSide {
+  static constexpr char const* kName = "SamtrtEmbedMasks";
+  static constexpr int32_t kInputs = 14;
+  static constexpr int32_t kOutputs = 1;
+  static constexpr Kind kKinds[]{Kind::kRows,   Kind::kFloats, Kind::kFloats, Kind::kFloats,
+                                 Kind::kFloats, Kind::kFloats, Kind::kFloats, Kind::kFloats,
+                                 Kind::kFloats, Kind::kFloats, Kind::kFloats, Kind::kFloats,
+                                 Kind::kFloats, Kind::kFloats, Kind::kRows};
 
   static bool valid(Attributes const& attributes) noexcept {
     return attributes.side > 0 && attributes.epsilon > 0.0F;
@@ -60,8 +63,6 @@ struct EmbedMasks {
            size_of(image, 1) == attributes.side * attributes.side;
   }
 
-  static size_t workspace(PluginTensorDesc const*) noexcept { return 0; }
-
   static cudaError_t run(Attributes const& attributes, PluginTensorDesc const* in,
                          void const* const* inputs, void* const* outputs, void*,
                          cudaStream_t stream) noexcept {
@@ -76,25 +77,11 @@ struct EmbedMasks {
 };
 
 // (queries, image, image_pe) -> out; [P, 8 T, 256], [P, HW, 256], [1, HW, 256] -> [P, 8 T, 256]
-struct TokensToImage {
+struct TokensToImage : WithoutAttributes {
   static constexpr char const* kName = "SamtrtTokensToImage";
   static constexpr int32_t kInputs = 3;
   static constexpr int32_t kOutputs = 1;
   static constexpr Kind kKinds[]{Kind::kRows, Kind::kRows, Kind::kRows, Kind::kRows};
-
-  struct Attributes {};
-
-  static constexpr int32_t kFieldCount = 0;
-  static constexpr PluginField const* kFields = nullptr;
-
-  static void set(Attributes&, PluginField const&) noexcept {}
-
-  static bool valid(Attributes const&) noexcept { return true; }
-
-  static DimsExprs output(Attributes const&, DimsExprs const* inputs,
-                          nvinfer1::IExprBuilder&) noexcept {
-    return inputs[0];
-  }
 
   static bool supported(Attributes const&, PluginTensorDesc const& queries) noexcept {
     // A size that is worked out at run time counts as unknown until then.
@@ -116,7 +103,7 @@ struct TokensToImage {
 
 // (image, image_pe, keys, offsets, values, weight, bias) -> out; [P, HW, 256], [1, HW, 256],
 // [P, 8 T, 256], [P, 8 T], [P, 8 T, 256], [256] twice -> [P, HW, 256]
-struct ImageToTokens {
+struct ImageToTokens : Plain {
   static constexpr char const* kName = "SamtrtImageToTokens";
   static constexpr int32_t kInputs = 7;
   static constexpr int32_t kOutputs = 1;
@@ -142,16 +129,9 @@ struct ImageToTokens {
     return attributes.heads == kHeadCount && attributes.epsilon > 0.0F;
   }
 
-  static DimsExprs output(Attributes const&, DimsExprs const* inputs,
-                          nvinfer1::IExprBuilder&) noexcept {
-    return inputs[0];
-  }
-
   static bool supported(Attributes const&, PluginTensorDesc const& image) noexcept {
     return is_image(image);
   }
-
-  static size_t workspace(PluginTensorDesc const*) noexcept { return 0; }
 
   static cudaError_t run(Attributes const& attributes, PluginTensorDesc const* in,
                          void const* const* inputs, void* const* outputs, void*,
@@ -165,28 +145,13 @@ struct ImageToTokens {
 
 // (image, hyper, first, first_bias, norm_weight, norm_bias, second, second_bias) -> masks;
 // [P, S * S, 256], [P, 4, 32], [256, 256], [64] three times, [128, 64], [32] -> [P, 4, 4 S, 4 S]
-struct UpscaleMasks {
+struct UpscaleMasks : WithSide {
   static constexpr char const* kName = "SamtrtUpscaleMasks";
   static constexpr int32_t kInputs = 8;
   static constexpr int32_t kOutputs = 1;
   static constexpr Kind kKinds[]{Kind::kRows,   Kind::kRows,   Kind::kRows,
                                  Kind::kFloats, Kind::kFloats, Kind::kFloats,
                                  Kind::kRows,   Kind::kFloats, Kind::kFloats};
-
-  struct Attributes {
-    int32_t side;
-    float epsilon;
-  };
-
-  static constexpr int32_t kFieldCount = 2;
-  static inline PluginField const kFields[kFieldCount]{
-      {"side", nullptr, PluginFieldType::kINT32, 1},
-      {"epsilon", nullptr, PluginFieldType::kFLOAT32, 1}};
-
-  static void set(Attributes& attributes, PluginField const& field) noexcept {
-    read(field, "side", PluginFieldType::kINT32, attributes.side);
-    read(field, "epsilon", PluginFieldType::kFLOAT32, attributes.epsilon);
-  }
 
   static bool valid(Attributes const& attributes) noexcept {
     return attributes.side > 0 && attributes.side % 4 == 0 && attributes.epsilon > 0.0F;
@@ -205,8 +170,6 @@ struct UpscaleMasks {
   static bool supported(Attributes const& attributes, PluginTensorDesc const& image) noexcept {
     return is_image(image) && size_of(image, 1) == attributes.side * attributes.side;
   }
-
-  static size_t workspace(PluginTensorDesc const*) noexcept { return 0; }
 
   static cudaError_t run(Attributes const& attributes, PluginTensorDesc const* in,
                          void const* const* inputs, void* const* outputs, void*,

@@ -13,9 +13,18 @@ inline bool is_square(PluginTensorDesc const& desc) noexcept {
   return desc.dims.nbDims == 4 && size_of(desc, 2) == size_of(desc, 3);
 }
 
+// What is worked on a token at a time: a square of tokens, each of whole 16-byte vectors.
+inline bool is_vectors(PluginTensorDesc const& desc) noexcept {
+  return is_square(desc) && size_of(desc, 1) % 8 == 0;
+}
+
+inline int rows_of(PluginTensorDesc const& desc) noexcept {
+  return size_of(desc, 0) * size_of(desc, 2) * size_of(desc, 3);
+}
+
 // (qkv, qkv_bias, rel_pos_h, rel_pos_w) -> out; [B, 3C, G, G], [3C], [2S-1, D] twice -> [B, C, G,
 // G]
-struct RelPosAttention {
+struct RelPosAttention : Plain {
   static constexpr char const* kName = "SamtrtRelPosAttention";
   static constexpr int32_t kInputs = 4;
   static constexpr int32_t kOutputs = 1;
@@ -55,8 +64,6 @@ struct RelPosAttention {
            samtrt::attention_supported(size_of(qkv, 2), size_of(qkv, 1) / parts, attributes.window);
   }
 
-  static size_t workspace(PluginTensorDesc const*) noexcept { return 0; }
-
   static cudaError_t run(Attributes const& attributes, PluginTensorDesc const* in,
                          void const* const* inputs, void* const* outputs, void*,
                          cudaStream_t stream) noexcept {
@@ -70,7 +77,7 @@ struct RelPosAttention {
 
 // (x, weight, bias) -> y, or with kAdd (x, delta, weight, bias) -> (sum, y); [B, C, G, G] and [C]
 template <bool kAdd>
-struct LayerNorm {
+struct LayerNorm : Plain {
   static constexpr char const* kName = kAdd ? "SamtrtAddLayerNorm" : "SamtrtLayerNorm";
   static constexpr int32_t kInputs = kAdd ? 4 : 3;
   static constexpr int32_t kOutputs = kAdd ? 2 : 1;
@@ -94,16 +101,9 @@ struct LayerNorm {
 
   static bool valid(Attributes const& attributes) noexcept { return attributes.epsilon > 0.0F; }
 
-  static DimsExprs output(Attributes const&, DimsExprs const* inputs,
-                          nvinfer1::IExprBuilder&) noexcept {
-    return inputs[0];
-  }
-
   static bool supported(Attributes const&, PluginTensorDesc const& x) noexcept {
-    return is_square(x) && size_of(x, 1) % 8 == 0;
+    return is_vectors(x);
   }
-
-  static size_t workspace(PluginTensorDesc const*) noexcept { return 0; }
 
   static cudaError_t run(Attributes const& attributes, PluginTensorDesc const* in,
                          void const* const* inputs, void* const* outputs, void*,
@@ -111,43 +111,25 @@ struct LayerNorm {
     return samtrt::layer_norm(half_type(in->type), inputs[0], kAdd ? inputs[1] : nullptr,
                               static_cast<float const*>(inputs[kInputs - 2]),
                               static_cast<float const*>(inputs[kInputs - 1]),
-                              kAdd ? outputs[0] : nullptr, outputs[kOutputs - 1],
-                              size_of(*in, 0) * size_of(*in, 2) * size_of(*in, 3), size_of(*in, 1),
-                              attributes.epsilon, stream);
+                              kAdd ? outputs[0] : nullptr, outputs[kOutputs - 1], rows_of(*in),
+                              size_of(*in, 1), attributes.epsilon, stream);
   }
 };
 
 // x -> y; both [B, C, G, G]
-struct Gelu {
+struct Gelu : WithoutAttributes {
   static constexpr char const* kName = "SamtrtGelu";
   static constexpr int32_t kInputs = 1;
   static constexpr int32_t kOutputs = 1;
   static constexpr Kind kKinds[]{Kind::kGrid, Kind::kGrid};
 
-  struct Attributes {};
-
-  static constexpr int32_t kFieldCount = 0;
-  static constexpr PluginField const* kFields = nullptr;
-
-  static void set(Attributes&, PluginField const&) noexcept {}
-
-  static bool valid(Attributes const&) noexcept { return true; }
-
-  static DimsExprs output(Attributes const&, DimsExprs const* inputs,
-                          nvinfer1::IExprBuilder&) noexcept {
-    return inputs[0];
-  }
-
   static bool supported(Attributes const&, PluginTensorDesc const& x) noexcept {
-    return is_square(x) && size_of(x, 1) % 8 == 0;
+    return is_vectors(x);
   }
-
-  static size_t workspace(PluginTensorDesc const*) noexcept { return 0; }
 
   static cudaError_t run(Attributes const&, PluginTensorDesc const* in, void const* const* inputs,
                          void* const* outputs, void*, cudaStream_t stream) noexcept {
-    return samtrt::gelu(half_type(in->type), inputs[0], outputs[0],
-                        size_of(*in, 0) * size_of(*in, 2) * size_of(*in, 3), size_of(*in, 1),
+    return samtrt::gelu(half_type(in->type), inputs[0], outputs[0], rows_of(*in), size_of(*in, 1),
                         stream);
   }
 };

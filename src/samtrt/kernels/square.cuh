@@ -11,7 +11,6 @@
 namespace samtrt {
 
 constexpr int kTile = 16;
-constexpr int kVector = 8;  // 16-bit values of one 16-byte access
 
 struct Problem {
   void const* qkv;         // [batch, grid, grid, 3, heads, D]
@@ -80,8 +79,7 @@ struct Square {
   // 8 of the same for every token outside the grid.
   __device__ uint4 padding(int part, int channel) const {
     float const* b = problem.qkv_bias + (part * problem.heads + head) * L::kWidth + channel;
-    return make_uint4(pack<T>(b[0], b[1]), pack<T>(b[2], b[3]), pack<T>(b[4], b[5]),
-                      pack<T>(b[6], b[7]));
+    return pack_vector<T>(b);
   }
 
   // The operand of 16 queries, from memory to registers; queries without a token are zero.

@@ -9,6 +9,9 @@
 
 namespace samtrt {
 
+constexpr int kVector = 8;  // 16-bit values of one 16-byte access
+constexpr float kLog2E = 1.4426950408889634f;
+
 template <typename T>
 struct Math;
 
@@ -49,6 +52,23 @@ __device__ inline uint32_t pack(float a, float b) {
 template <typename T>
 __device__ inline float2 unpack(uint32_t both) {
   return Math<T>::floats(*reinterpret_cast<typename Math<T>::Pair const*>(&both));
+}
+
+template <typename T>
+__device__ inline void unpack(float (&values)[kVector], uint4 const& packed) {
+  uint32_t const pairs[] = {packed.x, packed.y, packed.z, packed.w};
+#pragma unroll
+  for (int i = 0; i < kVector / 2; ++i) {
+    float2 const both = unpack<T>(pairs[i]);
+    values[2 * i] = both.x;
+    values[2 * i + 1] = both.y;
+  }
+}
+
+template <typename T>
+__device__ inline uint4 pack_vector(float const* v) {
+  return make_uint4(pack<T>(v[0], v[1]), pack<T>(v[2], v[3]), pack<T>(v[4], v[5]),
+                    pack<T>(v[6], v[7]));
 }
 
 template <typename T>

@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kThreads) tokens_to_image_kernel(Problem const
       float largest = peak[half];
 #pragma unroll
       for (int i = 0; i < kCells / 4; ++i) {
-        score[i / 2][2 * half + i % 2] *= 1.4426950408889634f;
+        score[i / 2][2 * half + i % 2] *= kLog2E;
         largest = fmaxf(largest, score[i / 2][2 * half + i % 2]);
       }
       largest = quad_max(largest);
@@ -157,10 +157,10 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int i = 0; i < kVector; ++i) sum[i] = sum[i] * shrink + part[channel + i] * share;
   }
-  float const scale = 1.f / total;
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) sum[i] /= total;
   *reinterpret_cast<uint4*>(out + static_cast<size_t>(query) * kWidth + channel) =
-      make_uint4(pack<T>(sum[0] * scale, sum[1] * scale), pack<T>(sum[2] * scale, sum[3] * scale),
-                 pack<T>(sum[4] * scale, sum[5] * scale), pack<T>(sum[6] * scale, sum[7] * scale));
+      pack_vector<T>(sum);
 }
 
 template <typename T>
