@@ -6,6 +6,20 @@ builder which layers are norms (see `trt_float32`).
 
 from __future__ import annotations
 
+
+def _gelu_lines(x: str, y: str) -> str:
+    """Return y = x / 2 (1 + erf(x / sqrt 2)), in names that begin with y."""
+    return f"""\
+  {y}_root = Constant <value_float = 1.4142135> ()
+  {y}_unit = Constant <value_float = 1.0> ()
+  {y}_half = Constant <value_float = 0.5> ()
+  {y}_scaled = Div ({x}, {y}_root)
+  {y}_erf = Erf ({y}_scaled)
+  {y}_factor = Add ({y}_erf, {y}_unit)
+  {y}_halved = Mul ({y}_factor, {y}_half)
+  {y} = Mul ({x}, {y}_halved)"""
+
+
 ATTENTION = "SamtrtRelPosAttention"
 LAYER_NORM = "SamtrtLayerNorm"
 ADD_LAYER_NORM = "SamtrtAddLayerNorm"
@@ -35,18 +49,11 @@ SamtrtAddLayerNorm <epsilon, plugin_version, plugin_namespace>
 }
 """
 
-_GELU = """
+_GELU = f"""
 SamtrtGelu <plugin_version, plugin_namespace> (x) => (y)
-{
-  half = Constant <value_float = 0.5> ()
-  unit = Constant <value_float = 1.0> ()
-  root = Constant <value_float = 1.4142135> ()
-  scaled = Div (x, root)
-  erf = Erf (scaled)
-  factor = Add (erf, unit)
-  halved = Mul (factor, half)
-  y = Mul (x, halved)
-}
+{{
+{_gelu_lines("x", "y")}
+}}
 """
 
 # As `models.vit.Attention` between its two linear layers. n counts squares and heads together,
@@ -152,11 +159,11 @@ SamtrtRelPosAttention <num_heads, window, plugin_version, plugin_namespace>
 """
 
 # As `models.image_kernels.PlainKernels`, here and below.
-_EMBED_MASKS = """
+_EMBED_MASKS = f"""
 SamtrtEmbedMasks <side, epsilon, plugin_version, plugin_namespace>
 (image, masks, has_mask, first, first_bias, first_norm_weight, first_norm_bias, second, second_bias,
  second_norm_weight, second_norm_bias, third, third_bias, no_mask) => (out)
-{
+{{
   one = Constant <value_ints = [1]> ()
   two = Constant <value_ints = [2]> ()
   four = Constant <value_ints = [4]> ()
@@ -164,10 +171,7 @@ SamtrtEmbedMasks <side, epsilon, plugin_version, plugin_namespace>
   rest = Constant <value_ints = [-1]> ()
   side_number = Constant <value_int: int = @side> ()
   side = Reshape (side_number, one)
-  half = Constant <value_float = 0.5> ()
   zero = Constant <value_float = 0.0> ()
-  unit = Constant <value_float = 1.0> ()
-  root = Constant <value_float = 1.4142135> ()
   apart_shape = Concat <axis = 0> (rest, side, two, two, side, two, two)
   apart = Reshape (masks, apart_shape)
   moved = Transpose <perm = [0, 1, 4, 2, 5, 3, 6]> (apart)
@@ -180,11 +184,7 @@ SamtrtEmbedMasks <side, epsilon, plugin_version, plugin_namespace>
   first_sum = Add (first_product, first_bias)
   first_layer_norm = LayerNormalization <axis = -1, epsilon: float = @epsilon>
     (first_sum, first_norm_weight, first_norm_bias)
-  first_scaled = Div (first_layer_norm, root)
-  first_erf = Erf (first_scaled)
-  first_factor = Add (first_erf, unit)
-  first_half = Mul (first_factor, half)
-  first_out = Mul (first_layer_norm, first_half)
+{_gelu_lines("first_layer_norm", "first_out")}
   cells_shape = Concat <axis = 0> (rest, cells, sixteen)
   parts = Reshape (first_out, cells_shape)
   second_t = Transpose <perm = [1, 0]> (second)
@@ -192,11 +192,7 @@ SamtrtEmbedMasks <side, epsilon, plugin_version, plugin_namespace>
   second_sum = Add (second_product, second_bias)
   second_layer_norm = LayerNormalization <axis = -1, epsilon: float = @epsilon>
     (second_sum, second_norm_weight, second_norm_bias)
-  second_scaled = Div (second_layer_norm, root)
-  second_erf = Erf (second_scaled)
-  second_factor = Add (second_erf, unit)
-  second_half = Mul (second_factor, half)
-  hidden = Mul (second_layer_norm, second_half)
+{_gelu_lines("second_layer_norm", "hidden")}
   third_t = Transpose <perm = [1, 0]> (third)
   third_product = MatMul (hidden, third_t)
   embedded = Add (third_product, third_bias)
@@ -205,7 +201,7 @@ SamtrtEmbedMasks <side, epsilon, plugin_version, plugin_namespace>
   has = Greater (flag, zero)
   added = Where (has, embedded, no_mask)
   out = Add (image, added)
-}
+}}
 """
 
 _TOKENS_TO_IMAGE = """
@@ -245,10 +241,10 @@ SamtrtImageToTokens <num_heads, epsilon, plugin_version, plugin_namespace>
 """
 
 # Rows are (y, x) of the embedding, then (dy, dx) of each convolution.
-_UPSCALE_MASKS = """
+_UPSCALE_MASKS = f"""
 SamtrtUpscaleMasks <side, epsilon, plugin_version, plugin_namespace>
 (image, hyper, first, first_bias, norm_weight, norm_bias, second, second_bias) => (masks)
-{
+{{
   none = Constant <value_ints = [0]> ()
   one = Constant <value_ints = [1]> ()
   two = Constant <value_ints = [2]> ()
@@ -256,9 +252,6 @@ SamtrtUpscaleMasks <side, epsilon, plugin_version, plugin_namespace>
   rest = Constant <value_ints = [-1]> ()
   side_number = Constant <value_int: int = @side> ()
   side = Reshape (side_number, one)
-  half = Constant <value_float = 0.5> ()
-  unit = Constant <value_float = 1.0> ()
-  root = Constant <value_float = 1.4142135> ()
   first_t = Transpose <perm = [1, 0]> (first)
   first_width = Shape (first_bias)
   first_shape = Concat <axis = 0> (none, rest, first_width)
@@ -267,22 +260,14 @@ SamtrtUpscaleMasks <side, epsilon, plugin_version, plugin_namespace>
   first_sum = Add (first_rows, first_bias)
   layer_norm = LayerNormalization <axis = -1, epsilon: float = @epsilon>
     (first_sum, norm_weight, norm_bias)
-  first_scaled = Div (layer_norm, root)
-  first_erf = Erf (first_scaled)
-  first_factor = Add (first_erf, unit)
-  first_half = Mul (first_factor, half)
-  first_out = Mul (layer_norm, first_half)
+{_gelu_lines("layer_norm", "first_out")}
   second_t = Transpose <perm = [1, 0]> (second)
   second_width = Shape (second_bias)
   second_shape = Concat <axis = 0> (none, rest, second_width)
   second_product = MatMul (first_out, second_t)
   second_rows = Reshape (second_product, second_shape)
   second_sum = Add (second_rows, second_bias)
-  second_scaled = Div (second_sum, root)
-  second_erf = Erf (second_scaled)
-  second_factor = Add (second_erf, unit)
-  second_half = Mul (second_factor, half)
-  second_out = Mul (second_sum, second_half)
+{_gelu_lines("second_sum", "second_out")}
   pixels_t = Transpose <perm = [0, 2, 1]> (second_out)
   products = MatMul (hyper, pixels_t)
   apart_shape = Concat <axis = 0> (rest, four, side, side, two, two, two, two)
@@ -291,7 +276,7 @@ SamtrtUpscaleMasks <side, epsilon, plugin_version, plugin_namespace>
   large = Mul (side, four)
   masks_shape = Concat <axis = 0> (rest, four, large, large)
   masks = Reshape (moved, masks_shape)
-}
+}}
 """
 
 FUNCTIONS = {
