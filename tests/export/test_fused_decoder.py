@@ -141,6 +141,7 @@ def test_stripped_and_inlined(model: Path, sam: Sam, tmp_path: Path) -> None:
     assert not nodes_of_ours(graph_model)
     norms = [n.name for n in graph_model.graph.node if n.op_type == "LayerNormalization"]
     assert len(norms) == 12
+    assert all("layer_norm" in name for name in norms), "by which they are kept in float32"
     inputs = feeds(sam, 2, 3)
     for got, one in zip(run(inlined, inputs), expected(sam, inputs), strict=True):
         assert relative(got, one) <= 1e-5

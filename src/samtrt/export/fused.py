@@ -84,8 +84,9 @@ def inline_fallback(path: Path, out: Path) -> None:
     model.opset_import.extend(kept)
     for node in model.graph.node:
         # As PyTorch's exporter names nodes. TensorRT's layers get these names, by which norms are
-        # told and kept in float32.
-        node.name = node.name or f"node_{node.output[0]}"
+        # told and kept in float32 (see `trt_float32`).
+        kind = "layer_norm_" if node.op_type == "LayerNormalization" else ""
+        node.name = node.name or f"node_{kind}{node.output[0]}"
     _save(model, path, out)
 
 

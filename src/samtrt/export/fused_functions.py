@@ -1,7 +1,6 @@
 """What each of the plugin's operators means, as an ONNX function of standard operators.
 
-All work from opset 17 on. Names of intermediate results that contain `layer_norm` tell TensorRT's
-builder which layers are norms (see `trt_float32`).
+All work from opset 17 on.
 """
 
 from __future__ import annotations
