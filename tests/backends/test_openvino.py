@@ -31,10 +31,11 @@ def test_gives_the_checkpoints_masks_in_float32(tiny_model: Path, tiny_checkpoin
     assert masks.any()
 
 
-def test_plugin_form_is_refused(tiny_model: Path) -> None:
+@pytest.mark.parametrize("stage", list(Stage))
+def test_plugin_form_is_refused(tiny_model: Path, stage: Stage) -> None:
     manifest = Manifest.load(tiny_model).model_copy(update={"attention": "plugin"})
     with pytest.raises(BackendError, match=r"--attention plugin.*again with --attention tiled$"):
-        open_backend("openvino", tiny_model, manifest, Stage.ENCODER)
+        open_backend("openvino", tiny_model, manifest, stage)
 
 
 def test_default_is_float32_even_where_bfloat16_is_there(tiny_model: Path) -> None:

@@ -38,7 +38,7 @@ class OpenVinoBackend(Backend):
     ) -> None:
         if options.device != "cpu":
             raise BackendError(f"the openvino backend runs on 'cpu', not on '{options.device}'")
-        if stage is Stage.ENCODER and manifest.attention == AttentionForm.PLUGIN.value:
+        if manifest.attention == AttentionForm.PLUGIN.value:
             raise BackendError(
                 f"{path.parent} was exported with --attention plugin, which OpenVINO cannot read; "
                 "export it again with --attention tiled"

@@ -84,7 +84,7 @@ def build_engines(
                 tell = partial(report, stage)
                 job = _prepare(api, manifest, stage, graph, options, Path(work), tell)
                 done = _run(job, tell)
-                if note := fallback_note(manifest, stage, target, options):
+                if note := fallback_note(manifest, target, options):
                     done = done.model_copy(update={"warnings": (note, *done.warnings)})
                 built[stage] = _publish(directory, manifest, job, done), done
     return built

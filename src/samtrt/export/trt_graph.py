@@ -81,14 +81,11 @@ def plain_graph_command(graph: Path, options: BuildOptions) -> tuple[Path, str]:
     return plain, shlex.join(["python", "-c", code])
 
 
-def fallback_note(
-    manifest: Manifest, stage: Stage, target: Target, options: BuildOptions
-) -> str | None:
+def fallback_note(manifest: Manifest, target: Target, options: BuildOptions) -> str | None:
     """Return what to tell where a build does without the plugin that it could have."""
     precision = options.precision or manifest.precision
     if (
-        stage is not Stage.ENCODER
-        or not uses_plugin(manifest)
+        not uses_plugin(manifest)
         or options.plugin
         or target is not Target.TENSORRT
         or precision is Precision.FP32
