@@ -1,6 +1,8 @@
-"""Small values that several tests start from."""
+"""Small values that several tests start from, and how far apart results are."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from samtrt.choices import Precision
 from samtrt.manifest import Manifest, Source
@@ -23,3 +25,8 @@ def make_manifest(**changes: object) -> Manifest:
         "versions": {"samtrt": "test"},
     }
     return Manifest.model_validate({**values, **changes})
+
+
+def relative(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the norm of a - b over that of b."""
+    return float(np.linalg.norm(a.astype(np.float64) - b) / np.linalg.norm(b.astype(np.float64)))

@@ -16,6 +16,7 @@ import torch
 from onnx import AttributeProto, ModelProto, helper
 
 from rtx_cases import needs_rtx
+from samples import relative
 from samtrt.checkpoints import load_checkpoint, load_sam
 from samtrt.choices import AttentionForm, Precision, Stage, Target
 from samtrt.errors import ExportError
@@ -37,10 +38,6 @@ OPERATORS = {
     fused_functions.ADD_LAYER_NORM,
     fused_functions.GELU,
 }
-
-
-def relative(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.linalg.norm(a.astype(np.float64) - b) / np.linalg.norm(b.astype(np.float64)))
 
 
 def run(path: Path, images: np.ndarray) -> np.ndarray:

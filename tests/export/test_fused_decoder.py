@@ -13,6 +13,7 @@ import torch
 from onnx import ModelProto, helper
 
 from rtx_cases import needs_rtx
+from samples import relative
 from samtrt.checkpoints import load_checkpoint, load_sam
 from samtrt.choices import AttentionForm, Precision, Stage, Target
 from samtrt.export import fused, fused_functions
@@ -29,10 +30,6 @@ OPERATORS = {
     fused_functions.UPSCALE_MASKS: 1,
 }
 OUTPUTS = ("low_res_masks", "iou_predictions")
-
-
-def relative(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.linalg.norm(a.astype(np.float64) - b) / np.linalg.norm(b.astype(np.float64)))
 
 
 def feeds(sam: Sam, prompts: int, points: int) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 
+from samples import relative
 from samtrt.backends import BackendOptions
 from samtrt.backends.pytorch import PyTorchBackend
 from samtrt.checkpoints import load_checkpoint, load_sam
@@ -30,10 +31,6 @@ from samtrt.predictor import Predictor
 
 def operators(path: Path) -> set[str]:
     return {node.op_type for node in onnx.load(path, load_external_data=False).graph.node}
-
-
-def relative(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.linalg.norm(a.astype(np.float64) - b) / np.linalg.norm(b.astype(np.float64)))
 
 
 def compare(directory: Path, checkpoint: Path, batch: int = 1) -> dict[str, float]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from samples import relative
 from samtrt.backends.base import IMAGE_INPUTS
 from samtrt.choices import Float32Part, Precision, Stage
 from samtrt.errors import ExportError
@@ -37,10 +38,6 @@ def feeds(stage: Stage) -> dict[str, np.ndarray]:
 
 def run(path: Path, stage: Stage) -> list[np.ndarray]:
     return ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds(stage))
-
-
-def relative(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.linalg.norm(a.astype(np.float64) - b) / np.linalg.norm(b.astype(np.float64)))
 
 
 def types_of(model: onnx.ModelProto) -> dict[str, int]:
