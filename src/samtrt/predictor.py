@@ -7,7 +7,7 @@ meaning; it knows runtimes only as `backends.base.Backend`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +16,22 @@ import numpy.typing as npt
 
 from samtrt import transforms
 from samtrt.backends import BackendOptions, open_backend
-from samtrt.backends.base import Arrays, Backend
+from samtrt.backends.base import Backend, Tensors
 from samtrt.choices import BackendName, Stage
 from samtrt.errors import ImageError, PromptError
 from samtrt.manifest import Manifest
 from samtrt.masks import upscale_logits, upscale_masks
 from samtrt.prompts import DecoderPrompts, build_prompts
-from samtrt.types import BoolArray, Closeable, Embedding, FloatArray, Prediction, Size, UInt8Array
+from samtrt.types import (
+    BoolArray,
+    Closeable,
+    Embedding,
+    FloatArray,
+    Prediction,
+    Size,
+    Tensor,
+    UInt8Array,
+)
 
 Wanted = Callable[[npt.NDArray[np.float32]], BoolArray]
 
@@ -108,9 +117,8 @@ class Predictor(Closeable):
             them; `select_masks` picks those that the official predictor returns.
         """
         logits, scores = [], []
-        for start in range(0, len(prompts), self.prompts_per_run):
-            feeds = prompts.part(start, start + self.prompts_per_run)
-            out = self.decoder.run({"image_embeddings": embedding.features, **feeds})
+        for _, feeds in self._runs(embedding, prompts):
+            out = self.decoder.run(feeds)
             logits.append(out["low_res_masks"])
             scores.append(out["iou_predictions"])
         return _joined(logits), _joined(scores)
@@ -130,17 +138,23 @@ class Predictor(Closeable):
             Low-res logits [K, M, M] of the wanted masks, which they are [K, 2] (prompt and mask),
             and all IoU predictions [P, 3].
         """
-        starts = range(0, len(prompts), self.prompts_per_run)
-        parts = [
-            self._select_part(embedding, prompts.part(start, start + self.prompts_per_run), wanted)
-            for start in starts
-        ]
-        logits, places, scores = zip(*parts, strict=True)
-        for place, start in zip(places, starts, strict=True):
-            place[:, 0] += start
+        logits, places, scores = [], [], []
+        for start, feeds in self._runs(embedding, prompts):
+            part, place, score = self._run_selected(feeds, wanted)
+            logits.append(part)
+            places.append(place + np.array([start, 0]))
+            scores.append(score)
         return _joined(logits), np.concatenate(places), np.concatenate(scores)
 
-    def _select_part(self, embedding: Embedding, feeds: Arrays, wanted: Wanted) -> tuple[Any, ...]:
+    def _runs(
+        self, embedding: Embedding, prompts: DecoderPrompts
+    ) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """Yield what each run of the decoder takes, after the number of its first prompt."""
+        for start in range(0, len(prompts), self.prompts_per_run):
+            part = prompts.part(start, start + self.prompts_per_run)
+            yield start, {"image_embeddings": embedding.features, **part}
+
+    def _run_selected(self, feeds: Tensors, wanted: Wanted) -> tuple[Any, ...]:
         places = np.empty((0, 2), np.intp)
 
         def rows(outputs: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.intp]:
@@ -149,8 +163,7 @@ class Predictor(Closeable):
             # Of four masks, the first is not among the three.
             return np.asarray(places @ (4, 1) + 1)
 
-        inputs = {"image_embeddings": embedding.features, **feeds}
-        outputs, logits = self.decoder.run_selected(inputs, "low_res_masks", rows)
+        outputs, logits = self.decoder.run_selected(feeds, "low_res_masks", rows)
         return logits, places, outputs["iou_predictions"][:, 1:]
 
     def bind(self, embedding: Embedding) -> Predictor:
