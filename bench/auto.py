@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import functools
 import importlib
 import json
 import os
@@ -23,7 +22,6 @@ import platform
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -36,6 +34,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+from clock import Clock  # noqa: E402
 from oracle import official_sam, segment_anything_oracle  # noqa: E402
 from samtrt import amg, amg_sieve, assets  # noqa: E402
 from samtrt.backends import BackendOptions  # noqa: E402
@@ -52,29 +51,6 @@ from seeded import seeded_checkpoint  # noqa: E402
 RESULTS = ROOT / "docs" / "results"
 Record = dict[str, Any]
 Run = Callable[[], list[Record]]
-
-
-class Clock:
-    """Adds up the time within named functions, over all threads."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._lock = threading.Lock()
-
-    def watch(self, owner: Any, name: str, label: str) -> None:
-        """Replace `owner.name` by itself with a clock around it."""
-        function = getattr(owner, name)
-
-        @functools.wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                with self._lock:
-                    self.seconds[label] += time.perf_counter() - start
-
-        setattr(owner, name, timed)
 
 
 def official(sam: Any, image: np.ndarray, options: dict[str, Any], clock: Clock) -> Run:

@@ -17,38 +17,32 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import functools
 import hashlib
 import json
 import os
 import statistics
-import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+from clock import Clock
+from samtrt import amg, amg_sieve, assets, rle
+from samtrt.backends.base import Arrays, Backend
+from samtrt.backends.fake import FakeBackend
+from samtrt.checkpoints import load_checkpoint
+from samtrt.choices import Stage
+from samtrt.images import read_image
+from samtrt.manifest import Manifest
+from samtrt.predictor import Predictor
+from samtrt.types import UInt8Array
+from samtrt.upscaling import Upscaler, _Axis, resize
 
-from samtrt import amg, amg_sieve, assets, rle  # noqa: E402
-from samtrt.backends.base import Arrays  # noqa: E402
-from samtrt.backends.fake import FakeBackend  # noqa: E402
-from samtrt.checkpoints import load_checkpoint  # noqa: E402
-from samtrt.choices import Stage  # noqa: E402
-from samtrt.images import read_image  # noqa: E402
-from samtrt.manifest import Manifest  # noqa: E402
-from samtrt.predictor import Predictor  # noqa: E402
-from samtrt.types import UInt8Array  # noqa: E402
-from samtrt.upscaling import Upscaler, _Axis  # noqa: E402
-
-RESULTS = ROOT / "docs" / "results"
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
 PROMPTS_PER_RUN = 64
 PHASES = (
     ("decoding thread", Predictor, "encode"),
@@ -77,12 +71,12 @@ class Recorder:
         return getattr(self._decoder, name)
 
     def run_selected(self, feeds: Arrays, name: str, select: Any) -> Any:
-        self.run(feeds)
-        return self._decoder.run_selected(feeds, name, select)
+        return Backend.run_selected(self, feeds, name, select)  # which is by `run`
 
     def run(self, feeds: Arrays) -> dict[str, np.ndarray]:
-        self.answers.append(self._decoder.run(feeds))
-        return self.answers[-1]
+        answer = self._decoder.run(feeds)
+        self.answers.append(dict(answer))
+        return answer
 
 
 class Replayer(FakeBackend):
@@ -146,33 +140,8 @@ def resized(masks: np.ndarray, side: int) -> np.ndarray:
     """Resize masks [P, 4, M, M] bilinearly."""
     out = np.empty((*masks.shape[:2], side, side), dtype=np.float32)
     for index in np.ndindex(masks.shape[:2]):
-        out[index] = cv2.resize(masks[index], (side, side), interpolation=cv2.INTER_LINEAR)
+        out[index] = resize(masks[index], (side, side))
     return out
-
-
-class Clock:
-    """Adds up the CPU time within named functions, over all threads."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-        self._lock = threading.Lock()
-
-    def watch(self, group: str, owner: Any, name: str) -> None:
-        """Replace `owner.name` by itself with a clock around it."""
-        function = getattr(owner, name)
-        label = f"{group}: {getattr(owner, '__name__', owner).split('.')[-1]}.{name}"
-
-        @functools.wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.thread_time()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                with self._lock:
-                    self.rows[label][0] += 1
-                    self.rows[label][1] += 1000 * (time.thread_time() - start)
-
-        setattr(owner, name, timed)
 
 
 class Replay:
@@ -237,11 +206,14 @@ def measure(arguments: argparse.Namespace) -> None:
             walls[threads].append(wall)
             cpus[threads].append(cpu)
             print(f"{threads} threads: {wall:.0f} ms, of the CPU {cpu:.0f}", flush=True)
-    clock = Clock()
-    for phase in PHASES:
-        clock.watch(*phase)
+    clock = Clock(time.thread_time)
+    for group, owner, name in PHASES:
+        clock.watch(owner, name, f"{group}: {owner.__name__.split('.')[-1]}.{name}")
     replay.run(1)
-    phases = {label: {"calls": n, "cpu_ms": round(ms, 1)} for label, (n, ms) in clock.rows.items()}
+    phases = {
+        label: {"calls": clock.calls[label], "cpu_ms": round(1000 * seconds, 1)}
+        for label, seconds in clock.seconds.items()
+    }
     result = {
         "date": datetime.date.today().isoformat(),
         "machine": {
