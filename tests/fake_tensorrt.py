@@ -247,6 +247,7 @@ def install(patch: pytest.MonkeyPatch, **settings: int) -> Cuda:
     for value in (ILogger, ICudaEngine, IExecutionContext, DataType, TensorIOMode):
         setattr(module, value.__name__, value)
     module.Runtime = bound
+    module.Builder = object  # only asked for: what has none is a lean runtime
     module.nptype = lambda kind: {DataType.FLOAT: np.float32}[kind]
     patch.setitem(sys.modules, "tensorrt", module)
     trt_api.load_api.cache_clear()
@@ -259,6 +260,8 @@ def write_engines(
     points: int = 6,
     gpu: str = "Fake GPU",
     plan: bytes | None = None,
+    library_version: str = "10.0.0",
+    version_compatible: bool = False,
 ) -> None:
     """Give a model directory engines that this stand-in runs, or files of something else."""
     manifest = Manifest.load(directory)
@@ -284,13 +287,13 @@ def write_engines(
         record = EngineRecord(
             stage=stage,
             target=Target.TENSORRT,
-            library_version="10.0.0",
+            library_version=library_version,
             gpu=gpu,
             compute_capabilities=("9.0",),
             precision=Precision.FP32,
             tf32=False,
             profiles=profiles,
-            flags=BuildFlags(strongly_typed=True),
+            flags=BuildFlags(strongly_typed=True, version_compatible=version_compatible),
             onnx=onnx_hashes(manifest, stage),
             file=FileEntry.of(path),
             build_seconds=0.0,

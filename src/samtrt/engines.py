@@ -85,8 +85,16 @@ class EngineRecord(_Frozen):
     build_seconds: float
     versions: dict[str, str]
 
-    def check_runs_on(self, library_version: str, gpu: Gpu, directory: Path) -> None:
+    def check_runs_on(
+        self, library_version: str, gpu: Gpu, directory: Path, lean: bool = False
+    ) -> None:
         """Make sure that this library on this GPU is what the engine was built for.
+
+        Args:
+            library_version: Of the running library.
+            gpu: The one to run on.
+            directory: Where the engine lies.
+            lean: Whether the library is a lean runtime.
 
         Raises:
             EngineError: where it is not; the message names both, and the command that rebuilds.
@@ -99,6 +107,12 @@ class EngineRecord(_Frozen):
             raise EngineError(
                 f"{path} was built with {self.target.value} {built} and {running} is running; "
                 f"{again}"
+            )
+        if lean and not self.flags.version_compatible:
+            raise EngineError(
+                f"{path} was built without --version-compatible, and the TensorRT {running} here "
+                "is a lean runtime, which runs no other engines; build it again with that, or "
+                "install the whole TensorRT"
             )
         here = f"{gpu.name} (compute capability {gpu.compute_capability})"
         if not self._fits(gpu):

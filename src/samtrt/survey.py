@@ -21,6 +21,7 @@ PACKAGES = (
     "onnxruntime-gpu",
     "openvino",
     "tensorrt",
+    "tensorrt-lean-cu13-bindings",
     "tensorrt-rtx-cu13-bindings",
     "cuda-bindings",
     "torch",

@@ -46,7 +46,7 @@ class TensorRtBackend(Backend):
         record = load_engine_record(directory, manifest, stage, target)
         api = load_api(target, runtime_only=True)
         gpu = find_gpu(index)
-        record.check_runs_on(api.version_text, gpu, directory)
+        record.check_runs_on(api.version_text, gpu, directory, lean=not api.has_builder)
         self._lock = threading.Lock()
         self._lane: Lane | None = None
         self._pools: dict[str, BlockPool] = {}
