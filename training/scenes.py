@@ -70,8 +70,9 @@ class Composer:
         part_share: float = 0.0,
     ) -> None:
         self.pool = pool
-        self.dice = Dice(generator, pool.photos.dtype)
         self.device = pool.objects.device
+        half = self.device.type == "cuda"
+        self.dice = Dice(generator, torch.float16 if half else torch.float32)
         self.real_share = real_share
         self.part_share = part_share
 
@@ -98,9 +99,8 @@ class Composer:
         """Crop random photos: [B, 3, S, S]."""
         index = self.dice.pick(len(self.pool.photos), len(sizes))
         grid = self.crop_grid(index, sizes, 0.4).to(self.dice.dtype)
-        return F.grid_sample(
-            self.pool.photos[index], grid, padding_mode="border", align_corners=False
-        )
+        photos = self.pool.photos[index].to(self.dice.dtype)
+        return F.grid_sample(photos, grid, padding_mode="border", align_corners=False)
 
     def background(self, sizes: Tensor) -> Tensor:
         count = len(sizes)
@@ -119,7 +119,7 @@ class Composer:
     def placed(self, sizes: Tensor, centre: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
         """One random object a scene: premultiplied RGB [B,3,S,S] in 0..255, alpha [B,1,S,S]."""
         dice, count = self.dice, len(sizes)
-        sprite = self.pool.objects[dice.pick(len(self.pool.objects), count)]
+        sprite = self.pool.objects[dice.pick(len(self.pool.objects), count)].to(dice.dtype)
         alpha = sprite[:, 3:] / 255
         colour = recolour(dice, sprite[:, :3], 0.25)
         sprite = torch.cat([colour * alpha, alpha], 1)
