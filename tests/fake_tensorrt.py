@@ -262,6 +262,7 @@ def write_engines(
     plan: bytes | None = None,
     library_version: str = "10.0.0",
     version_compatible: bool = False,
+    target: Target = Target.TENSORRT,
 ) -> None:
     """Give a model directory engines that this stand-in runs, or files of something else."""
     manifest = Manifest.load(directory)
@@ -282,11 +283,11 @@ def write_engines(
             "manifest": manifest.model_dump(mode="json"),
             "profiles": {name: profile.model_dump() for name, profile in profiles.items()},
         }
-        path = engine_path(directory, stage, Target.TENSORRT)
+        path = engine_path(directory, stage, target)
         path.write_bytes(plan or json.dumps(content).encode())
         record = EngineRecord(
             stage=stage,
-            target=Target.TENSORRT,
+            target=target,
             library_version=library_version,
             gpu=gpu,
             compute_capabilities=("9.0",),
@@ -299,4 +300,4 @@ def write_engines(
             build_seconds=0.0,
             versions={"samtrt": "test"},
         )
-        record_path(directory, stage, Target.TENSORRT).write_text(record.model_dump_json())
+        record_path(directory, stage, target).write_text(record.model_dump_json())

@@ -41,6 +41,7 @@ def test_rtx_as_it_is_installed() -> None:
     assert api.newest_opset is None
     assert api.has_progress_monitor
     assert api.sets_compute_capabilities
+    assert api.keeps_compiled_kernels
     assert api.has_flag("TF32")
     assert not api.has_flag("FP16")
 

@@ -26,6 +26,11 @@ class Gpu:
     memory: int
     driver: str
 
+    @property
+    def slug(self) -> str:
+        """Return its name as a part of file names."""
+        return "-".join(self.name.lower().split())
+
 
 def find_gpu(index: int = 0) -> Gpu:
     """Describe a GPU.

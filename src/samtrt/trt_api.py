@@ -104,6 +104,11 @@ class Api:
         """Tell whether engines can be compiled for GPUs other than the one at hand."""
         return self.has_builder and hasattr(self.trt, "ComputeCapability")
 
+    @property
+    def keeps_compiled_kernels(self) -> bool:
+        """Tell whether engines are finished at run time, and what was compiled can be kept."""
+        return hasattr(self.trt, "IRuntimeCache") and hasattr(self.trt, "CudaGraphStrategy")
+
     def has_flag(self, name: str) -> bool:
         """Tell whether `BuilderFlag` has a member of this name."""
         return name in self.trt.BuilderFlag.__members__

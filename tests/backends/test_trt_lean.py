@@ -40,6 +40,7 @@ def test_it_is_found_and_told_from_the_whole_library(lean: trt_api.Api) -> None:
     assert not lean.has_builder
     assert lean.is_always_strongly_typed
     assert not lean.sets_compute_capabilities
+    assert not lean.keeps_compiled_kernels
     with pytest.raises(BackendError, match=r"TensorRT 11\.4\.0 here is a runtime without a buil"):
         lean.create_builder()
 

@@ -14,10 +14,12 @@ import numpy.typing as npt
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Arrays, Backend, Select, Selected, Tensors, stage_tensors
 from samtrt.backends.cuda import BlockPool, Cuda, CudaArray
+from samtrt.backends.rtx_jit import JitCache
 from samtrt.backends.trt_lane import Lane
 from samtrt.choices import Stage, Target
 from samtrt.engines import EngineRecord, build_command, engine_path, load_engine_record
 from samtrt.errors import BackendError, EngineError
+from samtrt.files import cache_dir
 from samtrt.gpu import Gpu, find_gpu
 from samtrt.manifest import Manifest
 from samtrt.plugin import register_plugins
@@ -65,7 +67,12 @@ class TensorRtBackend(Backend):
         }
         self._least = {name: profiles[name].min for name in self.inputs}
         self.outputs = {info.name: info for info in outputs}
-        self._lane = Lane(api, self._cuda, engine, self._largest(inputs), self._largest(outputs))
+        jit = None
+        if api.keeps_compiled_kernels:
+            name = f"{record.file.sha256[:16]}-{api.version_text}-{gpu.slug}.jit"
+            jit = JitCache(api, engine, cache_dir() / target.value / name)
+        sizes = self._largest(inputs), self._largest(outputs)
+        self._lane = Lane(api, self._cuda, engine, *sizes, jit)
         if stage is Stage.ENCODER:
             self._pools = {
                 name: BlockPool(self._cuda, size) for name, size in self._lane.output_sizes.items()

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from samtrt.backends.base import Tensors
 from samtrt.backends.cuda import BlockPool, Cuda, CudaArray, PinnedArray, lend_array
+from samtrt.backends.rtx_jit import JitCache
 from samtrt.errors import BackendError
 from samtrt.trt_api import Api, capture, explain_cuda_failure
 from samtrt.types import to_host
@@ -25,11 +26,17 @@ class Lane:
 
     The second run with the same shapes is recorded as a CUDA graph and replayed from then on: a
     decoder has hundreds of small kernels, and starting each costs more than it takes. A graph
-    holds its shapes, so another shape drops it.
+    holds its shapes, so another shape drops it. With a `jit` cache the library records graphs.
     """
 
     def __init__(
-        self, api: Api, cuda: Cuda, engine: Any, inputs: Largest, outputs: Largest
+        self,
+        api: Api,
+        cuda: Cuda,
+        engine: Any,
+        inputs: Largest,
+        outputs: Largest,
+        jit: JitCache | None = None,
     ) -> None:
         self._api, self._cuda, self._engine = api, cuda, engine
         self._dtypes = {name: dtype for name, (_, dtype) in {**inputs, **outputs}.items()}
@@ -43,7 +50,8 @@ class Lane:
         self._stream: int | None = None
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._runs_alike = 0
-        self._capturable = True
+        self._jit = jit
+        self._capturable = jit is None
         self._context: Any = None
         try:
             self._stream = cuda.create_stream()
@@ -70,7 +78,8 @@ class Lane:
 
     def _create_context(self) -> Any:
         with capture(self._api.logger) as messages:
-            context = self._engine.create_execution_context()
+            settings = [self._jit.config] if self._jit else []
+            context = self._engine.create_execution_context(*settings)
         if context is None:
             raise BackendError(self._failed("cannot make room to run the engine", messages))
         return context
@@ -199,7 +208,10 @@ class Lane:
     def close(self) -> None:
         """Free everything; safe after a constructor that failed half-way."""
         self._drop_graph()
-        self._context = self._engine = None  # before the memory that they use
+        opened, self._context = self._context is not None, None  # before the memory that it uses
+        if self._jit and opened:
+            self._jit.save()
+        self._engine = self._jit = None
         for pointer in self._device.values():
             self._cuda.free(pointer)
         for staging in self._pinned.values():

@@ -184,8 +184,7 @@ def _load_timing_cache(api: Api, config: Any, job: Job, gpu: Gpu | None) -> Path
     """Give the config the kernel times of earlier builds; return where to keep this one's."""
     if job.timing_cache is None or gpu is None:
         return None
-    model = "-".join(gpu.name.lower().split())
-    path = job.timing_cache / f"{job.target.value}-{api.version_text}-{model}.timing"
+    path = job.timing_cache / f"{job.target.value}-{api.version_text}-{gpu.slug}.timing"
     try:
         data = path.read_bytes()
     except OSError:  # none yet
