@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -11,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
+import samtrt
 from command_line import Run
 from oracle import random_image
+from samtrt import cli
 from samtrt.manifest import Manifest
 
-COMMANDS = ("fetch", "export", "verify", "predict", "info", "demo")
+COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]
 
 
 def test_export_then_verify(run: Run, tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -108,6 +111,28 @@ def test_every_command_has_help(run: Run, command: str) -> None:
     done = run(command, "--help")
     assert done.code == 0
     assert "Usage" in done.out
+
+
+def test_version(run: Run) -> None:
+    done = run("--version")
+    assert (done.code, done.out) == (0, f"samtrt {samtrt.__version__}\n")
+
+
+@pytest.mark.parametrize("package", ["torch", "onnx", "onnxruntime"])
+def test_demo_names_all_that_it_needs_before_it_starts(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    found = importlib.util.find_spec
+
+    def without(name: str) -> object:
+        return None if name == package else found(name)
+
+    monkeypatch.setattr(sys.modules["samtrt.cli.demo"], "find_spec", without)
+    done = run("demo", "-o", tmp_path / "out")
+    assert done.code == 2
+    assert f"'{package}'" in done.err
+    assert "pip install 'samtrt[export,ort]'" in done.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_usage_errors_exit_with_2(run: Run) -> None:

@@ -7,9 +7,11 @@ needs only its own extras.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from samtrt._version import __version__
 from samtrt.cli.auto import auto
 from samtrt.cli.bench import bench
 from samtrt.cli.build import build
@@ -27,11 +29,30 @@ from samtrt.errors import SamtrtError
 
 app = typer.Typer(
     name="samtrt",
-    help="Turn a Segment Anything checkpoint into two fast, verified engines, and run them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"samtrt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Turn a Segment Anything checkpoint into two fast, verified engines, and run them."""
+
+
 for _command in (
     fetch,
     export,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,12 @@ def demo(
     from samtrt.cli.export import export
     from samtrt.cli.predict import predict
     from samtrt.cli.verify import verify
+    from samtrt.errors import MissingExtraError
 
+    # All that its steps need, told at once and not one by one.
+    for package in ("torch", "onnx", "onnxruntime"):
+        if find_spec(package) is None:
+            raise MissingExtraError("The demo", "export,ort", package)
     model, checkpoint = output / "model", str(assets.SMALL_CHECKPOINT)
     typer.secho("1. Export the small checkpoint to two ONNX engines", bold=True)
     export(checkpoint, model)
