@@ -7,17 +7,17 @@ meaning; it knows runtimes only as `backends.base.Backend`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from samtrt import transforms
 from samtrt.backends import BackendOptions, open_backend
 from samtrt.backends.base import Backend, Tensors
 from samtrt.choices import BackendName, Stage
+from samtrt.encoding import encode_each, encode_together, prepare
 from samtrt.errors import ImageError, PromptError
 from samtrt.manifest import Manifest
 from samtrt.masks import upscale_logits, upscale_masks
@@ -33,6 +33,7 @@ from samtrt.types import (
     UInt8Array,
 )
 
+T = TypeVar("T")
 Wanted = Callable[[npt.NDArray[np.float32]], BoolArray]
 
 PROMPTS_PER_RUN = 16
@@ -93,19 +94,26 @@ class Predictor(Closeable):
         Raises:
             ImageError: where it is not such an array.
         """
-        image = transforms.check_image(image)
-        if image_format not in ("RGB", "BGR"):
-            raise ImageError(f"image_format must be 'RGB' or 'BGR', not '{image_format}'")
-        if image_format == "BGR":
-            image = image[..., ::-1]
-        model = self.manifest
-        pixels = transforms.preprocess(image, model.image_size, model.pixel_mean, model.pixel_std)
-        original = (image.shape[0], image.shape[1])
-        return Embedding(
-            features=self.encoder.run_resident({"images": pixels})["image_embeddings"],
-            original_size=original,
-            input_size=transforms.resized_size(original, model.image_size),
-        )
+        prepared = prepare(image, self.manifest, image_format)
+        return encode_together(self.encoder, self.manifest, [prepared])[0]
+
+    def encode_many(
+        self, items: Iterable[T], read: Callable[[T], UInt8Array] | None = None
+    ) -> Iterator[tuple[T, Embedding | ImageError]]:
+        """Encode images one after the other, while threads read and prepare those that follow.
+
+        On a GPU this takes as long as the encoder does; an encoder that takes several images at
+        once gets as many. A GPU's embeddings are then copied to the host.
+
+        Args:
+            items: Images, uint8 [H, W, 3], or what `read` makes images of, such as paths. Taken a
+                few ahead of what is yielded.
+            read: Called in threads, with each item; None where items are images.
+
+        Yields:
+            Each item, in order, with its embedding, or with the `ImageError` that it raised.
+        """
+        return encode_each(self.encoder, self.manifest, items, read)
 
     def decode(
         self, embedding: Embedding, prompts: DecoderPrompts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,20 +49,25 @@ def embed(
     sources = find_sources(images)
     failed = 0
     with load_predictor(directory, backend, device, threads, checkpoint) as predictor:
-        for source in sources:
-            path = output / (source.stem + SUFFIX)
-            try:
+
+        def not_done() -> Iterator[Path]:
+            for source in sources:
+                path = output / (source.stem + SUFFIX)
                 if _is_done(path, predictor.manifest, source, precision):
                     typer.echo(f"{path} is up to date")
-                    continue
-                embedding = predictor.encode(read_image(source))
-                save_embedding(path, embedding, predictor.manifest, source, precision)
+                else:
+                    yield source
+
+        for source, encoded in predictor.encode_many(not_done(), read_image):
+            if not isinstance(encoded, ImageError):
+                path = output / (source.stem + SUFFIX)
+                save_embedding(path, encoded, predictor.manifest, source, precision)
                 typer.echo(path)
-            except ImageError as error:
-                if len(sources) == 1:
-                    raise
+            elif len(sources) == 1:
+                raise encoded
+            else:
                 failed += 1
-                typer.secho(f"samtrt: skipped: {error}", err=True)
+                typer.secho(f"samtrt: skipped: {encoded}", err=True)
     if failed:
         raise typer.Exit(1)
 

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from samtrt.encoding import Prepared, batch_limit, encode_together, prepare
 from samtrt.errors import BackendError, PromptError
 from samtrt.images import decode_image
 from samtrt.predictor import Predictor
@@ -31,20 +32,11 @@ from samtrt.server.metrics import Metrics
 from samtrt.server.schemas import Candidate, MasksRequest
 from samtrt.server.settings import FORMATS, Settings
 from samtrt.server.store import ImageStore
-from samtrt.transforms import preprocess, resized_size
-from samtrt.types import Embedding, Size, Tensor, to_host
+from samtrt.types import Embedding, Size
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Logits = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An image ready for the encoder: float32 [1, 3, S, S], and its size before."""
-
-    pixels: npt.NDArray[np.float32]
-    original: Size
 
 
 @dataclass(frozen=True)
@@ -67,7 +59,7 @@ class Engine:
         self.pool = ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1), "work")
         self.auto_pool = ThreadPoolExecutor(1, "auto")
         self._encodes: BatchQueue[Prepared, Embedding] = BatchQueue(
-            self._encode, _batch_limit(predictor, settings.encode_batch), 1, "encode"
+            self._encode, batch_limit(predictor.encoder, settings.encode_batch), 1, "encode"
         )
         self._decodes: BatchQueue[DecodeJob, tuple[Logits, Logits]] = BatchQueue(
             self._decode, predictor.prompts_per_run, settings.decode_workers, "decode"
@@ -127,23 +119,12 @@ class Engine:
     def _prepare(self, data: bytes) -> Prepared:
         check_picture(data, self.settings.max_pixels)
         image = decode_image(data, "the image", self.settings.max_pixels, FORMATS)
-        model = self.predictor.manifest
-        pixels = preprocess(image, model.image_size, model.pixel_mean, model.pixel_std)
-        return Prepared(pixels, (image.shape[0], image.shape[1]))
+        return prepare(image, self.predictor.manifest)
 
     def _encode(self, jobs: Sequence[Prepared]) -> list[Embedding]:
-        pixels = np.concatenate([job.pixels for job in jobs])
-        with self.metrics.batch_seconds.labels("encoder").time():
-            features = self.predictor.encoder.run_resident({"images": pixels})["image_embeddings"]
         self.metrics.batch_size.labels("encoder").observe(len(jobs))
-        size = self.predictor.manifest.image_size
-        parts: Sequence[Tensor] = [features]
-        if len(jobs) > 1:  # copies, so that an image that is dropped frees its part of the batch
-            parts = [part.copy() for part in np.split(to_host(features), len(jobs))]
-        return [
-            Embedding(part, job.original, resized_size(job.original, size))
-            for part, job in zip(parts, jobs, strict=True)
-        ]
+        with self.metrics.batch_seconds.labels("encoder").time():
+            return encode_together(self.predictor.encoder, self.predictor.manifest, jobs)
 
     def _key(self, image_id: str, prompts: DecoderPrompts) -> object:
         """Jobs with equal keys may share a decoder call: same image, same number of points."""
@@ -241,11 +222,3 @@ def _merge(parts: Sequence[DecoderPrompts]) -> DecoderPrompts:
     return DecoderPrompts(
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     )
-
-
-def _batch_limit(predictor: Predictor, wanted: int) -> int:
-    """Return how many images the encoder takes at once."""
-    info = predictor.encoder.inputs["images"]
-    if isinstance(info.shape[0], int):
-        return info.shape[0]
-    return min(wanted, info.max_shape[0]) if info.max_shape else wanted

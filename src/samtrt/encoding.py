@@ -1,0 +1,130 @@
+"""From images to embeddings: prepared in threads, ahead of the encoder, and encoded together.
+
+Reading a photograph and bringing it to the encoder's size takes a core several times as long as a
+GPU takes to encode it, so that other threads prepare the next images meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from samtrt import transforms
+from samtrt.backends.base import Backend
+from samtrt.errors import ImageError
+from samtrt.manifest import Manifest
+from samtrt.types import Embedding, Size, Tensor, UInt8Array, to_host
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image ready for the encoder.
+
+    Attributes:
+        pixels: float32 [1, 3, S, S], resized, normalised and padded.
+        original: (height, width) before that.
+    """
+
+    pixels: npt.NDArray[np.float32]
+    original: Size
+
+
+def prepare(image: UInt8Array, model: Manifest, image_format: str = "RGB") -> Prepared:
+    """Prepare an image, uint8 [H, W, 3], for a model's encoder.
+
+    Raises:
+        ImageError: where it is not such an array, or `image_format` is not "RGB" or "BGR".
+    """
+    image = transforms.check_image(image)
+    if image_format not in ("RGB", "BGR"):
+        raise ImageError(f"image_format must be 'RGB' or 'BGR', not '{image_format}'")
+    if image_format == "BGR":
+        image = image[..., ::-1]
+    pixels = transforms.preprocess(image, model.image_size, model.pixel_mean, model.pixel_std)
+    return Prepared(pixels, (image.shape[0], image.shape[1]))
+
+
+def encode_together(
+    encoder: Backend, model: Manifest, images: Sequence[Prepared]
+) -> list[Embedding]:
+    """Encode images in one run. Of one image the features stay where the encoder left them."""
+    pixels = np.concatenate([image.pixels for image in images]) if images[1:] else images[0].pixels
+    features = encoder.run_resident({"images": pixels})["image_embeddings"]
+    parts: Sequence[Tensor] = [features]
+    if len(images) > 1:  # copies, so that an image that is dropped frees its part of the batch
+        parts = [part.copy() for part in np.split(to_host(features), len(images))]
+    return [
+        Embedding(part, image.original, transforms.resized_size(image.original, model.image_size))
+        for part, image in zip(parts, images, strict=True)
+    ]
+
+
+def batch_limit(encoder: Backend, wanted: int) -> int:
+    """Return how many images an encoder takes in one run, at most `wanted` where it may choose."""
+    info = encoder.inputs["images"]
+    if isinstance(info.shape[0], int):
+        return info.shape[0]
+    return min(wanted, info.max_shape[0]) if info.max_shape else wanted
+
+
+def encode_each(
+    encoder: Backend, model: Manifest, items: Iterable[T], read: Callable[[T], UInt8Array] | None
+) -> Iterator[tuple[T, Embedding | ImageError]]:
+    """Read, prepare and encode; `Predictor.encode_many` says the rest."""
+
+    def work(item: Any) -> Prepared:
+        return prepare(read(item) if read else item, model)
+
+    on_cpu = encoder.device == "cpu"
+    # On a CPU the encoder has all cores, and several images at once take as long as one by one.
+    workers = 1 if on_cpu else min(MOST_WORKERS, os.cpu_count() or 1)
+    together = batch_limit(encoder, 1 if on_cpu else MOST_WORKERS)
+    with closing(in_order(items, work, workers, workers + together)) as ready:
+        while group := list(islice(ready, together)):
+            prepared = [_result(future) for _, future in group]
+            images = [image for image in prepared if isinstance(image, Prepared)]
+            embeddings = iter(encode_together(encoder, model, images) if images else ())
+            for (item, _), image in zip(group, prepared, strict=True):
+                yield item, image if isinstance(image, ImageError) else next(embeddings)
+
+
+def _result(future: Future[Prepared]) -> Prepared | ImageError:
+    try:
+        return future.result()
+    except ImageError as error:
+        return error
+
+
+def in_order(
+    items: Iterable[T], work: Callable[[T], R], workers: int, ahead: int
+) -> Generator[tuple[T, Future[R]], None, None]:
+    """Do `work` in threads, `ahead` items before they are asked for; yield them as they came.
+
+    Each item comes with its future, whose `result` waits and raises what `work` raised. What was
+    not begun when the iterator is closed is left undone.
+    """
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    pool = ThreadPoolExecutor(workers, "prepare")
+    try:
+        for item in items:
+            waiting.append((item, pool.submit(work, item)))
+            if len(waiting) > ahead:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        pool.shutdown(cancel_futures=True)
