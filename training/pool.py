@@ -19,7 +19,7 @@ OBJECT_SIDE = 256
 PHOTO_SIDE = 768
 IDS_SIDE = 384
 WHOLES = 3  # the last of a photo's four maps; see `prepare.py`
-MAP_WEIGHTS = (1, 1, 2, 8)
+MAP_WEIGHTS = (1, 1, 2, 5)
 """How often a map is drawn: sure cuts twice, the few wholes that a person has checked more."""
 
 
