@@ -132,7 +132,8 @@ def test_a_map_of_wholes_has_parts_and_other_maps_have_none(code, tmp_path):
         items = [("photo/train/a-0", encoded(grey)), (f"{kind}/train/a-0", encoded(labels))]
         code["parts"].write_parts([*items, ("object/train/b", encoded(disc(64)))], folder)
         pool = code["pool"].load_pool(folder, "train", torch.device("cpu"))
-        expected = [8] if kind == "wholes" else [1, 1, 2]
+        weights = code["pool"].MAP_WEIGHTS
+        expected = list(weights[3:] if kind == "wholes" else weights[:3])
         assert pool.with_ids[:, 1].bincount()[pool.with_ids[:, 1].unique()].tolist() == expected
         scenes = code["scenes"].Composer(pool, torch.Generator().manual_seed(3)).real(2)
         masks = scenes.masks(torch.tensor([[1, 32]]).expand(2, 2))
