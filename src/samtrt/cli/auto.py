@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +23,8 @@ from samtrt.cli.options import (
 if TYPE_CHECKING:
     from samtrt.amg import AutomaticMaskGenerator, Progress
     from samtrt.auto_output import AutoOutput
-    from samtrt.types import UInt8Array
+    from samtrt.manifest import Manifest
+    from samtrt.types import Embedding, UInt8Array
 
 _FORMATS = "overlay,labelmap,labelme,yolo"
 
@@ -132,6 +135,7 @@ def _run(
 
     A single image's error is the command's own; in a folder it is reported and the run goes on.
     """
+    from samtrt.encoding import in_order
     from samtrt.errors import ImageError
 
     begun, masks, failed = time.monotonic(), 0, 0
@@ -139,10 +143,15 @@ def _run(
     done = len(sources) - len(waiting)
     skipped = done
     try:
-        with _Bar(len(waiting)) as bar:
-            for source in waiting:
+        # The next image is read while this one is segmented.
+        read = partial(_read, model=generator.predictor.manifest)
+        with (
+            _Bar(len(waiting)) as bar,
+            closing(in_order(waiting, read, workers=1, ahead=1)) as ready,
+        ):
+            for source, future in ready:
                 try:
-                    masks += _segment(generator, files, source, bar.part)
+                    masks += _segment(generator, files, source, future.result(), bar.part)
                     done += 1
                 except ImageError as error:
                     if single:
@@ -161,21 +170,28 @@ def _run(
     return failed
 
 
-def _segment(
-    generator: AutomaticMaskGenerator, files: AutoOutput, source: Path, progress: Progress
-) -> int:
-    """Find and write one image's masks; return how many there are."""
+def _read(source: Path, model: Manifest) -> UInt8Array | Embedding:
     from samtrt.embeddings import is_embedding_file, load_embedding
     from samtrt.images import read_image
 
-    pixels: UInt8Array | None = None
-    if is_embedding_file(source):
-        embedding = load_embedding(source, generator.predictor.manifest)
-        size, records = embedding.original_size, generator.generate(embedding, progress)
+    return load_embedding(source, model) if is_embedding_file(source) else read_image(source)
+
+
+def _segment(
+    generator: AutomaticMaskGenerator,
+    files: AutoOutput,
+    source: Path,
+    image: UInt8Array | Embedding,
+    progress: Progress,
+) -> int:
+    """Find and write one image's masks; return how many there are."""
+    from samtrt.types import Embedding
+
+    records = generator.generate(image, progress)
+    if isinstance(image, Embedding):
+        files.write(source, records, image.original_size, None)
     else:
-        pixels = read_image(source)
-        size, records = pixels.shape[:2], generator.generate(pixels, progress)
-    files.write(source, records, size, pixels)
+        files.write(source, records, image.shape[:2], image)
     return len(records)
 
 
