@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from samtrt.choices import Precision
+from samtrt.choices import Precision, Stage
 from samtrt.manifest import Manifest, Source
 
 
@@ -25,6 +25,20 @@ def make_manifest(**changes: object) -> Manifest:
         "versions": {"samtrt": "test"},
     }
     return Manifest.model_validate({**values, **changes})
+
+
+def tiny_feeds(stage: Stage) -> dict[str, np.ndarray]:
+    """Return inputs of vit_t's encoder, or of its decoder with two prompts."""
+    rng = np.random.default_rng(0)
+    if stage is Stage.ENCODER:
+        return {"images": rng.normal(size=(1, 3, 256, 256)).astype(np.float32)}
+    return {
+        "image_embeddings": rng.normal(size=(1, 256, 16, 16)).astype(np.float32),
+        "point_coords": rng.uniform(0, 256, (2, 3, 2)).astype(np.float32),
+        "point_labels": np.array([[1, 0, -1], [1, 2, 3]], dtype=np.float32),
+        "mask_input": rng.normal(size=(2, 1, 64, 64)).astype(np.float32),
+        "has_mask_input": np.array([0, 1], dtype=np.float32),
+    }
 
 
 def relative(a: np.ndarray, b: np.ndarray) -> float:

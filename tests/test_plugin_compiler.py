@@ -121,8 +121,8 @@ def test_version_of_the_headers(root: Path, text: str, version: tuple[int, int])
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (VERSION_8.replace("6", "5"), r"is for TensorRT 8\.6 to 10, and .* are of 8\.5"),
-        (ENTERPRISE.replace("10", "11"), r"are of 11\.13"),
+        (VERSION_8.replace("6", "5"), r"is for TensorRT 8\.6 to 11, and .* are of 8\.5"),
+        (ENTERPRISE.replace("10", "12"), r"are of 12\.13"),
         ("nothing", "does not say which version it is"),
         (None, "cannot read .*NvInferVersion.h: No such file"),
     ],

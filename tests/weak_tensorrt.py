@@ -27,6 +27,7 @@ LayerType = Enum(
 BuilderFlag = IntEnum(
     "BuilderFlag", ["FP16", "TF32", "OBEY_PRECISION_CONSTRAINTS", "VERSION_COMPATIBLE"], start=0
 )
+BuilderFlag11 = IntEnum("BuilderFlag", ["TF32", "VERSION_COMPATIBLE"], start=0)
 BuilderFlag10 = IntEnum("BuilderFlag", [*BuilderFlag.__members__, "BF16"], start=0)
 NetworkFlag = IntEnum("NetworkDefinitionCreationFlag", ["EXPLICIT_BATCH"], start=0)
 NetworkFlag10 = IntEnum("NetworkFlag", ["EXPLICIT_BATCH", "STRONGLY_TYPED"], start=0)
@@ -268,14 +269,15 @@ class Builder:
 
 
 def weak_api(version: tuple[int, ...] = (8, 6, 0)) -> Api:
-    """Return what `load_api` would for TensorRT of a version, 8.6 or 10."""
+    """Return what `load_api` would for TensorRT of a version; of 11, its flags alone are right."""
     ten = version >= (10,)
+    flags = BuilderFlag11 if version >= (11,) else BuilderFlag10 if ten else BuilderFlag
     module = SimpleNamespace(
         __name__="tensorrt",
         Builder=type("Builder", (Builder,), {}),
         Runtime=object,
         OnnxParser=type("OnnxParser", (OnnxParser,), {"plugins": set()}),
-        BuilderFlag=BuilderFlag10 if ten else BuilderFlag,
+        BuilderFlag=flags,
         NetworkDefinitionCreationFlag=NetworkFlag10 if ten else NetworkFlag,
         HardwareCompatibilityLevel=HardwareCompatibilityLevel,
         MemoryPoolType=MemoryPoolType,

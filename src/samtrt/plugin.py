@@ -1,8 +1,8 @@
 """The TensorRT plugin library: looked into, and registered with a TensorRT.
 
 The library runs the graphs that `samtrt export --attention plugin` writes. It is compiled once for
-a TensorRT (8.6 or 10) and a kind of GPU, on Linux (see `plugin_compiler`), and copied into every
-model directory that is built with it.
+a TensorRT (8.6, 10 or 11) and a kind of GPU, on Linux (see `plugin_compiler`), and copied into
+every model directory that is built with it.
 """
 
 from __future__ import annotations

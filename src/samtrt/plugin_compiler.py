@@ -34,7 +34,7 @@ def compile_plugin(
     """Compile the plugin library; it appears whole or not at all.
 
     Args:
-        tensorrt_root: Where TensorRT 8.6 or 10 lies; its headers are there or in `include`.
+        tensorrt_root: Where TensorRT 8.6, 10 or 11 lies; its headers are there or in `include`.
         output: Where to write; None for a name in the cache that tells versions and GPUs apart.
         architectures: GPUs to compile for, as nvcc calls them: "sm_90a". None for the one at hand.
         nvcc: The compiler. None for that on PATH, then in CUDA_HOME, CUDA_PATH and
@@ -120,9 +120,9 @@ def headers_version(headers: Path) -> tuple[int, int]:
     if not all(found):
         raise BuildError(f"{headers / 'NvInferVersion.h'} does not say which version it is")
     major, minor = (int(match[1]) for match in found if match)
-    if not (8, 6) <= (major, minor) < (11, 0):
+    if not (8, 6) <= (major, minor) < (12, 0):
         raise BuildError(
-            f"the plugin is for TensorRT 8.6 to 10, and the headers in {headers} are of "
+            f"the plugin is for TensorRT 8.6 to 11, and the headers in {headers} are of "
             f"{major}.{minor}"
         )
     return major, minor

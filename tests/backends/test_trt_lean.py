@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import gc
 import inspect
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
@@ -21,6 +24,9 @@ import fake_tensorrt
 from samtrt import trt_api
 from samtrt.choices import Target
 from samtrt.errors import BackendError, EngineError
+from samtrt.export.fused_functions import FUNCTIONS
+from samtrt.files import sha256_of
+from samtrt.plugin import register_plugins
 from trt_cases import load
 
 pytestmark = pytest.mark.skipif(
@@ -94,6 +100,33 @@ def test_only_compatible_engines_are_for_it(
     fake_tensorrt.write_engines(fake_directory, version_compatible=True)
     with pytest.raises(BackendError, match=r"TensorRT 11\.4\.0 cannot start"):
         load(fake_directory)
+
+
+@pytest.mark.skipif("SAMTRT_PLUGIN_11" not in os.environ, reason="needs a compiled plugin library")
+def test_our_plugins_are_registered_and_made(lean: trt_api.Api) -> None:
+    """In the real registry of TensorRT 11; the library: `samtrt plugin` with headers of 11."""
+    library = Path(os.environ["SAMTRT_PLUGIN_11"])
+    register_plugins(lean, library, sha256_of(library))
+    trt = lean.trt
+    registry = trt.get_plugin_registry()
+    ours = {c.name for c in registry.all_creators if isinstance(c, trt.IPluginCreatorV3One)}
+    assert set(FUNCTIONS) <= ours
+    creator = registry.get_creator("SamtrtRelPosAttention", "1", "")
+    assert [field.name for field in creator.field_names] == ["num_heads", "window"]
+
+    def made(heads: int) -> Any:
+        values = {"num_heads": heads, "window": 14}
+        fields = [
+            trt.PluginField(name, np.array([value], np.int32), trt.PluginFieldType.INT32)
+            for name, value in values.items()
+        ]
+        collection = trt.PluginFieldCollection(fields)
+        return creator.create_plugin("a name", collection, trt.TensorRTPhase.BUILD)
+
+    plugin = made(12)  # owns what follows
+    core = plugin.get_capability_interface(trt.PluginCapabilityType.CORE)
+    assert (core.plugin_name, core.plugin_version) == ("SamtrtRelPosAttention", "1")
+    assert made(0) is None
 
 
 @pytest.mark.parametrize("name", ["Runtime", "ICudaEngine", "IExecutionContext", "ILogger"])

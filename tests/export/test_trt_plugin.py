@@ -12,12 +12,13 @@ from onnx import TensorProto, helper
 import plugin_cases
 from rtx_cases import needs_rtx
 from samples import make_manifest
-from samtrt.choices import Precision, Stage, Target
+from samtrt.choices import Float32Part, Precision, Stage, Target
 from samtrt.engines import EngineRecord, load_engine_record
 from samtrt.errors import BackendError, BuildError
 from samtrt.export import fused, fused_functions, tensorrt, trt_compile
 from samtrt.export.tensorrt import build_engines, make_job
 from samtrt.export.trt_checks import check_options, is_strongly_typed
+from samtrt.export.trt_graph import graph_to_build
 from samtrt.export.trt_job import BuildOptions, Built, Job
 from samtrt.export.trtexec import trtexec_command
 from samtrt.gpu import Gpu
@@ -185,18 +186,45 @@ def test_allowed(library: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[
     assert not is_strongly_typed(weak_api(version), options)
 
 
-def test_versions_without_such_plugins(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorrt_11_takes_types_from_the_graph(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no other networks, and plugins of another kind for them."""
     plugin_cases.install(monkeypatch, major=11)
-    options = BuildOptions(precision=Precision.FP16, plugin=library)
-    with pytest.raises(BuildError, match=r"TensorRT 11\.0\.0 has no plugins of this kind"):
-        check_options(weak_api((11, 0, 0)), make_manifest(**FORM), options, Path("model"))
+    api = weak_api((11, 0, 0))
+    for strongly_typed in (None, True):
+        options = BuildOptions(
+            precision=Precision.FP16, plugin=library, strongly_typed=strongly_typed
+        )
+        check_options(api, make_manifest(**FORM), options, Path("model"))
+        assert is_strongly_typed(api, options)
+
+
+def test_typed_graph_keeps_the_plugins_operators(
+    directory: Path, library: Path, tmp_path: Path
+) -> None:
+    # Without PROMPTS: what this graph makes does not depend on an image.
+    options = BuildOptions(precision=Precision.FP16, plugin=library, float32=(Float32Part.NORMS,))
+    (tmp_path / "work").mkdir()
+    graph = graph_to_build(
+        *(weak_api((11, 0, 0)), Manifest.load(directory), Stage.ENCODER),
+        *(directory / "encoder.onnx", options, tmp_path / "work", lambda _: None),
+    )
+    model = onnx.load(graph)
+    assert not model.functions
+    (norm,) = (node for node in model.graph.node if node.domain == fused.DOMAIN)
+    weights = {t.name: t.data_type for t in model.graph.initializer}
+    assert [weights[name] for name in norm.input[1:]] == [TensorProto.FLOAT] * 2
+    casts = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Cast"}
+    assert norm.input[0] == casts["x"]
+    assert casts[norm.output[0]] == "y"
 
 
 @needs_rtx
 def test_tensorrt_rtx_has_none(library: Path) -> None:
     options = BuildOptions(precision=Precision.FP16, plugin=library)
     api = load_api(Target.TENSORRT_RTX)
-    with pytest.raises(BuildError, match=r"TensorRT-RTX .* has no plugins of this kind"):
+    with pytest.raises(BuildError, match=r"TensorRT-RTX .* has no plugins \(TensorRT has\)"):
         check_options(api, make_manifest(**FORM), options, Path("model"))
 
 

@@ -24,8 +24,11 @@ pytestmark = needs_rtx
 RTX = Target.TENSORRT_RTX
 
 
-def start_build(model: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start `samtrt build` and return once it is at work on the decoder."""
+def start_build(model: Path, *arguments: str) -> tuple[subprocess.Popen[str], int]:
+    """Start `samtrt build`; return it, and its worker, held while at work on the decoder.
+
+    On a busy machine a worker that goes on might be done before anything is done to it.
+    """
     command = [sys.executable, "-m", "samtrt", "build", str(model), "-t", "tensorrt-rtx"]
     process = subprocess.Popen(
         [*command, "--stage", "decoder", *arguments],
@@ -34,15 +37,19 @@ def start_build(model: Path, *arguments: str) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, "COLUMNS": "200"},
     )
-    await_that(lambda: process.poll() is not None or any(map(at_work, children(process.pid))))
+    await_that(lambda: process.poll() is not None or any(map(held, children(process.pid))))
     assert process.poll() is None, process.communicate()
-    return process
+    (worker,) = children(process.pid)
+    return process, worker
 
 
-def at_work(pid: int) -> bool:
-    """Tell whether a process has loaded the library, in whose code it then is for seconds."""
+def held(pid: int) -> bool:
+    """Stop a process that has loaded the library, in whose code it then is for seconds."""
     try:
-        return "libtensorrt_onnxparser" in Path(f"/proc/{pid}/maps").read_text()
+        if "libtensorrt_onnxparser" not in Path(f"/proc/{pid}/maps").read_text():
+            return False
+        os.kill(pid, signal.SIGSTOP)
+        return True
     except OSError:
         return False
 
@@ -75,8 +82,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /
 @linux
 def test_ctrl_c_ends_the_build_and_leaves_nothing_half_written(model: Path) -> None:
     before = {path.name: path.read_bytes() for path in model.iterdir()}
-    process = start_build(model)
-    (worker,) = children(process.pid)
+    process, worker = start_build(model)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -88,9 +94,9 @@ def test_ctrl_c_ends_the_build_and_leaves_nothing_half_written(model: Path) -> N
 
 @linux
 def test_killed_build_takes_its_builder_with_it(model: Path) -> None:
-    process = start_build(model)
-    (worker,) = children(process.pid)
+    process, worker = start_build(model)
     process.kill()
+    os.kill(worker, signal.SIGCONT)
     process.communicate(timeout=60)
     await_that(lambda: not alive(worker))
     assert list(model.glob(".build-*")), "nobody was left to tidy up"
@@ -102,9 +108,10 @@ def test_killed_build_takes_its_builder_with_it(model: Path) -> None:
 @linux
 def test_two_builds_in_one_directory(model: Path) -> None:
     """The second is told so at once; the first is not disturbed."""
-    process = start_build(model)
+    process, worker = start_build(model)
     with pytest.raises(BuildError, match=r"another process is building tensorrt-rtx engines in"):
         build_engines(model, RTX)
+    os.kill(worker, signal.SIGCONT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert "decoder.tensorrt-rtx.engine" in out

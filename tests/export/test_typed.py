@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from samples import relative
+from samples import relative, tiny_feeds
 from samtrt.backends.base import IMAGE_INPUTS
 from samtrt.choices import Float32Part, Precision, Stage
 from samtrt.errors import ExportError
@@ -23,21 +23,10 @@ from samtrt.export.typed import convert, float32_nodes, float_tensors, load_grap
 NORMS_AND_PROMPTS = frozenset({Float32Part.NORMS, Float32Part.PROMPTS})
 
 
-def feeds(stage: Stage) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    if stage is Stage.ENCODER:
-        return {"images": rng.normal(size=(1, 3, 256, 256)).astype(np.float32)}
-    return {
-        "image_embeddings": rng.normal(size=(1, 256, 16, 16)).astype(np.float32),
-        "point_coords": rng.uniform(0, 256, (2, 3, 2)).astype(np.float32),
-        "point_labels": np.array([[1, 0, -1], [1, 2, 3]], dtype=np.float32),
-        "mask_input": rng.normal(size=(2, 1, 64, 64)).astype(np.float32),
-        "has_mask_input": np.array([0, 1], dtype=np.float32),
-    }
-
-
 def run(path: Path, stage: Stage) -> list[np.ndarray]:
-    return ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds(stage))
+    return ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(
+        None, tiny_feeds(stage)
+    )
 
 
 def types_of(model: onnx.ModelProto) -> dict[str, int]:

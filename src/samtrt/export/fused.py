@@ -12,7 +12,15 @@ import shutil
 from pathlib import Path
 
 from samtrt.errors import ExportError, MissingExtraError
-from samtrt.export.fused_functions import FUNCTIONS
+from samtrt.export.fused_functions import (
+    ADD_LAYER_NORM,
+    ATTENTION,
+    EMBED_MASKS,
+    FUNCTIONS,
+    IMAGE_TO_TOKENS,
+    LAYER_NORM,
+    UPSCALE_MASKS,
+)
 from samtrt.files import write_atomic
 
 try:
@@ -24,6 +32,19 @@ except ImportError:
     raise MissingExtraError("The plugin form", "export", "onnx") from None
 
 DOMAIN = "samtrt"
+
+FLOAT32_INPUTS = {
+    ATTENTION: {1, 2, 3},
+    LAYER_NORM: {1, 2},
+    ADD_LAYER_NORM: {2, 3},
+    EMBED_MASKS: set(range(1, 14)),
+    IMAGE_TO_TOKENS: {5, 6},
+    UPSCALE_MASKS: {3, 4, 5, 7},
+}
+"""Inputs that the plugins take in float32 (`kKinds` in kernels/plugin_*.h); the others are half."""
+
+FLOAT32_OUTPUTS = {UPSCALE_MASKS}
+"""Operators whose output is float32."""
 
 PLUGIN_ATTRIBUTES = {"plugin_version": "1", "plugin_namespace": ""}
 """On every node: what TensorRT's parser looks a plugin up by, beside the operator's name."""

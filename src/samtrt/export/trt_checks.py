@@ -16,7 +16,10 @@ from samtrt.trt_api import Api
 def is_strongly_typed(api: Api, options: BuildOptions) -> bool:
     """Tell whether tensors take their types from the graph."""
     if options.strongly_typed is None:
-        return api.can_be_strongly_typed and options.plugin is None
+        # Plugins are for weakly typed networks where there still are such.
+        return api.is_always_strongly_typed or (
+            api.can_be_strongly_typed and options.plugin is None
+        )
     return options.strongly_typed
 
 
@@ -150,15 +153,14 @@ def _check_plugin(api: Api, manifest: Manifest, options: BuildOptions, directory
             f"{directory} was exported with --attention {manifest.attention}; export it again "
             f"with: samtrt export CHECKPOINT -o {directory} --attention {form}"
         )
-    if api.target is not Target.TENSORRT or api.version >= (11,):
-        raise BuildError(
-            f"{api.product} has no plugins of this kind (TensorRT 8.6 to 10 have); leave out "
-            "--plugin"
-        )
+    if api.target is not Target.TENSORRT:
+        raise BuildError(f"{api.product} has no plugins (TensorRT has); leave out --plugin")
     if (options.precision or manifest.precision) is Precision.FP32:
         raise BuildError("the plugin computes in half precision; add --precision fp16")
-    if options.strongly_typed:
-        raise BuildError("--plugin needs a weakly typed network; leave out --strongly-typed")
+    if options.strongly_typed and not api.is_always_strongly_typed:
+        raise BuildError(
+            f"--plugin needs a weakly typed network in {api.product}; leave out --strongly-typed"
+        )
     if options.points.max > MOST_POINTS:
         raise BuildError(
             f"the plugin takes up to {MOST_POINTS} points a prompt and --points allows "

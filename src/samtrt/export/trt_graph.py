@@ -39,11 +39,13 @@ def graph_to_build(
         ExportError: where the graph cannot be read, or has weights that half precision cannot hold.
         MissingExtraError: where a graph must be made, and `onnx` is not installed.
     """
-    if uses_plugin(manifest):
+    precision = options.precision or manifest.precision
+    to_type = precision is not manifest.precision and is_strongly_typed(api, options)
+    # Typing needs the functions to know the types of what the plugin's operators make.
+    if uses_plugin(manifest) and not (options.plugin and to_type):
         report("writing the graph " + ("with" if options.plugin else "without") + " the plugin")
         graph = without_functions(graph, options, work)
-    precision = options.precision or manifest.precision
-    if precision is manifest.precision or not is_strongly_typed(api, options):
+    if not to_type:
         return graph
     from samtrt.export.typed import convert, load_graph, save_graph
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from samtrt.choices import Float32Part, Precision
 from samtrt.errors import ExportError, MissingExtraError
+from samtrt.export.fused import DOMAIN, FLOAT32_INPUTS, FLOAT32_OUTPUTS
 from samtrt.export.trt_job import DEFAULT_FLOAT32
 
 try:
@@ -64,6 +65,9 @@ def convert(
 ) -> onnx.ModelProto:
     """Change a graph's precision; its inputs and outputs stay float32.
 
+    The plugin's operators get the types that the plugins take, and lose their functions, which are
+    for one type.
+
     Args:
         model: A float32 graph with its weights loaded; it is changed in place and returned, so
             that the weights of a large model are not held twice.
@@ -102,6 +106,7 @@ class _Converter:
         used = {name for node in self.nodes for name in node.input}
         kept = [tensor for tensor in self.weights.values() if tensor.name in used]
         del self.graph.node[:], self.graph.initializer[:], self.graph.value_info[:]
+        del self.model.functions[:]
         self.graph.node.extend(self.nodes)
         self.graph.initializer.extend(kept)
         domain = next(entry for entry in self.model.opset_import if entry.domain == "")
@@ -111,9 +116,12 @@ class _Converter:
         return self.model
 
     def _convert_node(self, node: NodeProto, target: int) -> None:
+        fixed = FLOAT32_INPUTS.get(node.op_type, set()) if node.domain == DOMAIN else set()
         for k, name in enumerate(node.input):
             if name in self.floats and node.op_type != "Shape":
-                node.input[k] = self._as(name, target)
+                node.input[k] = self._as(name, TensorProto.FLOAT if k in fixed else target)
+        if node.domain == DOMAIN and node.op_type in FLOAT32_OUTPUTS:
+            target = TensorProto.FLOAT
         if node.op_type in ("Constant", "ConstantOfShape"):
             for attribute in node.attribute:
                 if attribute.t.data_type == TensorProto.FLOAT:
@@ -173,6 +181,7 @@ def float_tensors(model: onnx.ModelProto) -> set[str]:
     # Types, not shapes, are wanted: without the weights' bytes a graph of any size will do.
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     light.graph.name = model.graph.name
+    light.functions.extend(model.functions)
     for field in ("node", "input", "output", "value_info"):
         getattr(light.graph, field).extend(getattr(model.graph, field))
     for tensor in model.graph.initializer:

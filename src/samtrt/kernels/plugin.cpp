@@ -3,18 +3,23 @@
 
 #include "plugin_decoder.h"
 #include "plugin_encoder.h"
+#if NV_TENSORRT_MAJOR < 11
+#include "plugin_v2.h"
+#else
+#include "plugin_v3.h"
+#endif
 
 #define SAMTRT_EXPORT extern "C" __attribute__((visibility("default")))
 
 using namespace samtrt_plugin;
 
-// What follows but the last two is what IPluginRegistry::loadLibrary and trtexec --dynamicPlugins
-// call by name. TensorRT 10 asks for creators of IPluginV3 as well, in getCreators, and takes a
-// library that has none.
+#if NV_TENSORRT_MAJOR < 11
+using AnyCreator = nvinfer1::IPluginCreator;
+#else
+using AnyCreator = nvinfer1::IPluginCreatorInterface;
+#endif
 
-SAMTRT_EXPORT void setLoggerFinder(nvinfer1::ILoggerFinder* finder) { logger_finder.store(finder); }
-
-SAMTRT_EXPORT IPluginCreator* const* getPluginCreators(int32_t& count) {
+static AnyCreator* const* all_creators(int32_t& count) {
   static Creator<RelPosAttention> attention;
   static Creator<LayerNorm<false>> layer_norm;
   static Creator<LayerNorm<true>> add_layer_norm;
@@ -23,12 +28,23 @@ SAMTRT_EXPORT IPluginCreator* const* getPluginCreators(int32_t& count) {
   static Creator<TokensToImage> tokens_to_image;
   static Creator<ImageToTokens> image_to_tokens;
   static Creator<UpscaleMasks> upscale_masks;
-  static IPluginCreator* const creators[]{
+  static AnyCreator* const creators[]{
       &attention,   &layer_norm,      &add_layer_norm,  &gelu,
       &embed_masks, &tokens_to_image, &image_to_tokens, &upscale_masks};
   count = sizeof creators / sizeof *creators;
   return creators;
 }
+
+// These two are what IPluginRegistry::loadLibrary and trtexec --dynamicPlugins call by name.
+// TensorRT 10 asks in getCreators for creators of IPluginV3 as well, and takes a library that has
+// none.
+SAMTRT_EXPORT void setLoggerFinder(nvinfer1::ILoggerFinder* finder) { logger_finder.store(finder); }
+
+#if NV_TENSORRT_MAJOR < 11
+SAMTRT_EXPORT AnyCreator* const* getPluginCreators(int32_t& count) { return all_creators(count); }
+#else
+SAMTRT_EXPORT AnyCreator* const* getCreators(int32_t& count) { return all_creators(count); }
+#endif
 
 // Registers the creators; returns how many were refused, as those are whose name is taken. Does
 // what loadLibrary does, whose place in IPluginRegistry differs between TensorRT 8.6.0 and 8.6.1,
@@ -39,7 +55,7 @@ SAMTRT_EXPORT int32_t samtrt_register_plugins(nvinfer1::IPluginRegistry* registr
                                               nvinfer1::ILogger* logger) {
   common_logger.store(logger);
   int32_t count = 0;
-  IPluginCreator* const* const creators = getPluginCreators(count);
+  AnyCreator* const* const creators = all_creators(count);
   int32_t refused = 0;
   for (int32_t i = 0; i < count; ++i) {
     refused += registry->registerCreator(*creators[i], "") ? 0 : 1;

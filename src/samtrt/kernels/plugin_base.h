@@ -1,5 +1,5 @@
-// What TensorRT plugins are made of here: a plugin and its creator, each from a Traits that says
-// what is particular to it. Included by the plugins' files alone.
+// What TensorRT plugins are made of here, in every version of TensorRT. The plugins themselves are
+// Traits, of which plugin_v2.h or plugin_v3.h makes a plugin and its creator.
 #pragma once
 
 #include "kernels.h"
@@ -16,19 +16,15 @@
 #include <string>
 
 #if NV_TENSORRT_MAJOR < 8 || (NV_TENSORRT_MAJOR == 8 && NV_TENSORRT_MINOR < 6) || \
-    NV_TENSORRT_MAJOR > 10
-#error "the plugin needs the headers of TensorRT 8.6 to 10; TensorRT 11 has no IPluginV2DynamicExt"
+    NV_TENSORRT_MAJOR > 11
+#error "the plugin needs the headers of TensorRT 8.6 to 11"
 #endif
 
 namespace samtrt_plugin {
 
 using nvinfer1::DataType;
 using nvinfer1::DimsExprs;
-using nvinfer1::IPluginCreator;
-using nvinfer1::IPluginV2;
-using nvinfer1::IPluginV2DynamicExt;
 using nvinfer1::PluginField;
-using nvinfer1::PluginFieldCollection;
 using nvinfer1::PluginFieldType;
 using nvinfer1::PluginTensorDesc;
 using nvinfer1::TensorFormat;
@@ -103,7 +99,7 @@ struct WithoutAttributes : Plain {
   static bool valid(Attributes const&) noexcept { return true; }
 };
 
-// What the plugins have in common. Traits gives
+// Traits gives
 //   kName, kInputs, kOutputs, kKinds (of the inputs, then of the outputs)
 //   Attributes: a plain struct, which is the plugin's whole state and what an engine file keeps
 //   kFields, set(Attributes&, PluginField const&), valid(Attributes const&)
@@ -111,145 +107,62 @@ struct WithoutAttributes : Plain {
 //   supported(Attributes const&, first input): sizes that vary are -1
 //   workspace(inputs): bytes, of the largest inputs
 //   run(Attributes const&, input descriptions, inputs, outputs, workspace, stream)
+
 template <typename Traits>
-class Plugin final : public IPluginV2DynamicExt {
- public:
-  using Attributes = typename Traits::Attributes;
-
-  explicit Plugin(Attributes const& attributes) noexcept : attributes_(attributes) {}
-
-  char const* getPluginType() const noexcept override { return Traits::kName; }
-
-  char const* getPluginVersion() const noexcept override { return "1"; }
-
-  int32_t getNbOutputs() const noexcept override { return Traits::kOutputs; }
-
-  int32_t initialize() noexcept override { return 0; }
-
-  void terminate() noexcept override {}
-
-  size_t getSerializationSize() const noexcept override { return sizeof(Attributes); }
-
-  void serialize(void* buffer) const noexcept override {
-    std::memcpy(buffer, &attributes_, sizeof(Attributes));
+bool has_kernels(typename Traits::Attributes const& attributes,
+                 PluginTensorDesc const& desc) noexcept {
+  if (Traits::supported(attributes, desc)) {
+    return true;
   }
-
-  void destroy() noexcept override { delete this; }
-
-  IPluginV2DynamicExt* clone() const noexcept override { return new (std::nothrow) Plugin(*this); }
-
-  void setPluginNamespace(char const* text) noexcept override { namespace_ = text ? text : ""; }
-
-  char const* getPluginNamespace() const noexcept override { return namespace_.c_str(); }
-
-  // In a weakly typed network this is float32, as the graph says; the format decides in the end.
-  DataType getOutputDataType(int32_t, DataType const* types, int32_t) const noexcept override {
-    return Traits::kKinds[Traits::kInputs] == Kind::kFloats ? DataType::kFLOAT : types[0];
+  std::string text = std::string(Traits::kName) + " has no kernels for ";
+  for (int32_t i = 0; i < desc.dims.nbDims; ++i) {
+    text += (i > 0 ? " x " : "") + std::to_string(size_of(desc, i));
   }
+  log_error(text.c_str());
+  return false;
+}
 
-  DimsExprs getOutputDimensions(int32_t, DimsExprs const* inputs, int32_t,
-                                nvinfer1::IExprBuilder& builder) noexcept override {
-    return Traits::output(attributes_, inputs, builder);
+// Tells whether an input or output, of which `first` is the first input, may be as it is.
+template <typename Traits>
+bool is_supported(typename Traits::Attributes const& attributes, int32_t pos,
+                  PluginTensorDesc const& desc, PluginTensorDesc const& first) noexcept {
+  Kind const kind = Traits::kKinds[pos];
+  if (kind == Kind::kFloats) {
+    return desc.type == DataType::kFLOAT && desc.format == TensorFormat::kLINEAR;
   }
-
-  bool supportsFormatCombination(int32_t pos, PluginTensorDesc const* in_out, int32_t inputs,
-                                 int32_t outputs) noexcept override {
-    if (inputs != Traits::kInputs || outputs != Traits::kOutputs) {
-      return false;
-    }
-    PluginTensorDesc const& desc = in_out[pos];
-    Kind const kind = Traits::kKinds[pos];
-    if (kind == Kind::kFloats) {
-      return desc.type == DataType::kFLOAT && desc.format == TensorFormat::kLINEAR;
-    }
-    TensorFormat const format = kind == Kind::kGrid ? TensorFormat::kHWC8 : TensorFormat::kLINEAR;
-    if (desc.format != format || !is_half(desc.type)) {
-      return false;
-    }
-    return pos == 0 ? has_kernels(desc) : desc.type == in_out[0].type;
-  }
-
-  void configurePlugin(nvinfer1::DynamicPluginTensorDesc const*, int32_t,
-                       nvinfer1::DynamicPluginTensorDesc const*, int32_t) noexcept override {}
-
-  size_t getWorkspaceSize(PluginTensorDesc const* in, int32_t, PluginTensorDesc const*,
-                          int32_t) const noexcept override {
-    return Traits::workspace(in);
-  }
-
-  int32_t enqueue(PluginTensorDesc const* in, PluginTensorDesc const*, void const* const* inputs,
-                  void* const* outputs, void* workspace, cudaStream_t stream) noexcept override {
-    return checked(Traits::run(attributes_, in, inputs, outputs, workspace, stream), Traits::kName);
-  }
-
- private:
-  bool has_kernels(PluginTensorDesc const& desc) const noexcept {
-    if (Traits::supported(attributes_, desc)) {
-      return true;
-    }
-    std::string text = std::string(Traits::kName) + " has no kernels for ";
-    for (int32_t i = 0; i < desc.dims.nbDims; ++i) {
-      text += (i > 0 ? " x " : "") + std::to_string(size_of(desc, i));
-    }
-    log_error(text.c_str());
+  TensorFormat const format = kind == Kind::kGrid ? TensorFormat::kHWC8 : TensorFormat::kLINEAR;
+  if (desc.format != format || !is_half(desc.type)) {
     return false;
   }
+  return pos == 0 ? has_kernels<Traits>(attributes, desc) : desc.type == first.type;
+}
 
-  Attributes attributes_;
-  std::string namespace_;
-};
-
-// Makes plugins from a graph's attributes and from an engine file.
+// The type of an output whose plugin's first input has the type `first`.
 template <typename Traits>
-class Creator final : public IPluginCreator {
- public:
-  using Attributes = typename Traits::Attributes;
+DataType output_type(int32_t index, DataType first) noexcept {
+  return Traits::kKinds[Traits::kInputs + index] == Kind::kFloats ? DataType::kFLOAT : first;
+}
 
-  char const* getPluginName() const noexcept override { return Traits::kName; }
-
-  char const* getPluginVersion() const noexcept override { return "1"; }
-
-  PluginFieldCollection const* getFieldNames() noexcept override { return &fields_; }
-
-  IPluginV2* createPlugin(char const*, PluginFieldCollection const* fields) noexcept override {
-    Attributes attributes{};
-    for (int32_t i = 0; i < fields->nbFields; ++i) {
-      if (fields->fields[i].name && fields->fields[i].data) {
-        Traits::set(attributes, fields->fields[i]);
-      }
-    }
-    return make(attributes);
+template <typename Traits>
+bool is_valid(typename Traits::Attributes const& attributes) noexcept {
+  if (!Traits::valid(attributes)) {
+    log_error((std::string(Traits::kName) + ": an attribute is missing or out of range").c_str());
+    return false;
   }
+  return true;
+}
 
-  IPluginV2* deserializePlugin(char const*, void const* data, size_t size) noexcept override {
-    Attributes attributes{};
-    if (!data || size != sizeof(Attributes)) {
-      return nullptr;
+// Reads what a graph or an engine file says of a plugin; tells whether that is whole and in range.
+template <typename Traits>
+bool read_fields(nvinfer1::PluginFieldCollection const& fields,
+                 typename Traits::Attributes& attributes) noexcept {
+  for (int32_t i = 0; i < fields.nbFields; ++i) {
+    if (fields.fields[i].name && fields.fields[i].data) {
+      Traits::set(attributes, fields.fields[i]);
     }
-    std::memcpy(&attributes, data, size);
-    return make(attributes);
   }
-
-  void setPluginNamespace(char const* text) noexcept override { namespace_ = text ? text : ""; }
-
-  char const* getPluginNamespace() const noexcept override { return namespace_.c_str(); }
-
- private:
-  IPluginV2* make(Attributes const& attributes) noexcept {
-    if (!Traits::valid(attributes)) {
-      log_error((std::string(Traits::kName) + ": an attribute is missing or out of range").c_str());
-      return nullptr;
-    }
-    auto* const plugin = new (std::nothrow) Plugin<Traits>(attributes);
-    if (plugin) {
-      plugin->setPluginNamespace(namespace_.c_str());
-    }
-    return plugin;
-  }
-
-  std::string namespace_;
-  PluginFieldCollection fields_{Traits::kFieldCount, Traits::kFields};
-};
+  return is_valid<Traits>(attributes);
+}
 
 template <typename Value>
 void read(PluginField const& field, char const* name, PluginFieldType type, Value& value) noexcept {
