@@ -16,7 +16,7 @@ def plugin(
             "--tensorrt-root",
             metavar="DIR",
             envvar="TENSORRT_ROOT",
-            help="TensorRT 8.6 or 10, or its headers.",
+            help="TensorRT 8.6, 10 or 11, or its headers.",
         ),
     ],
     output: Annotated[
