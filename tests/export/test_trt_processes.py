@@ -36,6 +36,8 @@ def start_build(model: Path, *arguments: str) -> tuple[subprocess.Popen[str], in
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "COLUMNS": "200"},
+        # Jobs in the background of a script ignore Ctrl-C, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     await_that(lambda: process.poll() is not None or any(map(held, children(process.pid))))
     assert process.poll() is None, process.communicate()
