@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= demo-out
+JOBS ?= 2
 KERNELS := $(wildcard src/samtrt/kernels/* tests/kernels/emulator/*)
 
 .PHONY: demo test lint format web clean
@@ -11,8 +12,9 @@ KERNELS := $(wildcard src/samtrt/kernels/* tests/kernels/emulator/*)
 demo: $(STAMP)
 	$(BIN)/samtrt demo -o $(OUT)
 
+# Not loadfile: tests of one name, as schemathesis makes them, would run once.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
