@@ -24,11 +24,12 @@ from onnx import helper, numpy_helper
 from rich.console import Console
 from rich.table import Table
 
-from samtrt import assets, transforms
+from samtrt import assets
 from samtrt.backends import BackendOptions
 from samtrt.backends.ort import OnnxRuntimeBackend
 from samtrt.checkpoints import load_checkpoint
 from samtrt.choices import AttentionForm
+from samtrt.encoding import prepare
 from samtrt.export.onnx import ExportOptions, export_model
 from samtrt.export.verify import REDUCED, verify
 from samtrt.images import read_image
@@ -127,7 +128,7 @@ class Judge:
 
     def __init__(self, float32: Predictor, images: dict[str, Any]) -> None:
         self._float32, self._images = float32, images
-        self._pixels = [preprocessed(float32, image) for image in images.values()]
+        self._pixels = [prepare(image, float32.manifest).pixels for image in images.values()]
         self._wanted = [self._embed(float32.encoder, pixels) for pixels in self._pixels]
 
     @staticmethod
@@ -151,11 +152,6 @@ class Judge:
             "worst_iou": round(float(np.min(ious)), 4),
             "prompts": len(ious),
         }
-
-
-def preprocessed(predictor: Predictor, image: Any) -> np.ndarray:
-    model = predictor.manifest
-    return transforms.preprocess(image, model.image_size, model.pixel_mean, model.pixel_std)
 
 
 def measure(encoder: Encoder, judge: Judge) -> list[Row]:
@@ -199,7 +195,9 @@ def main() -> None:
         options = ExportOptions(attention=AttentionForm.PLUGIN)
         export_model(load_checkpoint(arguments.checkpoint), directory, options)
         with Predictor.load(directory) as float32:
-            calibration = [preprocessed(float32, images[name]) for name in names[: arguments.calib]]
+            calibration = [
+                prepare(images[name], float32.manifest).pixels for name in names[: arguments.calib]
+            ]
             encoder = Encoder(directory / "encoder.onnx", calibration)
             rest = {name: images[name] for name in names[arguments.calib :]}
             rows = measure(encoder, Judge(float32, rest))

@@ -10,6 +10,7 @@ in the faults of the stand-in for CUDA.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import threading
@@ -237,21 +238,34 @@ class IExecutionContext:
         self._logger.log(Severity.ERROR, text)
 
 
-def install(patch: pytest.MonkeyPatch, **settings: int) -> Cuda:
-    """Be TensorRT 10.0.0 and CUDA for `import tensorrt` and `from cuda.bindings import runtime`."""
+def install(
+    patch: pytest.MonkeyPatch,
+    name: str = "tensorrt",
+    runtime: type[Runtime] = Runtime,
+    **settings: int,
+) -> Cuda:
+    """Be version 10.0.0 of a module such as `tensorrt`, and CUDA as `cuda.bindings.runtime`."""
     cuda = fake_cuda_streams.install(patch, **settings)
-    module = ModuleType("tensorrt")
-    module.__spec__ = ModuleSpec("tensorrt", None)
+    module = ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None)
     module.__version__ = "10.0.0"
-    bound = type("Runtime", (Runtime,), {"cuda": cuda})
+    bound = type("Runtime", (runtime,), {"cuda": cuda})
     for value in (ILogger, ICudaEngine, IExecutionContext, DataType, TensorIOMode):
         setattr(module, value.__name__, value)
     module.Runtime = bound
     module.Builder = object  # only asked for: what has none is a lean runtime
     module.nptype = lambda kind: {DataType.FLOAT: np.float32}[kind]
-    patch.setitem(sys.modules, "tensorrt", module)
+    patch.setitem(sys.modules, name, module)
     trt_api.load_api.cache_clear()
     return cuda
+
+
+def check_left_clean(cuda: Cuda) -> None:
+    """At the end of a test: nothing was misused, and nothing is left in the GPU."""
+    trt_api.load_api.cache_clear()
+    gc.collect()
+    assert cuda.faults == []
+    assert not cuda.live()
 
 
 def write_engines(

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from samtrt import transforms
 from samtrt.backends.base import Backend, Tensors
+from samtrt.encoding import prepare
 from samtrt.errors import BackendError
 from samtrt.export.verify import precision_of
 from samtrt.images import read_image
@@ -114,7 +114,7 @@ def bench(
     skipped: list[str] = []
     pixels = read_image(image)
     model = predictor.manifest
-    one = transforms.preprocess(pixels, model.image_size, model.pixel_mean, model.pixel_std)
+    one = prepare(pixels, model).pixels
     for size in settings.batch:
         report(f"encoder, {size} at once")
         images: dict[str, Tensor] = {"images": np.repeat(one, size, axis=0)}

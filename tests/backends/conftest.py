@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-from samtrt import trt_api
 
 if TYPE_CHECKING:
     from fake_cuda_streams import Cuda
@@ -31,7 +28,4 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cuda]:
 
     fake = fake_tensorrt.install(monkeypatch, devices=2)
     yield fake
-    trt_api.load_api.cache_clear()
-    gc.collect()
-    assert fake.faults == []
-    assert not fake.live()
+    fake_tensorrt.check_left_clean(fake)

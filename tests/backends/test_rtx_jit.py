@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterator
 from enum import Enum
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,7 +13,6 @@ import pytest
 
 pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
 
-import fake_cuda_streams
 import fake_tensorrt
 from fake_cuda_streams import Cuda
 from rtx_cases import needs_rtx
@@ -97,25 +93,15 @@ class Runtime(fake_tensorrt.Runtime):
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cuda]:
     """A GPU and TensorRT-RTX 1.7.1 on it, with an empty cache of its own."""
-    fake = fake_cuda_streams.install(monkeypatch)
-    module = ModuleType("tensorrt_rtx")
-    module.__spec__ = ModuleSpec("tensorrt_rtx", None)
-    module.__version__ = "10.0.0"
-    module.Runtime = type("Runtime", (Runtime,), {"cuda": fake})
-    module.Builder = object
+    fake = fake_tensorrt.install(monkeypatch, "tensorrt_rtx", Runtime)
+    module = sys.modules["tensorrt_rtx"]
     module.CudaGraphStrategy, module.IRuntimeCache = CudaGraphStrategy, IRuntimeCache
-    module.ILogger = fake_tensorrt.ILogger
-    monkeypatch.setitem(sys.modules, "tensorrt_rtx", module)
     monkeypatch.setattr(trt_api, "_preload_rtx", lambda: None)
     monkeypatch.setattr(trt_api, "_library_version", lambda *_: (10, 0, 0))
     monkeypatch.setenv("SAMTRT_CACHE", str(tmp_path / "cache"))
-    trt_api.load_api.cache_clear()
     compiled.clear()
     yield fake
-    trt_api.load_api.cache_clear()
-    gc.collect()
-    assert fake.faults == []
-    assert not fake.live()
+    fake_tensorrt.check_left_clean(fake)
 
 
 @pytest.fixture

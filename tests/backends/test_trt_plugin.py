@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,6 @@ pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
 
 import fake_tensorrt
 import plugin_cases
-from samtrt import trt_api
 from samtrt.backends import BackendOptions
 from samtrt.choices import BackendName, Stage, Target
 from samtrt.engines import record_path
@@ -39,10 +37,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setattr(fake_tensorrt.Runtime, "deserialize_cuda_engine", deserialize)
     plugin_cases.install(monkeypatch, major=10, on_register=lambda: happened.append("plugins"))
     yield happened
-    trt_api.load_api.cache_clear()
-    gc.collect()
-    assert fake.faults == []
-    assert not fake.live()
+    fake_tensorrt.check_left_clean(fake)
 
 
 @pytest.fixture

@@ -50,9 +50,12 @@ def embed(
     failed = 0
     with load_predictor(directory, backend, device, threads, checkpoint) as predictor:
 
+        def place(source: Path) -> Path:
+            return output / (source.stem + SUFFIX)
+
         def not_done() -> Iterator[Path]:
             for source in sources:
-                path = output / (source.stem + SUFFIX)
+                path = place(source)
                 if _is_done(path, predictor.manifest, source, precision):
                     typer.echo(f"{path} is up to date")
                 else:
@@ -60,7 +63,7 @@ def embed(
 
         for source, encoded in predictor.encode_many(not_done(), read_image):
             if not isinstance(encoded, ImageError):
-                path = output / (source.stem + SUFFIX)
+                path = place(source)
                 save_embedding(path, encoded, predictor.manifest, source, precision)
                 typer.echo(path)
             elif len(sources) == 1:

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samtrt import transforms
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Backend
 from samtrt.choices import AttentionForm, Precision, Quantization, Stage
+from samtrt.encoding import prepare
 from samtrt.errors import ExportError, MissingExtraError
 from samtrt.export.verify import REDUCED, Report, verify
 from samtrt.files import staging_directory
@@ -170,10 +170,7 @@ class _Encoder:
         model = float32.manifest
         self._source = model.path_of(directory, Stage.ENCODER)
         self._float32, self._images, self._method = float32, images, method
-        self._pixels = [
-            transforms.preprocess(image, model.image_size, model.pixel_mean, model.pixel_std)
-            for image in images.values()
-        ]
+        self._pixels = [prepare(image, model).pixels for image in images.values()]
         self._expected = [self._embed(float32.encoder, pixels) for pixels in self._pixels]
         self.path = work / "quantized.onnx"
         self.layers = _linear_layers(self._source)

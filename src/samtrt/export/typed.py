@@ -14,7 +14,7 @@ import numpy as np
 
 from samtrt.choices import Float32Part, Precision
 from samtrt.errors import ExportError, MissingExtraError
-from samtrt.export.fused import DOMAIN, FLOAT32_INPUTS, FLOAT32_OUTPUTS
+from samtrt.export.fused import FLOAT32_INPUTS, FLOAT32_OUTPUTS
 from samtrt.export.trt_job import DEFAULT_FLOAT32
 
 try:
@@ -116,11 +116,11 @@ class _Converter:
         return self.model
 
     def _convert_node(self, node: NodeProto, target: int) -> None:
-        fixed = FLOAT32_INPUTS.get(node.op_type, set()) if node.domain == DOMAIN else set()
+        fixed = FLOAT32_INPUTS.get(node.op_type, set())
         for k, name in enumerate(node.input):
             if name in self.floats and node.op_type != "Shape":
                 node.input[k] = self._as(name, TensorProto.FLOAT if k in fixed else target)
-        if node.domain == DOMAIN and node.op_type in FLOAT32_OUTPUTS:
+        if node.op_type in FLOAT32_OUTPUTS:
             target = TensorProto.FLOAT
         if node.op_type in ("Constant", "ConstantOfShape"):
             for attribute in node.attribute:
