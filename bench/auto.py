@@ -35,18 +35,20 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from clock import Clock  # noqa: E402
-from oracle import official_sam, segment_anything_oracle  # noqa: E402
-from samtrt import amg, amg_sieve, assets  # noqa: E402
+from samtrt import assets  # noqa: E402
+from samtrt.automatic import candidates  # noqa: E402
+from samtrt.automatic import generator as amg  # noqa: E402
+from samtrt.automatic.nms import nms  # noqa: E402
 from samtrt.backends import BackendOptions  # noqa: E402
-from samtrt.checkpoints import load_checkpoint, load_sam  # noqa: E402
+from samtrt.checkpoints.load import load_checkpoint, load_sam  # noqa: E402
 from samtrt.export.onnx import export_model  # noqa: E402
 from samtrt.images import read_image  # noqa: E402
-from samtrt.masks import mask_iou  # noqa: E402
-from samtrt.nms import nms  # noqa: E402
+from samtrt.masks.logits import mask_iou  # noqa: E402
+from samtrt.masks.upscaling import Upscaler  # noqa: E402
 from samtrt.predictor import Predictor, select_masks  # noqa: E402
-from samtrt.prompts import build_prompts  # noqa: E402
-from samtrt.upscaling import Upscaler  # noqa: E402
+from samtrt.preparation.prompts import build_prompts  # noqa: E402
 from seeded import seeded_checkpoint  # noqa: E402
+from support.oracle import official_sam, segment_anything_oracle  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
 Record = dict[str, Any]
@@ -89,7 +91,7 @@ def funnel(predictor: Predictor, image: np.ndarray, options: dict[str, Any]) -> 
     generator = amg.AutomaticMaskGenerator(predictor, **options)
     model, size = predictor.manifest, (image.shape[0], image.shape[1])
     upscaler = Upscaler(size, model.image_size, model.mask_size)
-    test = amg_sieve.StabilityTest(
+    test = candidates.StabilityTest(
         model.mask_threshold, generator.stability_score_offset, generator.stability_score_thresh
     )
     points = generator.grids[0][:, None] * (size[1], size[0])
@@ -164,7 +166,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         export_model(checkpoint, Path(folder))
         runtime = BackendOptions(threads=arguments.threads, checkpoint=arguments.checkpoint)
-        plain = {name: getattr(amg_sieve.Sieve, name) for name in ("survey", "form")}
+        plain = {name: getattr(candidates.Sieve, name) for name in ("survey", "form")}
         onnx = Predictor.load(folder, options=runtime)
         counts = funnel(onnx, image, options)
         few = {**options, "points_per_side": 4}  # warms up
@@ -179,8 +181,8 @@ def main() -> None:
         for turn in range(arguments.rounds):
             for name, run in runs.items():
                 for method, function in plain.items():
-                    setattr(amg_sieve.Sieve, method, function)
-                    clocks[name].watch(amg_sieve.Sieve, method, f"{method} (threads)")
+                    setattr(candidates.Sieve, method, function)
+                    clocks[name].watch(candidates.Sieve, method, f"{method} (threads)")
                 start = time.perf_counter()
                 found[name] = run()
                 walls[name].append(time.perf_counter() - start)

@@ -25,10 +25,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from samtrt import assets, rle
-from samtrt.amg import AutomaticMaskGenerator
+from samtrt import assets
+from samtrt.automatic.generator import AutomaticMaskGenerator
 from samtrt.backends import BackendOptions
 from samtrt.images import read_image
+from samtrt.masks import rle
 from samtrt.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,9 +55,9 @@ def official(options: argparse.Namespace) -> dict[str, Any]:
     sys.path.insert(0, str(ROOT / "tests"))
     import torch
 
-    from oracle import official_sam, segment_anything_oracle
-    from samtrt.checkpoints import load_checkpoint, load_sam
-    from samtrt.nms import nms
+    from samtrt.automatic.nms import nms
+    from samtrt.checkpoints.load import load_checkpoint, load_sam
+    from support.oracle import official_sam, segment_anything_oracle
 
     segment_anything_oracle()
     from segment_anything import automatic_mask_generator as module

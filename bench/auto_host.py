@@ -31,16 +31,19 @@ import numpy as np
 from PIL import Image
 
 from clock import Clock
-from samtrt import amg, amg_sieve, assets, rle
+from samtrt import assets
+from samtrt.automatic import candidates
+from samtrt.automatic import generator as amg
 from samtrt.backends.base import Arrays, Backend
 from samtrt.backends.fake import FakeBackend
-from samtrt.checkpoints import load_checkpoint
+from samtrt.checkpoints.load import load_checkpoint
 from samtrt.choices import Stage
 from samtrt.images import read_image
 from samtrt.manifest import Manifest
+from samtrt.masks import rle
+from samtrt.masks.upscaling import Upscaler, _Axis, resize
 from samtrt.predictor import Predictor
 from samtrt.types import UInt8Array
-from samtrt.upscaling import Upscaler, _Axis, resize
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 PROMPTS_PER_RUN = 64
@@ -50,13 +53,13 @@ PHASES = (
     ("decoding thread", Predictor, "decode_selected"),
     ("decoding thread, in the end", amg, "select"),
     ("decoding thread, in the end", amg.AutomaticMaskGenerator, "_record"),
-    ("pool, while decoding", amg_sieve.Sieve, "survey"),
+    ("pool, while decoding", candidates.Sieve, "survey"),
     ("  of it", Upscaler, "above"),
     ("  of it", Upscaler, "bounds"),
-    ("  of it", amg_sieve.StabilityTest, "surely_fails"),
-    ("pool, in the end", amg_sieve.Sieve, "form"),
+    ("  of it", candidates.StabilityTest, "surely_fails"),
+    ("pool, in the end", candidates.Sieve, "form"),
     ("  of it", _Axis, "stretch"),
-    ("  of it", amg_sieve.StabilityTest, "counts"),
+    ("  of it", candidates.StabilityTest, "counts"),
     ("  of it", rle, "find_runs"),
 )
 
@@ -173,8 +176,8 @@ def interpreter_ms(masks: np.ndarray, phases: dict[str, dict[str, float]]) -> fl
     """Time the pool's calls, as many as there were, on masks and an image of 8 x 8."""
     size, step = (8, 8), masks.shape[-1] // 8
     planes = np.ascontiguousarray(masks[:2, :, ::step, ::step]).reshape(8, 8, 8)
-    test = amg_sieve.StabilityTest(0.0, 1.0, 0.0)
-    sieve = amg_sieve.Sieve(Upscaler(size, 32, 8), test, (0, 0, 8, 8), size)
+    test = candidates.StabilityTest(0.0, 1.0, 0.0)
+    sieve = candidates.Sieve(Upscaler(size, 32, 8), test, (0, 0, 8, 8), size)
     scores, points, total = np.zeros(8), np.zeros((8, 2)), 0.0
     prospect = sieve.survey(planes, scores, points)[0]
     for label, work in (

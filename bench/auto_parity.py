@@ -25,18 +25,19 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from oracle import official_sam, segment_anything_oracle  # noqa: E402
-from samples import make_manifest  # noqa: E402
+from test_nms import brute_force_nms  # noqa: E402
+
 from samtrt import assets  # noqa: E402
-from samtrt.amg import AutomaticMaskGenerator  # noqa: E402
+from samtrt.automatic.generator import AutomaticMaskGenerator  # noqa: E402
 from samtrt.backends.pytorch import PyTorchBackend  # noqa: E402
-from samtrt.checkpoints import load_checkpoint, load_sam  # noqa: E402
+from samtrt.checkpoints.load import load_checkpoint, load_sam  # noqa: E402
 from samtrt.choices import Stage  # noqa: E402
 from samtrt.images import read_image  # noqa: E402
-from samtrt.masks import mask_iou  # noqa: E402
+from samtrt.masks.logits import mask_iou  # noqa: E402
 from samtrt.predictor import Predictor  # noqa: E402
 from seeded import seeded_checkpoint  # noqa: E402
-from test_nms import brute_force_nms  # noqa: E402
+from support.oracle import official_sam, segment_anything_oracle  # noqa: E402
+from support.samples import make_manifest  # noqa: E402
 
 Record = dict[str, Any]
 

@@ -27,14 +27,14 @@ from rich.table import Table
 from samtrt import assets
 from samtrt.backends import BackendOptions
 from samtrt.backends.ort import OnnxRuntimeBackend
-from samtrt.checkpoints import load_checkpoint
+from samtrt.checkpoints.load import load_checkpoint
 from samtrt.choices import AttentionForm
 from samtrt.encoding import prepare
 from samtrt.export.onnx import ExportOptions, export_model
-from samtrt.export.verify import REDUCED, verify
 from samtrt.images import read_image
 from samtrt.predictor import Predictor
 from samtrt.sources import find_sources
+from samtrt.verification.compare import REDUCED, verify
 
 SCENES = Path(__file__).parent.parent / "tests" / "assets" / "heldout"
 KINDS = ("qkv", "proj", "lin1", "lin2")

@@ -28,7 +28,7 @@ import httpx
 import numpy as np
 from PIL import Image, ImageDraw
 
-from samtrt.masks import mask_iou, mask_to_rle, rle_to_mask
+from samtrt.masks.logits import mask_iou, mask_to_rle, rle_to_mask
 from samtrt.predictor import Predictor
 
 LEAST_IOU = 0.99

@@ -28,8 +28,8 @@ class Samexporter(Subject):
             return
         import torch
 
-        from oracle import official_sam, segment_anything_oracle
         from samtrt.registry import get_spec
+        from support.oracle import official_sam, segment_anything_oracle
 
         segment_anything_oracle()
         encoder_of = importlib.import_module("samexporter.onnx_utils").ImageEncoderOnnxModel

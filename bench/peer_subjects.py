@@ -27,7 +27,7 @@ class Samtrt(Subject):
     def prepare(cls, work: Path) -> None:
         if (work / cls.directory / "samtrt.json").exists():
             return
-        from samtrt.checkpoints import load_checkpoint
+        from samtrt.checkpoints.load import load_checkpoint
         from samtrt.choices import AttentionForm
         from samtrt.export.onnx import ExportOptions, export_model
 
@@ -100,8 +100,8 @@ class Official(Subject):
     def __init__(self, work: Path, threads: int) -> None:
         import torch
 
-        from oracle import official_sam, segment_anything_oracle
         from samtrt.registry import get_spec
+        from support.oracle import official_sam, segment_anything_oracle
 
         torch.set_num_threads(threads)
         model = official_sam(get_spec("vit_b"))
@@ -134,9 +134,9 @@ class Transformers(Subject):
         import torch
         from transformers import SamConfig, SamModel
 
-        from oracle import official_sam, segment_anything_oracle
-        from samtrt.checkpoints import _HF_RENAMES
+        from samtrt.checkpoints.load import _HF_RENAMES
         from samtrt.registry import get_spec
+        from support.oracle import official_sam, segment_anything_oracle
 
         torch.set_num_threads(threads)
         self.model = SamModel._from_config(SamConfig(), attn_implementation=self.attention).eval()

@@ -117,7 +117,7 @@ def turn(subject: Subject, image: np.ndarray, many: np.ndarray | None) -> tuple[
 
 
 def compare(masks: Row, reference: Row) -> Row:
-    from samtrt.masks import mask_iou
+    from samtrt.masks.logits import mask_iou
 
     return {
         kind: round(float(np.mean([mask_iou(a, b) for a, b in zip(got, theirs, strict=True)])), 5)

@@ -21,15 +21,15 @@ from typing import Any
 
 from samtrt import assets
 from samtrt.backends import BackendOptions
-from samtrt.checkpoints import load_checkpoint
+from samtrt.checkpoints.load import load_checkpoint
 from samtrt.choices import AttentionForm, BackendName, Quantization
 from samtrt.errors import SamtrtError
 from samtrt.export.onnx import ExportOptions, export_model
 from samtrt.export.quantize import QuantizeOptions, quantize_model
-from samtrt.export.verify import verify
 from samtrt.images import read_image
 from samtrt.predictor import Predictor
 from samtrt.sources import find_sources
+from samtrt.verification.compare import verify
 
 ROOT = Path(__file__).parent.parent
 SCENES = ROOT / "tests" / "assets" / "heldout"

@@ -28,10 +28,10 @@ from typing import Any
 
 import torch
 
-from samtrt.bench import summarize
+from samtrt.benchmark import summarize
 from samtrt.choices import AttentionForm
-from samtrt.export.wrappers import DecoderGraph, EncoderGraph, to_half
 from samtrt.models import build_sam, seed_weights
+from samtrt.models.graphs import DecoderGraph, EncoderGraph, to_half
 from samtrt.registry import get_spec
 
 SUBJECTS = {

@@ -20,7 +20,7 @@ import numpy as np
 
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import stage_tensors
-from samtrt.backends.trt import TensorRtBackend
+from samtrt.backends.tensorrt.backend import TensorRtBackend
 from samtrt.choices import Stage, Target
 from samtrt.manifest import Manifest
 

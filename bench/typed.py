@@ -16,7 +16,7 @@ from pathlib import Path
 
 from samtrt.backends.base import IMAGE_INPUTS
 from samtrt.choices import Precision, Stage
-from samtrt.export.typed import convert, load_graph, save_graph
+from samtrt.export.precision import convert, load_graph, save_graph
 from samtrt.manifest import FileEntry, Manifest
 
 

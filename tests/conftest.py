@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,11 @@ from hypothesis import settings
 # Helpers that tests share (oracle, samples and the like) are plain modules beside this file.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from samples import make_manifest
 from samtrt.backends import open_backend
 from samtrt.choices import Stage
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.predictor import Predictor
+from support.samples import make_manifest
 
 settings.register_profile("default", deadline=None, max_examples=50)
 settings.load_profile("default")
@@ -53,7 +54,7 @@ def fake_directory(tmp_path: Path, manifest: Manifest) -> Path:
 @pytest.fixture
 def picture() -> np.ndarray:
     """A non-square image, uint8 [120, 200, 3]."""
-    from oracle import random_image
+    from support.oracle import random_image
 
     return random_image(120, 200)
 
@@ -76,9 +77,15 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model directory exported from `tiny_checkpoint` with defaults."""
-    from samtrt.checkpoints import load_checkpoint
+    from samtrt.checkpoints.load import load_checkpoint
     from samtrt.export.onnx import export_model
 
     directory = tmp_path_factory.mktemp("export") / "tiny"
     export_model(load_checkpoint(tiny_checkpoint), directory)
     return directory
+
+
+@pytest.fixture
+def model(tiny_model: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model that a test may spoil."""
+    return shutil.copytree(tiny_model, tmp_path / "model")

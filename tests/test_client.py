@@ -15,7 +15,7 @@ from samtrt.client import Client, RemoteError
 from samtrt.errors import ImageError, PromptError
 from samtrt.manifest import Manifest
 from samtrt.server.settings import Settings
-from server_cases import Served, live, make_picture
+from support.server_cases import Served, live, make_picture
 
 TOKEN = "token-of-the-client-test"
 

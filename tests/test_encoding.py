@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oracle import random_image
 from samtrt.backends.fake import FakeBackend
 from samtrt.choices import BackendName, Stage
 from samtrt.encoding import in_order
 from samtrt.errors import ImageError
 from samtrt.manifest import Manifest
 from samtrt.predictor import Predictor
+from support.oracle import random_image
 
 WAIT = 30.0
 """Seconds after which something that never comes is missing."""

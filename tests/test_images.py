@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oracle import random_image
 from samtrt.errors import ImageError
 from samtrt.images import decode_image, read_image
+from support.oracle import random_image
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

@@ -59,7 +59,7 @@ def test_every_error_is_public_and_one_family() -> None:
     [
         ("import samtrt", ()),
         ("import samtrt.cli", ()),
-        ("import samtrt.fetch", ("pydantic",)),
+        ("import samtrt.checkpoints.fetch", ("pydantic",)),
         (
             "import samtrt; samtrt.Predictor",
             ("numpy", "cv2", "PIL", "pydantic"),
@@ -97,7 +97,12 @@ for name in {names!r}:
     assert set(refused.values()) <= EXTRAS
     assert refused["samtrt.backends.ort"] == "ort"
     assert refused["samtrt.export.onnx"] == "export"
-    for light in ("samtrt.predictor", "samtrt.cli", "samtrt.export.verify", "samtrt.fetch"):
+    for light in (
+        "samtrt.predictor",
+        "samtrt.cli",
+        "samtrt.verification.compare",
+        "samtrt.checkpoints.fetch",
+    ):
         assert light in names
         assert light not in refused
 
@@ -115,7 +120,7 @@ def test_typed() -> None:
 def test_prediction_needs_no_pytorch(tiny_model: Path, tmp_path: Path) -> None:
     from PIL import Image
 
-    from oracle import random_image
+    from support.oracle import random_image
 
     Image.fromarray(random_image(40, 60)).save(tmp_path / "image.png")
     out = python(f"""

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oracle import official_sam, random_image, segment_anything_oracle
-from samples import make_manifest
 from samtrt.backends.pytorch import PyTorchBackend
 from samtrt.choices import Stage
 from samtrt.errors import BackendError, ImageError, PromptError
 from samtrt.models import build_sam, seed_weights
 from samtrt.predictor import Predictor, select_masks
-from samtrt.prompts import build_prompts
+from samtrt.preparation.prompts import build_prompts
 from samtrt.registry import get_spec
+from support.oracle import official_sam, random_image, segment_anything_oracle
+from support.samples import make_manifest
 
 SIZES = [(120, 200), (200, 120), (256, 256), (1, 1), (3, 7), (31, 1024), (5000, 3000)]
 

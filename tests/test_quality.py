@@ -16,11 +16,11 @@ from pycocotools.coco import COCO
 
 from samtrt import assets
 from samtrt.backends import BackendOptions
-from samtrt.checkpoints import load_checkpoint
+from samtrt.checkpoints.load import load_checkpoint
 from samtrt.choices import Stage
 from samtrt.export.onnx import export_model
 from samtrt.images import read_image
-from samtrt.masks import mask_iou
+from samtrt.masks.logits import mask_iou
 from samtrt.predictor import Predictor
 
 HERE = Path(__file__).parent

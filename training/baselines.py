@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.errors import MissingExtraError
-from samtrt.masks import mask_iou
+from samtrt.masks.logits import mask_iou
 from samtrt.types import BoolArray, UInt8Array
 
 

@@ -25,7 +25,7 @@ from photo_sheets import draw_sheet
 from samtrt._version import __version__
 from samtrt.errors import SamtrtError
 from samtrt.files import write_atomic
-from samtrt.masks import mask_iou
+from samtrt.masks.logits import mask_iou
 from samtrt.predictor import Predictor
 from samtrt.types import BoolArray, Prediction, UInt8Array
 

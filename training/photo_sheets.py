@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from photo_set import Photo, PhotoObject
-from samtrt.drawing import draw_box, draw_masks, draw_points
-from samtrt.masks import mask_iou
+from samtrt.masks.drawing import draw_box, draw_masks, draw_points
+from samtrt.masks.logits import mask_iou
 from samtrt.types import BoolArray, UInt8Array
 
 CELL = 176

@@ -67,6 +67,9 @@ class Float32Part(str, Enum):
     """Attention's softmax. Costs TensorRT its fused attention; for models that need it."""
 
 
+DEFAULT_FLOAT32 = (Float32Part.NORMS, Float32Part.PROMPTS)
+
+
 class HardwareCompatibility(str, Enum):
     """Which other GPUs may run a TensorRT engine."""
 

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from samtrt import rle
 from samtrt.errors import ImageError, PromptError, SamtrtError
-from samtrt.transforms import check_image
+from samtrt.masks import rle
+from samtrt.preparation.host import check_image
 from samtrt.types import Closeable, Embedding, Prediction, Size, UInt8Array
 
 _GONE = (404, 410)

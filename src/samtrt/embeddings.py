@@ -20,7 +20,7 @@ from samtrt.choices import Precision, Stage
 from samtrt.errors import ImageError, OutputError
 from samtrt.files import sha256_of, write_atomic
 from samtrt.manifest import Manifest
-from samtrt.transforms import resized_size
+from samtrt.preparation.host import resized_size
 from samtrt.types import Embedding, Size
 
 SUFFIX = ".safetensors"

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from samtrt import transforms
 from samtrt.backends.base import Backend
 from samtrt.errors import ImageError
 from samtrt.manifest import Manifest
+from samtrt.preparation import host
 from samtrt.types import Embedding, Size, Tensor, UInt8Array, to_host
 
 T = TypeVar("T")
@@ -49,12 +49,12 @@ def prepare(image: UInt8Array, model: Manifest, image_format: str = "RGB") -> Pr
     Raises:
         ImageError: where it is not such an array, or `image_format` is not "RGB" or "BGR".
     """
-    image = transforms.check_image(image)
+    image = host.check_image(image)
     if image_format not in ("RGB", "BGR"):
         raise ImageError(f"image_format must be 'RGB' or 'BGR', not '{image_format}'")
     if image_format == "BGR":
         image = image[..., ::-1]
-    pixels = transforms.preprocess(image, model.image_size, model.pixel_mean, model.pixel_std)
+    pixels = host.preprocess(image, model.image_size, model.pixel_mean, model.pixel_std)
     return Prepared(pixels, (image.shape[0], image.shape[1]))
 
 
@@ -68,7 +68,7 @@ def encode_together(
     if len(images) > 1:  # copies, so that an image that is dropped frees its part of the batch
         parts = [part.copy() for part in np.split(to_host(features), len(images))]
     return [
-        Embedding(part, image.original, transforms.resized_size(image.original, model.image_size))
+        Embedding(part, image.original, host.resized_size(image.original, model.image_size))
         for part, image in zip(parts, images, strict=True)
     ]
 

@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from samtrt.choices import Precision, Quantization, Stage
 from samtrt.errors import ManifestError
 from samtrt.files import sha256_of, write_atomic
-from samtrt.masks import MASK_THRESHOLD
-from samtrt.transforms import PIXEL_MEAN, PIXEL_STD
+from samtrt.registry import MASK_THRESHOLD, PIXEL_MEAN, PIXEL_STD
 
 MANIFEST_NAME = "samtrt.json"
 FORMAT = 1

@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from samtrt.backends import BackendOptions, open_backend
 from samtrt.backends.base import Backend, Tensors
-from samtrt.choices import BackendName, Stage
+from samtrt.choices import BackendName, Precision, Stage
 from samtrt.encoding import encode_each, encode_together, prepare
 from samtrt.errors import ImageError, PromptError
 from samtrt.manifest import Manifest
-from samtrt.masks import upscale_logits, upscale_masks
-from samtrt.prompts import DecoderPrompts, build_prompts
+from samtrt.masks.logits import upscale_logits, upscale_masks
+from samtrt.preparation.prompts import DecoderPrompts, build_prompts
 from samtrt.types import (
     BoolArray,
     Closeable,
@@ -87,6 +87,15 @@ class Predictor(Closeable):
             encoder.close()
             raise
         return cls(encoder, decoder, manifest)
+
+    @property
+    def precision(self) -> str:
+        """What the engines compute in: "fp32", "fp16", "bf16", "int8 dynamic" and the like."""
+        if self.manifest.quantized:
+            return f"int8 {self.manifest.quantized.method.value}"
+        if self.encoder.name == BackendName.OPENVINO_BF16.value:
+            return Precision.BF16.value
+        return self.encoder.precision or self.manifest.precision.value
 
     def encode(self, image: UInt8Array, image_format: Literal["RGB", "BGR"] = "RGB") -> Embedding:
         """Encode an image, uint8 [H, W, 3] with values 0..255, without setting it.

@@ -6,6 +6,13 @@ from dataclasses import dataclass
 
 from samtrt.errors import CheckpointError
 
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+"""RGB, in 0..255; official `build_sam.py`."""
+PIXEL_STD = (58.395, 57.12, 57.375)
+
+MASK_THRESHOLD = 0.0
+"""Logits above it are mask (official `Sam.mask_threshold`)."""
+
 
 @dataclass(frozen=True)
 class Download:

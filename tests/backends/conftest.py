@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from fake_cuda_streams import Cuda
+    from support.fake_cuda_streams import Cuda
 
 
 @pytest.fixture
 def directory(fake_directory: Path) -> Path:
     """A model directory with engines for up to 4 prompts of 6 points."""
-    import fake_tensorrt
+    from support import fake_tensorrt
 
     fake_tensorrt.write_engines(fake_directory)
     return fake_directory
@@ -24,7 +24,7 @@ def directory(fake_directory: Path) -> Path:
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cuda]:
     """A GPU for one test, after which nothing may be left in it."""
-    import fake_tensorrt
+    from support import fake_tensorrt
 
     fake = fake_tensorrt.install(monkeypatch, devices=2)
     yield fake

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oracle import random_image
 from samtrt.backends import BackendOptions, open_backend
 from samtrt.backends import openvino as openvino_backend
 from samtrt.choices import BackendName, Stage
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
 from samtrt.predictor import Predictor
+from support.oracle import random_image
 
 
 def test_gives_the_checkpoints_masks_in_float32(tiny_model: Path, tiny_checkpoint: Path) -> None:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from checkpoint_cases import SPEC, State
-from oracle import official_sam
+from samtrt.checkpoints import fetch as fetching
 from samtrt.models import seed_weights
+from support.checkpoint_cases import SPEC, State
+from support.fetch_cases import CONTENT, publish
+from support.http_server import FileServer, serve
+from support.oracle import official_sam
 
 
 @pytest.fixture(scope="module")
@@ -32,3 +35,14 @@ def save(tmp_path: Path) -> Callable[[object], Path]:
         return tmp_path / "sam.pth"
 
     return torch_save
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """A server that publishes `CONTENT` as vit_b, and an empty cache."""
+    monkeypatch.setenv("SAMTRT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(fetching, "BACKOFF", 0.0)
+    with serve(FileServer(CONTENT)) as running:
+        publish(monkeypatch, running.url)
+        yield running

@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from checkpoint_cases import PROJ, QKV, SPEC, State, equal, refusal
-from oracle import official_sam
-from samtrt.checkpoints import load_checkpoint, load_sam
+from samtrt.checkpoints.load import load_checkpoint, load_sam
 from samtrt.errors import CheckpointError
 from samtrt.models import build_sam
 from samtrt.registry import MODELS, ModelSpec, get_spec
+from support.checkpoint_cases import PROJ, QKV, SPEC, State, equal, refusal
+from support.oracle import official_sam
 
 # What loads
 
@@ -223,7 +223,7 @@ def test_a_dict_that_holds_itself(save: Callable[[object], Path]) -> None:
 
 
 def test_needs_torch() -> None:
-    code = "import sys; sys.modules['torch'] = None; import samtrt.checkpoints"
+    code = "import sys; sys.modules['torch'] = None; import samtrt.checkpoints.load"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "MissingExtraError: Loading a checkpoint needs the package 'torch'" in done.stderr
     assert "pip install 'samtrt[export]'" in done.stderr

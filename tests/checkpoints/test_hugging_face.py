@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from checkpoint_cases import SPEC, refusal
-from oracle import official_sam
-from samtrt.checkpoints import load_checkpoint, load_sam
+from samtrt.checkpoints.load import load_checkpoint, load_sam
 from samtrt.models import seed_weights
+from support.checkpoint_cases import SPEC, refusal
+from support.oracle import official_sam
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from checkpoint_cases import SPEC, State, equal, refusal
-from samtrt.checkpoints import load_checkpoint
+from samtrt.checkpoints.load import load_checkpoint
+from samtrt.checkpoints.weight_files import read_weights
 from samtrt.errors import CheckpointError
 from samtrt.models import build_sam
-from samtrt.weight_files import read_weights
+from support.checkpoint_cases import SPEC, State, equal, refusal
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".safetensors", ""])

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from command_line import Outcome, Run
-from oracle import random_image
 from samtrt.cli import main
+from support.command_line import Outcome, Run
+from support.oracle import random_image
 
 
 @pytest.fixture

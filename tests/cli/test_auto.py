@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from command_line import Run
-from oracle import random_image
+from support.command_line import Run
+from support.oracle import random_image
 
 OPTIONS = ("--backend", "fake", "--points-per-side", "3", "--box-nms-thresh", "0.5")
 OPTIONS += ("--pred-iou-thresh", "0.84")

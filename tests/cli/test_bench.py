@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from command_line import Run
+from support.command_line import Run
 
 
 def test_table_and_json(run: Run, fake_directory: Path, photo: Path, tmp_path: Path) -> None:

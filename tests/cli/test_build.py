@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Run
-from rtx_cases import needs_rtx
+from samtrt.build import trtexec
 from samtrt.choices import Precision, Stage, Target
-from samtrt.engines import load_engine_record
-from samtrt.export import trtexec
 from samtrt.manifest import Manifest
+from samtrt.tensorrt.record import load_engine_record
+from support.command_line import Run
+from support.rtx_cases import needs_rtx
 
 RTX = ("--target", "tensorrt-rtx")
 
@@ -86,7 +86,7 @@ def test_refused(
 
 
 def test_without_tensorrt(run: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from samtrt.trt_api import load_api
+    from samtrt.tensorrt.api import load_api
 
     load_api.cache_clear()
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)

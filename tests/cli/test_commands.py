@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 import samtrt
-from command_line import Run
-from oracle import random_image
 from samtrt import cli
 from samtrt.manifest import Manifest
+from support.command_line import Run
+from support.oracle import random_image
 
 COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from command_line import Run
-from oracle import random_image
 from samtrt.embeddings import read_embedding_info
+from support.command_line import Run
+from support.oracle import random_image
 
 
 @pytest.fixture

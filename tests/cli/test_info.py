@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 import samtrt
-from command_line import Run
 from samtrt.choices import BackendName, Precision, Stage, Target
-from samtrt.engines import (
+from samtrt.manifest import FileEntry, Manifest
+from samtrt.tensorrt.record import (
     BuildFlags,
     EngineRecord,
     Profile,
@@ -19,7 +19,7 @@ from samtrt.engines import (
     onnx_hashes,
     record_path,
 )
-from samtrt.manifest import FileEntry, Manifest
+from support.command_line import Run
 
 
 def add_engine(directory: Path) -> Path:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from command_line import Run
+from support.command_line import Run
 
 
 def test_point_to_overlay_mask_and_json(run: Run, tiny_model: Path, photo: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from command_line import Run
+from support.command_line import Run
 
 LAYER = "blocks.0.attn.qkv"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from command_line import Run
+from support.command_line import Run
 
 
 def test_a_stored_reference(

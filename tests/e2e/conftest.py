@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from e2e_cases import PageDriver
 from samtrt.manifest import Manifest
 from samtrt.server.settings import Settings
-from server_cases import Served, live, make_picture
+from support.e2e_cases import PageDriver
+from support.server_cases import Served, live, make_picture
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from e2e_cases import PageDriver
-from oracle import random_image
-from samtrt.masks import mask_iou
-from server_cases import live
+from samtrt.masks.logits import mask_iou
+from support.e2e_cases import PageDriver
+from support.oracle import random_image
+from support.server_cases import live
 
 pytest.importorskip("onnxruntime", reason="the server side runs ONNX Runtime")
 pytest.importorskip("torch", reason="exporting the model needs torch")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from e2e_cases import PageDriver
-from samtrt.masks import mask_iou
-from server_cases import Served, wait_for
+from samtrt.masks.logits import mask_iou
+from support.e2e_cases import PageDriver
+from support.server_cases import Served, wait_for
 
 
 def test_opening_an_image(open_page: Callable[..., PageDriver], fake: Served, photo: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from e2e_cases import PageDriver
 from samtrt.manifest import Manifest
 from samtrt.server.settings import Settings
-from server_cases import Served, live
+from support.e2e_cases import PageDriver
+from support.server_cases import Served, live
 
 TOKEN = "token-of-the-page-tests"
 

@@ -14,19 +14,19 @@ import onnx
 import pytest
 import torch
 
-from samples import relative
 from samtrt.backends import BackendOptions
 from samtrt.backends.pytorch import PyTorchBackend
-from samtrt.checkpoints import load_checkpoint, load_sam
+from samtrt.checkpoints.load import load_checkpoint, load_sam
 from samtrt.choices import AttentionForm, Precision, Stage
 from samtrt.errors import ExportError, ManifestError, OutputError
-from samtrt.export import typed
+from samtrt.export import precision as half
 from samtrt.export.finish import finish_graph
 from samtrt.export.onnx import ExportOptions, default_opset, export_model
-from samtrt.export.wrappers import to_half
 from samtrt.manifest import FileEntry, Manifest
+from samtrt.models.graphs import to_half
 from samtrt.models.layers import LayerNorm, LayerNorm2d
 from samtrt.predictor import Predictor
+from support.samples import relative
 
 
 def operators(path: Path) -> set[str]:
@@ -142,7 +142,7 @@ def test_weights_beside_the_graph_where_it_would_pass_2_gib(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = shutil.copytree(tiny_model, tmp_path / "model")
-    monkeypatch.setattr(typed, "SINGLE_FILE_LIMIT", 10_000_000)  # the decoder has 16 MB
+    monkeypatch.setattr(half, "SINGLE_FILE_LIMIT", 10_000_000)  # the decoder has 16 MB
     decoder = directory / "decoder.onnx"
     finish_graph(tiny_model / "decoder.onnx", decoder, 20)
     assert decoder.stat().st_size < 1_000_000

@@ -8,16 +8,16 @@ import numpy as np
 import onnx
 import pytest
 
-from oracle import random_image
 from samtrt.backends import BackendOptions
 from samtrt.backends.ort import OnnxRuntimeBackend
 from samtrt.choices import Precision, Quantization
 from samtrt.errors import ExportError
 from samtrt.export import quantize as quantizing
 from samtrt.export.quantize import QuantizeOptions, quantize_model
-from samtrt.export.verify import precision_of, thresholds_for
 from samtrt.manifest import Manifest
 from samtrt.predictor import Predictor
+from samtrt.verification.compare import thresholds_for
+from support.oracle import random_image
 
 IMAGES = {"a": random_image(120, 200), "b": random_image(200, 90, seed=1)}
 LAYERS = [
@@ -56,7 +56,7 @@ def test_every_layer_but_those_kept_becomes_int8(
     assert Manifest.load(output) == manifest
     with Predictor.load(output) as int8, Predictor.load(tiny_model) as float32:
         got, expected = (one.encode(IMAGES["a"]).features for one in (int8, float32))
-        assert precision_of(int8) == f"int8 {method.value}"
+        assert int8.precision == f"int8 {method.value}"
         assert thresholds_for(int8) is quantizing.REDUCED
         assert thresholds_for(float32) is not quantizing.REDUCED
     error = np.linalg.norm(got - expected) / np.linalg.norm(expected)

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from pycocotools.coco import COCO
 
-from samtrt import rle
-from samtrt.amg import MaskRecord
 from samtrt.formats.coco import coco_dataset, merge_coco
 from samtrt.formats.labelmap import label_map
 from samtrt.formats.labelme import labelme_document
 from samtrt.formats.polygons import join_polygons, polygons_of
 from samtrt.formats.yolo import yolo_labels
+from samtrt.masks import rle
+from samtrt.masks.record import MaskRecord
 
 SIZE = (60, 90)
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 BENCH = Path(__file__).parents[2] / "bench"
-SOURCES = Path(__file__).parents[2] / "src" / "samtrt" / "kernels"
+SOURCES = Path(__file__).parents[2] / "src" / "samtrt" / "tensorrt" / "plugin" / "csrc"
 EMULATOR = Path(__file__).parent / "emulator"
 
 sys.path.insert(0, str(BENCH))

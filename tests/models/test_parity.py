@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oracle import official_sam
 from samtrt.choices import AttentionForm
 from samtrt.models import Sam, attention, build_sam, seed_weights
 from samtrt.registry import ModelSpec, get_spec
+from support.oracle import official_sam
 
 TOLERANCE = 1e-4
 TINY = get_spec("vit_t")
@@ -106,7 +106,7 @@ def test_prompts_and_decoder_give_the_official_masks(points: int, boxes: bool, m
         expected, expected_iou = theirs.mask_decoder.predict_masks(
             embedding, theirs.prompt_encoder.get_dense_pe(), sparse, dense
         )
-        # The rule of padding is samtrt.prompts'; here it is applied by hand.
+        # The rule of padding is samtrt.preparation.prompts'; here it is applied by hand.
         if box is not None:
             coords = torch.cat([coords, box.reshape(prompts, 2, 2)], dim=1)
             labels = torch.cat([labels, torch.tensor([[2, 3]] * prompts)], dim=1)

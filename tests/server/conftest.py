@@ -11,7 +11,7 @@ import pytest
 
 from samtrt.manifest import Manifest
 from samtrt.server.settings import Settings
-from server_cases import Served, make_picture
+from support.server_cases import Served, make_picture
 
 
 @pytest.fixture

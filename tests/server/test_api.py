@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samtrt import rle
 from samtrt.manifest import Manifest
-from samtrt.masks import box_of_mask
+from samtrt.masks import rle
+from samtrt.masks.logits import box_of_mask
 from samtrt.predictor import Predictor
-from server_cases import Gated, wait_for
+from support.server_cases import Gated, wait_for
 
 POINT = {"points": [[50, 60]], "labels": [1]}
 BOX = {"box": [20, 30, 120, 100]}
@@ -213,7 +213,7 @@ def test_prompts_of_different_requests_share_a_decoder_call(
 
 
 def test_automatic_masks_are_the_generators(served: Any, picture: np.ndarray) -> None:
-    from samtrt.amg import AutomaticMaskGenerator
+    from samtrt.automatic.generator import AutomaticMaskGenerator
 
     options = {"points_per_side": 6, "box_nms_thresh": 0.5, "stability_score_thresh": 0.2}
     response = served.client.post(f"/v1/images/{served.add(picture)}/auto", json=options)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from samtrt.manifest import Manifest
 from samtrt.server.settings import Settings
-from server_cases import Served, live
+from support.server_cases import Served, live
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "server.md"
 ADDRESS = "http://127.0.0.1:8000"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from samtrt.manifest import Manifest
-from server_cases import image_bytes, wait_for
+from support.server_cases import image_bytes, wait_for
 
 POINT = {"points": [[50, 60]]}
 

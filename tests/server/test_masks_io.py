@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from samtrt.errors import PromptError
-from samtrt.rle import compress, encode
+from samtrt.masks.rle import compress, encode
 from samtrt.server.masks_io import read_rle
 from samtrt.server.schemas import Rle
 

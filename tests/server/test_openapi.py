@@ -17,13 +17,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from samples import make_manifest
 from samtrt.backends import open_backend
 from samtrt.choices import Stage
 from samtrt.predictor import Predictor
 from samtrt.server.app import create_app
 from samtrt.types import Embedding
-from server_cases import live
+from support.samples import make_manifest
+from support.server_cases import live
 
 CHECKS = [
     not_a_server_error,

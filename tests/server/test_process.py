@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
-from server_cases import image_bytes, wait_for
+from support.server_cases import image_bytes, wait_for
 
 TOKEN = "token-of-the-process-test"
 

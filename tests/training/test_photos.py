@@ -18,7 +18,7 @@ import eval_photos
 import photo_sheets
 from baselines import Felzenszwalb, FloodFill, GrabCut, tune
 from photo_set import PHOTOS, Photo, PhotoObject, load_photos, open_coco
-from samtrt.masks import box_of_mask, mask_iou
+from samtrt.masks.logits import box_of_mask, mask_iou
 from samtrt.predictor import Predictor
 
 SIZE = (48, 64)

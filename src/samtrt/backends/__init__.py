@@ -56,7 +56,7 @@ def open_backend(
             path = manifest.path_of(directory, stage)
             return OpenVinoBackend(chosen, path, manifest, stage, options)
         case BackendName.TENSORRT | BackendName.TENSORRT_RTX as chosen:
-            from samtrt.backends.trt import TensorRtBackend
+            from samtrt.backends.tensorrt.backend import TensorRtBackend
 
             return TensorRtBackend(directory, manifest, stage, Target(chosen.value), options)
         case BackendName.PYTORCH:

@@ -20,10 +20,10 @@ try:
 except ImportError:
     raise MissingExtraError("The pytorch backend", "export", "torch") from None
 
-from samtrt.checkpoints import load_checkpoint, load_sam
+from samtrt.checkpoints.load import load_checkpoint, load_sam
 from samtrt.choices import AttentionForm
-from samtrt.export.wrappers import DecoderGraph, EncoderGraph
 from samtrt.models import Sam
+from samtrt.models.graphs import DecoderGraph, EncoderGraph
 
 
 class PyTorchBackend(Backend):

@@ -21,8 +21,8 @@ from samtrt.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from samtrt.amg import AutomaticMaskGenerator, Progress
-    from samtrt.auto_output import AutoOutput
+    from samtrt.automatic.generator import AutomaticMaskGenerator, Progress
+    from samtrt.automatic.output import AutoOutput
     from samtrt.manifest import Manifest
     from samtrt.types import Embedding, UInt8Array
 
@@ -81,8 +81,8 @@ def auto(
     A restart skips images that are done; one that cannot be read is reported, and the exit code
     is then 1 once all others are done.
     """
-    from samtrt.amg import AutomaticMaskGenerator
-    from samtrt.auto_output import AutoOutput, check_directory
+    from samtrt.automatic.generator import AutomaticMaskGenerator
+    from samtrt.automatic.output import AutoOutput, check_directory
     from samtrt.embeddings import SUFFIX
     from samtrt.sources import find_sources
 
@@ -118,7 +118,7 @@ def auto(
 
 
 def _parse_formats(text: str) -> list[Any]:
-    from samtrt.auto_output import AutoFormat
+    from samtrt.automatic.output import AutoFormat
     from samtrt.errors import OutputError
 
     names = [] if text == "none" else [name.strip() for name in text.split(",")]

@@ -21,7 +21,7 @@ from samtrt.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from samtrt.bench import Result
+    from samtrt.benchmark import Result
 
 
 def bench(
@@ -50,7 +50,7 @@ def bench(
 ) -> None:
     """Time the encoder, the decoder, and the way from an image file to masks."""
     from samtrt import assets
-    from samtrt import bench as benching
+    from samtrt import benchmark as benching
     from samtrt.files import write_atomic
 
     defaults = benching.Settings()

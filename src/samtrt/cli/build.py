@@ -13,7 +13,7 @@ from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Stage,
 from samtrt.cli.options import ModelDir
 
 if TYPE_CHECKING:
-    from samtrt.export.trt_job import BuildOptions
+    from samtrt.build.options import BuildOptions
 
 
 def build(
@@ -87,7 +87,7 @@ def build(
     ] = False,
 ) -> None:
     """Compile a model directory's graphs into TensorRT engines."""
-    from samtrt.export.trt_job import BuildOptions, Range
+    from samtrt.build.options import BuildOptions, Range
 
     options = BuildOptions(
         precision=precision,
@@ -118,7 +118,7 @@ def _build(
 ) -> None:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from samtrt.export.tensorrt import build_engines
+    from samtrt.build.engines import build_engines
 
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -156,13 +156,13 @@ def _explain(
 ) -> None:
     from tempfile import TemporaryDirectory
 
-    from samtrt.engines import engine_path
-    from samtrt.export.tensorrt import make_job
-    from samtrt.export.trt_checks import check_options, uses_plugin
-    from samtrt.export.trt_graph import plain_graph_command, without_functions
-    from samtrt.export.trtexec import trtexec_command
+    from samtrt.build.checks import check_options, uses_plugin
+    from samtrt.build.engines import make_job
+    from samtrt.build.graph import plain_graph_command, without_functions
+    from samtrt.build.trtexec import trtexec_command
     from samtrt.manifest import Manifest
-    from samtrt.trt_api import load_api
+    from samtrt.tensorrt.api import load_api
+    from samtrt.tensorrt.record import engine_path
 
     manifest, api = Manifest.load(directory), load_api(target)
     check_options(api, manifest, options, directory)

@@ -39,8 +39,8 @@ def export(
     ] = AttentionForm.ADD,
 ) -> None:
     """Turn a checkpoint into encoder.onnx and decoder.onnx, with a manifest."""
-    from samtrt import fetch
-    from samtrt.checkpoints import load_checkpoint
+    from samtrt.checkpoints import fetch
+    from samtrt.checkpoints.load import load_checkpoint
     from samtrt.export.onnx import ExportOptions, default_opset, export_model
 
     options = ExportOptions(

@@ -11,6 +11,6 @@ def fetch(
     model: Annotated[str, typer.Argument(help="vit_b, vit_l or vit_h.")],
 ) -> None:
     """Download an official checkpoint, checked and cached; resumes where it broke off."""
-    from samtrt import fetch as fetching
+    from samtrt.checkpoints import fetch as fetching
 
     typer.echo(fetching.fetch(model))

@@ -13,8 +13,8 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from samtrt.choices import Stage, Target
-    from samtrt.engines import EngineRecord
     from samtrt.errors import EngineError
+    from samtrt.tensorrt.record import EngineRecord
 
 
 def info(
@@ -27,9 +27,9 @@ def info(
     if directory:
         _describe(directory, as_json)
         return
-    from samtrt import survey
+    from samtrt import environment
 
-    found = survey.as_json()
+    found = environment.as_json()
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
@@ -48,9 +48,9 @@ def info(
 
 
 def _describe(directory: Path, as_json: bool) -> None:
-    from samtrt.engines import find_engines
     from samtrt.errors import EngineError
     from samtrt.manifest import Manifest
+    from samtrt.tensorrt.record import find_engines
 
     manifest = Manifest.load(directory)
     for stage in manifest.files:

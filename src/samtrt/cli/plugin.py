@@ -34,7 +34,7 @@ def plugin(
     ] = None,
 ) -> None:
     """Compile the plugin library for 'samtrt build --plugin'."""
-    from samtrt.plugin_compiler import compile_plugin
+    from samtrt.tensorrt.plugin.compiler import compile_plugin
 
     with Console(stderr=True).status("compiling, a minute or so"):
         path = compile_plugin(tensorrt_root, output, arch or (), nvcc)

@@ -64,7 +64,7 @@ def predict(
     checkpoint: CheckpointOption = None,
 ) -> None:
     """Segment what points, boxes or a rough mask point at in one image."""
-    from samtrt import results
+    from samtrt.cli import results
     from samtrt.embeddings import is_embedding_file, load_embedding, read_embedding_info
     from samtrt.errors import PromptError
     from samtrt.images import read_image
@@ -115,7 +115,7 @@ def _prompts(
     from samtrt.errors import PromptError
     from samtrt.formats import read_boxes
     from samtrt.images import read_image
-    from samtrt.masks import logits_from_mask
+    from samtrt.masks.logits import logits_from_mask
 
     if boxes:
         return {"boxes": read_boxes(boxes, predictor.original_size, image_name)[0]}

@@ -16,7 +16,7 @@ from samtrt.choices import BackendName
 from samtrt.cli.options import BackendOption, DeviceOption, ModelDir, ThreadsOption, load_predictor
 
 if TYPE_CHECKING:
-    from samtrt.export.verify import Report
+    from samtrt.verification.compare import Report
 
 
 def verify(
@@ -53,10 +53,10 @@ def verify(
 ) -> None:
     """Check that an engine gives the checkpoint's masks; exit with 1 where it does not."""
     from samtrt import assets
-    from samtrt.export import verify as verifying
-    from samtrt.export.reference import load_reference, record
     from samtrt.files import write_atomic
     from samtrt.images import read_image
+    from samtrt.verification import compare as verifying
+    from samtrt.verification.reference import load_reference, record
 
     if (checkpoint is None) is (reference is None):
         raise typer.BadParameter("give either --checkpoint or --reference")
@@ -93,7 +93,9 @@ def verify(
 
 
 def _resolve(checkpoint: str) -> Path:
-    from samtrt import fetch  # with its HTTP client, which a stored reference does without
+    from samtrt.checkpoints import (
+        fetch,  # with its HTTP client, which a stored reference does without
+    )
 
     return fetch.resolve(checkpoint)
 

@@ -1,1 +1,1 @@
-"""From a checkpoint to engines, and the proof that they give the same masks."""
+"""From a checkpoint to ONNX graphs, in float32, half precision or int8."""

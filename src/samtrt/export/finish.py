@@ -10,8 +10,8 @@ from samtrt._version import __version__
 from samtrt.backends.base import stage_tensors
 from samtrt.choices import Stage
 from samtrt.errors import ExportError, MissingExtraError
-from samtrt.export.fused import add_functions
-from samtrt.export.typed import save_graph
+from samtrt.export.operators.graph import add_functions
+from samtrt.export.precision import save_graph
 from samtrt.manifest import Manifest
 
 try:

@@ -32,14 +32,14 @@ try:
 except ImportError as error:
     raise MissingExtraError("Exporting", "export", error.name or "torch") from None
 
-from samtrt.checkpoints import Checkpoint, load_sam
+from samtrt.checkpoints.load import Checkpoint, load_sam
 from samtrt.choices import AttentionForm
 from samtrt.export.finish import EXPORTER_OLDEST, check_borders, finish_graph
-from samtrt.export.fused_decoder import DECODER_TRANSLATIONS, FusedKernels
-from samtrt.export.fused_encoder import ENCODER_TRANSLATIONS, FusedEncoder
-from samtrt.export.typed import BFLOAT16_OPSET, convert, load_graph, save_graph
-from samtrt.export.wrappers import DecoderGraph, EncoderGraph, example_inputs, to_half
+from samtrt.export.operators.decoder import DECODER_TRANSLATIONS, FusedKernels
+from samtrt.export.operators.encoder import ENCODER_TRANSLATIONS, FusedEncoder
+from samtrt.export.precision import BFLOAT16_OPSET, convert, load_graph, save_graph
 from samtrt.models import Sam
+from samtrt.models.graphs import DecoderGraph, EncoderGraph, example_inputs, to_half
 
 NEWEST_OPSET = 22  # 23 turns attention into one operator, which TensorRT 10.0 does not parse
 OLDEST_OPSET = 17
@@ -107,7 +107,7 @@ def export_model(
     the same place is kept until then.
 
     Args:
-        checkpoint: As loaded by `samtrt.checkpoints.load_checkpoint`.
+        checkpoint: As loaded by `samtrt.checkpoints.load.load_checkpoint`.
         directory: Made where it does not exist.
         options: Precision, opset and the like.
         report: Called with a line of text at each step.

@@ -24,11 +24,11 @@ from samtrt.backends.base import Backend
 from samtrt.choices import AttentionForm, Precision, Quantization, Stage
 from samtrt.encoding import prepare
 from samtrt.errors import ExportError, MissingExtraError
-from samtrt.export.verify import REDUCED, Report, verify
 from samtrt.files import staging_directory
 from samtrt.manifest import FileEntry, Manifest, Quantized
 from samtrt.predictor import Predictor
 from samtrt.types import UInt8Array
+from samtrt.verification.compare import REDUCED, Report, verify
 
 try:
     import onnx

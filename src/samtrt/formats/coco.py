@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from samtrt.amg import MaskRecord
+from samtrt.masks.record import MaskRecord
 from samtrt.types import Size
 
 CATEGORY = {"id": 1, "name": "object", "supercategory": ""}

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from samtrt import rle
-from samtrt.amg import MaskRecord
 from samtrt.errors import OutputError
+from samtrt.masks import rle
+from samtrt.masks.record import MaskRecord
 from samtrt.types import Size
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from samtrt import rle
-from samtrt.amg import MaskRecord
 from samtrt.formats.polygons import polygons_of
+from samtrt.masks import rle
+from samtrt.masks.record import MaskRecord
 from samtrt.types import Size
 
 LABELME_VERSION = "5.5.0"

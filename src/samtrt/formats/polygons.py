@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from samtrt.masks import box_of_mask
+from samtrt.masks.logits import box_of_mask
 from samtrt.types import BoolArray
 
 Polygon = npt.NDArray[np.int32]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from samtrt import rle
-from samtrt.amg import MaskRecord
 from samtrt.formats.polygons import join_polygons, polygons_of
+from samtrt.masks import rle
+from samtrt.masks.record import MaskRecord
 from samtrt.types import Size
 
 

@@ -1,7 +1,7 @@
 """What of prompt encoder and mask decoder runs over the whole image, behind one interface.
 
 The image is one row of channels for each cell of the embedding. `PlainKernels` is the reference;
-`samtrt.export.fused_decoder` has the same as operators of a TensorRT plugin.
+`samtrt.export.operators.decoder` has the same as operators of a TensorRT plugin.
 """
 
 from __future__ import annotations

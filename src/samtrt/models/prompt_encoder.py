@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from samtrt.models.image_kernels import MaskWeights
 from samtrt.models.layers import LayerNorm2d
-from samtrt.prompts import LABEL_PADDING
+from samtrt.preparation.prompts import LABEL_PADDING
 from samtrt.registry import ModelSpec
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from samtrt.amg import AutomaticMaskGenerator, MaskRecord
+from samtrt.automatic.generator import AutomaticMaskGenerator
+from samtrt.masks.record import MaskRecord
 from samtrt.server.engine import Engine
 from samtrt.server.errors import ClientLeftError
 from samtrt.server.schemas import AutoMask, AutoRequest, Rle

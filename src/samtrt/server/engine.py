@@ -24,7 +24,7 @@ from samtrt.encoding import Prepared, batch_limit, encode_together, prepare
 from samtrt.errors import BackendError, PromptError
 from samtrt.images import decode_image
 from samtrt.predictor import Predictor
-from samtrt.prompts import DecoderPrompts
+from samtrt.preparation.prompts import DecoderPrompts
 from samtrt.server.batching import Admission, BatchQueue
 from samtrt.server.errors import ApiError
 from samtrt.server.masks_io import read_prompt, write_candidate

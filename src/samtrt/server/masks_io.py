@@ -12,12 +12,13 @@ from PIL import Image
 
 from samtrt.errors import PromptError
 from samtrt.manifest import Manifest
-from samtrt.masks import MASK_THRESHOLD, box_of_mask, logits_from_mask
-from samtrt.prompts import DecoderPrompts, build_prompts
-from samtrt.rle import compress, encode
+from samtrt.masks.logits import box_of_mask, logits_from_mask
+from samtrt.masks.rle import compress, encode
+from samtrt.masks.upscaling import upscale_one
+from samtrt.preparation.prompts import DecoderPrompts, build_prompts
+from samtrt.registry import MASK_THRESHOLD
 from samtrt.server.schemas import Candidate, MasksRequest, Prompt, Rle
 from samtrt.types import BoolArray, Size
-from samtrt.upscaling import upscale_one
 
 
 def read_rle(rle: Rle, size: Size) -> BoolArray:

@@ -1,0 +1,1 @@
+"""Automatic masks: every object of an image, as the official generator finds them."""

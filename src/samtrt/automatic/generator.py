@@ -1,0 +1,243 @@
+"""Automatic masks: everything in an image, from a grid of point prompts, on any backend.
+
+`AutomaticMaskGenerator` has the parameters, defaults and output of the official
+`SamAutomaticMaskGenerator`, and gives its masks; it differs in when work is done. Masks that the
+filters drop are dropped on their scores and low-res logits, before anything is brought to the
+image's size; of those that stay, only the part that holds mask is formed, and at once turned into
+RLE.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from samtrt.automatic.candidates import Candidate, Prospects, Sieve, StabilityTest
+from samtrt.automatic.clean import clean
+from samtrt.automatic.grid import CropBox, crop_boxes, layered_point_grids
+from samtrt.automatic.select import select, suppress
+from samtrt.errors import ImageError, PromptError
+from samtrt.masks import rle
+from samtrt.masks.record import MaskRecord
+from samtrt.masks.rle import Rle
+from samtrt.masks.upscaling import Upscaler
+from samtrt.predictor import Predictor
+from samtrt.preparation.host import check_image
+from samtrt.preparation.prompts import build_prompts
+from samtrt.types import BoolArray, Embedding, Size, UInt8Array
+
+OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
+_OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
+
+Progress = Callable[[int, int], None]
+"""Called with the points done and the points in all."""
+
+
+@dataclass(frozen=True)
+class AutomaticMaskGenerator:
+    """Finds masks of everything in an image.
+
+    Attributes:
+        predictor: The model, on any backend.
+        points_per_side: Points along each side of the grid; None where `point_grids` is given.
+        points_per_batch: Points decoded before their masks are filtered. The predictor further
+            divides them by what its decoder takes.
+        pred_iou_thresh: Masks with a predicted IoU up to this are dropped, unless it is 0.
+        stability_score_thresh: Masks with a stability score below this are dropped, unless 0.
+        stability_score_offset: How far the mask threshold is raised and lowered for the score.
+        box_nms_thresh: Box IoU above which the worse of two masks of one crop is a duplicate.
+        crop_n_layers: Layers of crops that are searched beside the image; layer i has 4^i.
+        crop_nms_thresh: As `box_nms_thresh`, between crops, where smaller crops are preferred.
+        crop_overlap_ratio: Overlap of the first layer's crops, a share of the shorter side.
+        crop_n_points_downscale_factor: The grid of layer i has this^i times fewer points a side.
+        point_grids: For each layer, points [N, 2] in the unit square.
+        min_mask_region_area: Holes and islands smaller than this many pixels are removed.
+        output_mode: "binary_mask", "uncompressed_rle" or "coco_rle".
+    """
+
+    predictor: Predictor
+    points_per_side: int | None = 32
+    points_per_batch: int = 64
+    pred_iou_thresh: float = 0.88
+    stability_score_thresh: float = 0.95
+    stability_score_offset: float = 1.0
+    box_nms_thresh: float = 0.7
+    crop_n_layers: int = 0
+    crop_nms_thresh: float = 0.7
+    crop_overlap_ratio: float = 512 / 1500
+    crop_n_points_downscale_factor: int = 1
+    point_grids: Sequence[npt.NDArray[np.floating]] | None = None
+    min_mask_region_area: int = 0
+    output_mode: OutputMode = "binary_mask"
+
+    def __post_init__(self) -> None:
+        if (self.points_per_side is None) == (self.point_grids is None):
+            raise PromptError("give either points_per_side or point_grids, and not both")
+        if self.output_mode not in _OUTPUT_MODES:
+            raise PromptError(
+                f"unknown output_mode '{self.output_mode}'; use {', '.join(_OUTPUT_MODES)}"
+            )
+        if self.points_per_batch < 1 or self.crop_n_layers < 0:
+            raise PromptError("points_per_batch must be at least 1, crop_n_layers at least 0")
+        if self.crop_n_points_downscale_factor < 1 or not 0 <= self.crop_overlap_ratio < 1:
+            raise PromptError(
+                "crop_n_points_downscale_factor must be at least 1 and crop_overlap_ratio in 0..1"
+            )
+        for grid in self.grids:
+            if grid.ndim != 2 or grid.shape[1] != 2 or not len(grid):
+                raise PromptError(f"a grid of points must be N x 2 with N > 0, not {grid.shape}")
+            if not ((grid >= 0) & (grid <= 1)).all():
+                raise PromptError("the points of a grid must lie in 0..1: shares of the image")
+        if len(self.grids) <= self.crop_n_layers:
+            raise PromptError(
+                f"{self.crop_n_layers} layers of crops need {self.crop_n_layers + 1} point grids, "
+                f"not {len(self.grids)}"
+            )
+
+    @property
+    def grids(self) -> list[npt.NDArray[np.float64]]:
+        """The points of each layer in the unit square, [N, 2]."""
+        if self.points_per_side is None:
+            return [np.asarray(grid, dtype=np.float64) for grid in self.point_grids or ()]
+        last = self.points_per_side // self.crop_n_points_downscale_factor**self.crop_n_layers
+        if last < 1:
+            raise PromptError(
+                f"{self.points_per_side} points per side leave none for {self.crop_n_layers} "
+                "layers of crops; raise points_per_side or lower crop_n_points_downscale_factor"
+            )
+        return layered_point_grids(
+            self.points_per_side, self.crop_n_layers, self.crop_n_points_downscale_factor
+        )
+
+    def generate(
+        self, image: UInt8Array | Embedding, progress: Progress | None = None
+    ) -> list[MaskRecord]:
+        """Find the masks of an image.
+
+        Args:
+            image: RGB, uint8 [H, W, 3]; or, without crops, what `Predictor.encode` returned.
+            progress: Called after each batch of points.
+
+        Returns:
+            One record a mask, in the official generator's order: by falling predicted IoU or, with
+            crops, from small crops to large.
+
+        Raises:
+            ImageError: where the image is not such an array, or is an embedding and crops are
+                asked for.
+        """
+        if isinstance(image, Embedding):
+            if self.crop_n_layers:
+                raise ImageError("crops are encoded anew: they need the image, not its embedding")
+            size = image.original_size
+        else:
+            size = check_image(image).shape[:2]
+        crops = crop_boxes(size, self.crop_n_layers, self.crop_overlap_ratio)
+        count = _Counter(progress, sum(len(self.grids[layer]) for _, layer in crops))
+        found: list[Candidate] = []
+        for crop, layer in crops:
+            embedding = image if isinstance(image, Embedding) else self._encode(image, crop)
+            found += self._search(embedding, crop, self.grids[layer], size, count)
+        if len(crops) > 1:
+            # Smaller crops show an object larger: prefer their masks.
+            areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (c.crop for c in found)]
+            found = suppress(found, 1 / np.array(areas, dtype=np.float32), self.crop_nms_thresh)
+        if self.min_mask_region_area > 0:
+            limit = max(self.box_nms_thresh, self.crop_nms_thresh)
+            found = clean(found, self.min_mask_region_area, limit)
+        return [self._record(candidate) for candidate in found]
+
+    def _encode(self, image: UInt8Array, crop: CropBox) -> Embedding:
+        x1, y1, x2, y2 = crop
+        return self.predictor.encode(np.ascontiguousarray(image[y1:y2, x1:x2]))
+
+    def _search(
+        self,
+        embedding: Embedding,
+        crop: CropBox,
+        grid: npt.NDArray[np.float64],
+        size: Size,
+        count: _Counter,
+    ) -> list[Candidate]:
+        """Find one crop's masks; the host looks at a batch's while the next one is decoded."""
+        model = self.predictor.manifest
+        sieve = Sieve(
+            Upscaler(embedding.original_size, model.image_size, model.mask_size),
+            StabilityTest(
+                model.mask_threshold, self.stability_score_offset, self.stability_score_thresh
+            ),
+            crop,
+            size,
+        )
+        height, width = embedding.original_size
+        points = grid * (width, height)
+        workers = _workers()
+        with ThreadPoolExecutor(workers) as pool:
+            prospects = Prospects(sieve, pool)
+            for start in range(0, len(points), self.points_per_batch):
+                part = points[start : start + self.points_per_batch]
+                # A point on the far edge is inside for the official code; in float32, which the
+                # decoder takes, the next smaller float64 is the same number.
+                inside = np.minimum(part, np.nextafter((width, height), 0))
+                prompts = build_prompts(
+                    embedding.original_size,
+                    model.image_size,
+                    model.mask_size,
+                    inside[:, None],
+                    np.ones((len(part), 1)),
+                )
+                logits, places, scores = self.predictor.decode_selected(
+                    embedding, prompts, self._promising
+                )
+                prospects.add(logits, scores[tuple(places.T)], part[places[:, 0]])
+                count(len(part))
+            return select(prospects.all(), sieve.form, self.box_nms_thresh, pool, ahead=workers)
+
+    def _promising(self, scores: npt.NDArray[np.float32]) -> BoolArray:
+        if self.pred_iou_thresh > 0:
+            return np.asarray(scores > self.pred_iou_thresh)
+        return np.ones_like(scores, dtype=np.bool_)
+
+    def _record(self, candidate: Candidate) -> MaskRecord:
+        segmentation: BoolArray | Rle = candidate.rle
+        if self.output_mode == "binary_mask":
+            segmentation = rle.decode(candidate.rle)
+        elif self.output_mode == "coco_rle":
+            segmentation = rle.compress(candidate.rle)
+        return MaskRecord(
+            segmentation=segmentation,
+            area=rle.area(candidate.rle),
+            bbox=_xywh(candidate.box),
+            predicted_iou=candidate.score,
+            point_coords=[list(candidate.point)],
+            stability_score=candidate.stability,
+            crop_box=_xywh(candidate.crop),
+        )
+
+
+class _Counter:
+    """Adds up the points done and tells `progress`."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self, points: int) -> None:
+        self._done += points
+        if self._progress:
+            self._progress(self._done, self._total)
+
+
+def _xywh(box: tuple[int, int, int, int]) -> list[int]:
+    x1, y1, x2, y2 = (int(side) for side in box)
+    return [x1, y1, x2 - x1, y2 - y1]
+
+
+def _workers() -> int:
+    """Threads for the host's part: NumPy and OpenCV release the lock in what is slow."""
+    return min(16, os.cpu_count() or 1)

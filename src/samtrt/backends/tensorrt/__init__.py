@@ -1,0 +1,1 @@
+"""The backends that run TensorRT engines: contexts, memory, compiled kernels."""

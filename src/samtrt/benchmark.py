@@ -1,0 +1,252 @@
+"""How fast a model directory is on a backend: encoder, decoder, and end to end, apart.
+
+Every time is the wall clock's around one whole call, results on the host included, except those of
+`device`: what the backend's own clock on the GPU says of the engine alone.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samtrt.backends.base import Backend, Tensors
+from samtrt.encoding import prepare
+from samtrt.environment import versions
+from samtrt.errors import BackendError
+from samtrt.images import read_image
+from samtrt.masks.logits import upscale_masks
+from samtrt.predictor import Predictor, select_masks
+from samtrt.preparation.prompts import DecoderPrompts, build_prompts
+from samtrt.types import Embedding, Tensor, UInt8Array
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure.
+
+    Attributes:
+        runs: Timed calls of each case.
+        warmup: Calls before, not timed: the first ones allocate, compile and record graphs.
+        batch: Images in one encoder call, each a case.
+        prompts: Prompts in one decoder call, each a case.
+        points: Points of each prompt, the padding point not counted.
+    """
+
+    runs: int = 50
+    warmup: int = 5
+    batch: tuple[int, ...] = (1,)
+    prompts: tuple[int, ...] = (1, 4, 16, 64)
+    points: int = 1
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One case, in milliseconds.
+
+    Attributes:
+        part: "encoder", "decoder" or a step of "end to end".
+        items: Images or prompts in one call.
+        p50, p90, p99, mean, least: Of the wall clock.
+        per_second: Images or prompts in a second, by p50.
+        device_p50: Of the GPU's own clock, the engine alone; None where a backend has none.
+    """
+
+    part: str
+    items: int
+    p50: float
+    p90: float
+    p99: float
+    mean: float
+    least: float
+    per_second: float
+    device_p50: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `samtrt bench --json` writes: figures, and where they come from.
+
+    Attributes:
+        skipped: Cases that the engines do not take, and why.
+        host_peak_bytes: Most memory that the process has had since it began; None on Windows.
+        device_used_bytes: Memory of the GPU in use after all runs, other programs' included.
+    """
+
+    model: str
+    backend: str
+    device: str
+    precision: str
+    settings: dict[str, Any]
+    timings: tuple[Timing, ...]
+    skipped: tuple[str, ...]
+    host_peak_bytes: int | None
+    device_used_bytes: int | None
+    checkpoint_sha256: str
+    versions: dict[str, str | None]
+    machine: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def bench(
+    predictor: Predictor,
+    image: Path,
+    settings: Settings,
+    report: Callable[[str], None] = lambda _: None,
+) -> Result:
+    """Measure a predictor on an image file.
+
+    Raises:
+        ImageError: where the image cannot be read.
+        BackendError: where an engine fails.
+    """
+    timings: list[Timing] = []
+    skipped: list[str] = []
+    pixels = read_image(image)
+    model = predictor.manifest
+    one = prepare(pixels, model).pixels
+    for size in settings.batch:
+        report(f"encoder, {size} at once")
+        images: dict[str, Tensor] = {"images": np.repeat(one, size, axis=0)}
+        _case(timings, skipped, "encoder", size, predictor.encoder, images, settings)
+    embedding = predictor.encode(pixels)
+    for size in settings.prompts:
+        report(f"decoder, {size} prompts")
+        prompts = grid_prompts(predictor, embedding, size, settings.points)
+        feeds: dict[str, Tensor] = {"image_embeddings": embedding.features, **prompts.part(0, size)}
+        _case(timings, skipped, "decoder", size, predictor.decoder, feeds, settings)
+    report("end to end")
+    timings += end_to_end(predictor, image, settings)
+    return Result(
+        model=model.model,
+        backend=predictor.encoder.name,
+        device=predictor.encoder.device,
+        precision=predictor.precision,
+        settings={**asdict(settings), "image": image.name, "image_size": pixels.shape[:2]},
+        timings=tuple(timings),
+        skipped=tuple(skipped),
+        host_peak_bytes=_host_peak(),
+        device_used_bytes=_device_used(predictor.decoder),
+        checkpoint_sha256=model.checkpoint.sha256,
+        versions=versions(),
+        machine=_machine(predictor.encoder.device),
+    )
+
+
+def grid_prompts(
+    predictor: Predictor, embedding: Embedding, count: int, points: int
+) -> DecoderPrompts:
+    """Return prompts of foreground points spread evenly over the image."""
+    height, width = embedding.original_size
+    side = int(np.ceil(np.sqrt(count * points)))
+    ticks = (np.arange(side) + 0.5) / side
+    y, x = np.meshgrid(ticks * height, ticks * width, indexing="ij")
+    coords = np.stack([x.ravel(), y.ravel()], axis=1)[: count * points].reshape(count, points, 2)
+    model = predictor.manifest
+    labels = np.ones((count, points))
+    return build_prompts(embedding.original_size, model.image_size, model.mask_size, coords, labels)
+
+
+def end_to_end(predictor: Predictor, image: Path, settings: Settings) -> list[Timing]:
+    """Time each step from an image file to one prompt's masks, and the whole."""
+    model = predictor.manifest
+    steps: dict[str, list[float]] = {}
+
+    def step(name: str, call: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = call()
+        steps.setdefault(name, []).append(time.perf_counter() - start)
+        return result
+
+    def whole() -> None:
+        pixels: UInt8Array = step("read image", lambda: read_image(image))
+        embedding = step("preprocess and encode", lambda: predictor.encode(pixels))
+        prompts = step("prompt", lambda: grid_prompts(predictor, embedding, 1, settings.points))
+        every, scores = step("decode", lambda: predictor.decode(embedding, prompts))
+        logits, _ = select_masks(every, scores, True)
+        step("upscale", lambda: upscale_masks(logits, embedding.original_size, model.image_size))
+
+    for _ in range(settings.warmup + settings.runs):
+        step("end to end", whole)
+    return [summarize(name, 1, times[settings.warmup :]) for name, times in steps.items()]
+
+
+def summarize(
+    part: str, items: int, seconds: Sequence[float], device_ms: Sequence[float] = ()
+) -> Timing:
+    """Turn the seconds of at least one call into figures."""
+    ms = np.asarray(seconds) * 1e3
+    p50, p90, p99 = (float(np.percentile(ms, q)) for q in (50, 90, 99))
+    return Timing(
+        part=part,
+        items=items,
+        p50=p50,
+        p90=p90,
+        p99=p99,
+        mean=float(ms.mean()),
+        least=float(ms.min()),
+        per_second=items * 1e3 / p50,
+        device_p50=float(np.percentile(device_ms, 50)) if len(device_ms) else None,
+    )
+
+
+def _case(
+    timings: list[Timing],
+    skipped: list[str],
+    part: str,
+    items: int,
+    backend: Backend,
+    feeds: Tensors,
+    settings: Settings,
+) -> None:
+    for info in backend.inputs.values():
+        if not info.accepts(feeds[info.name].shape):
+            skipped.append(f"{part}, {items} at once: {info.name} takes {info}")
+            return
+    run = backend.run_resident if part == "encoder" else backend.run
+    seconds, device = [], []
+    for _ in range(settings.warmup + settings.runs):
+        start = time.perf_counter()
+        run(feeds)
+        seconds.append(time.perf_counter() - start)
+        spent = getattr(backend, "device_time_ms", None)
+        if spent is not None:
+            device.append(spent)
+    timings.append(summarize(part, items, seconds[settings.warmup :], device[settings.warmup :]))
+
+
+def _host_peak() -> int | None:
+    if sys.platform == "win32":
+        return None
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _device_used(backend: Backend) -> int | None:
+    if not hasattr(backend, "device_memory"):
+        return None
+    free, total = backend.device_memory()
+    return int(total - free)
+
+
+def _machine(device: str) -> dict[str, Any]:
+    about: dict[str, Any] = {"system": platform.platform(), "cpu_count": os.cpu_count()}
+    if device.startswith("cuda"):
+        from samtrt.tensorrt.gpu import find_gpu
+
+        try:
+            about["gpu"] = asdict(find_gpu(int(device.partition(":")[2] or 0)))
+        except BackendError as error:
+            about["gpu"] = str(error)
+    return about

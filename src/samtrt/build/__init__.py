@@ -1,0 +1,1 @@
+"""`samtrt build`: from exported graphs to TensorRT engines."""

@@ -1,0 +1,177 @@
+"""Options that a version or a model does not allow, told before anything is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from samtrt.build.options import BuildOptions
+from samtrt.choices import DEFAULT_FLOAT32, AttentionForm, HardwareCompatibility, Precision, Target
+from samtrt.errors import BuildError
+from samtrt.manifest import Manifest
+from samtrt.registry import get_spec
+from samtrt.tensorrt.api import Api
+from samtrt.tensorrt.plugin.library import MOST_POINTS, PluginLibrary
+
+
+def is_strongly_typed(api: Api, options: BuildOptions) -> bool:
+    """Tell whether tensors take their types from the graph."""
+    if options.strongly_typed is None:
+        # Plugins are for weakly typed networks where there still are such.
+        return api.is_always_strongly_typed or (
+            api.can_be_strongly_typed and options.plugin is None
+        )
+    return options.strongly_typed
+
+
+def uses_plugin(manifest: Manifest) -> bool:
+    """Tell whether the graphs were exported with the plugin's operators."""
+    return manifest.attention == AttentionForm.PLUGIN.value
+
+
+def check_options(api: Api, manifest: Manifest, options: BuildOptions, directory: Path) -> None:
+    """Make sure that this version can build this model so.
+
+    Raises:
+        BackendError: where the plugin library is missing, or is for something else.
+        BuildError: where it cannot; the message says what to change.
+    """
+    for check in (
+        _check_graph,
+        _check_plugin,
+        _check_precision,
+        _check_portability,
+        _check_capabilities,
+    ):
+        check(api, manifest, options, directory)
+
+
+def _check_graph(api: Api, manifest: Manifest, options: BuildOptions, directory: Path) -> None:
+    if manifest.quantized:
+        raise BuildError(
+            f"{directory} holds an int8 model, which is for ONNX Runtime; build from the float32 "
+            "directory that it was made from"
+        )
+    newest = api.newest_opset
+    if newest is not None and manifest.opset > newest:
+        raise BuildError(
+            f"{directory} was exported with opset {manifest.opset} and {api.product} parses up to "
+            f"{newest}; export it again with: samtrt export CHECKPOINT -o {directory} "
+            f"--opset {newest}"
+        )
+    if options.batch and (options.batch.min, options.batch.max) != (1, 1):
+        if not manifest.dynamic_batch:
+            raise BuildError(
+                f"--batch {options.batch} needs an encoder that takes several images, and the one "
+                f"in {directory} takes one; export it again with: samtrt export CHECKPOINT -o "
+                f"{directory} --dynamic-batch"
+            )
+        if options.batch.min < 1:
+            raise BuildError("--batch must begin at 1 or more")
+    if options.prompts.min < 1:
+        raise BuildError("--prompts must begin at 1 or more")
+
+
+def _check_precision(api: Api, manifest: Manifest, options: BuildOptions, directory: Path) -> None:
+    asked, exported = options.precision or manifest.precision, manifest.precision
+    typed = is_strongly_typed(api, options)
+    if options.strongly_typed and not api.can_be_strongly_typed:
+        raise BuildError(
+            f"{api.product} has no strongly typed networks; leave out --strongly-typed"
+        )
+    if not typed and api.is_always_strongly_typed:
+        raise BuildError(
+            f"{api.product} has strongly typed networks alone; leave out --weakly-typed"
+        )
+    if exported is not Precision.FP32 and asked is not exported:
+        raise BuildError(
+            f"{directory} was exported in {exported.value}, from which {asked.value} cannot be "
+            f"made; export it again with: samtrt export CHECKPOINT -o {directory} "
+            "--precision fp32 (from which every precision can be built)"
+        )
+    if typed and exported is not Precision.FP32 and set(options.float32) != set(DEFAULT_FLOAT32):
+        raise BuildError(
+            f"{directory} was exported in {exported.value}, which fixes what is in float32; "
+            "--float32 works on directories exported in fp32"
+        )
+    if not typed and asked is not Precision.FP32 and not api.has_flag(asked.name):
+        raise BuildError(f"{api.product} has no {asked.value}; choose --precision fp16 or fp32")
+
+
+def _check_portability(
+    api: Api, _manifest: Manifest, options: BuildOptions, _directory: Path
+) -> None:
+    if api.target is Target.TENSORRT_RTX:
+        for chosen, flag in (
+            (options.version_compatible, "--version-compatible"),
+            (options.hardware_compatible, "--hardware-compatible"),
+        ):
+            if chosen:
+                raise BuildError(
+                    f"{api.product} has no {flag}: its engines are finished on the GPU that runs "
+                    "them; choose GPUs with --compute-capability"
+                )
+        return
+    if options.version_compatible and not api.has_flag("VERSION_COMPATIBLE"):
+        raise BuildError(f"{api.product} has no version-compatible engines (8.6 and later have)")
+    wanted = options.hardware_compatible
+    levels = getattr(api.trt, "HardwareCompatibilityLevel", None)
+    names = {
+        HardwareCompatibility.AMPERE_PLUS: "AMPERE_PLUS",
+        HardwareCompatibility.SAME_CAPABILITY: "SAME_COMPUTE_CAPABILITY",
+    }
+    if wanted and not hasattr(levels, names[wanted]):
+        raise BuildError(f"{api.product} has no --hardware-compatible {wanted.value}")
+
+
+def _check_capabilities(
+    api: Api, _manifest: Manifest, options: BuildOptions, _directory: Path
+) -> None:
+    if not options.compute_capabilities:
+        return
+    if api.target is not Target.TENSORRT_RTX:
+        raise BuildError(
+            f"{api.product} builds for the GPU at hand; --compute-capability is for "
+            "--target tensorrt-rtx"
+        )
+    members = api.trt.ComputeCapability.__members__
+    known = [f"{int(m[2:]) // 10}.{int(m[2:]) % 10}" for m in members if m.startswith("SM")]
+    for capability in options.compute_capabilities:
+        if capability not in known:
+            raise BuildError(
+                f"{api.product} does not compile for compute capability '{capability}'; it knows "
+                f"{', '.join(known)}"
+            )
+
+
+def _check_plugin(api: Api, manifest: Manifest, options: BuildOptions, directory: Path) -> None:
+    if options.plugin is None:
+        return
+    if not uses_plugin(manifest):
+        form = AttentionForm.PLUGIN.value
+        raise BuildError(
+            f"--plugin is for models exported with --attention {form}, and the one in "
+            f"{directory} was exported with --attention {manifest.attention}; export it again "
+            f"with: samtrt export CHECKPOINT -o {directory} --attention {form}"
+        )
+    if api.target is not Target.TENSORRT:
+        raise BuildError(f"{api.product} has no plugins (TensorRT has); leave out --plugin")
+    if (options.precision or manifest.precision) is Precision.FP32:
+        raise BuildError("the plugin computes in half precision; add --precision fp16")
+    if options.strongly_typed and not api.is_always_strongly_typed:
+        raise BuildError(
+            f"--plugin needs a weakly typed network in {api.product}; leave out --strongly-typed"
+        )
+    if options.points.max > MOST_POINTS:
+        raise BuildError(
+            f"the plugin takes up to {MOST_POINTS} points a prompt and --points allows "
+            f"{options.points.max}; lower its maximum, or leave out --plugin"
+        )
+    library = PluginLibrary.open(options.plugin)
+    library.check_fits(api)
+    spec = get_spec(manifest.model)
+    if not library.supports(spec):
+        raise BuildError(
+            f"{options.plugin} has no kernels for {spec.name}: heads of {spec.head_dim} channels, "
+            f"windows of {spec.window_size}, {spec.embedding_size} x {spec.embedding_size} tokens; "
+            "leave out --plugin"
+        )

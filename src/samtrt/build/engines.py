@@ -1,0 +1,292 @@
+"""`samtrt build`: the ONNX graphs of a model directory to TensorRT engines, each with its record.
+
+Every choice is made and checked here; the building itself runs in a process of its own (see
+`worker`), so that it can be stopped, and may crash, without harm.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+import samtrt
+from samtrt import errors
+from samtrt._version import __version__
+from samtrt.backends.base import IMAGE_INPUTS, stage_tensors
+from samtrt.build.checks import check_options, is_strongly_typed
+from samtrt.build.graph import fallback_note, graph_to_build
+from samtrt.build.options import BuildOptions, Built, Failed, Job, Progress
+from samtrt.choices import Stage, Target
+from samtrt.errors import BuildError, OutputError
+from samtrt.files import cache_dir, write_atomic
+from samtrt.manifest import FileEntry, Manifest
+from samtrt.tensorrt.api import Api, load_api
+from samtrt.tensorrt.plugin.library import LIBRARY_NAME
+from samtrt.tensorrt.record import (
+    BuildFlags,
+    EngineRecord,
+    Profile,
+    engine_path,
+    onnx_hashes,
+    record_path,
+)
+
+Report = Callable[[Stage, Progress], None]
+
+
+def build_engines(
+    directory: Path,
+    target: Target,
+    options: BuildOptions | None = None,
+    stages: Sequence[Stage] = tuple(Stage),
+    report: Report = lambda _stage, _progress: None,
+) -> dict[Stage, tuple[EngineRecord, Built]]:
+    """Build the engines of a model directory and write each with its record.
+
+    An engine appears together with its record once it is whole; until then an older one stays.
+
+    Args:
+        directory: As written by `samtrt export`.
+        target: TensorRT or TensorRT-RTX.
+        options: Precision, profiles and the like.
+        stages: Which engines.
+        report: Called from this thread as the build goes on.
+
+    Raises:
+        BackendError: where the library cannot start: no GPU (TensorRT), or too old a driver; or
+            where the plugin library is missing, or for another version or GPU.
+        BuildError: where an option does not fit the version or the model, the graph cannot be
+            parsed, the build fails, or another process builds in the same directory.
+        ManifestError: where the directory is not one of `samtrt export`.
+        MissingExtraError: where the library is not installed.
+        OutputError: where the directory cannot be written.
+    """
+    options = options or BuildOptions()
+    manifest = Manifest.load(directory)
+    api = load_api(target)
+    check_options(api, manifest, options, directory)
+    built = {}
+    with _only_builder(directory, target):
+        for stage in stages:
+            graph = manifest.path_of(directory, stage)
+            with tempfile.TemporaryDirectory(prefix=_work_prefix(target), dir=directory) as work:
+                tell = partial(report, stage)
+                job = _prepare(api, manifest, stage, graph, options, Path(work), tell)
+                done = _run(job, tell)
+                if note := fallback_note(manifest, target, options):
+                    done = done.model_copy(update={"warnings": (note, *done.warnings)})
+                built[stage] = _publish(directory, manifest, job, done), done
+    return built
+
+
+def make_job(
+    api: Api,
+    manifest: Manifest,
+    stage: Stage,
+    graph: Path,
+    output: Path,
+    options: BuildOptions,
+) -> Job:
+    """Return what the building process needs to know of one stage."""
+    timing = options.timing_cache and api.target is Target.TENSORRT
+    return Job(
+        stage=stage,
+        target=api.target,
+        onnx=graph,
+        output=output,
+        image_input=IMAGE_INPUTS[stage],
+        precision=options.precision or manifest.precision,
+        strongly_typed=is_strongly_typed(api, options),
+        profiles=profiles(manifest, stage, options),
+        options=options,
+        plugin=options.plugin,
+        timing_cache=cache_dir() / "tensorrt" if timing else None,
+    )
+
+
+def profiles(manifest: Manifest, stage: Stage, options: BuildOptions) -> dict[str, Profile]:
+    """Return the shapes of every input of a stage that is not fixed."""
+    batch = options.batch
+    sizes = {"prompts": options.prompts, "points": options.points, "batch": batch}
+    found = {}
+    for info in stage_tensors(manifest, stage)[0]:
+        if all(isinstance(size, int) for size in info.shape):
+            continue
+        shapes = {}
+        for bound in ("min", "opt", "max"):
+            shapes[bound] = tuple(
+                size if isinstance(size, int) else getattr(sizes[size], bound, 1)
+                for size in info.shape
+            )
+        found[info.name] = Profile(**shapes)
+    return found
+
+
+def _prepare(
+    api: Api,
+    manifest: Manifest,
+    stage: Stage,
+    graph: Path,
+    options: BuildOptions,
+    work: Path,
+    report: Callable[[Progress], None],
+) -> Job:
+    """Put into `work` what the building process needs and the directory has not."""
+    graph = graph_to_build(
+        api, manifest, stage, graph, options, work, lambda t: report(Progress(share=None, text=t))
+    )
+    job = make_job(api, manifest, stage, graph, work / "engine", options)
+    if job.plugin is None:
+        return job
+    # The engine is built with the very file that it will run with.
+    library = work / LIBRARY_NAME
+    try:
+        shutil.copyfile(job.plugin, library)
+    except OSError as error:
+        raise OutputError(f"cannot copy {job.plugin} to {library}: {error.strerror}") from None
+    return job.model_copy(update={"plugin": library})
+
+
+@contextmanager
+def _only_builder(directory: Path, target: Target) -> Iterator[None]:
+    lock = FileLock(directory / f".{target.value}.lock", timeout=0)
+    try:
+        with lock:
+            for stale in directory.glob(f"{_work_prefix(target)}*"):  # of a build that was killed
+                shutil.rmtree(stale, ignore_errors=True)
+            yield
+    except Timeout:
+        raise BuildError(
+            f"another process is building {target.value} engines in {directory}; wait for it, or "
+            "build in a copy of the directory"
+        ) from None
+    except PermissionError as error:
+        raise OutputError(f"cannot write into {directory}: {error.strerror}") from None
+
+
+def _work_prefix(target: Target) -> str:
+    return f".build-{target.value}-"
+
+
+def _run(job: Job, report: Callable[[Progress], None]) -> Built:
+    """Run the building process to its end; however this ends, the process is gone afterwards."""
+    with tempfile.TemporaryFile() as noise:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "samtrt.build.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=noise,
+            env=_environment(job.options.device),
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends that one
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(job.model_dump_json().encode() + b"\n")
+            process.stdin.flush()
+            for line in process.stdout:
+                if line.startswith(b'{"kind":"progress"'):
+                    report(Progress.model_validate_json(line))
+                elif line.startswith(b'{"kind":"built"'):
+                    return Built.model_validate_json(line)
+                else:
+                    failed = Failed.model_validate_json(line)
+                    raise getattr(errors, failed.error, BuildError)(failed.message)
+            code = process.wait()
+        except BrokenPipeError:
+            code = process.wait()
+        finally:
+            process.kill()
+            process.wait()
+            with suppress(BrokenPipeError):  # it ended before it took all of its job
+                process.stdin.close()
+            process.stdout.close()
+        noise.seek(0)
+        raise BuildError(_describe_crash(job, code, noise.read().decode(errors="replace")))
+
+
+def _environment(device: int) -> dict[str, str]:
+    """Return the environment in which GPU 0 is the one asked for, and samtrt can be imported."""
+    environment = dict(os.environ)
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    listed = [str(device)] if visible is None else visible.split(",")[device : device + 1]
+    environment["CUDA_VISIBLE_DEVICES"] = listed[0] if listed else "-1"  # none, which is told
+    environment.setdefault("CUDA_MODULE_LOADING", "LAZY")  # less memory, as TensorRT advises
+    source = str(Path(samtrt.__file__).parent.parent)
+    paths = [source, environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return environment
+
+
+def _describe_crash(job: Job, code: int, output: str) -> str:
+    how = f"ended with exit code {code}"
+    if code < 0:
+        how = f"crashed ({signal.Signals(-code).name})"
+        if -code == signal.SIGKILL:
+            how = "was killed, by the system perhaps for want of memory"
+    last = (output.strip().splitlines() or [""])[-1]
+    return (
+        f"the process that built the {job.stage.value} for {job.target.value} {how}"
+        + (f": {last}" if last else "")
+        + "; see docs/tensorrt.md, Troubleshooting"
+    )
+
+
+def _publish(directory: Path, manifest: Manifest, job: Job, built: Built) -> EngineRecord:
+    """Move an engine and its record into place."""
+    options = job.options
+    path = engine_path(directory, job.stage, job.target)
+    file = FileEntry.of(job.output).model_copy(update={"name": path.name})
+    record = EngineRecord(
+        stage=job.stage,
+        target=job.target,
+        library_version=built.library_version,
+        gpu=built.gpu,
+        compute_capabilities=built.compute_capabilities,
+        precision=job.precision,
+        tf32=options.tf32,
+        profiles=built.profiles,
+        flags=BuildFlags(
+            strongly_typed=job.strongly_typed,
+            optimization_level=options.optimization_level,
+            workspace=options.workspace,
+            hardware_compatible=options.hardware_compatible,
+            version_compatible=options.version_compatible,
+        ),
+        onnx=onnx_hashes(manifest, job.stage),
+        file=file,
+        plugin=FileEntry.of(job.plugin) if job.plugin else None,
+        build_seconds=built.seconds,
+        versions={"samtrt": __version__},
+    )
+    with write_atomic(record_path(directory, job.stage, job.target)) as sidecar:
+        sidecar.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        # Between these renames a reader finds an engine or a library that its record does not
+        # describe, which is a clear error and heals itself.
+        if job.plugin:
+            job.plugin.replace(directory / job.plugin.name)
+        elif job.target is Target.TENSORRT and not _other_has_plugin(directory, job.stage):
+            (directory / LIBRARY_NAME).unlink(missing_ok=True)  # of an earlier engine
+        job.output.replace(path)
+    return record
+
+
+def _other_has_plugin(directory: Path, stage: Stage) -> bool:
+    """Tell whether the other stage's engine has the plugin library."""
+    other = next(one for one in Stage if one is not stage)
+    try:
+        text = record_path(directory, other, Target.TENSORRT).read_bytes()
+        return EngineRecord.model_validate_json(text).plugin is not None
+    except (OSError, ValidationError):  # no engine, or none that could run
+        return False

@@ -1,0 +1,99 @@
+"""The graph that an engine is built from: the exported one, or one made of it for this build."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from samtrt.backends.base import IMAGE_INPUTS
+from samtrt.build.checks import is_strongly_typed, uses_plugin
+from samtrt.build.options import BuildOptions
+from samtrt.choices import Precision, Stage, Target
+from samtrt.manifest import Manifest
+from samtrt.tensorrt.api import Api
+from samtrt.tensorrt.plugin.library import COMPILE_COMMAND
+
+
+def graph_to_build(
+    api: Api,
+    manifest: Manifest,
+    stage: Stage,
+    graph: Path,
+    options: BuildOptions,
+    work: Path,
+    report: Callable[[str], None],
+) -> Path:
+    """Return a graph that the parser takes, with the types that the network needs.
+
+    Args:
+        api: The TensorRT that builds.
+        manifest: Of the model directory.
+        stage: Which engine.
+        graph: The exported graph; it stays as it is.
+        options: `plugin` keeps the plugin's nodes; without it they become standard operators.
+        work: An empty directory, where what is made goes.
+        report: Told what is done.
+
+    Raises:
+        ExportError: where the graph cannot be read, or has weights that half precision cannot hold.
+        MissingExtraError: where a graph must be made, and `onnx` is not installed.
+    """
+    precision = options.precision or manifest.precision
+    to_type = precision is not manifest.precision and is_strongly_typed(api, options)
+    # Typing needs the functions to know the types of what the plugin's operators make.
+    if uses_plugin(manifest) and not (options.plugin and to_type):
+        report("writing the graph " + ("with" if options.plugin else "without") + " the plugin")
+        graph = without_functions(graph, options, work)
+    if not to_type:
+        return graph
+    from samtrt.export.precision import convert, load_graph, save_graph
+
+    report(f"typing the graph as {precision.value}")
+    typed = work / graph.name
+    parts = frozenset(options.float32)
+    save_graph(convert(load_graph(graph), precision, IMAGE_INPUTS[stage], parts), typed)
+    return typed
+
+
+def without_functions(graph: Path, options: BuildOptions, work: Path) -> Path:
+    """Write a graph with the plugin's operators anew, as parsers take it; return where.
+
+    Args:
+        graph: As exported, where every such operator has a function of standard ones.
+        options: With `plugin` the operators stay and the functions go, without it the reverse.
+        work: A directory, where the graph goes; weights may be shared with the exported one.
+    """
+    from samtrt.export.operators.graph import inline_fallback, strip_functions
+
+    written = work / "form" / graph.name
+    written.parent.mkdir()
+    (strip_functions if options.plugin else inline_fallback)(graph, written)
+    return written
+
+
+def plain_graph_command(graph: Path, options: BuildOptions) -> tuple[Path, str]:
+    """Return a graph that NVIDIA's own tools take, and the command that makes it of `graph`."""
+    plain = graph.with_name(f"{graph.stem}.{'plugin' if options.plugin else 'plain'}.onnx")
+    function = "strip_functions" if options.plugin else "inline_fallback"
+    code = (
+        f"from pathlib import Path; from samtrt.export.operators.graph import {function}; "
+        f"{function}(Path({str(graph)!r}), Path({str(plain)!r}))"
+    )
+    return plain, shlex.join(["python", "-c", code])
+
+
+def fallback_note(manifest: Manifest, target: Target, options: BuildOptions) -> str | None:
+    """Return what to tell where a build does without the plugin that it could have."""
+    precision = options.precision or manifest.precision
+    if (
+        not uses_plugin(manifest)
+        or options.plugin
+        or target is not Target.TENSORRT
+        or precision is Precision.FP32
+    ):
+        return None
+    return (
+        "built without the plugin, in standard operators, which is slower; for the plugin, compile "
+        f"it with: {COMPILE_COMMAND} and build again with --plugin FILE"
+    )

@@ -1,0 +1,1 @@
+"""Checkpoints: downloaded, read without running their code, recognised and loaded."""

@@ -1,0 +1,158 @@
+"""Masks as a user keeps them: a table, a picture with the prompts drawn, mask PNGs, JSON."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from samtrt.errors import OutputError
+from samtrt.files import write_atomic
+from samtrt.masks import drawing, rle
+from samtrt.masks.logits import box_of_mask
+from samtrt.predictor import Predictor
+from samtrt.types import BoolArray, UInt8Array
+
+
+@dataclass(frozen=True)
+class Found:
+    """One mask of one prompt.
+
+    Attributes:
+        prompt: Which prompt it answers, from 0.
+        mask: bool [H, W].
+        score: The model's IoU prediction.
+        box: x, y, width, height in pixels.
+    """
+
+    prompt: int
+    mask: BoolArray
+    score: float
+    box: tuple[int, int, int, int]
+
+    @property
+    def area(self) -> int:
+        return int(np.count_nonzero(self.mask))
+
+
+@dataclass(frozen=True)
+class Results:
+    """The masks of one call and the prompts that asked for them."""
+
+    prompts: dict[str, Any]
+    found: tuple[Found, ...]
+
+
+def segment(predictor: Predictor, prompts: dict[str, Any], every: bool) -> Results:
+    """Answer prompts (arguments of `predict_batch`) with the best mask of each, or with every one.
+
+    One point alone may mean a part or the whole, so the best of three masks is taken; a richer
+    prompt gets the single mask that the model gives for it, as the paper advises (section 3).
+    """
+    points = np.shape(prompts.get("point_coords", ()))
+    ambiguous = points[1:2] == (1,) and len(prompts) == 2
+    masks, scores, _ = predictor.predict_batch(**prompts, multimask_output=every or ambiguous)
+    found = []
+    for prompt, (candidates, values) in enumerate(zip(masks, scores, strict=True)):
+        order = np.argsort(-values, kind="stable")
+        for i in order if every else order[:1]:
+            mask = candidates[i]
+            found.append(Found(prompt, mask, float(values[i]), box_of_mask(mask)))
+    return Results(prompts, tuple(found))
+
+
+def show(results: Results) -> None:
+    """Print one line a mask."""
+    table = Table("prompt", "score", "area", "box (x, y, width, height)")
+    for item in results.found:
+        table.add_row(
+            str(item.prompt), f"{item.score:.3f}", f"{item.area:,}", ", ".join(map(str, item.box))
+        )
+    Console().print(table)
+
+
+def write(
+    results: Results,
+    predictor: Predictor,
+    image_name: str,
+    pixels: UInt8Array | None,
+    *,
+    overlay: Path | None = None,
+    mask: Path | None = None,
+    json: Path | None = None,
+) -> list[Path]:
+    """Write what was asked for and return the paths; each file appears whole or not at all."""
+    written: list[Path] = []
+    if overlay and pixels is not None:
+        written.append(save_picture(overlay, draw(results, pixels)))
+    if mask:
+        several = len(results.found) > 1
+        for i, item in enumerate(results.found):
+            path = mask.with_name(f"{mask.stem}-{i}{mask.suffix}") if several else mask
+            written.append(save_picture(path, item.mask.astype(np.uint8) * 255))
+    if json:
+        with write_atomic(json) as temporary:
+            document = as_json(results, predictor, image_name)
+            temporary.write_text(jsonlib.dumps(document, indent=2) + "\n", encoding="utf-8")
+        written.append(json)
+    return written
+
+
+def draw(results: Results, pixels: UInt8Array) -> UInt8Array:
+    """Draw masks and prompts over the image."""
+    picture = drawing.draw_masks(pixels, [item.mask for item in results.found])
+    for box in results.prompts.get("boxes", ()):
+        picture = drawing.draw_box(picture, box)
+    for coords, labels in zip(
+        results.prompts.get("point_coords", ()),
+        results.prompts.get("point_labels", ()),
+        strict=True,
+    ):
+        picture = drawing.draw_points(picture, coords, labels)
+    return picture
+
+
+def as_json(results: Results, predictor: Predictor, image_name: str) -> dict[str, Any]:
+    """Describe the masks: COCO RLE, box, area and score of each, and what they were made with."""
+    height, width = predictor.original_size
+    asked = {
+        name: np.asarray(value).tolist()
+        for name, value in results.prompts.items()
+        if name != "mask_input"
+    }
+    return {
+        "image": {"file_name": image_name, "width": width, "height": height},
+        "model": predictor.manifest.model,
+        "checkpoint_sha256": predictor.manifest.checkpoint.sha256,
+        "backend": predictor.decoder.name,
+        "prompts": {**asked, "mask": "mask_input" in results.prompts},
+        "masks": [
+            {
+                "prompt": item.prompt,
+                "segmentation": rle.compress(rle.encode(item.mask)),
+                "bbox": list(item.box),
+                "area": item.area,
+                "predicted_iou": round(item.score, 6),
+            }
+            for item in results.found
+        ],
+    }
+
+
+def save_picture(path: Path, pixels: UInt8Array) -> Path:
+    """Write a picture, uint8 [H, W] or RGB [H, W, 3], in the format of its suffix.
+
+    Raises:
+        OutputError: for a suffix that Pillow cannot write, and where the place cannot be written.
+    """
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        raise OutputError(f"cannot write {path}: use a picture's suffix, such as .png")
+    with write_atomic(path) as temporary:
+        Image.fromarray(pixels).save(temporary)
+    return path

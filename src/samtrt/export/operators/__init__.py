@@ -1,0 +1,1 @@
+"""The operators of our own in exported graphs."""

@@ -1,0 +1,128 @@
+"""The operators that a TensorRT plugin runs, and what they mean in standard ones.
+
+`samtrt export --attention plugin` writes nodes of the domain `samtrt`. Each comes with a function
+of standard operators in the same file, so that ONNX Runtime and everything else that knows ONNX's
+functions runs the graph; TensorRT gets it with the functions stripped, where it has the plugin, or
+inlined, where it has not. Needs `onnx` and not PyTorch.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from samtrt.errors import ExportError, MissingExtraError
+from samtrt.export.operators.functions import (
+    ADD_LAYER_NORM,
+    ATTENTION,
+    EMBED_MASKS,
+    FUNCTIONS,
+    IMAGE_TO_TOKENS,
+    LAYER_NORM,
+    UPSCALE_MASKS,
+)
+from samtrt.files import write_atomic
+
+try:
+    import onnx
+    import onnx.inliner
+    import onnx.parser
+    from onnx import ModelProto
+except ImportError:
+    raise MissingExtraError("The plugin form", "export", "onnx") from None
+
+DOMAIN = "samtrt"
+
+FLOAT32_INPUTS = {
+    ATTENTION: {1, 2, 3},
+    LAYER_NORM: {1, 2},
+    ADD_LAYER_NORM: {2, 3},
+    EMBED_MASKS: set(range(1, 14)),
+    IMAGE_TO_TOKENS: {5, 6},
+    UPSCALE_MASKS: {3, 4, 5, 7},
+}
+"""Inputs that the plugins take in float32 (`kKinds` in csrc/plugin_*.h); the others are half."""
+
+FLOAT32_OUTPUTS = {UPSCALE_MASKS}
+"""Operators whose output is float32."""
+
+PLUGIN_ATTRIBUTES = {"plugin_version": "1", "plugin_namespace": ""}
+"""On every node: what TensorRT's parser looks a plugin up by, beside the operator's name."""
+
+
+def add_functions(model: ModelProto) -> None:
+    """Give each of the plugin's operators that a graph has its function, in place.
+
+    A graph without any stays as it is.
+    """
+    used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
+    if not used:
+        return
+    opset = next(entry.version for entry in model.opset_import if entry.domain == "")
+    header = f'<domain: "{DOMAIN}", opset_import: ["" : {opset}]>'
+    del model.functions[:]
+    model.functions.extend(
+        onnx.parser.parse_function(header + text)
+        for name, text in FUNCTIONS.items()
+        if name in used
+    )
+    if not any(entry.domain == DOMAIN for entry in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
+
+
+def strip_functions(path: Path, out: Path) -> None:
+    """Write a graph of the plugin's operators alone, as TensorRT's parser takes it with the plugin.
+
+    Args:
+        path: As exported.
+        out: Where to write. Weights that lie in a file of their own are never read: where `out` is
+            in another directory, that file is copied there.
+
+    Raises:
+        ExportError: where the graph cannot be read.
+        OutputError: where `out` cannot be written.
+    """
+    model = _load(path)
+    del model.functions[:]
+    _save(model, path, out)
+
+
+def inline_fallback(path: Path, out: Path) -> None:
+    """Write a graph of standard operators alone, with the functions' bodies in their place.
+
+    Args:
+        path: As exported.
+        out: Where to write. Weights that lie in a file of their own are never read: where `out` is
+            in another directory, that file is copied there.
+
+    Raises:
+        ExportError: where the graph cannot be read.
+        OutputError: where `out` cannot be written.
+    """
+    model = onnx.inliner.inline_local_functions(_load(path))
+    kept = [entry for entry in model.opset_import if entry.domain != DOMAIN]
+    del model.opset_import[:], model.functions[:]
+    model.opset_import.extend(kept)
+    for node in model.graph.node:
+        # As PyTorch's exporter names nodes. TensorRT's layers get these names, by which norms are
+        # told and kept in float32 (see `build.float32`).
+        kind = "layer_norm_" if node.op_type == "LayerNormalization" else ""
+        node.name = node.name or f"node_{kind}{node.output[0]}"
+    _save(model, path, out)
+
+
+def _load(path: Path) -> ModelProto:
+    try:
+        return onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf and the file system share no base class
+        raise ExportError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+
+
+def _save(model: ModelProto, path: Path, out: Path) -> None:
+    data = path.with_name(f"{path.name}.data")  # the graph knows it by this name
+    if data.exists() and not path.parent.samefile(out.parent):
+        # A copy: what reads graphs refuses links, lest they lead out of the directory.
+        with write_atomic(out.with_name(data.name)) as temporary:
+            shutil.copyfile(data, temporary)
+    with write_atomic(out) as temporary:
+        onnx.save(model, temporary)

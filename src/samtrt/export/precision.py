@@ -1,0 +1,227 @@
+"""A float32 graph made a typed one: half precision where that is safe, with the casts spelled out.
+
+For libraries that take each tensor's type from the graph (TensorRT 10, 11, TensorRT-RTX). Needs
+`onnx`, not PyTorch. What stays in float32 is as in `models.graphs.to_half`: layer norms, and all that
+does not depend on the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Set
+from pathlib import Path
+
+import numpy as np
+
+from samtrt.choices import DEFAULT_FLOAT32, Float32Part, Precision
+from samtrt.errors import ExportError, MissingExtraError
+from samtrt.export.operators.graph import FLOAT32_INPUTS, FLOAT32_OUTPUTS
+
+try:
+    import onnx
+    from onnx import NodeProto, TensorProto, helper, numpy_helper
+except ImportError:
+    raise MissingExtraError("Changing a graph's precision", "export", "onnx") from None
+
+SINGLE_FILE_LIMIT = 1_900_000_000
+"""A protobuf cannot pass 2 GiB; graphs near it keep their weights in a file beside."""
+
+BFLOAT16_OPSET = 22
+"""The first in which every operator that the graphs use takes bfloat16 (Conv was last)."""
+
+_OPERATORS = {
+    Float32Part.NORMS: {"LayerNormalization"},
+    Float32Part.SOFTMAX: {"Softmax"},
+}
+
+
+def float32_nodes(
+    graph: onnx.GraphProto, image_input: str, parts: Collection[Float32Part]
+) -> list[int]:
+    """Return the indexes of the nodes that stay in float32.
+
+    Args:
+        graph: Nodes in topological order.
+        image_input: What does not depend on it is part of the prompts.
+        parts: What to keep.
+    """
+    operators = set().union(*(_OPERATORS.get(part, set()) for part in parts))
+    depends = {image_input}
+    kept = []
+    for i, node in enumerate(graph.node):
+        on_image = not depends.isdisjoint(node.input)
+        if on_image:
+            depends.update(node.output)
+        if node.op_type in operators or (not on_image and Float32Part.PROMPTS in parts):
+            kept.append(i)
+    return kept
+
+
+def convert(
+    model: onnx.ModelProto,
+    precision: Precision,
+    image_input: str,
+    parts: Set[Float32Part] = frozenset(DEFAULT_FLOAT32),
+) -> onnx.ModelProto:
+    """Change a graph's precision; its inputs and outputs stay float32.
+
+    The plugin's operators get the types that the plugins take, and lose their functions, which are
+    for one type.
+
+    Args:
+        model: A float32 graph with its weights loaded; it is changed in place and returned, so
+            that the weights of a large model are not held twice.
+        precision: FP16 or BF16.
+        image_input: As in `float32_nodes`.
+        parts: What stays in float32.
+
+    Raises:
+        ExportError: where a weight does not fit the precision.
+    """
+    low = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}[precision]
+    return _Converter(model, low, image_input, parts).convert()
+
+
+class _Converter:
+    def __init__(
+        self, model: onnx.ModelProto, low: int, image_input: str, parts: Collection[Float32Part]
+    ) -> None:
+        self.model = model
+        self.graph = model.graph
+        self.low = low
+        self.suffix = TensorProto.DataType.Name(low).lower()
+        self.kept = set(float32_nodes(self.graph, image_input, parts))
+        self.floats = float_tensors(model)
+        self.weights = {tensor.name: tensor for tensor in self.graph.initializer}
+        self.types = {value.name: TensorProto.FLOAT for value in self.graph.input}
+        self.nodes: list[NodeProto] = []
+        self.casts: dict[tuple[str, int], str] = {}
+
+    def convert(self) -> onnx.ModelProto:
+        for i, node in enumerate(self.graph.node):
+            self._convert_node(node, TensorProto.FLOAT if i in self.kept else self.low)
+        for value in self.graph.output:
+            if self.types[value.name] == self.low:
+                self._cast_output(value.name)
+        used = {name for node in self.nodes for name in node.input}
+        kept = [tensor for tensor in self.weights.values() if tensor.name in used]
+        del self.graph.node[:], self.graph.initializer[:], self.graph.value_info[:]
+        del self.model.functions[:]
+        self.graph.node.extend(self.nodes)
+        self.graph.initializer.extend(kept)
+        domain = next(entry for entry in self.model.opset_import if entry.domain == "")
+        if self.low == TensorProto.BFLOAT16:
+            # Between opsets 20 and 22 operators only gained types; the checker proves it.
+            domain.version = max(domain.version, BFLOAT16_OPSET)
+        return self.model
+
+    def _convert_node(self, node: NodeProto, target: int) -> None:
+        fixed = FLOAT32_INPUTS.get(node.op_type, set())
+        for k, name in enumerate(node.input):
+            if name in self.floats and node.op_type != "Shape":
+                node.input[k] = self._as(name, TensorProto.FLOAT if k in fixed else target)
+        if node.op_type in FLOAT32_OUTPUTS:
+            target = TensorProto.FLOAT
+        if node.op_type in ("Constant", "ConstantOfShape"):
+            for attribute in node.attribute:
+                if attribute.t.data_type == TensorProto.FLOAT:
+                    attribute.t.CopyFrom(self._converted(attribute.t, attribute.t.name, target))
+        if node.op_type == "Cast":
+            for attribute in node.attribute:
+                if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                    attribute.i = target
+        self.types.update({name: target for name in node.output if name in self.floats})
+        self.nodes.append(node)
+
+    def _as(self, name: str, target: int) -> str:
+        """Return the name of a float tensor in the type `target`, adding what makes it."""
+        if name in self.weights:
+            if target == TensorProto.FLOAT:
+                return name
+            copy = f"{name}_{self.suffix}"
+            if copy not in self.weights:
+                self.weights[copy] = self._converted(self.weights[name], copy, target)
+            return copy
+        if self.types[name] == target:
+            return name
+        if (name, target) not in self.casts:
+            cast = f"{name}_{TensorProto.DataType.Name(target).lower()}"
+            self.nodes.append(helper.make_node("Cast", [name], [cast], f"cast_{cast}", to=target))
+            self.casts[name, target] = cast
+        return self.casts[name, target]
+
+    def _converted(self, tensor: TensorProto, name: str, target: int) -> TensorProto:
+        if target == TensorProto.FLOAT:
+            return tensor
+        values = numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            changed = values.astype(helper.tensor_dtype_to_np_dtype(target))
+        if not np.isfinite(changed.astype(np.float32)).all():
+            raise ExportError(
+                f"the weight {tensor.name} has values that {self.suffix} cannot hold; use bf16, "
+                "or fp32"
+            )
+        return numpy_helper.from_array(changed, name)
+
+    def _cast_output(self, name: str) -> None:
+        """Let the node that makes a graph output make another tensor, and cast that to float32."""
+        inner = f"{name}_{self.suffix}"
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                for k, other in enumerate(names):
+                    if other == name:
+                        names[k] = inner
+        self.nodes.append(
+            helper.make_node("Cast", [inner], [name], f"cast_{name}", to=TensorProto.FLOAT)
+        )
+
+
+def float_tensors(model: onnx.ModelProto) -> set[str]:
+    """Return the names of all float32 tensors: inputs, weights, and what nodes make."""
+    # Types, not shapes, are wanted: without the weights' bytes a graph of any size will do.
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    light.graph.name = model.graph.name
+    light.functions.extend(model.functions)
+    for field in ("node", "input", "output", "value_info"):
+        getattr(light.graph, field).extend(getattr(model.graph, field))
+    for tensor in model.graph.initializer:
+        small = len(tensor.raw_data) <= 1024
+        light.graph.initializer.append(
+            tensor
+            if small
+            else TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+        )
+    inferred = onnx.shape_inference.infer_shapes(light).graph
+    values = (*inferred.input, *inferred.output, *inferred.value_info)
+    found = {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT}
+    return found | {t.name for t in inferred.initializer if t.data_type == TensorProto.FLOAT}
+
+
+def load_graph(path: Path) -> onnx.ModelProto:
+    """Read a graph with its weights.
+
+    Raises:
+        ExportError: where it is not a graph, or its weights cannot be read.
+    """
+    try:
+        return onnx.load(path)
+    except Exception as error:  # protobuf, onnx and the file system share no base class
+        raise ExportError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+
+
+def save_graph(model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph, as one file where it fits into one, and check it.
+
+    Raises:
+        onnx.checker.ValidationError: where the graph is not valid.
+    """
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    external = size > SINGLE_FILE_LIMIT
+    onnx.save(
+        model,
+        path,
+        save_as_external_data=external,
+        location=f"{path.name}.data" if external else None,
+    )
+    if external:  # onnx makes it readable by its owner alone
+        path.with_name(f"{path.name}.data").chmod(path.stat().st_mode)
+    onnx.checker.check_model(str(path), full_check=True)

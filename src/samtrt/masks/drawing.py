@@ -1,0 +1,122 @@
+"""Drawing masks, points and boxes over an image.
+
+Each function takes an RGB image, uint8 [H, W, 3], and returns a new one; line widths and disc
+sizes follow the image's size, so that a picture looks alike at any resolution.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from samtrt.masks.logits import box_of_mask
+from samtrt.types import BoolArray, UInt8Array
+
+Colour = tuple[int, int, int]
+"""RGB, 0..255."""
+
+GOLDEN_RATIO = 0.6180339887498949
+_TONES = ((0.85, 1.0), (0.65, 0.95), (0.95, 0.85))
+"""Saturation and value of consecutive colours: neighbours in the list differ in more than hue."""
+
+_FOREGROUND: Colour = (46, 204, 94)
+_BACKGROUND: Colour = (235, 64, 52)
+_BOX: Colour = (255, 214, 10)
+_WHITE: Colour = (255, 255, 255)
+_DARK: Colour = (20, 20, 20)
+
+
+def colour_of(index: int) -> Colour:
+    """Return the colour of mask `index`: always the same, and far from its neighbours'.
+
+    Steps of the golden ratio around the hue circle keep any first n hues nearly evenly spread.
+    """
+    hue = (0.58 + index * GOLDEN_RATIO) % 1.0
+    red, green, blue = colorsys.hsv_to_rgb(hue, *_TONES[index % len(_TONES)])
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def draw_masks(
+    image: UInt8Array,
+    masks: Iterable[BoolArray],
+    colours: Sequence[Colour] | None = None,
+    alpha: float = 0.45,
+) -> UInt8Array:
+    """Draw each mask as a translucent fill with a crisp contour.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        masks: bool [H, W] each, drawn in this order; a generator works, one mask is held at a time.
+        colours: One for each mask; by default `colour_of` its index.
+        alpha: Opacity of the fill, 0..1.
+    """
+    out = image.copy()
+    width = line_width(image)
+    for index, mask in enumerate(masks):
+        colour = colours[index % len(colours)] if colours else colour_of(index)
+        _draw_mask(out, np.asarray(mask, dtype=np.bool_), colour, alpha, width)
+    return out
+
+
+def _draw_mask(out: UInt8Array, mask: BoolArray, colour: Colour, alpha: float, width: int) -> None:
+    x, y, w, h = box_of_mask(mask)
+    if not w:
+        return
+    # Work in the mask's box, with room for the outline around it.
+    top, left = max(y - width, 0), max(x - width, 0)
+    region = (slice(top, y + h + width), slice(left, x + w + width))
+    view, part = out[region], mask[region]
+    fill = np.asarray(colour, dtype=np.float32) * alpha
+    view[part] = (view[part] * np.float32(1 - alpha) + fill + 0.5).astype(np.uint8)
+    contours, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    canvas = np.ascontiguousarray(view)
+    cv2.drawContours(canvas, contours, -1, colour, width, cv2.LINE_AA)
+    view[...] = canvas
+
+
+def draw_points(image: UInt8Array, coords: npt.ArrayLike, labels: npt.ArrayLike) -> UInt8Array:
+    """Draw points as discs with a white rim: green for label 1, red for label 0.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        coords: [N, 2], XY in pixels.
+        labels: [N].
+    """
+    out = image.copy()
+    radius = max(3, round(max(image.shape[:2]) * 0.008))
+    kinds = np.ravel(np.asarray(labels))
+    for (x, y), label in zip(np.reshape(coords, (-1, 2)), kinds, strict=True):
+        colour = _FOREGROUND if label == 1 else _BACKGROUND
+        for size, fill in ((radius * 1.5, _DARK), (radius * 1.4, _WHITE), (radius, colour)):
+            _disc(out, float(x), float(y), size, fill)
+    return out
+
+
+def draw_box(image: UInt8Array, box: npt.ArrayLike, colour: Colour = _BOX) -> UInt8Array:
+    """Draw a box (x1, y1, x2, y2) as a thin line with a dark border that shows on any ground."""
+    out = image.copy()
+    x1, y1, x2, y2 = (round(float(side)) for side in np.ravel(np.asarray(box)))
+    width = line_width(image)
+    cv2.rectangle(out, (x1, y1), (x2, y2), _DARK, width + 2)
+    cv2.rectangle(out, (x1, y1), (x2, y2), colour, width)
+    return out
+
+
+def line_width(image: UInt8Array) -> int:
+    """Return the width in pixels of lines drawn over `image`."""
+    longest: int = max(image.shape[:2])
+    return max(1, round(longest / 400))
+
+
+_SHIFT = 4
+"""Bits of sub-pixel precision in OpenCV's drawing coordinates."""
+
+
+def _disc(out: UInt8Array, x: float, y: float, radius: float, colour: Colour) -> None:
+    scale = 1 << _SHIFT
+    centre = (round(x * scale), round(y * scale))
+    cv2.circle(out, centre, round(radius * scale), colour, -1, cv2.LINE_AA, _SHIFT)

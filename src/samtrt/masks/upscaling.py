@@ -1,0 +1,282 @@
+"""From low-res logits to the original size: whole masks, or of many only what can hold mask.
+
+Bringing logits L [M, M] to the original size resizes bilinearly twice (official
+`Sam.postprocess_masks`: to S x S, cut off the padding, to H x W). Both steps are linear and
+separable: one axis can be done after the other, and the result is `Y @ L @ X.T` with a matrix for
+each axis that holds at most three weights a row, side by side. Two things follow. A rectangle of
+the result needs a rectangle of L alone; and each pixel lies between the least and the greatest of
+at most 3 x 3 cells of L, which bounds the pixels that can exceed a threshold without forming any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from samtrt.preparation.host import resized_size
+from samtrt.types import BoolArray, Size
+
+_STRIP = 1 << 18
+"""Full-size values formed at a time: few enough to stay in a core's cache, and for memory that is
+used again instead of given back."""
+
+Floats = npt.NDArray[np.float32]
+Span = tuple[int, int]
+"""A range, half-open."""
+
+
+class Part(NamedTuple):
+    """A rectangle of a full-size array, and the low-res cells that its values are drawn from.
+
+    Attributes:
+        ys, xs: Its rows and columns; empty where there is no rectangle.
+        cells: float32 [h, w].
+        top, left: Row and column of the first of these cells.
+    """
+
+    ys: Span
+    xs: Span
+    cells: Floats
+    top: int
+    left: int
+
+
+NO_PART = Part((0, 0), (0, 0), np.empty((0, 0), dtype=np.float32), 0, 0)
+
+
+class Region(NamedTuple):
+    """A rectangle of a full-size array, transposed: RLE runs down the columns.
+
+    Attributes:
+        x, y: Its left column and top row.
+        values: float32 [w, h].
+    """
+
+    x: int
+    y: int
+    values: Floats
+
+
+class Bounds(NamedTuple):
+    """Boxes (x1, y1, x2, y2) of K masks' pixels, x2 and y2 the last column and row.
+
+    Attributes:
+        outer: int64 [K, 4]; no pixel of the mask is outside.
+        inner: int64 [K, 4]; the mask's own box is at least this. x2 < x1 where nothing is known.
+    """
+
+    outer: npt.NDArray[np.int64]
+    inner: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of the resize, n pixels from M cells; the last M - M' are padding.
+
+    Attributes:
+        sizes: M, S, the side of the resized image, and n.
+        first, last: int [n], the cells that a pixel draws on; both never decrease.
+        share: [M'], for each cell the number of pixels that draw on no other cells than it and its
+            two neighbours; every pixel is counted once.
+        begin, end: int [M' + 1]; begin[c] is the first pixel that draws on c or a later cell,
+            end[c] the first that draws on none before c.
+        pair_begin, pair_end: int [M' + 1]; the pixels pair_begin[c] .. pair_end[c + 1] draw on no
+            other cells than c and c + 1. There may be none.
+    """
+
+    sizes: tuple[int, int, int, int]
+    first: npt.NDArray[np.intp]
+    last: npt.NDArray[np.intp]
+    share: npt.NDArray[np.unsignedinteger]
+    begin: npt.NDArray[np.intp]
+    end: npt.NDArray[np.intp]
+    pair_begin: npt.NDArray[np.intp]
+    pair_end: npt.NDArray[np.intp]
+
+    @classmethod
+    def build(cls, pixels: int, resized: int, image_size: int, cells: int) -> _Axis:
+        matrix = _bilinear(pixels, resized) @ _bilinear(image_size, cells)[:resized]
+        used = matrix > 0
+        first = used.argmax(axis=1)
+        last = cells - 1 - used[:, ::-1].argmax(axis=1)
+        drawn_on = int(last[-1]) + 1
+        numbers = np.arange(drawn_on + 1)
+        begin, end = np.searchsorted(last, numbers), np.searchsorted(first, numbers)
+        pairs = np.bincount(first[last - first <= 1], minlength=drawn_on)
+        # Room for the sum; narrow integers are quick to sum.
+        narrowest = np.promote_types(np.min_scalar_type(pixels), np.uint16)
+        return cls(
+            (cells, image_size, resized, pixels),
+            first,
+            last,
+            np.bincount((first + last) // 2, minlength=drawn_on).astype(narrowest),
+            begin,
+            end,
+            pair_begin=end,
+            pair_end=np.concatenate([[0], end[:-1] + pairs]),
+        )
+
+    @property
+    def has_pair(self) -> BoolArray:
+        """Whether some pixel draws on no other cells than c and c + 1: bool [M']."""
+        return self.pair_end[1:] > self.pair_begin[:-1]
+
+    def __len__(self) -> int:
+        """Return M'."""
+        return len(self.share)
+
+    def stretch(self, rows: Floats, offset: int) -> Floats:
+        """Resize rows along this axis.
+
+        Args:
+            rows: float32 [h, k], some of the cells; the others count as 0.
+            offset: The number of the first.
+
+        Returns:
+            All pixels, float32 [n, k].
+        """
+        cells, image_size, resized, pixels = self.sizes
+        width = rows.shape[1]
+        padded = np.zeros((cells, width), dtype=np.float32)
+        padded[offset : offset + len(rows)] = rows
+        return resize(resize(padded, (image_size, width))[:resized], (pixels, width))
+
+
+def resize(plane: Floats, size: Size) -> Floats:
+    """Bilinear, align_corners=False, not antialiased, as `torch.nn.functional.interpolate`."""
+    out = cv2.resize(plane, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(out, dtype=np.float32)
+
+
+def upscale_one(logits: Floats, original: Size, image_size: int) -> Floats:
+    """Bring low-res logits [M, M] to the image's original size: float32 [H, W].
+
+    Official `Sam.postprocess_masks`: to S x S, cut off the padding, to the original size.
+    """
+    height, width = resized_size(original, image_size)
+    padded = resize(np.ascontiguousarray(logits), (image_size, image_size))
+    return resize(padded[:height, :width], original)
+
+
+def _bilinear(n_out: int, n_in: int) -> npt.NDArray[np.float64]:
+    """Return the matrix [n_out, n_in] of `interpolate(mode="bilinear", align_corners=False)`."""
+    source = np.clip((np.arange(n_out) + 0.5) * (n_in / n_out) - 0.5, 0, n_in - 1)
+    low = source.astype(np.intp)
+    weight = source - low
+    rows = np.arange(n_out)
+    matrix = np.zeros((n_out, n_in))
+    matrix[rows, low] = 1 - weight
+    matrix[rows, np.minimum(low + 1, n_in - 1)] += weight
+    return matrix
+
+
+class Upscaler:
+    """Brings low-res logits [M, M] to one original size, as `upscale_one`, in part."""
+
+    def __init__(self, original: Size, image_size: int, mask_size: int) -> None:
+        height, width = resized_size(original, image_size)
+        self.original = original
+        self._y = _Axis.build(original[0], height, image_size, mask_size)
+        self._x = _Axis.build(original[1], width, image_size, mask_size)
+        self._has_pair = self._y.has_pair[:, None] & self._x.has_pair
+
+    def above(self, logits: Floats, threshold: float) -> BoolArray:
+        """Return what exceeds a threshold in K masks [K, M, M], without padding: [K, M', M'']."""
+        return np.asarray(logits[:, : len(self._y), : len(self._x)] > threshold)
+
+    def parts(self, logits: Floats, masks: BoolArray) -> list[Part]:
+        """For each of K masks, return the part that holds all values drawn from a cell of it.
+
+        Args:
+            logits: [K, M, M].
+            masks: [K, M', M''], as `above` returns them.
+        """
+        found = []
+        for plane, (x1, y1, x2, y2) in zip(logits, self._outer(masks).tolist(), strict=True):
+            if x2 < x1 or y2 < y1:  # in a small image, there are cells that no pixel draws on
+                found.append(NO_PART)
+                continue
+            top, bottom = int(self._y.first[y1]), int(self._y.last[y2]) + 1
+            left, right = int(self._x.first[x1]), int(self._x.last[x2]) + 1
+            cells = plane[top:bottom, left:right]
+            found.append(Part((y1, y2 + 1), (x1, x2 + 1), cells, top, left))
+        return found
+
+    def strips(self, part: Part) -> Iterator[Region]:
+        """Form the full-size values of a part, some rows at a time."""
+        if not part.cells.size:
+            return
+        (top, bottom), (left, right) = part.ys, part.xs
+        # Along y, then along x: rows that are not in the part are left out in between.
+        columns = self._y.stretch(part.cells, part.top)[top:bottom].T
+        step = max(_STRIP // self.original[1], 1)
+        for start in range(0, bottom - top, step):
+            values = self._x.stretch(columns[:, start : start + step], part.left)
+            yield Region(left, top + start, values[left:right])
+
+    def bounds(self, masks: BoolArray) -> Bounds:
+        """Bound the boxes of K masks' full-size pixels.
+
+        Args:
+            masks: [K, M', M''], as `above` returns it.
+        """
+        sure = np.zeros_like(masks)
+        rows = masks[:, :-1] & masks[:, 1:]
+        np.logical_and(rows[:, :, :-1], rows[:, :, 1:], out=sure[:, :-1, :-1])
+        (y1, y2), (x1, x2) = _spans(np.logical_and(sure, self._has_pair))
+        inner = _boxes(
+            self._x.pair_begin[x1],
+            self._y.pair_begin[y1],
+            self._x.pair_end[x2],
+            self._y.pair_end[y2],
+        )
+        return Bounds(self._outer(masks), inner)
+
+    def _outer(self, masks: BoolArray) -> npt.NDArray[np.int64]:
+        (y1, y2), (x1, x2) = _spans(masks)
+        return _boxes(self._x.begin[x1], self._y.begin[y1], self._x.end[x2], self._y.end[y2])
+
+    def at_most(self, cells: BoolArray, top: int = 0, left: int = 0) -> int:
+        """Bound from above the full-size pixels that exceed a threshold, from L > threshold.
+
+        Args:
+            cells: [h, w]; those outside do not exceed it.
+            top, left: Row and column of the first one in [M', M''].
+        """
+        return self._count(cv2.dilate, cells, top, left)
+
+    def at_least(self, cells: BoolArray, top: int = 0, left: int = 0) -> int:
+        """Bound these pixels from below; as `at_most`."""
+        return self._count(cv2.erode, cells, top, left)
+
+    def _count(self, change: Callable[..., Any], cells: BoolArray, top: int, left: int) -> int:
+        """Count the pixels of the cells that are set after a change of each by its neighbours."""
+        height, width = cells.shape
+        if not cells.size:
+            return 0
+        changed = change(cells.astype(np.uint8), _NEIGHBOURS)
+        rows = np.einsum("yx,x->y", changed, self._x.share[left : left + width])
+        return int(rows.astype(np.int64) @ self._y.share[top : top + height].astype(np.int64))
+
+
+def _spans(masks: BoolArray) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Return between which rows and columns each of K masks [K, h, w] lies; 0 and 0 for none."""
+    spans = []
+    for axis in (2, 1):
+        lines = np.asarray(masks.any(axis=axis))
+        stop = lines.shape[1] - lines[:, ::-1].argmax(axis=1)
+        spans.append((lines.argmax(axis=1), np.where(lines.any(axis=1), stop, 0)))
+    return spans
+
+
+def _boxes(*sides: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+    """Stack half-open x1, y1, x2, y2 [K] to boxes [K, 4] that name the last pixels."""
+    return np.stack(sides, axis=1).astype(np.int64) - (0, 0, 1, 1)
+
+
+_NEIGHBOURS = np.ones((3, 3), dtype=np.uint8)

@@ -1,0 +1,179 @@
+"""From what a user asks (points, boxes, masks in image pixels) to what the decoder takes.
+
+The rules are those of the official `SamPredictor`: a box is two more points with labels 2 and 3,
+after the user's points, and the padding point (label -1) is added only when there are points and
+no box.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from samtrt.errors import PromptError
+from samtrt.preparation.host import to_model_frame
+from samtrt.types import Size
+
+LABEL_PADDING = -1
+LABEL_BOX = (2, 3)
+
+
+@dataclass(frozen=True)
+class DecoderPrompts:
+    """The decoder's prompt inputs for P prompts of N points each.
+
+    Attributes:
+        point_coords: float32 [P, N, 2], in the padded input image's pixels.
+        point_labels: float32 [P, N]: -1 padding, 0 background, 1 foreground, 2 and 3 box corners.
+        mask_input: float32 [P, 1, M, M] logits; zeros where there is none.
+        has_mask_input: float32 [P], 0 or 1.
+    """
+
+    point_coords: npt.NDArray[np.float32]
+    point_labels: npt.NDArray[np.float32]
+    mask_input: npt.NDArray[np.float32]
+    has_mask_input: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.point_coords)
+
+    def part(self, start: int, stop: int) -> dict[str, npt.NDArray[np.float32]]:
+        """Return prompts start..stop as named decoder inputs."""
+        return {name: value[start:stop] for name, value in vars(self).items()}
+
+
+def build_prompts(
+    original: Size,
+    image_size: int,
+    mask_size: int,
+    point_coords: npt.ArrayLike | None = None,
+    point_labels: npt.ArrayLike | None = None,
+    boxes: npt.ArrayLike | None = None,
+    mask_input: npt.ArrayLike | None = None,
+) -> DecoderPrompts:
+    """Check P prompts against an image of size `original` and encode them for the decoder.
+
+    Args:
+        original: (height, width) of the image.
+        image_size: S, the model's input size.
+        mask_size: M, the size of low-res logits.
+        point_coords: [P, N, 2], XY in image pixels.
+        point_labels: [P, N], 1 for foreground and 0 for background.
+        boxes: [P, 4], XYXY in image pixels.
+        mask_input: [P, 1, M, M], logits of an earlier prediction.
+
+    Raises:
+        PromptError: where there is no prompt, shapes disagree, or a value is out of range.
+    """
+    if (point_coords is None) != (point_labels is None):
+        raise PromptError("points and labels go together: give both point_coords and point_labels")
+    if point_coords is None and boxes is None and mask_input is None:
+        raise PromptError("no prompt: give at least one point, box or mask")
+
+    coords: list[npt.NDArray[np.float64]] = []
+    labels: list[npt.NDArray[np.float64]] = []
+    counts: dict[str, int] = {}
+    if point_coords is not None and point_labels is not None:
+        points, kinds = _check_points(point_coords, point_labels, original)
+        counts["point_coords"] = len(points)
+        if boxes is None:
+            points = np.pad(points, ((0, 0), (0, 1), (0, 0)))
+            kinds = np.pad(kinds, ((0, 0), (0, 1)), constant_values=LABEL_PADDING)
+        coords.append(points)
+        labels.append(kinds)
+    if boxes is not None:
+        corners = _check_boxes(boxes, original).reshape(-1, 2, 2)
+        counts["boxes"] = len(corners)
+        coords.append(corners)
+        labels.append(np.tile(np.array(LABEL_BOX, dtype=np.float64), (len(corners), 1)))
+    if mask_input is not None:
+        masks = _check_masks(mask_input, mask_size)
+        counts["mask_input"] = len(masks)
+
+    if len(set(counts.values())) > 1:
+        raise PromptError(
+            "every kind of prompt must come in the same number, not "
+            + ", ".join(f"{n} {name}" for name, n in counts.items())
+        )
+    prompts = next(iter(counts.values()))
+    if not prompts:
+        raise PromptError("0 prompts: give at least one point, box or mask")
+
+    none = np.zeros((prompts, 0))
+    xy = to_model_frame(
+        np.concatenate(coords or [none.reshape(prompts, 0, 2)], axis=1), original, image_size
+    )
+    # The padding point sits at the origin of the model's frame; scaling leaves it there.
+    return DecoderPrompts(
+        point_coords=xy.astype(np.float32),
+        point_labels=np.concatenate(labels or [none], axis=1).astype(np.float32),
+        mask_input=masks
+        if mask_input is not None
+        else np.zeros((prompts, 1, mask_size, mask_size), dtype=np.float32),
+        has_mask_input=np.full(prompts, mask_input is not None, dtype=np.float32),
+    )
+
+
+def _as_float(value: npt.ArrayLike, what: str) -> npt.NDArray[np.float64]:
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise PromptError(f"{what} must be an array of numbers, the same count in each") from None
+    if not np.isfinite(array).all():
+        raise PromptError(f"{what} must be finite numbers")
+    return array
+
+
+def _check_points(
+    coords: npt.ArrayLike, labels: npt.ArrayLike, original: Size
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    points, kinds = _as_float(coords, "point_coords"), _as_float(labels, "point_labels")
+    if points.ndim != 3 or points.shape[2] != 2:
+        raise PromptError(f"point_coords must have the shape P x N x 2, not {points.shape}")
+    if kinds.shape != points.shape[:2]:
+        raise PromptError(
+            f"point_labels must have one label a point, {points.shape[:2]}, not {kinds.shape}"
+        )
+    if not points.shape[1]:
+        raise PromptError("point_coords holds no point; leave it out instead")
+    bad = ~np.isin(kinds, (0, 1))
+    if bad.any():
+        raise PromptError(
+            f"point label {kinds[bad][0]:g} is not known: use 1 for foreground, 0 for background"
+        )
+    height, width = original
+    outside = ((points < 0) | (points >= (width, height))).any(axis=2)
+    if outside.any():
+        x, y = points[outside][0]
+        raise PromptError(
+            f"point ({x:g}, {y:g}) is outside the image, which is {width} x {height} pixels"
+        )
+    return points, kinds
+
+
+def _check_boxes(value: npt.ArrayLike, original: Size) -> npt.NDArray[np.float64]:
+    boxes = _as_float(value, "boxes")
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise PromptError(f"a box is x1, y1, x2, y2: boxes must be P x 4, not {boxes.shape}")
+    height, width = original
+    for x1, y1, x2, y2 in boxes:
+        box = f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g})"
+        if x2 <= x1 or y2 <= y1:
+            raise PromptError(f"{box} is empty: it must be x1, y1, x2, y2 with x1 < x2, y1 < y2")
+        # Detectors overshoot the border, so a box only has to touch the image.
+        if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
+            raise PromptError(f"{box} is outside the image, which is {width} x {height} pixels")
+    return boxes
+
+
+def _check_masks(value: npt.ArrayLike, mask_size: int) -> npt.NDArray[np.float32]:
+    masks = _as_float(value, "mask_input")
+    expected = (1, mask_size, mask_size)
+    if masks.ndim != 4 or masks.shape[1:] != expected:
+        raise PromptError(
+            f"mask_input must be low-res logits of the shape P x 1 x {mask_size} x {mask_size}, "
+            f"not {masks.shape}; pass the low_res_logits of an earlier prediction"
+        )
+    return masks.astype(np.float32)

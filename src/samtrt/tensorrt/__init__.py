@@ -1,0 +1,1 @@
+"""What building and running TensorRT engines share: versions, records, GPUs, the plugin library."""

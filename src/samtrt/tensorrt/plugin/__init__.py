@@ -1,0 +1,1 @@
+"""The TensorRT plugin library of our CUDA kernels: its sources, compiling and loading."""

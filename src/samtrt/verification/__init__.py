@@ -1,0 +1,1 @@
+"""The proof that engines give the checkpoint's masks."""

@@ -1,0 +1,253 @@
+"""Builds of encoders that were exported with the plugin's operators, on stand-ins for TensorRT."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from samtrt.build import compile as compiling
+from samtrt.build import engines
+from samtrt.build.checks import check_options, is_strongly_typed
+from samtrt.build.engines import build_engines, make_job
+from samtrt.build.graph import graph_to_build
+from samtrt.build.options import BuildOptions, Built, Job
+from samtrt.build.trtexec import trtexec_command
+from samtrt.choices import Float32Part, Precision, Stage, Target
+from samtrt.errors import BackendError, BuildError
+from samtrt.export.operators import functions
+from samtrt.export.operators import graph as operators
+from samtrt.manifest import FileEntry, Manifest
+from samtrt.tensorrt.api import Api, load_api
+from samtrt.tensorrt.gpu import Gpu
+from samtrt.tensorrt.record import EngineRecord, load_engine_record
+from support import plugin_cases
+from support.rtx_cases import needs_rtx
+from support.samples import make_manifest
+from support.weak_tensorrt import weak_api
+
+GPU = Gpu(0, "NVIDIA H100 80GB HBM3", "9.0", 85_000_000_000, "13.0")
+FORM = {"opset": 17, "attention": "plugin"}
+OPERATORS = set(functions.FUNCTIONS)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    path = tmp_path / "library.so"
+    path.write_bytes(b"compiled")
+    return path
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """An encoder of one layer norm, exported as a function of the plugin's domain."""
+    directory = tmp_path / "model"
+    directory.mkdir()
+    path = directory / "encoder.onnx"
+    write_graph(path)
+    manifest = make_manifest(**FORM, files={Stage.ENCODER: [FileEntry.of(path)]})
+    manifest.save(directory)
+    return directory
+
+
+def write_graph(path: Path) -> None:
+    """Write a graph whose norm's name is what a norm's is in a standard graph too."""
+    floats = {"x": [1, 8, 4, 4], "y": [1, 8, 4, 4]}
+    value = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in floats.items()}
+    weights = [helper.make_tensor(n, TensorProto.FLOAT, [8], [1.0] * 8) for n in ("weight", "bias")]
+    attributes = {"epsilon": 1e-6, **operators.PLUGIN_ATTRIBUTES}
+    node = helper.make_node(
+        *(functions.LAYER_NORM, ["x", "weight", "bias"], ["y"], "node_layer_norm"),
+        domain=operators.DOMAIN,
+        **attributes,
+    )
+    graph = helper.make_graph([node], "encoder", [value["x"]], [value["y"]], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    operators.add_functions(model)
+    onnx.save(model, path)
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Api:
+    """TensorRT 8.6 that builds in this process."""
+    api = weak_api()
+
+    def run(job: Job, _report: object) -> Built:
+        return compiling.compile_engine(api, Job.model_validate_json(job.model_dump_json()))
+
+    monkeypatch.setattr(engines, "load_api", lambda _: api)
+    monkeypatch.setattr(engines, "_run", run)
+    monkeypatch.setattr(compiling, "find_gpu", lambda: GPU)
+    return api
+
+
+def build(directory: Path, **options: object) -> tuple[EngineRecord, Built]:
+    values = {"precision": Precision.FP16, "timing_cache": False, **options}
+    built = build_engines(
+        directory, Target.TENSORRT, BuildOptions.model_validate(values), [Stage.ENCODER]
+    )
+    return built[Stage.ENCODER]
+
+
+def test_build_with_the_plugin(
+    api: Api, directory: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The stand-in's parser takes the plugin's operators from when the library is registered.
+    registered = plugin_cases.install(
+        monkeypatch, on_register=lambda: api.trt.OnnxParser.plugins.update(OPERATORS)
+    )
+    record, facts = build(directory, plugin=library)
+    assert facts.warnings == ("weights were rounded",)
+    copy = directory / "samtrt_plugin.so"
+    assert copy.read_bytes() == library.read_bytes()
+    assert record.plugin == FileEntry.of(copy)
+    assert [path.parent.parent for path, *_ in registered] == [directory], "not the user's own file"
+    asked = json.loads((directory / "encoder.tensorrt.engine").read_bytes())
+    assert asked["flags"] == ["FP16", "OBEY_PRECISION_CONSTRAINTS"]
+    assert not {"CUBLAS", "CUBLAS_LT", "CUDNN"} & set(asked["tactic_sources"]), "not needed"
+    assert asked["layers"] == {"node_layer_norm": "PLUGIN_V2"}
+    assert asked["float32"] == {}, "plugins choose their own types"
+    assert sorted(path.name for path in directory.iterdir() if path.suffix != ".lock") == [
+        *("encoder.onnx", "encoder.tensorrt.engine", "encoder.tensorrt.json"),
+        *("samtrt.json", "samtrt_plugin.so"),
+    ]
+    loaded = load_engine_record(directory, Manifest.load(directory), Stage.ENCODER, Target.TENSORRT)
+    assert loaded == record
+
+
+def test_build_without_the_plugin_says_so(
+    api: Api, directory: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin_cases.install(
+        monkeypatch, on_register=lambda: api.trt.OnnxParser.plugins.update(OPERATORS)
+    )
+    build(directory, plugin=library)
+    record, facts = build(directory)
+    assert record.plugin is None
+    assert not (directory / "samtrt_plugin.so").exists(), "no engine has it any more"
+    assert facts.warnings[0].startswith("built without the plugin, in standard operators")
+    asked = json.loads((directory / "encoder.tensorrt.engine").read_bytes())
+    kept = asked["float32"].values()
+    assert ["NORMALIZATION", {"0": "FLOAT"}] in kept, "the function's norm"
+    assert len(asked["layers"]) == 3, "and what moves the channels"
+
+    _, facts = build(directory, precision=Precision.FP32)
+    assert facts.warnings == ("weights were rounded",), "the plugin is not for float32"
+
+
+@pytest.mark.usefixtures("api")
+def test_failed_build_leaves_no_library(
+    directory: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin_cases.install(monkeypatch)  # registers nothing that the parser knows
+    with pytest.raises(BuildError, match="cannot parse"):
+        build(directory, plugin=library)
+    assert not {"samtrt_plugin.so", "encoder.tensorrt.engine"} & {
+        path.name for path in directory.iterdir()
+    }
+
+
+@pytest.mark.usefixtures("api")
+def test_code_for_another_gpu_is_told_before_the_build(
+    directory: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin_cases.install(monkeypatch, architectures=b"sm_89")
+    with pytest.raises(BackendError, match=r"compiled for sm_89 and this GPU is NVIDIA H100"):
+        build(directory, plugin=library)
+
+
+@pytest.mark.parametrize(
+    ("exported", "options", "words"),
+    [
+        ({"attention": "add"}, {}, r"was exported with --attention add; .* --attention plugin"),
+        ({}, {"precision": Precision.FP32}, "computes in half precision; add --precision fp16"),
+        ({"image_size": 512, "model": "vit_s"}, {}, "has no kernels for vit_s: heads of 64"),
+    ],
+)
+def test_refused(
+    library: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    exported: dict[str, object],
+    options: dict[str, object],
+    words: str,
+) -> None:
+    plugin_cases.install(monkeypatch, head_dims=(32,))
+    values = {"precision": Precision.FP16, "plugin": library, **options}
+    manifest = make_manifest(**{**FORM, **exported})
+    with pytest.raises(BuildError, match=words):
+        check_options(weak_api(), manifest, BuildOptions.model_validate(values), Path("model"))
+
+
+@pytest.mark.parametrize("version", [(8, 6, 0), (10, 3, 0)])
+def test_allowed(library: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...]) -> None:
+    plugin_cases.install(monkeypatch, major=version[0])
+    options = BuildOptions(precision=Precision.FP16, plugin=library)
+    check_options(weak_api(version), make_manifest(**FORM), options, Path("model"))
+    assert not is_strongly_typed(weak_api(version), options)
+
+
+def test_tensorrt_11_takes_types_from_the_graph(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no other networks, and plugins of another kind for them."""
+    plugin_cases.install(monkeypatch, major=11)
+    api = weak_api((11, 0, 0))
+    for strongly_typed in (None, True):
+        options = BuildOptions(
+            precision=Precision.FP16, plugin=library, strongly_typed=strongly_typed
+        )
+        check_options(api, make_manifest(**FORM), options, Path("model"))
+        assert is_strongly_typed(api, options)
+
+
+def test_typed_graph_keeps_the_plugins_operators(
+    directory: Path, library: Path, tmp_path: Path
+) -> None:
+    # Without PROMPTS: what this graph makes does not depend on an image.
+    options = BuildOptions(precision=Precision.FP16, plugin=library, float32=(Float32Part.NORMS,))
+    (tmp_path / "work").mkdir()
+    graph = graph_to_build(
+        *(weak_api((11, 0, 0)), Manifest.load(directory), Stage.ENCODER),
+        *(directory / "encoder.onnx", options, tmp_path / "work", lambda _: None),
+    )
+    model = onnx.load(graph)
+    assert not model.functions
+    (norm,) = (node for node in model.graph.node if node.domain == operators.DOMAIN)
+    weights = {t.name: t.data_type for t in model.graph.initializer}
+    assert [weights[name] for name in norm.input[1:]] == [TensorProto.FLOAT] * 2
+    casts = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Cast"}
+    assert norm.input[0] == casts["x"]
+    assert casts[norm.output[0]] == "y"
+
+
+@needs_rtx
+def test_tensorrt_rtx_has_none(library: Path) -> None:
+    options = BuildOptions(precision=Precision.FP16, plugin=library)
+    api = load_api(Target.TENSORRT_RTX)
+    with pytest.raises(BuildError, match=r"TensorRT-RTX .* has no plugins \(TensorRT has\)"):
+        check_options(api, make_manifest(**FORM), options, Path("model"))
+
+
+def test_types_from_the_graph_are_not_for_plugins(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin_cases.install(monkeypatch, major=10)
+    options = BuildOptions(precision=Precision.FP16, plugin=library, strongly_typed=True)
+    with pytest.raises(BuildError, match="leave out --strongly-typed"):
+        check_options(weak_api((10, 3, 0)), make_manifest(**FORM), options, Path("model"))
+
+
+def test_library_that_is_missing(tmp_path: Path) -> None:
+    options = BuildOptions(precision=Precision.FP16, plugin=tmp_path / "none.so")
+    with pytest.raises(BackendError, match=r"no plugin library .*none\.so; compile it with"):
+        check_options(weak_api(), make_manifest(**FORM), options, Path("model"))
+
+
+def test_equivalent_command(directory: Path, library: Path) -> None:
+    options = BuildOptions(precision=Precision.FP16, plugin=library)
+    manifest, graph = Manifest.load(directory), directory / "encoder.onnx"
+    job = make_job(weak_api(), manifest, Stage.ENCODER, graph, Path("engine"), options)
+    assert f"--dynamicPlugins={library}" in trtexec_command(weak_api(), job).split()

@@ -1,0 +1,119 @@
+"""Typed graphs of the plugin's operators: the types that the plugins take, and the same numbers."""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+from samtrt.backends.base import IMAGE_INPUTS
+from samtrt.checkpoints.load import load_checkpoint
+from samtrt.choices import AttentionForm, Precision, Stage
+from samtrt.export.onnx import ExportOptions, export_model
+from samtrt.export.operators import graph as operators
+from samtrt.export.operators.functions import FUNCTIONS
+from samtrt.export.precision import convert, load_graph, save_graph
+from samtrt.tensorrt.plugin.compiler import SOURCES
+from support.samples import relative, tiny_feeds
+
+TYPES = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model in the plugin form."""
+    directory = tmp_path_factory.mktemp("plugin") / "model"
+    options = ExportOptions(attention=AttentionForm.PLUGIN)
+    export_model(load_checkpoint(tiny_checkpoint, "vit_t"), directory, options)
+    return directory
+
+
+def run(path: Path, stage: Stage) -> list[np.ndarray]:
+    return ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(
+        None, tiny_feeds(stage)
+    )
+
+
+def runnable(model: onnx.ModelProto, low: int) -> dict[str, int]:
+    """Let each operator be its function, in float32 between casts; return its inputs' types.
+
+    What the casts come from and go to has the type of the plugin.
+    """
+    types: dict[str, int] = {}
+    nodes = []
+    for node in model.graph.node:
+        if node.domain != operators.DOMAIN:
+            nodes.append(node)
+            continue
+        for k, name in enumerate(node.input):
+            node.input[k] = f"{node.name}_in{k}"
+            types[name] = TensorProto.UNDEFINED
+            nodes.append(helper.make_node("Cast", [name], [node.input[k]], to=TensorProto.FLOAT))
+        nodes.append(node)
+        kind = TensorProto.FLOAT if node.op_type in operators.FLOAT32_OUTPUTS else low
+        for k, name in enumerate(node.output):
+            node.output[k] = f"{node.name}_out{k}"
+            nodes.append(helper.make_node("Cast", [node.output[k]], [name], to=kind))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    operators.add_functions(model)
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    values = (*inferred.value_info, *inferred.input, *inferred.output)
+    types |= {v.name: v.type.tensor_type.elem_type for v in values if v.name in types}
+    return types | {t.name: t.data_type for t in inferred.initializer if t.name in types}
+
+
+@pytest.mark.parametrize("stage", Stage)
+@pytest.mark.parametrize("precision", TYPES)
+def test_inputs_have_the_plugins_types(
+    exported: Path, tmp_path: Path, stage: Stage, precision: Precision
+) -> None:
+    source, low = exported / f"{stage.value}.onnx", TYPES[precision]
+    model = convert(load_graph(source), precision, IMAGE_INPUTS[stage])
+    assert not model.functions
+    save_graph(model, tmp_path / "typed.onnx")  # checks it
+    operators = [n for n in model.graph.node if n.domain == operators.DOMAIN]
+    wanted = {
+        name: TensorProto.FLOAT if k in operators.FLOAT32_INPUTS.get(node.op_type, ()) else low
+        for node in operators
+        for k, name in enumerate(node.input)
+    }
+    assert len(operators) >= 6
+    assert runnable(model, low) == wanted
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_half_precision_gives_the_same_numbers(
+    exported: Path, tmp_path: Path, stage: Stage
+) -> None:
+    source = exported / f"{stage.value}.onnx"
+    model = convert(load_graph(source), Precision.FP16, IMAGE_INPUTS[stage])
+    runnable(model, TensorProto.FLOAT16)
+    onnx.save(model, tmp_path / "typed.onnx")
+    pairs = zip(run(tmp_path / "typed.onnx", stage), run(source, stage), strict=True)
+    errors = [relative(got, expected) for got, expected in pairs]
+    assert 1e-6 < max(errors) < 2e-2
+
+
+def test_what_is_float32_is_what_the_kernels_say() -> None:
+    """`kKinds` of each plugin's Traits, read from the sources."""
+    text = "".join((SOURCES / f"plugin_{stage}.h").read_text() for stage in ("encoder", "decoder"))
+    found = {}
+    for struct in re.split(r"\nstruct ", text)[1:]:
+        name = re.search(r'kName = (?:kAdd \? )?"(\w+)"', struct)
+        if not name or "kAdd ?" in struct:  # a norm's depend on whether it adds
+            continue
+        inputs = int(re.search(r"kInputs = (\d+)", struct)[1])
+        kinds = re.findall(r"Kind::(k\w+)", re.search(r"kKinds\[\]\{(.*?)\}", struct, re.S)[1])
+        found[name[1]] = kinds[:inputs], kinds[inputs:]
+    assert set(found) == set(FUNCTIONS) - {operators.LAYER_NORM, operators.ADD_LAYER_NORM}
+    for name, (inputs, outputs) in found.items():
+        floats = {k for k, kind in enumerate(inputs) if kind == "kFloats"}
+        assert operators.FLOAT32_INPUTS.get(name, set()) == floats, name
+        assert (name in operators.FLOAT32_OUTPUTS) == ("kFloats" in islice(outputs, 1)), name

@@ -1,0 +1,79 @@
+"""Imports go down only."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import samtrt
+
+ROOT = Path(samtrt.__file__).parent
+
+LAYERS = (
+    ("errors", "choices", "types", "_version"),
+    ("registry", "files", "images", "sources"),
+    ("assets", "manifest", "preparation"),
+    ("embeddings", "masks", "models", "tensorrt"),
+    ("checkpoints", "client", "formats"),
+    ("backends",),
+    ("encoding", "environment"),
+    ("predictor",),
+    ("automatic", "benchmark", "verification"),
+    ("export", "server"),
+    ("build",),
+    ("cli",),
+    ("__main__",),
+)
+"""Files and folders of `src/samtrt`, lowest first. One may import those of lower lines alone."""
+
+FREE = ("_version",)
+"""What every line may import: `samtrt` itself gives it, and `samtrt.__file__`."""
+
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def place_of(path: Path) -> str:
+    """Return the file or folder of `src/samtrt` that a module belongs to."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and place of everything of ours that a module imports when it runs."""
+    for node in running(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            package, *rest = name.split(".")
+            if package == "samtrt" and rest and rest[0] in LEVEL:
+                yield node.lineno, rest[0]
+
+
+def running(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes below `node`, but for what only a type checker reads."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from running(child)
+
+
+def test_every_file_and_folder_has_its_layer() -> None:
+    assert {place_of(path) for path in MODULES} == set(LEVEL)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down(path: Path) -> None:
+    own = place_of(path)
+    for line, place in imports(path):
+        assert place == own or place in FREE or LEVEL[place] < LEVEL[own], (
+            f"{path}:{line} imports {place}, which is no lower than {own}"
+        )
