@@ -153,7 +153,9 @@ def test_version_comes_from_the_library_not_the_bindings(monkeypatch: pytest.Mon
 
 
 def test_importing_loads_no_tensorrt() -> None:
-    ours = "m.startswith('samtrt')"
-    code = f"import sys, samtrt.tensorrt.api; print([m for m in sys.modules if 'tensorrt' in m and not {ours}])"
+    code = (
+        "import sys, samtrt.tensorrt.api\n"
+        "print([m for m in sys.modules if 'tensorrt' in m and not m.startswith('samtrt')])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
