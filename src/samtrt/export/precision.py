@@ -1,8 +1,8 @@
 """A float32 graph made a typed one: half precision where that is safe, with the casts spelled out.
 
 For libraries that take each tensor's type from the graph (TensorRT 10, 11, TensorRT-RTX). Needs
-`onnx`, not PyTorch. What stays in float32 is as in `models.graphs.to_half`: layer norms, and all that
-does not depend on the image.
+`onnx`, not PyTorch. What stays in float32 is as in `models.graphs.to_half`: layer norms, and all
+that does not depend on the image.
 """
 
 from __future__ import annotations
