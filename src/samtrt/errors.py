@@ -43,6 +43,10 @@ class PromptError(SamtrtError):
     """A point, box or mask prompt is not usable with the current image."""
 
 
+class MaskError(SamtrtError):
+    """A mask's run-length encoding is damaged, or is not of the size that it names."""
+
+
 class ImageError(SamtrtError):
     """An image cannot be read, or is not an H x W x 3 array of uint8."""
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco
 
+from samtrt.errors import MaskError
 from samtrt.masks import rle
 from samtrt.masks.logits import box_of_mask
 from support.oracle import segment_anything_oracle
@@ -72,3 +73,96 @@ def test_a_rectangle_of_a_mask_is_encoded_in_its_place(
 def test_boxes_are_the_official_ones(mask: np.ndarray, official: Any) -> None:
     box = official.batched_mask_to_box(torch.from_numpy(mask.copy())[None])[0].tolist()
     assert list(rle.find_runs(np.ascontiguousarray(mask.T), mask.shape[0]).box) == box
+
+
+def as_pycocotools(size: tuple[int, int], counts: str) -> np.ndarray:
+    return coco.decode({"size": list(size), "counts": counts}).astype(bool)
+
+
+@given(mask=masks, data=st.data())
+def test_damaged_strings_are_refused_or_read_as_pycocotools_does(
+    mask: np.ndarray, data: st.DataObject
+) -> None:
+    counts = rle.compress(rle.encode(mask))["counts"]
+    start = data.draw(st.integers(0, len(counts)))
+    stop = data.draw(st.integers(start, min(len(counts), start + 3)))
+    noise = data.draw(st.text(st.characters(min_codepoint=46, max_codepoint=113), max_size=9))
+    spoilt = counts[:start] + noise + counts[stop:]
+    try:
+        got = rle.decode({"size": list(mask.shape), "counts": spoilt})
+    except MaskError:
+        return
+    # What adds up to the size is safe to give to pycocotools, which checks nothing.
+    np.testing.assert_array_equal(got, as_pycocotools(mask.shape, spoilt))
+
+
+def text_of(runs: list[int]) -> str:
+    """Compress as pycocotools does, but numbers of any size."""
+    text = ""
+    for i, run in enumerate(runs):
+        value = run - runs[i - 2] if i > 2 else run
+        while True:
+            code, value = value & 31, value >> 5
+            more = value != (-1 if code & 16 else 0)
+            text += chr(48 + (code | 32 if more else code))
+            if not more:
+                break
+    return text
+
+
+@given(st.lists(st.integers(0, 2**31)))
+def test_numbers_of_every_length_are_read(runs: list[int]) -> None:
+    assert rle._runs_of_text(text_of(runs)).tolist() == runs
+
+
+WRAPS = [
+    [2**48] * 65_536,  # sums to 2^64, which is 0
+    [2**33] * (2**16),
+    [2**63 - 1, 2**63 - 1, 2],
+    [-1, 2],
+    [0, -5, 5, 1],
+    [2**64, 1],
+]
+
+
+@pytest.mark.parametrize("runs", WRAPS, ids=lambda runs: f"{len(runs)}x{runs[0]}")
+def test_no_sum_wraps_around_to_the_size(runs: list[int]) -> None:
+    """Runs that add up modulo 2^64 made `np.repeat` write past its buffer: the process died."""
+    for size in ([1, 1], [0, 0]):
+        for counts in (runs, [*runs, 1], [1, *runs], text_of(runs), text_of([*runs, 1])):
+            with pytest.raises(MaskError):
+                rle.decode({"size": size, "counts": counts})
+
+
+BAD = [
+    ({"size": [1], "counts": "1"}, "height and width"),
+    ({"size": "11", "counts": "1"}, "integers"),
+    ({"size": [-1, -1], "counts": "1"}, "integers"),
+    ({"size": [True, 1], "counts": "1"}, "integers"),
+    ({"size": [1.0, 1], "counts": "1"}, "integers"),
+    ({"size": [10**6, 10**6], "counts": [10**12]}, "more than the limit"),
+    ({"size": [1, 1], "counts": [1.0]}, "list of integers"),
+    ({"size": [1, 1], "counts": [True]}, "list of integers"),
+    ({"size": [1, 1], "counts": [[1]]}, "list of integers"),
+    ({"size": [1, 1], "counts": [[1], 1]}, "list of integers"),
+    ({"size": [1, 1], "counts": None}, "list of integers"),
+    ({"size": [1, 1]}, "list of integers"),
+    ({"size": [1, 1], "counts": ["1"]}, "list of integers"),
+    ({"size": [1, 1], "counts": []}, "add up"),
+    ({"size": [1, 1], "counts": ""}, "add up"),
+    ({"size": [1, 1], "counts": "P" * 400_000}, "middle of a number"),
+    ({"size": [1, 1], "counts": "P" * 8 + "0"}, "not compressed"),
+    ({"size": [1, 1], "counts": "1\u00e9"}, "not compressed"),
+    ({"size": [1, 1], "counts": b"1\xff0"}, "not compressed"),
+]
+
+
+@pytest.mark.parametrize(("broken", "words"), BAD)
+def test_what_is_not_rle_is_refused(broken: Any, words: str) -> None:
+    with pytest.raises(MaskError, match=words):
+        rle.decode(broken)
+
+
+def test_a_limit_is_kept_before_anything_is_allocated() -> None:
+    with pytest.raises(MaskError, match="limit of 99"):
+        rle.decode({"size": [10, 10], "counts": [100]}, max_pixels=99)

@@ -7,7 +7,14 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from samtrt.errors import MaskError
 from samtrt.types import BoolArray, Size
+
+MAX_PIXELS = 1 << 30
+"""The most that `decode` makes a mask of. A few bytes of RLE can ask for any size."""
+
+_LONGEST = 7
+"""Characters of one number at most: 35 bits, room for the difference of any two runs."""
 
 
 class Rle(TypedDict):
@@ -86,16 +93,81 @@ def encode(mask: BoolArray) -> Rle:
     return find_runs(np.ascontiguousarray(mask.T), height).to_rle((height, width))
 
 
-def decode(rle: Rle) -> BoolArray:
-    """Decode RLE of either kind to a mask [H, W]."""
-    height, width = rle["size"]
-    if isinstance(rle["counts"], str | bytes):
-        from pycocotools import mask as coco
+def decode(rle: Rle, max_pixels: int = MAX_PIXELS) -> BoolArray:
+    """Decode RLE of either kind to a mask [H, W]. Unlike pycocotools, trusts nothing.
 
-        return np.asarray(coco.decode(rle), dtype=np.bool_)
-    counts = np.asarray(rle["counts"], dtype=np.int64)
-    values = np.arange(len(counts)) % 2 == 1
-    return np.repeat(values, counts).reshape(width, height).T
+    Raises:
+        MaskError: where it is not RLE, or not of a mask of its size, or the mask is larger than
+            `max_pixels`. Nothing of the mask's size is allocated before that is known.
+    """
+    height, width = _size(rle, max_pixels)
+    counts = rle.get("counts")
+    runs = _runs_of_text(counts) if isinstance(counts, str | bytes) else _runs_of_list(counts)
+    total = height * width
+    # Each run is bounded before they are summed, so that the sum cannot wrap around to `total`.
+    if ((runs < 0) | (runs > total)).any() or int(runs.sum()) != total:
+        raise MaskError("the mask's counts do not add up to its size")
+    values = np.arange(len(runs)) % 2 == 1
+    return np.repeat(values, runs).reshape(width, height).T
+
+
+def _size(rle: Rle, max_pixels: int) -> Size:
+    """Check the size that RLE names, and that decoding it is worth the memory."""
+    try:
+        height, width = rle["size"]
+    except (KeyError, TypeError, ValueError):
+        raise MaskError("a mask's size must be its height and width") from None
+    for side in (height, width):
+        if not isinstance(side, int | np.integer) or isinstance(side, bool) or side < 0:
+            raise MaskError("a mask's height and width must be integers of 0 or more")
+    if int(height) * int(width) > max_pixels:
+        raise MaskError(
+            f"the mask has {width} x {height} pixels, more than the limit of {max_pixels:,}"
+        )
+    return int(height), int(width)
+
+
+def _runs_of_list(counts: Any) -> npt.NDArray[np.int64]:
+    try:
+        runs = np.asarray(counts)
+    except (TypeError, ValueError, OverflowError):
+        runs = np.empty((), dtype=object)
+    if runs.ndim != 1 or (len(runs) and runs.dtype.kind not in "iu"):
+        raise MaskError("the mask's counts must be a list of integers or a compressed string")
+    if len(runs) and runs.max() > np.iinfo(np.int64).max:
+        raise MaskError("the mask's counts do not add up to its size")
+    return runs.astype(np.int64)
+
+
+def _runs_of_text(counts: str | bytes) -> npt.NDArray[np.int64]:
+    """Undo COCO's compression (pycocotools `rleFrString`).
+
+    Six bits a character, starting at '0': five of value, one that says "more". From the fourth run
+    on, values are differences to the run before the last.
+    """
+    data = counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts
+    codes = np.frombuffer(data, dtype=np.uint8).astype(np.int64) - 48
+    if not len(codes):
+        return codes
+    if (codes < 0).any() or (codes > 63).any():
+        raise MaskError("the mask's counts are not compressed COCO run lengths")
+    last = codes & 32 == 0
+    ends = np.flatnonzero(last) + 1
+    if not len(ends) or ends[-1] != len(codes):
+        raise MaskError("the mask's counts end in the middle of a number")
+    starts = np.concatenate([[0], ends[:-1]])
+    lengths = ends - starts
+    if lengths.max() > _LONGEST:
+        raise MaskError("the mask's counts are not compressed COCO run lengths")
+    # At most 35 bits each, and fewer than 2^28 of them in any string that fits in memory: no sum
+    # of them comes near 2^63.
+    places = np.arange(len(codes)) - np.repeat(starts, lengths)
+    runs = np.add.reduceat((codes & 31) << (5 * places), starts)
+    negative = codes[ends - 1] & 16 != 0
+    runs[negative] -= np.int64(1) << (5 * lengths[negative])
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs
 
 
 def compress(rle: Rle) -> Rle:

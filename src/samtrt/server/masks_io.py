@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from samtrt.errors import PromptError
+from samtrt.errors import MaskError, PromptError
 from samtrt.manifest import Manifest
 from samtrt.masks.logits import box_of_mask, logits_from_mask
-from samtrt.masks.rle import compress, encode
+from samtrt.masks.rle import compress, decode, encode
 from samtrt.masks.upscaling import upscale_one
 from samtrt.preparation.prompts import DecoderPrompts, build_prompts
 from samtrt.registry import MASK_THRESHOLD
@@ -22,7 +22,7 @@ from samtrt.types import BoolArray, Size
 
 
 def read_rle(rle: Rle, size: Size) -> BoolArray:
-    """Decode a client's mask [H, W]. Unlike pycocotools, trusts nothing.
+    """Decode a client's mask [H, W].
 
     Raises:
         PromptError: where it is not a mask of this size.
@@ -32,35 +32,10 @@ def read_rle(rle: Rle, size: Size) -> BoolArray:
             f"the mask has the size {rle.size[0]} x {rle.size[1]} (height x width) "
             f"and the image {size[0]} x {size[1]}"
         )
-    runs = np.array(_read_counts(rle.counts), dtype=np.int64)
-    if (runs < 0).any() or runs.sum() != size[0] * size[1]:
-        raise PromptError("the mask's counts do not add up to the image's size")
-    values = np.arange(len(runs)) % 2 == 1
-    return np.repeat(values, runs).reshape(size[1], size[0]).T
-
-
-def _read_counts(text: str) -> list[int]:
-    """Undo COCO's compression (pycocotools `rleFrString`).
-
-    Six bits a character, starting at '0': five of value, one that says "more". From the third
-    run on, values are differences to the run before the last.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        code = ord(character) - 48
-        if not 0 <= code < 64 or shift > 30:
-            raise PromptError("the mask's counts are not compressed COCO run lengths")
-        value |= (code & 31) << shift
-        shift += 5
-        if not code & 32:
-            if code & 16:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    if shift:
-        raise PromptError("the mask's counts end in the middle of a number")
-    return runs
+    try:
+        return decode({"size": rle.size, "counts": rle.counts}, size[0] * size[1])
+    except MaskError as error:
+        raise PromptError(str(error)) from None
 
 
 def read_logits(text: str, mask_size: int) -> npt.NDArray[np.float32]:
