@@ -145,24 +145,27 @@ def attention(kernels: Kernels, spec: ModelSpec, window: int, batch: int, inputs
     )
 
 
-def layer_norm(kernels: Kernels, spec: ModelSpec, added: bool, inputs: Inputs) -> Case:
-    """The norm of one image's tokens, alone or of a sum."""
+def layer_norm(
+    kernels: Kernels, spec: ModelSpec, added: bool, inputs: Inputs, wants_sum: bool = True
+) -> Case:
+    """The norm of one image's tokens, alone or of a sum, which may be wanted too."""
     rows, width = spec.embedding_size**2, spec.embed_dim
     x, delta = (inputs.normal(rows, width, scale=3) + 1 for _ in range(2))
     weight, bias = (inputs.floats(width) for _ in range(2))
     total, y = (inputs.empty(rows, width) for _ in range(2))
     summed = (lambda: x.float() + delta.float()) if added else x.float
-    tensors = (x, delta if added else None, weight, bias, total if added else None, y)
+    summing = added and wants_sum
+    tensors = (x, delta if added else None, weight, bias, total if summing else None, y)
 
     def expected() -> list[Tensor]:
         normed = F.layer_norm(summed(), (width,), weight, bias, 1e-6)
-        return [summed(), normed] if added else [normed]
+        return [summed(), normed] if summing else [normed]
 
     return Case(
         "layer norm" + (" of a sum" if added else ""),
         inputs.dtype,
         lambda: kernels.call("layer_norm", inputs.dtype, *tensors, rows, width, 1e-6),
-        [total, y] if added else [y],
+        [total, y] if summing else [y],
         expected,
         {"model": spec.name},
         bytes=(4 if added else 2) * x.nbytes,

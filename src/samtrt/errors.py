@@ -63,8 +63,12 @@ class MissingExtraError(SamtrtError):
     """An optional dependency is not installed."""
 
     def __init__(self, feature: str, extra: str, package: str) -> None:
-        self.extra = extra
-        super().__init__(
-            f"{feature} needs the package '{package}', which is not installed; "
-            f"install it with: pip install 'samtrt[{extra}]'"
+        # As given, so that `type(error)(*error.args)` is the same error in another process.
+        super().__init__(feature, extra, package)
+        self.feature, self.extra, self.package = feature, extra, package
+
+    def __str__(self) -> str:
+        return (
+            f"{self.feature} needs the package '{self.package}', which is not installed; "
+            f"install it with: pip install 'samtrt[{self.extra}]'"
         )

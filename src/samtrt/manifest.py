@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from samtrt.choices import Precision, Quantization, Stage
 from samtrt.errors import ManifestError
 from samtrt.files import sha256_of, write_atomic
-from samtrt.registry import MASK_THRESHOLD, PIXEL_MEAN, PIXEL_STD
+from samtrt.registry import MASK_THRESHOLD, MODELS, PIXEL_MEAN, PIXEL_STD, ModelSpec
 
 MANIFEST_NAME = "samtrt.json"
 FORMAT = 1
@@ -54,6 +54,26 @@ class Quantized(_Frozen):
     mean_iou: float = Field(description="of masks on those images with the float32 model's")
 
 
+class EncoderSizes(_Frozen):
+    """What fixes the shape of an image encoder, beside the sizes of its image and patches."""
+
+    width: int = Field(gt=0, description="channels of a token")
+    depth: int = Field(gt=0, description="blocks")
+    heads: int = Field(gt=0)
+    window: int = Field(ge=0, description="tokens along a side of a window; 0 for no windows")
+
+    @property
+    def head_width(self) -> int:
+        """Channels of one head."""
+        return self.width // self.heads
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> EncoderSizes:
+        return cls(
+            width=spec.embed_dim, depth=spec.depth, heads=spec.num_heads, window=spec.window_size
+        )
+
+
 class Manifest(_Frozen):
     """Everything that is needed to run a model directory's engines rightly."""
 
@@ -62,6 +82,9 @@ class Manifest(_Frozen):
     image_size: int = Field(gt=0)
     patch_size: int = Field(gt=0)
     embed_channels: int = Field(gt=0)
+    encoder: EncoderSizes | None = Field(
+        default=None, description="None in manifests of 0.1: see `encoder_sizes`"
+    )
     pixel_mean: tuple[float, float, float] = PIXEL_MEAN
     pixel_std: tuple[float, float, float] = PIXEL_STD
     mask_threshold: float = MASK_THRESHOLD
@@ -86,6 +109,22 @@ class Manifest(_Frozen):
     def mask_size(self) -> int:
         """Height and width of low-res logits and of the mask input."""
         return 4 * self.embedding_size
+
+    @property
+    def encoder_sizes(self) -> EncoderSizes:
+        """The encoder's sizes; of a manifest that lacks them, those of the model of its name.
+
+        Raises:
+            ManifestError: where it lacks them and no known model has the name.
+        """
+        if self.encoder is not None:
+            return self.encoder
+        if self.model not in MODELS:
+            raise ManifestError(
+                f"the {MANIFEST_NAME} of this '{self.model}' model is of an older samtrt and does "
+                "not say the encoder's sizes; export the model again"
+            )
+        return EncoderSizes.of(MODELS[self.model])
 
     def save(self, directory: Path) -> Path:
         """Write the manifest into `directory`; it appears whole or not at all."""

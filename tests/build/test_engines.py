@@ -15,9 +15,9 @@ from onnx import TensorProto, helper
 from samtrt.backends.base import stage_tensors
 from samtrt.build import engines
 from samtrt.build.engines import build_engines
-from samtrt.build.options import BuildOptions, Built, Progress, Range
+from samtrt.build.options import BuildOptions, Built, Failed, Progress, Range
 from samtrt.choices import Precision, Stage, Target
-from samtrt.errors import BuildError
+from samtrt.errors import BuildError, MissingExtraError
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.tensorrt.record import EngineRecord, engine_path, load_engine_record
 from support.rtx_cases import needs_rtx
@@ -214,6 +214,19 @@ def test_builder_that_dies_is_an_error_here(
     with pytest.raises(BuildError, match=f"the process that built the encoder .* {words}"):
         build_engines(model, RTX)
     assert not list(model.glob(".build-*"))
+
+
+def test_builder_without_a_package_says_what_to_install(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the words of `find_gpu`, which only the building process calls."""
+    failed = Failed.of(MissingExtraError("Using a GPU", "tensorrt", "cuda-bindings"))
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\nread job; echo '{failed.model_dump_json()}'\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(engines.sys, "executable", str(script))
+    with pytest.raises(MissingExtraError, match=r"'cuda-bindings'.* 'samtrt\[tensorrt\]'"):
+        build_engines(model, RTX)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from samtrt.build.graph import graph_to_build
 from samtrt.build.options import BuildOptions, Built, Job
 from samtrt.build.trtexec import trtexec_command
 from samtrt.choices import Float32Part, Precision, Stage, Target
-from samtrt.errors import BackendError, BuildError
+from samtrt.errors import BackendError, BuildError, ManifestError
 from samtrt.export.operators import functions
 from samtrt.export.operators import graph as operators
 from samtrt.manifest import FileEntry, Manifest
@@ -164,7 +164,12 @@ def test_code_for_another_gpu_is_told_before_the_build(
     [
         ({"attention": "add"}, {}, r"was exported with --attention add; .* --attention plugin"),
         ({}, {"precision": Precision.FP32}, "computes in half precision; add --precision fp16"),
-        ({"image_size": 512, "model": "vit_s"}, {}, "has no kernels for vit_s: heads of 64"),
+        ({"image_size": 512, "model": "vit_s"}, {}, "kernels for vit_s: 256 channels, heads of 64"),
+        (
+            {"model": "custom", "encoder": {"width": 1536, "depth": 2, "heads": 48, "window": 14}},
+            {},
+            "for custom: 1536 channels, heads of 32, windows of 14, 16 x 16 tokens; leave out",
+        ),
     ],
 )
 def test_refused(
@@ -187,6 +192,17 @@ def test_allowed(library: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[
     options = BuildOptions(precision=Precision.FP16, plugin=library)
     check_options(weak_api(version), make_manifest(**FORM), options, Path("model"))
     assert not is_strongly_typed(weak_api(version), options)
+
+
+def test_model_of_no_known_name(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin_cases.install(monkeypatch)
+    options = BuildOptions(precision=Precision.FP16, plugin=library)
+    sizes = {"width": 96, "depth": 5, "heads": 3, "window": 14}
+    custom = make_manifest(**FORM, model="custom", encoder=sizes)
+    check_options(weak_api(), custom, options, Path("model"))
+    older = make_manifest(**FORM, model="custom")
+    with pytest.raises(ManifestError, match=r"this 'custom' model is of an older samtrt .* again"):
+        check_options(weak_api(), older, options, Path("model"))
 
 
 def test_tensorrt_11_takes_types_from_the_graph(

@@ -54,6 +54,14 @@ def test_later_opsets_keep_their_shapes(tmp_path: Path) -> None:
     assert [node.op_type for node in onnx.load(final).graph.node] == ["Shape"] * 4
 
 
+@pytest.mark.parametrize(("opset", "oldest"), [(17, 8), (19, 9), (20, 9), (22, 10)])
+def test_ir_version_is_that_of_the_opset(tmp_path: Path, opset: int, oldest: int) -> None:
+    """Of https://github.com/onnx/onnx/blob/main/docs/Versioning.md, Released Versions."""
+    final = tmp_path / "final.onnx"
+    finish_graph(graph_of_shapes(tmp_path / "traced.onnx", max(opset, 18)), final, opset)
+    assert onnx.load(final).ir_version == oldest
+
+
 def test_another_opset_is_refused(tmp_path: Path) -> None:
     traced = graph_of_shapes(tmp_path / "traced.onnx", 20)
     with pytest.raises(ExportError, match="asked for opset 19 and got 20"):

@@ -72,6 +72,7 @@ def test_defaults(tiny_model: Path, tiny_checkpoint: Path) -> None:
         assert model.producer_name == "samtrt"
     manifest = json.loads((tiny_model / "samtrt.json").read_text())
     assert manifest["model"] == "vit_t"
+    assert manifest["encoder"] == {"width": 64, "depth": 4, "heads": 2, "window": 14}
     assert manifest["checkpoint"]["name"] == "tiny.pth"
     assert manifest["versions"]["torch"] == torch.__version__
     assert (tiny_model / "samtrt.json").stat().st_mode & 0o044, "others must be able to read it"

@@ -129,9 +129,12 @@ def test_any_choice_of_parts_is_a_valid_graph_of_the_same_function(
     assert ("gather" in names) == (Float32Part.PROMPTS in parts)
 
 
-def test_bfloat16_needs_opset_22_and_gets_it() -> None:
+def test_bfloat16_needs_opset_22_and_gets_it(tmp_path: Path) -> None:
     assert convert(small_graph(), Precision.BF16, "x").opset_import[0].version == 22
     assert convert(small_graph(), Precision.FP16, "x").opset_import[0].version == 20
+    model = convert(small_graph(17), Precision.BF16, "x")
+    save_graph(model, tmp_path / "typed.onnx")
+    assert onnx.load(tmp_path / "typed.onnx").ir_version == 10, "as opset 22 has it"
 
 
 def test_weight_that_half_precision_cannot_hold() -> None:

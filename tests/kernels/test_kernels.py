@@ -28,10 +28,9 @@ TYPES = [pytest.param(dtype, id=str(dtype)) for dtype in TOLERANCE]
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> Kernels:
-    """Everything but the kernel whose instructions only Hopper has, compiled for this machine."""
+    """The kernels, but for that whose instructions only Hopper has, compiled for this machine."""
     folder = tmp_path_factory.mktemp("kernels")
-    sources = [path for path in SOURCES.glob("*.cu") if path.stem != "attention_hopper"]
-    sources += [SOURCES / "capi.cpp", *EMULATOR.glob("*.cpp")]
+    sources = [*SOURCES.glob("*.cu"), SOURCES / "capi.cpp", *EMULATOR.glob("*.cpp")]
     flags = [
         "-std=c++17",
         "-O1",
@@ -87,6 +86,11 @@ def test_layer_norm(kernels: Kernels, dtype: torch.dtype, added: bool) -> None:
     check(kernel_cases.layer_norm(kernels, spec, added, Inputs(dtype, "cpu")))
 
 
+def test_layer_norm_of_a_sum_that_nobody_needs(kernels: Kernels) -> None:
+    spec = replace(get_spec("vit_t"), image_size=48)
+    check(kernel_cases.layer_norm(kernels, spec, True, Inputs(torch.float16, "cpu"), False))
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 def test_gelu(kernels: Kernels, dtype: torch.dtype) -> None:
     spec = replace(get_spec("vit_t"), image_size=48, embed_dim=40)  # not whole thread blocks
@@ -120,6 +124,7 @@ def test_upscale_masks(kernels: Kernels, dtype: torch.dtype) -> None:
 def test_sizes_without_kernels_are_refused(kernels: Kernels) -> None:
     inputs = Inputs(torch.float16, "cpu")
     for case in (
+        kernel_cases.layer_norm(kernels, replace(get_spec("vit_t"), embed_dim=1288), True, inputs),
         kernel_cases.tokens_to_image(kernels, 3, 1, 7, inputs),
         kernel_cases.image_to_tokens(kernels, 8, 1, 33, inputs),
         kernel_cases.image_to_tokens(kernels, 4, 1, 7, inputs),
@@ -128,6 +133,15 @@ def test_sizes_without_kernels_are_refused(kernels: Kernels) -> None:
     ):
         with pytest.raises(RuntimeError, match="CUDA error 1"):
             case.run()
+
+
+@pytest.mark.parametrize(
+    ("channels", "supported"), [(8, 1), (1280, 1), (1288, 0), (1284, 0), (0, 0), (-8, 0)]
+)
+def test_widths_of_norms_are_known_before_a_build(
+    kernels: Kernels, channels: int, supported: int
+) -> None:
+    assert kernels.library.samtrt_layer_norm_supported(channels) == supported
 
 
 def test_workspace_is_enough_for_fewer_prompts_and_rows(kernels: Kernels) -> None:

@@ -39,6 +39,7 @@ def install(
             samtrt_plugin_tensorrt_major=lambda: major,
             samtrt_architectures=architectures_,
             samtrt_register_plugins=register,
+            samtrt_layer_norm_supported=lambda channels: int(channels <= 1280),
             samtrt_attention_supported=lambda grid, dim, window: int(
                 grid in (16, 32, 64) and dim in head_dims and window in (0, 14)
             ),

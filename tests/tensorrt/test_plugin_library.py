@@ -8,6 +8,7 @@ import pydantic_core._pydantic_core as extension_module
 import pytest
 
 from samtrt.errors import BackendError
+from samtrt.manifest import EncoderSizes
 from samtrt.registry import get_spec
 from samtrt.tensorrt.gpu import Gpu
 from samtrt.tensorrt.plugin.library import PluginLibrary, register_plugins
@@ -81,8 +82,12 @@ def test_code_for_another_gpu(
 def test_sizes_are_asked_of_the_library(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin_cases.install(monkeypatch, head_dims=(64, 80))
     opened = PluginLibrary.open(library)
-    assert opened.supports(get_spec("vit_h"))
-    assert not opened.supports(get_spec("vit_t"))
+    huge = EncoderSizes.of(get_spec("vit_h"))
+    assert opened.supports(huge, 64)
+    assert not opened.supports(huge, 48)
+    assert not opened.supports(EncoderSizes.of(get_spec("vit_t")), 16), "heads of 32"
+    wider = huge.model_copy(update={"width": 1600, "heads": 20})
+    assert not opened.supports(wider, 64), "norms of 1600 channels"
 
 
 def test_one_library_is_registered_once(

@@ -8,7 +8,6 @@ from samtrt.build.options import BuildOptions
 from samtrt.choices import DEFAULT_FLOAT32, AttentionForm, HardwareCompatibility, Precision, Target
 from samtrt.errors import BuildError
 from samtrt.manifest import Manifest
-from samtrt.registry import get_spec
 from samtrt.tensorrt.api import Api
 from samtrt.tensorrt.plugin.library import MOST_POINTS, PluginLibrary
 
@@ -168,10 +167,10 @@ def _check_plugin(api: Api, manifest: Manifest, options: BuildOptions, directory
         )
     library = PluginLibrary.open(options.plugin)
     library.check_fits(api)
-    spec = get_spec(manifest.model)
-    if not library.supports(spec):
+    sizes, grid = manifest.encoder_sizes, manifest.embedding_size
+    if not library.supports(sizes, grid):
         raise BuildError(
-            f"{options.plugin} has no kernels for {spec.name}: heads of {spec.head_dim} channels, "
-            f"windows of {spec.window_size}, {spec.embedding_size} x {spec.embedding_size} tokens; "
-            "leave out --plugin"
+            f"{options.plugin} has no kernels for {manifest.model}: {sizes.width} channels, heads "
+            f"of {sizes.head_width}, windows of {sizes.window}, {grid} x {grid} tokens; leave out "
+            "--plugin"
         )

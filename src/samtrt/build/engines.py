@@ -21,7 +21,6 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 import samtrt
-from samtrt import errors
 from samtrt._version import __version__
 from samtrt.backends.base import IMAGE_INPUTS, stage_tensors
 from samtrt.build.checks import check_options, is_strongly_typed
@@ -201,8 +200,7 @@ def _run(job: Job, report: Callable[[Progress], None]) -> Built:
                 elif line.startswith(b'{"kind":"built"'):
                     return Built.model_validate_json(line)
                 else:
-                    failed = Failed.model_validate_json(line)
-                    raise getattr(errors, failed.error, BuildError)(failed.message)
+                    raise Failed.model_validate_json(line).to_error()
             code = process.wait()
         except BrokenPipeError:
             code = process.wait()

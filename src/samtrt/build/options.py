@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from samtrt import errors
 from samtrt.choices import (
     DEFAULT_FLOAT32,
     Float32Part,
@@ -15,7 +16,7 @@ from samtrt.choices import (
     Stage,
     Target,
 )
-from samtrt.errors import BuildError
+from samtrt.errors import BuildError, SamtrtError
 from samtrt.tensorrt.record import Profile
 
 
@@ -160,8 +161,17 @@ class Progress(_Frozen):
 
 
 class Failed(_Frozen):
-    """Why a build failed, in one line. `error` is the class of `samtrt.errors`."""
+    """Why a build failed: the class of `samtrt.errors`, and what its error was made of."""
 
     kind: Literal["failed"] = "failed"
     error: str
-    message: str
+    arguments: tuple[str, ...]
+
+    @classmethod
+    def of(cls, error: SamtrtError) -> Failed:
+        return cls(error=type(error).__name__, arguments=error.args)
+
+    def to_error(self) -> SamtrtError:
+        """Return the error again, in the process that asked for the build."""
+        kind: type[SamtrtError] = getattr(errors, self.error)
+        return kind(*self.arguments)

@@ -33,7 +33,7 @@ def main() -> int:
     try:
         send(compile_engine(load_api(job.target), job, send))
     except SamtrtError as error:
-        send(Failed(error=type(error).__name__, message=str(error)))
+        send(Failed.of(error))
     return 0
 
 

@@ -22,7 +22,7 @@ from samtrt.backends.base import IMAGE_INPUTS
 from samtrt.choices import Precision, Stage
 from samtrt.errors import ExportError, MissingExtraError, OutputError, SamtrtError
 from samtrt.files import staging_directory
-from samtrt.manifest import FileEntry, Manifest, Source
+from samtrt.manifest import EncoderSizes, FileEntry, Manifest, Source
 
 try:
     import onnx  # noqa: F401  torch's exporter needs this and the next, and says so less clearly
@@ -237,6 +237,7 @@ def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
         image_size=spec.image_size,
         patch_size=spec.patch_size,
         embed_channels=spec.prompt_embed_dim,
+        encoder=EncoderSizes.of(spec),
         precision=options.precision,
         opset=options.opset,
         simplified=options.simplify,

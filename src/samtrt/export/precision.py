@@ -211,9 +211,12 @@ def load_graph(path: Path) -> onnx.ModelProto:
 def save_graph(model: onnx.ModelProto, path: Path) -> None:
     """Write a graph, as one file where it fits into one, and check it.
 
+    Its IR version becomes that of its opset: libraries that know no later opset know no later one.
+
     Raises:
         onnx.checker.ValidationError: where the graph is not valid.
     """
+    model.ir_version = helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
     size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     external = size > SINGLE_FILE_LIMIT
     onnx.save(

@@ -16,7 +16,7 @@ from typing import Any
 
 from samtrt.choices import Target
 from samtrt.errors import BackendError
-from samtrt.registry import ModelSpec
+from samtrt.manifest import EncoderSizes
 from samtrt.tensorrt.api import Api
 from samtrt.tensorrt.gpu import Gpu
 
@@ -91,11 +91,11 @@ class PluginLibrary:
                 f"{COMPILE_COMMAND}"
             )
 
-    def supports(self, spec: ModelSpec) -> bool:
-        """Tell whether it has kernels of a model's sizes, for its windows and for its grid."""
-        return all(
-            self.handle.samtrt_attention_supported(spec.embedding_size, spec.head_dim, window)
-            for window in (spec.window_size, 0)
+    def supports(self, sizes: EncoderSizes, grid: int) -> bool:
+        """Tell whether it has kernels for an encoder of `grid` x `grid` tokens."""
+        return bool(self.handle.samtrt_layer_norm_supported(sizes.width)) and all(
+            self.handle.samtrt_attention_supported(grid, sizes.head_width, window)
+            for window in {sizes.window, 0}
         )
 
 

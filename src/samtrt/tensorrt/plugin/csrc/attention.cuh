@@ -203,10 +203,8 @@ __device__ void finish(T* to, int pitch, float const (&out)[Tiles][4], float con
   }
 }
 
-// Launchers: of the kernel for every GPU (compute capability 8.0 on), and of the one for Hopper,
-// which returns false where it was not compiled, does not fit the GPU, or has no such sizes.
-cudaError_t launch_attention(Type type, Problem const& problem, int batch, int head_dim, int side,
-                             cudaStream_t stream);
+// Launches Hopper's own kernel; returns false where it was not compiled, does not fit the GPU, or
+// has no such sizes.
 bool launch_hopper_attention(Type type, Problem const& problem, int batch, int head_dim, int side,
                              cudaStream_t stream, cudaError_t* error);
 

@@ -2,15 +2,17 @@
 // has about twice the throughput of mma there and reads keys and values from shared memory by
 // itself. Four warps share each product of 64 queries with one row of 64 keys.
 
+#include "attention.cuh"
+
+#ifdef SAMTRT_HOPPER  // code for sm_90a is compiled, which takes CUDA 12
+
 #include <utility>
 
-#include "attention.cuh"
 #include "hopper.cuh"
 #include "launch.cuh"
 
-// wgmma is of sm_90a alone, not of later GPUs: SAMTRT_HOPPER says that it is compiled for, and the
-// compiler which of its passes this is.
-#if defined(SAMTRT_HOPPER) && defined(__CUDA_ARCH_FEAT_SM90_ALL)
+// wgmma is of sm_90a alone, not of later GPUs: the compiler says which of its passes this is.
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #define SAMTRT_HAS_WGMMA
 #endif
 
@@ -165,8 +167,12 @@ cudaError_t describe_matrix(CUtensorMap* matrix, Problem const& problem, int bat
   static auto const encode = [] {  // of the driver, which nothing here is linked with
     void* function = nullptr;
     cudaDriverEntryPointQueryResult found;
-    cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault,
-                                     &found);
+    auto const name = "cuTensorMapEncodeTiled";
+#if CUDART_VERSION >= 12050
+    cudaGetDriverEntryPointByVersion(name, &function, 12000, cudaEnableDefault, &found);
+#else  // gone from CUDA 13
+    cudaGetDriverEntryPoint(name, &function, cudaEnableDefault, &found);
+#endif
     return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
   }();
   if (encode == nullptr) return cudaErrorSymbolNotFound;
@@ -214,7 +220,6 @@ cudaError_t choose_groups(Problem const& problem, int batch, int processors, cud
 
 bool launch_hopper_attention(Type type, Problem const& problem, int batch, int head_dim, int side,
                              cudaStream_t stream, cudaError_t* error) {
-#ifdef SAMTRT_HOPPER
   if (side != kSide || (head_dim != 64 && head_dim != 80)) return false;
   int device = 0, major = 0, minor = 0, processors = 0;
   *error = cudaGetDevice(&device);
@@ -230,9 +235,15 @@ bool launch_hopper_attention(Type type, Problem const& problem, int batch, int h
       head_dim == 64 ? choose_groups<__nv_bfloat16, 64> : choose_groups<__nv_bfloat16, 80>;
   *error = (type == Type::kHalf ? half : bfloat)(problem, batch, processors, stream);
   return true;
-#else
-  return false;
-#endif
 }
 
 }  // namespace samtrt
+
+#else
+
+bool samtrt::launch_hopper_attention(Type, Problem const&, int, int, int, cudaStream_t,
+                                     cudaError_t*) {
+  return false;
+}
+
+#endif

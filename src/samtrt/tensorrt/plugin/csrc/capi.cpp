@@ -35,6 +35,10 @@ SAMTRT_EXPORT int32_t samtrt_rel_pos_attention(int32_t type, void const* qkv, fl
                                    static_cast<cudaStream_t>(stream));
 }
 
+SAMTRT_EXPORT int32_t samtrt_layer_norm_supported(int32_t channels) {
+  return samtrt::layer_norm_supported(channels) ? 1 : 0;
+}
+
 SAMTRT_EXPORT int32_t samtrt_layer_norm(int32_t type, void const* x, void const* delta,
                                         float const* weight, float const* bias, void* sum, void* y,
                                         int32_t rows, int32_t channels, float epsilon,

@@ -38,10 +38,13 @@ cudaError_t rel_pos_attention(Type type, void const* qkv, float const* qkv_bias,
                               float const* rel_pos_h, float const* rel_pos_w, void* out, int batch,
                               int grid, int heads, int head_dim, int window, cudaStream_t stream);
 
+// Tells whether layer_norm has kernels for rows of so many channels.
+bool layer_norm_supported(int channels);
+
 // Layer norm over channels, biased variance, computed in float32:
 // sum = x + delta; y = (sum - mean) / sqrt(variance + epsilon) * weight + bias.
 //
-// x, delta, sum, y  [rows, channels]; channels is a multiple of 8
+// x, delta, sum, y  [rows, channels]; channels is a multiple of 8, up to 1280
 // weight, bias      [channels]
 //
 // `delta` may be null, for y of x alone; `sum` may be null where nobody needs it. The norm is that

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kWarps = 8;  // tokens of one thread block
 constexpr int kWarpSpan = 32 * kVector;
+constexpr int kMostVectors = 5;  // of each lane: ViT-H's 1280 channels
 
 __device__ float warp_sum(float x) {
   for (int lane = 16; lane > 0; lane /= 2) x += __shfl_xor_sync(0xffffffffu, x, lane);
@@ -41,6 +42,8 @@ __global__ void __launch_bounds__(kWarps * 32)
       unpack<T>(added, *reinterpret_cast<uint4 const*>(delta + start + channel));
 #pragma unroll
       for (int j = 0; j < kVector; ++j) values[i][j] += added[j];
+    }
+    if (sum != nullptr) {
       *reinterpret_cast<uint4*>(sum + start + channel) = pack_vector<T>(values[i]);
     }
 #pragma unroll
@@ -100,12 +103,14 @@ cudaError_t run_layer_norm(void const* x, void const* delta, float const* weight
 
 }  // namespace
 
+bool layer_norm_supported(int channels) {
+  return channels > 0 && channels % kVector == 0 && channels <= kMostVectors * kWarpSpan;
+}
+
 cudaError_t layer_norm(Type type, void const* x, void const* delta, float const* weight,
                        float const* bias, void* sum, void* y, int rows, int channels, float epsilon,
                        cudaStream_t stream) {
-  if (channels % kVector != 0 || (delta == nullptr) != (sum == nullptr)) {
-    return cudaErrorInvalidValue;
-  }
+  if (!layer_norm_supported(channels) || rows < 1) return cudaErrorInvalidValue;
   auto const run = type == Type::kHalf ? run_layer_norm<__half> : run_layer_norm<__nv_bfloat16>;
   return run(x, delta, weight, bias, sum, y, rows, channels, epsilon, stream);
 }

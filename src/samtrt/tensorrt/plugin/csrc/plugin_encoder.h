@@ -102,7 +102,7 @@ struct LayerNorm : Plain {
   static bool valid(Attributes const& attributes) noexcept { return attributes.epsilon > 0.0F; }
 
   static bool supported(Attributes const&, PluginTensorDesc const& x) noexcept {
-    return is_vectors(x);
+    return is_square(x) && samtrt::layer_norm_supported(size_of(x, 1));
   }
 
   static cudaError_t run(Attributes const& attributes, PluginTensorDesc const* in,
