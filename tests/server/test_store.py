@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -77,18 +78,21 @@ def test_it_behaves_as_two_lists(steps: list[tuple[str, int]], room: int, disk: 
                     call(ids[number])
                 assert error.value.status == (404 if number in removed else 410)
             assert len(store) == len(memory) + len(spilled)
-        files = list(Path(directory).rglob("*.npy"))
+        files = list(Path(directory).rglob("*.embedding"))
         assert len(files) == len(spilled)
         store.close()
         assert list(Path(directory).iterdir()) == []
 
 
-def test_a_damaged_spill_file_is_an_evicted_image(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spoil", [lambda d: d[:50], lambda d: b"\1" + d[1:], lambda _: b""])
+def test_a_damaged_spill_file_is_an_evicted_image(
+    spoil: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
     store = ImageStore(Settings(cache_bytes=1, spill_dir=tmp_path), Metrics())
     first = store.add(embedding(1))
     store.add(embedding(2))
-    (file,) = tmp_path.rglob("*.npy")
-    file.write_bytes(file.read_bytes()[:50])
+    (file,) = tmp_path.rglob("*.embedding")
+    file.write_bytes(spoil(file.read_bytes()))
     with pytest.raises(ApiError) as error:
         store.get(first)
     assert error.value.status == 410
