@@ -216,12 +216,12 @@ def test_a_full_disk_costs_only_what_it_could_not_hold(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     first, second = served.add(picture), served.add(picture)
     assert served.masks(first, POINT).status_code == 410
     assert served.masks(second, POINT).status_code == 200
     assert "samtrt_spill_failures_total 1.0" in served.client.get("/metrics").text
-    assert not list(tmp_path.rglob("*.npy"))
+    assert not list(tmp_path.rglob("*.embedding"))
     monkeypatch.undo()
     third = served.add(picture)
     assert [served.masks(i, POINT).status_code for i in (second, third)] == [200, 200]
