@@ -79,8 +79,8 @@ def test_an_evicted_image_is_sent_again(
 ) -> None:
     image = client.upload(picture)
     first = image.id
-    served.app.state.engine.store._forget(first)
-    served.app.state.engine.store.remove(first)
+    served.app.state.scheduler.store._forget(first)
+    served.app.state.scheduler.store.remove(first)
     assert image.predict([[50, 60]], [1]).masks.any()
     assert image.id != first
 
@@ -90,7 +90,7 @@ def test_busy_servers_are_asked_again(
 ) -> None:
     image = client.upload(picture)
     waits: list[float] = []
-    admission = served.app.state.engine.prompts
+    admission = served.app.state.scheduler.prompts
 
     def leave(seconds: float) -> None:
         waits.append(seconds)

@@ -108,7 +108,7 @@ def test_a_server_that_is_gone(
 
 
 def test_a_busy_server_is_asked_again(driver: PageDriver, fake: Served) -> None:
-    admission = fake.app.state.engine.prompts
+    admission = fake.app.state.scheduler.prompts
     with admission.admit(10_000):
         driver.page.uncheck("#hover")
         with driver.page.expect_response(lambda response: response.status == 429):

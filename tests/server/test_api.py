@@ -177,7 +177,7 @@ def test_encodes_batch_where_the_encoder_can(serve: Callable[..., Any], manifest
         futures = [pool.submit(served.add, images[0])]
         served.encoder.entered.acquire()
         futures += [pool.submit(served.add, image) for image in images[1:]]
-        wait_for(lambda: len(served.app.state.engine._encodes._waiting) == 6)
+        wait_for(lambda: len(served.app.state.scheduler._encodes._waiting) == 6)
         served.encoder.open.set()
         ids = [future.result(30) for future in futures]
     assert served.encoder.batches == [1, 3, 3]
@@ -202,7 +202,7 @@ def test_prompts_of_different_requests_share_a_decoder_call(
         futures = [pool.submit(served.masks, *asked[0], candidates=1)]
         served.decoder.entered.acquire()
         futures += [pool.submit(served.masks, *pair, candidates=1) for pair in asked[1:]]
-        wait_for(lambda: len(served.app.state.engine._decodes._waiting) == len(asked) - 1)
+        wait_for(lambda: len(served.app.state.scheduler._decodes._waiting) == len(asked) - 1)
         served.decoder.open.set()
         answers = [future.result(30).json() for future in futures]
     assert sorted(served.decoder.batches) == [1, 1, 1, 4]

@@ -248,7 +248,7 @@ def test_only_the_image_at_fault_fails_in_a_batch(
         futures = [pool.submit(served.upload, black)]
         served.encoder.entered.acquire()
         futures += [pool.submit(served.upload, image) for image in (black, white, black)]
-        wait_for(lambda: len(served.app.state.engine._encodes._waiting) == 3)
+        wait_for(lambda: len(served.app.state.scheduler._encodes._waiting) == 3)
         served.encoder.open.set()
         statuses = [future.result(30).status_code for future in futures]
     assert statuses == [201, 201, 500, 201]

@@ -1,4 +1,4 @@
-"""The ASGI application: routes, middleware, health and the engine's life."""
+"""The ASGI application: routes, middleware, health and the scheduler's life."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from samtrt._version import __version__
 from samtrt.choices import Stage
 from samtrt.predictor import Predictor
 from samtrt.server import page, routes
-from samtrt.server.engine import Engine
 from samtrt.server.errors import add_error_handlers
 from samtrt.server.metrics import Metrics
+from samtrt.server.scheduler import Scheduler
 from samtrt.server.schemas import DecoderFile
 from samtrt.server.security import Guard
 from samtrt.server.settings import Settings
@@ -43,14 +43,14 @@ def create_app(
     """
     settings = settings or Settings()
     metrics = Metrics()
-    engine = Engine(predictor, settings, metrics)
+    scheduler = Scheduler(predictor, settings, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.ready = True
         yield
         app.state.ready = False
-        await asyncio.to_thread(engine.close)
+        await asyncio.to_thread(scheduler.close)
         predictor.close()
 
     app = FastAPI(
@@ -63,7 +63,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.ready = False
-    app.state.engine = engine
+    app.state.scheduler = scheduler
     app.state.decoder, app.state.decoder_path = _decoder_file(predictor, directory)
     add_error_handlers(app)
     app.include_router(routes.router)

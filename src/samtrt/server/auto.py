@@ -7,17 +7,17 @@ import threading
 
 from samtrt.automatic.generator import AutomaticMaskGenerator
 from samtrt.masks.record import MaskRecord
-from samtrt.server.engine import Engine
 from samtrt.server.errors import ClientLeftError
+from samtrt.server.scheduler import Scheduler
 from samtrt.server.schemas import AutoMask, AutoRequest, Rle
 
 
-async def run_auto(engine: Engine, image_id: str, request: AutoRequest) -> list[AutoMask]:
+async def run_auto(scheduler: Scheduler, image_id: str, request: AutoRequest) -> list[AutoMask]:
     """Find all masks of an image, best first, in a thread of its own.
 
     No crops: they would need the image's pixels, and the server keeps embeddings alone.
     """
-    embedding = await engine.in_pool(engine.store.get, image_id)
+    embedding = await scheduler.in_pool(scheduler.store.get, image_id)
     left = threading.Event()
 
     def check(_: int, __: int) -> None:
@@ -26,12 +26,12 @@ async def run_auto(engine: Engine, image_id: str, request: AutoRequest) -> list[
 
     def work() -> list[AutoMask]:
         generator = AutomaticMaskGenerator(
-            engine.predictor, output_mode="coco_rle", **request.model_dump()
+            scheduler.predictor, output_mode="coco_rle", **request.model_dump()
         )
         return [_answer(record) for record in generator.generate(embedding, check)]
 
     try:
-        return await asyncio.wrap_future(engine.auto_pool.submit(work))
+        return await asyncio.wrap_future(scheduler.auto_pool.submit(work))
     finally:
         left.set()
 

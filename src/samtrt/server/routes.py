@@ -1,4 +1,4 @@
-"""The API's routes: read a request, wait for the engine, write the answer."""
+"""The API's routes: read a request, wait for the scheduler, write the answer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fastapi.security import HTTPBearer
 
 from samtrt._version import __version__
 from samtrt.server.auto import run_auto
-from samtrt.server.engine import Engine
 from samtrt.server.errors import ApiError
 from samtrt.server.reading import for_client, read_upload
+from samtrt.server.scheduler import Scheduler
 from samtrt.server.schemas import (
     AutoAnswer,
     AutoRequest,
@@ -40,7 +40,7 @@ _ERRORS = {
     415: "Not an image of a known format",
     422: "The request says something that cannot be done",
     429: "Busy: try again after `Retry-After` seconds",
-    500: "The engine failed on this request",
+    500: "The model failed on this request",
     503: "The server is shutting down",
     504: "The server did not finish in time",
 }
@@ -62,12 +62,12 @@ router = APIRouter(
 ImageId = Annotated[str, PathParam(max_length=64, examples=["kV0mM3Jt1l2cWbqfX0d9Aw"])]
 
 
-def engine_of(request: Request) -> Engine:
-    engine: Engine = request.app.state.engine
-    return engine
+def scheduler_of(request: Request) -> Scheduler:
+    scheduler: Scheduler = request.app.state.scheduler
+    return scheduler
 
 
-EngineOf = Annotated[Engine, Depends(engine_of)]
+SchedulerOf = Annotated[Scheduler, Depends(scheduler_of)]
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _UPLOAD = {
@@ -97,16 +97,16 @@ _UPLOAD = {
     openapi_extra=_UPLOAD,
     summary="Upload and encode an image",
 )
-async def add_image(request: Request, engine: EngineOf) -> ImageAnswer:
+async def add_image(request: Request, scheduler: SchedulerOf) -> ImageAnswer:
     """Turn an image into an embedding, kept under an id until it is deleted or evicted.
 
     EXIF orientation is applied: coordinates are those of the upright image.
     """
     start = time.perf_counter()
-    with engine.uploads.admit():
-        data = await read_upload(request, engine.settings.request_seconds)
+    with scheduler.uploads.admit():
+        data = await read_upload(request, scheduler.settings.request_seconds)
         image_id, embedding, seconds = await for_client(
-            request, engine.add_image(data), engine.settings.request_seconds
+            request, scheduler.add_image(data), scheduler.settings.request_seconds
         )
     height, width = embedding.original_size
     return ImageAnswer(
@@ -126,19 +126,19 @@ async def add_image(request: Request, engine: EngineOf) -> ImageAnswer:
     summary="Segment what prompts point at",
 )
 async def masks(
-    image_id: ImageId, body: MasksRequest, request: Request, engine: EngineOf
+    image_id: ImageId, body: MasksRequest, request: Request, scheduler: SchedulerOf
 ) -> MasksAnswer:
     """Answer one or many prompts on an image that was uploaded before."""
     start = time.perf_counter()
-    if len(body.prompts) > engine.settings.max_prompts:
+    if len(body.prompts) > scheduler.settings.max_prompts:
         raise ApiError(
             422,
             f"{len(body.prompts)} prompts in one request; the server takes "
-            f"{engine.settings.max_prompts}",
+            f"{scheduler.settings.max_prompts}",
         )
-    with engine.prompts.admit(len(body.prompts)):
+    with scheduler.prompts.admit(len(body.prompts)):
         results, seconds = await for_client(
-            request, engine.answer(image_id, body), engine.settings.request_seconds
+            request, scheduler.answer(image_id, body), scheduler.settings.request_seconds
         )
     return MasksAnswer(
         results=[PromptResult(masks=candidates) for candidates in results],
@@ -154,15 +154,15 @@ async def masks(
     summary="Segment everything",
 )
 async def auto(
-    image_id: ImageId, request: Request, engine: EngineOf, body: AutoRequest | None = None
+    image_id: ImageId, request: Request, scheduler: SchedulerOf, body: AutoRequest | None = None
 ) -> AutoAnswer:
     """Prompt with a grid of points and keep the masks that are good and not repeated."""
     start = time.perf_counter()
-    with engine.autos.admit():
+    with scheduler.autos.admit():
         found = await for_client(
             request,
-            run_auto(engine, image_id, body or AutoRequest()),
-            engine.settings.auto_seconds,
+            run_auto(scheduler, image_id, body or AutoRequest()),
+            scheduler.settings.auto_seconds,
         )
     return AutoAnswer(masks=found, total_ms=_ms(time.perf_counter() - start))
 
@@ -178,13 +178,13 @@ async def auto(
 )
 async def embedding(
     image_id: ImageId,
-    engine: EngineOf,
+    scheduler: SchedulerOf,
     dtype: Annotated[Literal["float32", "float16"], Query(description="of the numbers")] = (
         "float32"
     ),
 ) -> Response:
     """Send the raw numbers, little-endian, C order; headers give shape, dtype and image sizes."""
-    found = await engine.in_pool(engine.store.get, image_id)
+    found = await scheduler.in_pool(scheduler.store.get, image_id)
     features = found.host_features().astype("<f2" if dtype == "float16" else "<f4")
     if dtype == "float16" and not np.isfinite(features).all():
         raise ApiError(422, "this embedding does not fit float16: ask for dtype=float32")
@@ -206,15 +206,15 @@ async def embedding(
     responses=_errors(404, 410),
     summary="Forget an image",
 )
-async def remove_image(image_id: ImageId, engine: EngineOf) -> None:
+async def remove_image(image_id: ImageId, scheduler: SchedulerOf) -> None:
     """Free what the server holds of an image."""
-    await engine.in_pool(engine.store.remove, image_id)
+    await scheduler.in_pool(scheduler.store.remove, image_id)
 
 
 @router.get("/model", response_model=ModelAnswer, responses=_errors(), summary="Describe the model")
-async def model(request: Request, engine: EngineOf) -> ModelAnswer:
+async def model(request: Request, scheduler: SchedulerOf) -> ModelAnswer:
     """Say which model runs where, and within which limits."""
-    manifest, limits = engine.predictor.manifest, engine.settings
+    manifest, limits = scheduler.predictor.manifest, scheduler.settings
     return ModelAnswer(
         model=manifest.model,
         checkpoint=manifest.checkpoint.name,
@@ -223,8 +223,8 @@ async def model(request: Request, engine: EngineOf) -> ModelAnswer:
         embed_channels=manifest.embed_channels,
         mask_threshold=manifest.mask_threshold,
         precision=manifest.precision.value,
-        backend=engine.predictor.decoder.name,
-        device=engine.predictor.decoder.device,
+        backend=scheduler.predictor.decoder.name,
+        device=scheduler.predictor.decoder.device,
         version=__version__,
         decoder=request.app.state.decoder,
         limits=Limits(

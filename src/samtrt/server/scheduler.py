@@ -45,7 +45,7 @@ class DecodeJob:
     prompts: DecoderPrompts
 
 
-class Engine:
+class Scheduler:
     """One predictor, shared by all requests."""
 
     def __init__(self, predictor: Predictor, settings: Settings, metrics: Metrics) -> None:
@@ -159,7 +159,7 @@ class Engine:
             count = encoded.point_coords.shape[1]
             if most and count > most[1]:
                 raise PromptError(
-                    f"prompt {index} comes to {count} points and this model's engine takes "
+                    f"prompt {index} comes to {count} points and this model takes "
                     f"{most[1]}, where a box counts as two and a missing one as one"
                 )
             groups.setdefault(count, []).append((index, encoded))
