@@ -81,7 +81,7 @@ def official(sam: Any, image: np.ndarray, options: dict[str, Any], clock: Clock)
 
 def ours(predictor: Predictor, image: np.ndarray, options: dict[str, Any], clock: Clock) -> Run:
     clock.watch(predictor, "encode", "encoder")
-    clock.watch(predictor, "decode_selected", "decoder")
+    clock.watch(predictor, "decode_wanted", "decoder")
     generator = amg.AutomaticMaskGenerator(predictor, output_mode="coco_rle", **options)
     return lambda: generator.generate(image)  # type: ignore[return-value]
 

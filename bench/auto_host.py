@@ -34,7 +34,7 @@ from clock import Clock
 from samtrt import assets
 from samtrt.automatic import candidates
 from samtrt.automatic import generator as amg
-from samtrt.backends.base import Arrays, Backend
+from samtrt.backends.base import Arrays
 from samtrt.backends.fake import FakeBackend
 from samtrt.checkpoints.load import load_checkpoint
 from samtrt.choices import Stage
@@ -50,7 +50,7 @@ PROMPTS_PER_RUN = 64
 PHASES = (
     ("decoding thread", Predictor, "encode"),
     ("decoding thread", amg, "build_prompts"),
-    ("decoding thread", Predictor, "decode_selected"),
+    ("decoding thread", Predictor, "decode_wanted"),
     ("decoding thread, in the end", amg, "select"),
     ("decoding thread, in the end", amg.AutomaticMaskGenerator, "_record"),
     ("pool, while decoding", candidates.Sieve, "survey"),
@@ -73,10 +73,8 @@ class Recorder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._decoder, name)
 
-    def run_selected(self, feeds: Arrays, name: str, select: Any) -> Any:
-        return Backend.run_selected(self, feeds, name, select)  # which is by `run`
-
-    def run(self, feeds: Arrays) -> dict[str, np.ndarray]:
+    def run(self, feeds: Arrays, on_host: bool = True) -> dict[str, np.ndarray]:
+        del on_host
         answer = self._decoder.run(feeds)
         self.answers.append(dict(answer))
         return answer
@@ -89,7 +87,7 @@ class Replayer(FakeBackend):
         super().__init__(manifest, Stage.DECODER)
         self._masks, self._scores, self._at = masks, scores, 0
 
-    def _run(self, feeds: Arrays) -> dict[str, np.ndarray]:
+    def _compute(self, feeds: Arrays) -> dict[str, np.ndarray]:
         start, self._at = self._at, self._at + len(feeds["point_coords"])
         part = slice(start, self._at)
         self._at %= len(self._masks)
@@ -104,7 +102,7 @@ class BlankEncoder(FakeBackend):
         grid = manifest.embedding_size
         self._blank = np.zeros((1, manifest.embed_channels, grid, grid), dtype=np.float32)
 
-    def _run(self, feeds: Arrays) -> dict[str, np.ndarray]:  # noqa: ARG002
+    def _compute(self, feeds: Arrays) -> dict[str, np.ndarray]:  # noqa: ARG002
         return {"image_embeddings": self._blank}
 
 

@@ -105,18 +105,18 @@ def test_images_are_read_while_the_encoder_works(
     predictor: Predictor, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The encoder waits, at its first image, until the second was read."""
-    second, run = threading.Event(), predictor.encoder.run_resident
+    second, run = threading.Event(), predictor.encoder.run
 
-    def waiting(feeds: Any) -> Any:
+    def waiting(feeds: Any, on_host: bool) -> Any:
         assert second.wait(WAIT)
-        return run(feeds)
+        return run(feeds, on_host)
 
     def read(number: int) -> np.ndarray:
         if number == 1:
             second.set()
         return images[number]
 
-    monkeypatch.setattr(predictor.encoder, "run_resident", waiting)
+    monkeypatch.setattr(predictor.encoder, "run", waiting)
     assert [number for number, _ in predictor.encode_many(range(4), read)] == [0, 1, 2, 3]
 
 

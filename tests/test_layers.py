@@ -14,7 +14,7 @@ ROOT = Path(samtrt.__file__).parent
 
 LAYERS = (
     ("errors", "choices", "types", "_version"),
-    ("registry", "files", "images", "sources"),
+    ("registry", "files", "images", "sources", "cuda"),
     ("assets", "manifest", "preparation"),
     ("embeddings", "masks", "models", "tensorrt"),
     ("checkpoints", "client", "formats"),

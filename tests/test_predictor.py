@@ -135,7 +135,7 @@ def test_selected_masks_are_those_of_decode(
         asked.append(len(scores))
         return wanted[start : start + len(scores)]
 
-    logits, places, scores = ours.decode_selected(embedding, prompts, choose)
+    logits, places, scores = ours.decode_wanted(embedding, prompts, choose)
     assert np.array_equal(scores, all_scores)
     assert np.array_equal(places, np.argwhere(wanted))
     assert np.array_equal(logits, low[wanted])

@@ -63,7 +63,7 @@ def encode_together(
 ) -> list[Embedding]:
     """Encode images in one run. Of one image the features stay where the encoder left them."""
     pixels = np.concatenate([image.pixels for image in images]) if images[1:] else images[0].pixels
-    features = encoder.run_resident({"images": pixels})["image_embeddings"]
+    features = encoder.run({"images": pixels}, on_host=False)["image_embeddings"]
     parts: Sequence[Tensor] = [features]
     if len(images) > 1:  # copies, so that an image that is dropped frees its part of the batch
         parts = [part.copy() for part in np.split(to_host(features), len(images))]

@@ -31,6 +31,10 @@ class BackendError(SamtrtError):
     """A backend cannot be used here, cannot load a model, or failed while running it."""
 
 
+class DeviceMemoryError(BackendError):
+    """A GPU has less memory left than was asked for."""
+
+
 class EngineError(BackendError):
     """A TensorRT engine is missing, damaged, or was built for another model, version or GPU."""
 

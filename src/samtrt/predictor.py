@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.backends import BackendOptions, open_backend
-from samtrt.backends.base import Backend, Tensors
+from samtrt.backends.base import Backend
 from samtrt.choices import BackendName, Precision, Stage
 from samtrt.encoding import encode_each, encode_together, prepare
 from samtrt.errors import ImageError, PromptError
@@ -31,6 +31,7 @@ from samtrt.types import (
     Size,
     Tensor,
     UInt8Array,
+    to_host,
 )
 
 T = TypeVar("T")
@@ -140,7 +141,7 @@ class Predictor(Closeable):
             scores.append(out["iou_predictions"])
         return _joined(logits), _joined(scores)
 
-    def decode_selected(
+    def decode_wanted(
         self, embedding: Embedding, prompts: DecoderPrompts, wanted: Wanted
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
         """Decode prompts and bring back only the masks that their scores ask for.
@@ -157,8 +158,12 @@ class Predictor(Closeable):
         """
         logits, places, scores = [], [], []
         for start, feeds in self._runs(embedding, prompts):
-            part, place, score = self._run_selected(feeds, wanted)
-            logits.append(part)
+            out = self.decoder.run(feeds, on_host=False)
+            masks, score = out["low_res_masks"], to_host(out["iou_predictions"])[:, 1:]
+            place = np.argwhere(wanted(score))
+            # Of four masks, the first is not among the three.
+            rows = place @ (masks.shape[1], 1) + 1
+            logits.append(to_host(masks.reshape(-1, *masks.shape[2:])[rows]))
             places.append(place + np.array([start, 0]))
             scores.append(score)
         return _joined(logits), np.concatenate(places), np.concatenate(scores)
@@ -170,18 +175,6 @@ class Predictor(Closeable):
         for start in range(0, len(prompts), self.prompts_per_run):
             part = prompts.part(start, start + self.prompts_per_run)
             yield start, {"image_embeddings": embedding.features, **part}
-
-    def _run_selected(self, feeds: Tensors, wanted: Wanted) -> tuple[Any, ...]:
-        places = np.empty((0, 2), np.intp)
-
-        def rows(outputs: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.intp]:
-            nonlocal places
-            places = np.argwhere(wanted(outputs["iou_predictions"][:, 1:]))
-            # Of four masks, the first is not among the three.
-            return np.asarray(places @ (4, 1) + 1)
-
-        outputs, logits = self.decoder.run_selected(feeds, "low_res_masks", rows)
-        return logits, places, outputs["iou_predictions"][:, 1:]
 
     def bind(self, embedding: Embedding) -> Predictor:
         """Return a predictor on the same engines with this embedding set: cheap, for threads."""

@@ -49,25 +49,100 @@ class TensorInfo:
 
 
 class DeviceArray(ABC):
-    """An array that stays in a device's memory between the engines; freed with its last reference.
+    """An array in a device's memory; freed with its last reference, views included.
+
+    It has what NumPy arrays have where results pass from stage to stage, so that the same lines
+    work on both: rows along the first axis, which are taken on the device, and other shapes of
+    the same values. PyTorch and CuPy take it without a copy (`torch.from_dlpack(array)`,
+    `cupy.asarray(array)`).
 
     Attributes:
-        shape: As of a NumPy array.
+        shape: As of a NumPy array; elements lie in C order, without gaps.
         dtype: As of a NumPy array.
         device: Where it is, such as "cuda:0".
+        pointer: Address of the first element, in the device's memory.
+        stream: The CUDA stream in which work on it may still be queued, for others to wait for;
+            None where its contents are complete.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     device: str
+    pointer: int
+    stream: int | None = None
 
     @property
     def nbytes(self) -> int:
         return self.dtype.itemsize * math.prod(self.shape)
 
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("an array without axes has no rows")
+        return self.shape[0]
+
     @abstractmethod
     def numpy(self) -> npt.NDArray[Any]:
         """Copy it to the host."""
+
+    def __getitem__(self, key: int | slice | npt.ArrayLike) -> DeviceArray:
+        """Return rows along the first axis, as NumPy does for the same key.
+
+        One row, or a slice with a step of 1, is a view; for any other slice, and an array of
+        integers or of booleans, the device copies the rows to an array of their own.
+
+        Raises:
+            IndexError: where there is no such row.
+        """
+        rows = np.arange(len(self))[key]  # type: ignore[index]
+        if isinstance(key, slice) and key.indices(len(self))[2] == 1:
+            return self._view(int(rows[0]) if len(rows) else 0, (len(rows), *self.shape[1:]))
+        if rows.ndim == 0 and not isinstance(key, np.ndarray):
+            return self._view(int(rows), self.shape[1:])
+        return self._take(rows.ravel()).reshape(*rows.shape, *self.shape[1:])
+
+    def reshape(self, *shape: int) -> DeviceArray:
+        """Return the same memory in another shape, in which one size may be -1.
+
+        Raises:
+            ValueError: where it is not of as many elements.
+        """
+        count, known = math.prod(self.shape), math.prod(size for size in shape if size != -1)
+        if -1 in shape and known:
+            shape = tuple(count // known if size == -1 else size for size in shape)
+        if math.prod(shape) != count or min(shape, default=0) < 0:
+            raise ValueError(f"an array of the shape {self.shape} cannot have the shape {shape}")
+        return self._view(0, shape)
+
+    @abstractmethod
+    def _view(self, row: int, shape: tuple[int, ...]) -> DeviceArray:
+        """Return an array of this shape in the same memory, from a row on."""
+
+    @abstractmethod
+    def _take(self, rows: npt.NDArray[np.intp]) -> DeviceArray:
+        """Return an array of these rows [K], each of which there is."""
+
+    @abstractmethod
+    def __dlpack__(self, **options: Any) -> Any:
+        """Return a DLPack capsule of the same memory, with the protocol's keyword arguments."""
+
+    @abstractmethod
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Return DLPack's number of the kind of device, and the device's own number."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """What Numba, CuPy and PyTorch read to share the memory of a CUDA GPU (version 3)."""
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.pointer, False),
+            "strides": None,
+            "stream": self.stream,
+            "version": 3,
+        }
+
+    def __array__(self, *_: Any, **__: Any) -> npt.NDArray[Any]:
+        raise TypeError("an array on a device is copied to the host by its method numpy() alone")
 
 
 Tensor = npt.NDArray[Any] | DeviceArray

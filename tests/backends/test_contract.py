@@ -15,6 +15,7 @@ from samtrt.backends.base import Backend, stage_tensors
 from samtrt.choices import BackendName, Stage
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
+from samtrt.types import to_host
 
 
 def here() -> list[BackendName]:
@@ -104,6 +105,56 @@ def test_prompts_do_not_touch_each_other(stages: dict[Stage, Backend]) -> None:
         }
         single = stages[Stage.DECODER].run(alone)
         assert np.abs(single["low_res_masks"][0] - out["low_res_masks"][i]).max() <= 1e-4
+
+
+def test_outputs_may_stay_where_they_are_made(stages: dict[Stage, Backend]) -> None:
+    encoder, decoder = stages[Stage.ENCODER], stages[Stage.DECODER]
+    images, prompts = feeds(Stage.ENCODER), feeds(Stage.DECODER)
+    on_host = encoder.run(images)["image_embeddings"]
+    stays = encoder.run(images, on_host=False)["image_embeddings"]
+    assert (stays.shape, stays.dtype, stays.nbytes) == ((1, 256, 16, 16), "f4", 256 * 256 * 4)
+    np.testing.assert_array_equal(to_host(stays), on_host)
+    wanted = decoder.run({**prompts, "image_embeddings": on_host})
+    made = decoder.run({**prompts, "image_embeddings": stays}, on_host=False)
+    assert made.keys() == wanted.keys()
+    encoder.run(feeds(Stage.ENCODER, seed=1), on_host=False)  # what was given out is the caller's
+    decoder.run(feeds(Stage.DECODER, seed=1), on_host=False)
+    np.testing.assert_array_equal(to_host(stays), on_host)
+    for name, array in made.items():
+        np.testing.assert_array_equal(to_host(array), wanted[name])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        slice(None), slice(1, 7), slice(9, 99), slice(None, None, -2), slice(5, 5), 3, -1,
+        np.array([], int), [0], [4, 5, 6, 1, 1, -2], np.array([7, 3]), np.arange(12) % 3 == 0, [[0, 1], [5, 2]],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_rows_of_outputs(stages: dict[Stage, Backend], rows: Any) -> None:
+    run = stages[Stage.DECODER].run
+    masks = run(feeds(Stage.DECODER), on_host=False)["low_res_masks"].reshape(-1, 64, 64)
+    assert len(masks) == 12
+    wanted = run(feeds(Stage.DECODER))["low_res_masks"].reshape(-1, 64, 64)[rows]
+    got = masks[rows]
+    assert (got.shape, got.dtype, got.nbytes) == (wanted.shape, wanted.dtype, wanted.nbytes)
+    np.testing.assert_array_equal(to_host(got), wanted)
+
+
+@pytest.mark.parametrize("rows", [12, -13, [0, 12], (0, 0, 0, 0), [0.5], "1"], ids=str)
+def test_rows_that_there_are_not(stages: dict[Stage, Backend], rows: Any) -> None:
+    made = stages[Stage.DECODER].run(feeds(Stage.DECODER), on_host=False)
+    with pytest.raises(IndexError):
+        made["low_res_masks"].reshape(-1, 64, 64)[rows]
+
+
+def test_shapes_that_do_not_fit(stages: dict[Stage, Backend]) -> None:
+    made = stages[Stage.DECODER].run(feeds(Stage.DECODER), on_host=False)["iou_predictions"]
+    assert made.reshape(2, -1).shape == (2, 6)
+    for shape in ((5, -1), (13,), (-1, -1), (-2, 6)):
+        with pytest.raises(ValueError, match=r"shape|one unknown"):
+            made.reshape(*shape)
 
 
 @pytest.mark.parametrize(

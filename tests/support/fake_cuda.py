@@ -28,6 +28,7 @@ from cuda.bindings import runtime as real
 
 Status = real.cudaError_t
 OK = Status.cudaSuccess
+THREAD_STREAM = int(real.cudaStreamPerThread)
 DEVICE_BASE = 0x7000_0000_0000
 KERNEL_MS = 0.5
 """What every piece of work takes on this GPU's clock."""
@@ -70,9 +71,12 @@ class FakeCuda:
         self.failing: dict[str, list[int]] = {}
         self.broken_down = 0  # what every call answers from now on
         self.peak = 0
+        self.copied_to_host = 0
+        """Bytes that streams copied from devices."""
         self._lock = threading.RLock()
         self._local = threading.local()
         self._blocks: dict[int, Block] = {}
+        self._of_threads: dict[tuple[int, int], Stream] = {}  # and GPUs: their own streams
         self._graveyard: list[Block] = []  # so that addresses are never used twice
         self._handles: dict[int, Any] = {}
         self._next = itertools.count(1)
@@ -136,7 +140,8 @@ class FakeCuda:
         return None
 
     def _streams(self) -> list[Stream]:
-        return [handle for handle in self._handles.values() if isinstance(handle, Stream)]
+        made = [handle for handle in self._handles.values() if isinstance(handle, Stream)]
+        return [*made, *self._of_threads.values()]
 
     def _new(self, handle: Any) -> int:
         number = next(self._next) * 16
@@ -144,6 +149,9 @@ class FakeCuda:
         return number
 
     def _get(self, handle: Any, kind: type) -> Any:
+        if kind is Stream and int(handle) == THREAD_STREAM:
+            key = threading.get_ident(), self.device
+            return self._of_threads.setdefault(key, Stream(self.device))
         found = self._handles.get(int(handle))
         if not isinstance(found, kind):
             self.faults.append(f"{kind.__name__} {int(handle)} does not exist (any more)")

@@ -85,8 +85,11 @@ class CudaMemory(FakeCuda):
         # Any other host memory.
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(int(address)))
 
+    def _on_device(self, address: Any) -> bool:
+        return DEVICE_BASE <= int(address) < self._address
+
     def _is_pageable(self, address: Any) -> bool:
-        if DEVICE_BASE <= int(address) < self._address:
+        if self._on_device(address):
             return False
         known = [*self._blocks.values(), *self._graveyard]
         return not any(0 <= int(address) - b.address < len(b.data) for b in known)
@@ -107,6 +110,8 @@ class CudaMemory(FakeCuda):
                 what = self.view(source, size, on.device)
                 if to is not None and what is not None:
                     to[:] = what
+                    if self._on_device(source) and not self._on_device(target):
+                        self.copied_to_host += size
 
             self.enqueue(on, "copy", copy)
             if self._is_pageable(target) or self._is_pageable(source):

@@ -235,7 +235,7 @@ class IExecutionContext:
                 return
             engine = context.engine
             backend = FakeBackend(engine._manifest, engine._stage)
-            out = backend._run({name: tensors[name] for name in engine._inputs})
+            out = backend._compute({name: tensors[name] for name in engine._inputs})
             for name, value in out.items():
                 tensors[name][...] = value
 

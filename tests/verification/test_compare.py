@@ -66,13 +66,8 @@ class Spoiled:
     def __getattr__(self, name: str) -> object:
         return getattr(self.backend, name)
 
-    def run(self, feeds: object) -> object:
-        return self._spoil(self.backend.run(feeds))
-
-    def run_resident(self, feeds: object) -> object:
-        return self._spoil(self.backend.run_resident(feeds))
-
-    def _spoil(self, out: dict[str, object]) -> dict[str, object]:
+    def run(self, feeds: object, on_host: bool = True) -> dict[str, object]:
+        out = self.backend.run(feeds, on_host)
         if self.output in out:
             out[self.output] = self.change(out[self.output])
         return out

@@ -192,7 +192,7 @@ class AutomaticMaskGenerator:
                     inside[:, None],
                     np.ones((len(part), 1)),
                 )
-                logits, places, scores = self.predictor.decode_selected(
+                logits, places, scores = self.predictor.decode_wanted(
                     embedding, prompts, self._promising
                 )
                 prospects.add(logits, scores[tuple(places.T)], part[places[:, 0]])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,6 @@ from samtrt.types import Closeable, DeviceArray, Tensor, TensorInfo, to_host
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Tensors = Mapping[str, Tensor]
-
-Select = Callable[[dict[str, npt.NDArray[Any]]], npt.NDArray[np.intp]]
-Selected = tuple[dict[str, npt.NDArray[Any]], npt.NDArray[Any]]
 
 IMAGE_INPUTS = {Stage.ENCODER: "images", Stage.DECODER: "image_embeddings"}
 """The input of each stage that holds the image; the others hold prompts."""
@@ -41,46 +38,38 @@ class Backend(Closeable):
     inputs: dict[str, TensorInfo]
     outputs: dict[str, TensorInfo]
 
-    def run(self, feeds: Tensors) -> dict[str, npt.NDArray[Any]]:
+    @overload
+    def run(self, feeds: Tensors) -> dict[str, npt.NDArray[Any]]: ...
+
+    @overload
+    def run(self, feeds: Tensors, on_host: Literal[True]) -> dict[str, npt.NDArray[Any]]: ...
+
+    @overload
+    def run(self, feeds: Tensors, on_host: bool) -> dict[str, Tensor]: ...
+
+    def run(self, feeds: Tensors, on_host: bool = True) -> Any:
         """Run once.
 
         Args:
-            feeds: One array for every input, of its dtype and of a shape that it accepts; on the
-                host, or where a backend's `run_resident` left it.
+            feeds: One array for every input, of its dtype and of a shape that it accepts; wherever
+                it is: on the host, or where a run left it.
+            on_host: Return NumPy arrays. Otherwise every output stays where it was made: on a GPU
+                as a `DeviceArray`, of which `rows.numpy()` brings back what is wanted.
 
         Returns:
-            One array for every output.
+            One array for every output, which is the caller's.
 
         Raises:
             BackendError: for a missing, unknown or unfitting input, after `close`, and where the
                 runtime fails.
         """
         self._check(feeds)
-        return self._run({name: to_host(tensor) for name, tensor in feeds.items()})
-
-    def run_resident(self, feeds: Tensors) -> dict[str, Tensor]:
-        """As `run`, but outputs stay in the memory of the device that computed them."""
-        return dict(self.run(feeds))
-
-    def run_selected(self, feeds: Tensors, name: str, select: Select) -> Selected:
-        """As `run`, but bring back only some rows of one output: on a GPU most of a run's time.
-
-        Args:
-            feeds: As for `run`.
-            name: The output.
-            select: Given the other outputs, returns the rows of this one, as numbers [K] that
-                count its first two axes together.
-
-        Returns:
-            The other outputs, and the rows [K, ...].
-        """
-        outputs = self.run(feeds)
-        large = outputs.pop(name)
-        return outputs, large.reshape(-1, *large.shape[2:])[select(outputs)]
+        outputs = self._run(feeds, on_host)
+        return {name: to_host(array) for name, array in outputs.items()} if on_host else outputs
 
     @abstractmethod
-    def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
-        """Run checked feeds that are on the host."""
+    def _run(self, feeds: Tensors, on_host: bool) -> Mapping[str, Tensor]:
+        """Run checked feeds. Outputs may stay on the device although `on_host` is asked for."""
 
     @abstractmethod
     def close(self) -> None:
@@ -104,6 +93,18 @@ class Backend(Closeable):
                 if isinstance(dim, str) and sizes.setdefault(dim, (size, name))[0] != size:
                     other, first = sizes[dim]
                     raise BackendError(f"{first} has {other} {dim} and {name} has {size}")
+
+
+class HostBackend(Backend):
+    """A backend that computes in the host's memory."""
+
+    def _run(self, feeds: Tensors, on_host: bool) -> Mapping[str, Tensor]:
+        del on_host  # that is where they are made
+        return self._compute({name: to_host(tensor) for name, tensor in feeds.items()})
+
+    @abstractmethod
+    def _compute(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """Run checked feeds."""
 
 
 def stage_tensors(manifest: Manifest, stage: Stage) -> tuple[list[TensorInfo], list[TensorInfo]]:

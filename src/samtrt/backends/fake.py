@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samtrt.backends.base import Arrays, Backend, stage_tensors
+from samtrt.backends.base import Arrays, HostBackend, stage_tensors
 from samtrt.choices import Stage
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
@@ -22,7 +22,7 @@ SCORES = (0.90, 0.95, 0.85, 0.80)
 """IoU prediction of mask i."""
 
 
-class FakeBackend(Backend):
+class FakeBackend(HostBackend):
     name = "fake"
     device = "cpu"
 
@@ -34,7 +34,7 @@ class FakeBackend(Backend):
         self.inputs = {info.name: info for info in inputs}
         self.outputs = {info.name: info for info in outputs}
 
-    def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
+    def _compute(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
         if self._closed:
             raise BackendError("the fake backend is closed")
         if self._stage is Stage.ENCODER:

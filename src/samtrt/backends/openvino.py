@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
-from samtrt.backends.base import Arrays, Backend, stage_tensors
+from samtrt.backends.base import Arrays, HostBackend, stage_tensors
 from samtrt.choices import AttentionForm, BackendName, Stage
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.manifest import Manifest
@@ -25,7 +25,7 @@ PRECISIONS = {BackendName.OPENVINO: "f32", BackendName.OPENVINO_BF16: "bf16"}
 nothing; here it is a choice, and has a name of its own."""
 
 
-class OpenVinoBackend(Backend):
+class OpenVinoBackend(HostBackend):
     """One ONNX file as a compiled model. Runs follow one another: each uses all threads."""
 
     def __init__(
@@ -67,7 +67,7 @@ class OpenVinoBackend(Backend):
         self.inputs = {info.name: info for info in inputs}
         self.outputs = {info.name: info for info in outputs}
 
-    def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
+    def _compute(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
         contiguous = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
         with self._lock:
             if self._request is None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
-from samtrt.backends.base import Arrays, Backend
+from samtrt.backends.base import Arrays, HostBackend
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.types import TensorInfo
 
@@ -22,7 +22,7 @@ except ImportError:
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 
 
-class OnnxRuntimeBackend(Backend):
+class OnnxRuntimeBackend(HostBackend):
     """One ONNX file in an `InferenceSession`, which is safe to run from several threads."""
 
     name = "onnxruntime"
@@ -56,7 +56,7 @@ class OnnxRuntimeBackend(Backend):
         self.inputs = {arg.name: _info(arg) for arg in session.get_inputs()}
         self.outputs = {arg.name: _info(arg) for arg in session.get_outputs()}
 
-    def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
+    def _compute(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
         if self._session is None:
             raise BackendError("the onnxruntime backend is closed")
         names = list(self.outputs)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+import numpy as np
 import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
-from samtrt.backends.base import Arrays, Backend, stage_tensors
+from samtrt.backends.base import Arrays, HostBackend, stage_tensors
 from samtrt.choices import Stage
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.manifest import Manifest
@@ -26,7 +27,7 @@ from samtrt.models import Sam
 from samtrt.models.graphs import DecoderGraph, EncoderGraph
 
 
-class PyTorchBackend(Backend):
+class PyTorchBackend(HostBackend):
     """One stage of a `Sam` module."""
 
     name = "pytorch"
@@ -61,10 +62,10 @@ class PyTorchBackend(Backend):
         backend._loaded = loaded
         return backend
 
-    def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
+    def _compute(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
         if self._graph is None:
             raise BackendError("the pytorch backend is closed")
-        tensors = [torch.from_numpy(feeds[name]).to(self.device) for name in self.inputs]
+        tensors = [torch.from_numpy(np.require(feeds[name], requirements=["C", "W"])).to(self.device) for name in self.inputs]
         try:
             with torch.inference_mode():
                 results = self._graph(*tensors)

@@ -111,7 +111,8 @@ def build_prompts(
         point_labels=np.concatenate(labels or [none], axis=1).astype(np.float32),
         mask_input=masks
         if mask_input is not None
-        else np.zeros((prompts, 1, mask_size, mask_size), dtype=np.float32),
+        # One zero for all of them: backends see it and need not copy megabytes of zeros.
+        else np.broadcast_to(np.float32(0), (prompts, 1, mask_size, mask_size)),
         has_mask_input=np.full(prompts, mask_input is not None, dtype=np.float32),
     )
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
 from samtrt._version import __version__
-from samtrt.backends.base import Arrays, Backend, stage_tensors
+from samtrt.backends.base import Arrays, Backend, HostBackend, stage_tensors
 from samtrt.choices import Stage
 from samtrt.errors import VerificationError
 from samtrt.files import write_atomic
@@ -129,7 +129,7 @@ def load_reference(path: Path, manifest: Manifest, images: Mapping[str, UInt8Arr
     return Reference(Predictor(encoder, decoder, manifest), about["seed"])
 
 
-class _Recorder(Backend):
+class _Recorder(HostBackend):
     """Runs another backend and keeps what came out."""
 
     def __init__(self, backend: Backend) -> None:
@@ -138,7 +138,7 @@ class _Recorder(Backend):
         self.inputs, self.outputs = backend.inputs, backend.outputs
         self.runs: list[Tensors] = []
 
-    def _run(self, feeds: Arrays) -> Tensors:
+    def _compute(self, feeds: Arrays) -> Tensors:
         out = self._backend.run(feeds)
         self.runs.append({**{name: feeds[name] for name in _PROMPTS if name in feeds}, **out})
         return out
@@ -147,7 +147,7 @@ class _Recorder(Backend):
         self._backend.close()
 
 
-class _Replay(Backend):
+class _Replay(HostBackend):
     """Gives recorded results, one run after the other."""
 
     name = "stored reference"
@@ -159,7 +159,7 @@ class _Replay(Backend):
         self.outputs = {info.name: info for info in outputs}
         self._runs = iter(runs)
 
-    def _run(self, feeds: Arrays) -> Tensors:
+    def _compute(self, feeds: Arrays) -> Tensors:
         recorded = next(self._runs, None)
         if recorded is None or not _same_prompts(recorded, feeds):
             raise VerificationError(

@@ -15,7 +15,7 @@ pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
 
 from samtrt.predictor import Predictor
 from samtrt.preparation.prompts import build_prompts
-from samtrt.types import DeviceArray
+from samtrt.types import DeviceArray, to_host
 from support.fake_cuda_streams import Cuda
 from support.trt_cases import boxes, expected, load, same
 
@@ -45,7 +45,7 @@ def test_gives_what_the_engine_computes(directory: Path, picture: np.ndarray) ->
 
 @pytest.mark.parametrize("chosen", [[], [0], [3, 4, 5], [1, 2, 5, 9, 10, 11], [7, 3, 3]])
 def test_only_the_rows_asked_for_come_back(
-    directory: Path, picture: np.ndarray, chosen: list[int]
+    cuda: Cuda, directory: Path, picture: np.ndarray, chosen: list[int]
 ) -> None:
     with load(directory) as predictor:
         embedding, decoder = predictor.encode(picture), predictor.decoder
@@ -53,11 +53,14 @@ def test_only_the_rows_asked_for_come_back(
         prompts = build_prompts(picture.shape[:2], size, 64, boxes=boxes(3)).part(0, 3)
         feeds = {"image_embeddings": embedding.features, **prompts}
         whole = decoder.run(feeds)
-        others, rows = decoder.run_selected(feeds, "low_res_masks", lambda _: np.array(chosen, int))
-        assert others.keys() == {"iou_predictions"}
-        np.testing.assert_array_equal(others["iou_predictions"], whole["iou_predictions"])
+        made = decoder.run(feeds, on_host=False)
+        scores, masks = made["iou_predictions"], made["low_res_masks"]
+        np.testing.assert_array_equal(to_host(scores), whole["iou_predictions"])
+        before = cuda.copied_to_host
+        rows = to_host(masks.reshape(-1, 64, 64)[np.array(chosen, int)])
+        assert cuda.copied_to_host - before == rows.nbytes  # and not all of them
         np.testing.assert_array_equal(rows, whole["low_res_masks"].reshape(12, 64, 64)[chosen])
-        del embedding, feeds
+        del embedding, feeds, made, scores, masks
 
 
 def test_rows_keep_their_memory_until_they_are_dropped(
@@ -70,7 +73,8 @@ def test_rows_keep_their_memory_until_they_are_dropped(
         def rows(seed: int, features: Any = embedding.features) -> np.ndarray:
             prompts = build_prompts(picture.shape[:2], size, 64, boxes=boxes(3, seed)).part(0, 3)
             feeds = {"image_embeddings": features, **prompts}
-            return decoder.run_selected(feeds, "low_res_masks", lambda _: np.array([1, 5, 6]))[1]
+            masks = decoder.run(feeds, on_host=False)["low_res_masks"]
+            return to_host(masks.reshape(-1, 64, 64)[[1, 5, 6]])
 
         first = rows(0)
         before, part = first.copy(), rows(1)[1:]

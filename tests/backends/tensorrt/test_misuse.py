@@ -181,7 +181,7 @@ def test_memory_may_come_back_at_any_moment(directory: Path, picture: np.ndarray
     """The garbage collector frees embeddings in whatever thread, inside the pool's own code too."""
     with load(directory) as predictor:
         kept = [predictor.encode(picture)]
-        pool = next(iter(predictor.encoder._pools.values()))
+        pool = predictor.encoder._lane.memory.pool
 
         def drop_inside() -> None:
             with pool._lock:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
-from samtrt.backends.base import Arrays, Backend, Select, Selected, Tensors, stage_tensors
+from samtrt.backends.base import Backend, Tensors, stage_tensors
 from samtrt.backends.tensorrt.context import Lane
-from samtrt.backends.tensorrt.cuda import BlockPool, Cuda, CudaArray
 from samtrt.backends.tensorrt.jit_cache import JitCache
 from samtrt.choices import Stage, Target
+from samtrt.cuda.runtime import Cuda
 from samtrt.errors import BackendError, EngineError
 from samtrt.files import cache_dir
 from samtrt.manifest import Manifest
@@ -30,8 +29,8 @@ from samtrt.types import Tensor, TensorInfo
 class TensorRtBackend(Backend):
     """One engine. Runs follow one another: an engine's one context takes one at a time.
 
-    Memory is allocated once, for the largest shapes of the engine's profile. Embeddings stay in
-    the GPU's memory, for the decoder's engine on the same GPU.
+    Its memory is allocated once, for the largest shapes of the engine's profile. An output that
+    stays on the GPU is copied there out of the engine's own, which a CUDA graph holds on to.
     """
 
     def __init__(
@@ -51,7 +50,6 @@ class TensorRtBackend(Backend):
         record.check_runs_on(api.version_text, gpu, directory, lean=not api.has_builder)
         self._lock = threading.Lock()
         self._lane: Lane | None = None
-        self._pools: dict[str, BlockPool] = {}
         self._path = engine_path(directory, stage, target)
         self._rebuild = build_command(directory, target)
         self._cuda = Cuda(index)
@@ -73,10 +71,6 @@ class TensorRtBackend(Backend):
             jit = JitCache(api, engine, cache_dir() / target.value / name)
         sizes = self._largest(inputs), self._largest(outputs)
         self._lane = Lane(api, self._cuda, engine, *sizes, jit)
-        if stage is Stage.ENCODER:
-            self._pools = {
-                name: BlockPool(self._cuda, size) for name, size in self._lane.output_sizes.items()
-            }
 
     def _deserialize(self, record: EngineRecord, gpu: Gpu) -> Any:
         runtime = self._api.create_runtime()
@@ -120,37 +114,12 @@ class TensorRtBackend(Backend):
             for info in tensors
         }
 
-    def run(self, feeds: Tensors) -> dict[str, npt.NDArray[Any]]:
-        self._check(feeds)
+    def _run(self, feeds: Tensors, on_host: bool) -> dict[str, Tensor]:
         with self._lock:
             lane = self._open_lane()
             lane.run(feeds)
-            return {name: lane.fetch(name) for name in self.outputs}
-
-    def run_resident(self, feeds: Tensors) -> dict[str, Tensor]:
-        self._check(feeds)
-        with self._lock:
-            lane = self._open_lane()
-            lane.run(feeds)
-            return {name: self._keep(lane, name) for name in self.outputs}
-
-    def run_selected(self, feeds: Tensors, name: str, select: Select) -> Selected:
-        self._check(feeds)
-        with self._lock:
-            lane = self._open_lane()
-            lane.run(feeds)
-            outputs = {other: lane.fetch(other) for other in self.outputs if other != name}
-            return outputs, lane.fetch_rows(name, select(outputs))
-
-    def _keep(self, lane: Lane, name: str) -> Tensor:
-        if name not in self._pools:
-            return lane.fetch(name)
-        kept = CudaArray(self._cuda, self._pools[name], lane.shape(name), self.outputs[name].dtype)
-        lane.copy_out(name, kept.pointer)
-        return kept
-
-    def _run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
-        return self.run(feeds)
+            made = {name: lane.output(name) for name in self.outputs}
+            return {name: each.numpy() if on_host else each.copy() for name, each in made.items()}
 
     def _open_lane(self) -> Lane:
         if self._lane is None:
@@ -191,8 +160,6 @@ class TensorRtBackend(Backend):
                 return
             self._lane.close()
             self._lane = None
-            for pool in self._pools.values():
-                pool.close()
             self._runtime = None
 
 

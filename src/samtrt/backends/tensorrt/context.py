@@ -9,16 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.backends.base import Tensors
-from samtrt.backends.tensorrt.cuda import BlockPool, Cuda, CudaArray, PinnedArray, lend_array
 from samtrt.backends.tensorrt.jit_cache import JitCache
+from samtrt.cuda.memory import CudaArray, Memory
+from samtrt.cuda.runtime import Cuda
 from samtrt.errors import BackendError
 from samtrt.tensorrt.api import Api, capture, explain_cuda_failure
-from samtrt.types import to_host
+from samtrt.types import DeviceArray, Tensor, to_host
 
 Largest = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
-
-_READ_ONLY_WITH = {"mask_input": "has_mask_input"}
-"""An input that the graph does not read where the other one is zero: then it is not copied."""
 
 
 class Lane:
@@ -39,12 +37,11 @@ class Lane:
         jit: JitCache | None = None,
     ) -> None:
         self._api, self._cuda, self._engine = api, cuda, engine
-        self._dtypes = {name: dtype for name, (_, dtype) in {**inputs, **outputs}.items()}
-        sizes = {name: _bytes(*largest) for name, largest in {**inputs, **outputs}.items()}
-        self.output_sizes = {name: sizes[name] for name in outputs}
-        self._device: dict[str, int] = {}
-        self._pinned: dict[str, PinnedArray] = {}
-        self._rows: dict[str, BlockPool] = {}
+        self.memory = Memory(cuda)
+        self._largest = {**inputs, **outputs}
+        self._buffers: dict[str, CudaArray] = {}
+        self._staging: dict[str, npt.NDArray[np.uint8]] = {}
+        self._zeros: set[str] = set()
         self._events: list[Any] = []
         self._graph: Any = None
         self._stream: int | None = None
@@ -57,24 +54,18 @@ class Lane:
             self._stream = cuda.create_stream()
             for _ in range(2):
                 self._events.append(cuda.create_event())
-            for name, size in sizes.items():
-                self._device[name] = cuda.allocate(size)
-                self._pinned[name] = PinnedArray(cuda, size)
-            self._clear_unread()
+            byte = np.dtype(np.uint8)
+            for name, largest in self._largest.items():
+                size = _bytes(*largest)
+                self._buffers[name] = self.memory.empty((size,), byte)
+                if name in inputs:
+                    self._staging[name] = self.memory.empty_host((size,), byte)
             self._context = self._create_context()
-            for name, pointer in self._device.items():
-                self._context.set_tensor_address(name, pointer)
+            for name, buffer in self._buffers.items():
+                self._context.set_tensor_address(name, buffer.pointer)
         except BaseException:
             self.close()
             raise
-
-    def _clear_unread(self) -> None:
-        """Give inputs that are not copied something to hold: fresh memory may be NaN."""
-        for name in _READ_ONLY_WITH.keys() & self._device.keys():
-            staging = self._pinned[name]
-            staging.view((staging.size,), np.dtype(np.uint8))[:] = 0
-            self._cuda.copy(self._device[name], staging.pointer, staging.size, self._open)
-        self._cuda.synchronize(self._open)
 
     def _create_context(self) -> Any:
         with capture(self._api.logger) as messages:
@@ -85,13 +76,11 @@ class Lane:
         return context
 
     def run(self, feeds: Tensors) -> None:
-        """Copy checked feeds in, run, and wait. Outputs stay where `fetch` finds them."""
+        """Copy checked feeds in, run, and wait. Outputs are then where `output` says."""
         try:
             self._set_shapes({name: tuple(tensor.shape) for name, tensor in feeds.items()})
             for name, tensor in feeds.items():
-                flag = _READ_ONLY_WITH.get(name)
-                if flag is None or np.any(to_host(feeds[flag])):
-                    self._copy_in(name, tensor)
+                self._copy_in(name, tensor)
             self._cuda.record(self._events[0], self._open)
             self._execute()
             self._cuda.record(self._events[1], self._open)
@@ -115,16 +104,25 @@ class Lane:
                 raise BackendError(f"{self._api.product} does not take {name} of shape {shape}")
         self._shapes, self._runs_alike = shapes, 1
 
-    def _copy_in(self, name: str, tensor: Any) -> None:
-        pointer, size = self._device[name], tensor.nbytes
-        if isinstance(tensor, CudaArray) and tensor.device == f"cuda:{self._cuda.index}":
-            self._cuda.copy(pointer, tensor.pointer, size, self._open)
+    def _copy_in(self, name: str, tensor: Tensor) -> None:
+        buffer = self._buffers[name]
+        if _is_zero(tensor):  # such as the masks of prompts without one
+            if name not in self._zeros:
+                self._cuda.clear(buffer.pointer, buffer.nbytes, self._open)
+                self._zeros.add(name)
             return
-        array = to_host(tensor)
-        staging = self._pinned[name]
-        np.copyto(staging.view(array.shape, array.dtype), array)
-        if size:
-            self._cuda.copy(pointer, staging.pointer, size, self._open)
+        self._zeros.discard(name)
+        if isinstance(tensor, DeviceArray) and tensor.device == buffer.device:
+            if tensor.stream is not None:
+                self._cuda.synchronize(tensor.stream)
+            source = tensor.pointer
+        else:
+            array = to_host(tensor)
+            staged = self._staging[name][: array.nbytes].view(array.dtype).reshape(array.shape)
+            np.copyto(staged, array)
+            source = staged.ctypes.data
+        if tensor.nbytes:
+            self._cuda.copy(buffer.pointer, source, tensor.nbytes, self._open)
 
     def _execute(self) -> None:
         if self._graph is None and self._runs_alike >= 2 and self._capturable:
@@ -154,42 +152,11 @@ class Lane:
                 self._drop_graph()
         self._capturable = self._graph is not None
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return an output's shape in the last run."""
-        return tuple(self._context.get_tensor_shape(name))
-
-    def fetch(self, name: str) -> npt.NDArray[Any]:
-        """Copy an output of the last run to the host."""
-        shape, dtype = self.shape(name), self._dtypes[name]
-        staging = self._pinned[name]
-        self._cuda.copy(staging.pointer, self._device[name], _bytes(shape, dtype), self._open)
-        self._cuda.synchronize(self._open)
-        return staging.view(shape, dtype).copy()
-
-    def fetch_rows(self, name: str, rows: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
-        """Copy some rows of an output to the host, which count its first two axes together.
-
-        They stay in the pinned memory that they are copied to: there may be gigabytes of them.
-        """
-        shape, dtype = self.shape(name)[2:], self._dtypes[name]
-        size = _bytes(shape, dtype)
-        if name not in self._rows:
-            self._rows[name] = BlockPool(self._cuda, self.output_sizes[name], pinned=True)
-        array, pointer = lend_array(self._rows[name], (len(rows), *shape), dtype)
-        # Rows that follow one another are one copy.
-        for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
-            if len(part):
-                to = pointer + int(part[0]) * size
-                source = self._device[name] + int(rows[part[0]]) * size
-                self._cuda.copy(to, source, len(part) * size, self._open)
-        self._cuda.synchronize(self._open)
-        return array
-
-    def copy_out(self, name: str, pointer: int) -> None:
-        """Copy an output of the last run to elsewhere on the GPU."""
-        size = _bytes(self.shape(name), self._dtypes[name])
-        self._cuda.copy(pointer, self._device[name], size, self._open)
-        self._cuda.synchronize(self._open)
+    def output(self, name: str) -> CudaArray:
+        """Return an output of the last run, which the next run writes over."""
+        shape, dtype = tuple(self._context.get_tensor_shape(name)), self._largest[name][1]
+        buffer = self._buffers[name]
+        return CudaArray(self.memory, buffer.pointer, shape, dtype, buffer.owner)
 
     def elapsed_ms(self) -> float | None:
         """Milliseconds of the last run on the GPU, or None before the first."""
@@ -212,18 +179,24 @@ class Lane:
         if self._jit and opened:
             self._jit.save()
         self._engine = self._jit = None
-        for pointer in self._device.values():
-            self._cuda.free(pointer)
-        for staging in self._pinned.values():
-            staging.free()
-        for pool in self._rows.values():
-            pool.close()
+        self._buffers, self._staging = {}, {}
+        self.memory.close()
         for event in self._events:
             self._cuda.destroy_event(event)
         if self._stream is not None:
             self._cuda.destroy_stream(self._stream)
-        self._device, self._pinned, self._events, self._stream = {}, {}, [], None
+        self._events, self._stream = [], None
 
 
 def _bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     return int(np.prod(shape)) * dtype.itemsize
+
+
+def _is_zero(tensor: Tensor) -> bool:
+    """Tell whether an array is made of one zero, as `np.broadcast_to` makes them."""
+    return (
+        isinstance(tensor, np.ndarray)
+        and tensor.size > 1
+        and not any(tensor.strides)
+        and not tensor.flat[0]
+    )

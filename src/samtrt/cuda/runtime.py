@@ -1,22 +1,16 @@
-"""The few calls of the CUDA runtime that running an engine takes, each checked; no PyTorch."""
+"""The few calls of the CUDA runtime that samtrt makes, each checked; no PyTorch."""
 
 from __future__ import annotations
 
-import ctypes
-import math
-import threading
-import weakref
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from samtrt.errors import BackendError, MissingExtraError
-from samtrt.types import DeviceArray
+from samtrt.errors import BackendError, DeviceMemoryError, MissingExtraError
 
 OUT_OF_MEMORY = 2
+THREAD_STREAM = 2
+"""CUDA's handle of a stream that every thread has of its own, for each GPU."""
 _MISSING_DRIVER = {
     35: "there is no NVIDIA driver, or it is older than this CUDA needs",
     100: "there is no GPU that CUDA can see",
@@ -40,13 +34,13 @@ class Cuda:
         """Return `size` bytes of the GPU's memory.
 
         Raises:
-            BackendError: where there is not enough; the message says how much is left.
+            DeviceMemoryError: where there is not enough; the message says how much is left.
         """
         status, pointer = self.runtime.cudaMalloc(size)
         if int(status) == OUT_OF_MEMORY:
             self.runtime.cudaGetLastError()  # it would answer the next call too
             free, total = self.memory()
-            raise BackendError(
+            raise DeviceMemoryError(
                 f"the GPU is out of memory: {_megabytes(size)} more are needed, "
                 f"{_megabytes(free)} of {_megabytes(total)} are free; close other programs on it, "
                 "or build engines for fewer prompts: samtrt build --prompts 1:1:16"
@@ -74,10 +68,18 @@ class Cuda:
     def synchronize(self, stream: int) -> None:
         self._call("cudaStreamSynchronize", stream)
 
+    def synchronize_device(self) -> None:
+        """Wait for all that was queued on the GPU, by whomever."""
+        self._call("cudaDeviceSynchronize")
+
     def copy(self, target: int, source: int, size: int, stream: int) -> None:
         """Queue a copy between any two of host and GPU memory."""
         kind = self.runtime.cudaMemcpyKind.cudaMemcpyDefault
         self._call("cudaMemcpyAsync", target, source, size, kind, stream)
+
+    def clear(self, target: int, size: int, stream: int) -> None:
+        """Queue zeros for GPU memory."""
+        self._call("cudaMemsetAsync", target, 0, size, stream)
 
     def create_event(self) -> Any:
         return self._call("cudaEventCreate")
@@ -153,91 +155,6 @@ def import_runtime() -> ModuleType:
         raise MissingExtraError("Running TensorRT engines", "tensorrt", "cuda-bindings") from None
     module: ModuleType = runtime
     return module
-
-
-class PinnedArray:
-    """Pinned host memory of a fixed size, seen as arrays of any shape that fits."""
-
-    def __init__(self, cuda: Cuda, size: int) -> None:
-        self._cuda, self.size = cuda, size
-        self.pointer = cuda.allocate_pinned(size)
-        buffer: Any = (ctypes.c_uint8 * size).from_address(self.pointer)
-        self._bytes: npt.NDArray[Any] = np.frombuffer(buffer, dtype=np.uint8)
-
-    def view(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        count = int(np.prod(shape)) * dtype.itemsize
-        found: npt.NDArray[Any] = self._bytes[:count].view(dtype).reshape(shape)
-        return found
-
-    def free(self) -> None:
-        self._cuda.free_pinned(self.pointer)
-
-
-class BlockPool:
-    """Blocks of one size of GPU or pinned memory: allocating makes a GPU wait, reuse does not."""
-
-    def __init__(self, cuda: Cuda, size: int, pinned: bool = False) -> None:
-        self.size = size
-        self._allocate = cuda.allocate_pinned if pinned else cuda.allocate
-        self._free = cuda.free_pinned if pinned else cuda.free
-        self._lock = threading.RLock()  # a garbage collection may give a block back at any moment
-        self._idle: list[int] = []
-        self._closed = False
-
-    def take(self) -> int:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return self._allocate(self.size)
-
-    def give_back(self, pointer: int) -> None:
-        """Take a block back; after `close` it is freed."""
-        with self._lock:
-            if not self._closed:
-                self._idle.append(pointer)
-                return
-        self._free(pointer)
-
-    def close(self) -> None:
-        """Free the idle blocks; those in use are freed when they come back."""
-        with self._lock:
-            idle, self._idle, self._closed = self._idle, [], True
-        for pointer in idle:
-            self._free(pointer)
-
-
-def lend_array(
-    pool: BlockPool, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> tuple[npt.NDArray[Any], int]:
-    """Return an array in a block of pinned memory, which the pool gets back with its last view.
-
-    Also returns the block's address. What is copied from a GPU to there needs no copy more.
-    """
-    pointer = pool.take()
-    buffer: Any = (ctypes.c_uint8 * pool.size).from_address(pointer)
-    weakref.finalize(buffer, pool.give_back, pointer).atexit = False  # as of `CudaArray`
-    count = math.prod(shape)
-    return np.frombuffer(buffer, dtype=dtype, count=count).reshape(shape), pointer
-
-
-class CudaArray(DeviceArray):
-    """An array in a block of a pool, which gets it back with the array's last reference."""
-
-    def __init__(
-        self, cuda: Cuda, pool: BlockPool, shape: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> None:
-        self.shape, self.dtype, self.device = shape, dtype, f"cuda:{cuda.index}"
-        self._cuda = cuda
-        self.pointer = pool.take()
-        # Not at exit: by then CUDA may be gone, and the memory goes with the process.
-        weakref.finalize(self, pool.give_back, self.pointer).atexit = False
-
-    def numpy(self) -> npt.NDArray[Any]:
-        array: npt.NDArray[Any] = np.empty(self.shape, self.dtype)
-        self._cuda.use()
-        kind = self._cuda.runtime.cudaMemcpyKind.cudaMemcpyDefault
-        self._cuda._call("cudaMemcpy", array.ctypes.data, self.pointer, self.nbytes, kind)
-        return array
 
 
 def _megabytes(size: int) -> str:

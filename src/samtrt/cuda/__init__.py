@@ -1,0 +1,1 @@
+"""CUDA without PyTorch: the runtime's calls, and memory as arrays."""
