@@ -82,9 +82,9 @@ class Together(FakeBackend):
         most = (4, *images.shape[1:])
         self.inputs = {"images": type(images)(images.name, images.dtype, images.shape, most)}
 
-    def _run(self, feeds: Any) -> dict[str, Any]:
+    def _compute(self, feeds: Any) -> dict[str, Any]:
         self.runs.append(len(feeds["images"]))
-        return super()._run(feeds)
+        return super()._compute(feeds)
 
 
 def test_an_encoder_that_takes_several_gets_them(

@@ -47,12 +47,12 @@ def test_verify_fails_with_1_and_says_why(
 ) -> None:
     from samtrt.backends.ort import OnnxRuntimeBackend
 
-    honest = OnnxRuntimeBackend._run
+    honest = OnnxRuntimeBackend.run
 
-    def wrong(self: OnnxRuntimeBackend, feeds: object) -> object:
-        return {name: -array for name, array in honest(self, feeds).items()}
+    def wrong(self: OnnxRuntimeBackend, feeds: object, on_host: bool = True) -> object:
+        return {name: -array for name, array in honest(self, feeds, on_host).items()}
 
-    monkeypatch.setattr(OnnxRuntimeBackend, "_run", wrong)
+    monkeypatch.setattr(OnnxRuntimeBackend, "run", wrong)
     done = run("verify", tiny_model, "-c", tiny_checkpoint, "-i", photo)
     assert done.code == 1
     assert "failed: embedding of photo.png" in done.out

@@ -25,9 +25,9 @@ class BlobBackend(FakeBackend):
         super().__init__(manifest, stage)
         self.seed = seed
 
-    def _run(self, feeds: Arrays) -> dict[str, np.ndarray]:
+    def _compute(self, feeds: Arrays) -> dict[str, np.ndarray]:
         if self._stage is Stage.ENCODER:
-            return super()._run(feeds)
+            return super()._compute(feeds)
         image = int(abs(feeds["image_embeddings"]).sum() * 10)
         answers = [self._blobs(xy, image) for xy in feeds["point_coords"][:, 0]]
         return {

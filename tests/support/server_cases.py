@@ -47,14 +47,14 @@ class Gated(FakeBackend):
         self.batches: list[int] = []
         self.steepness = 1.0  # of the edges of masks
 
-    def _run(self, feeds: Any) -> Any:
+    def _compute(self, feeds: Any) -> Any:
         self.entered.release()
         assert self.open.wait(30), "the test forgot to open the gate"
         sizes = {len(array) for name, array in feeds.items() if name != "image_embeddings"}
         self.batches += sizes
         if self.fails(feeds):
             raise RuntimeError("secret detail of the backend")
-        out = super()._run(feeds)
+        out = super()._compute(feeds)
         if "low_res_masks" in out:
             out["low_res_masks"] *= self.steepness
         return out

@@ -65,7 +65,10 @@ class PyTorchBackend(HostBackend):
     def _compute(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
         if self._graph is None:
             raise BackendError("the pytorch backend is closed")
-        tensors = [torch.from_numpy(np.require(feeds[name], requirements=["C", "W"])).to(self.device) for name in self.inputs]
+        tensors = [
+            torch.from_numpy(np.require(feeds[name], requirements=["C", "W"])).to(self.device)
+            for name in self.inputs
+        ]
         try:
             with torch.inference_mode():
                 results = self._graph(*tensors)
