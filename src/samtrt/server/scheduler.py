@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from samtrt.encoding import Prepared, batch_limit, encode_together, prepare
 from samtrt.errors import BackendError, PromptError
-from samtrt.images import decode_image
+from samtrt.images import Limits, decode_image
 from samtrt.predictor import Predictor
 from samtrt.preparation.prompts import DecoderPrompts
 from samtrt.server.batching import Admission, BatchQueue
@@ -118,7 +118,8 @@ class Scheduler:
 
     def _prepare(self, data: bytes) -> Prepared:
         check_picture(data, self.settings.max_pixels)
-        image = decode_image(data, "the image", self.settings.max_pixels, FORMATS)
+        limits = Limits(formats=FORMATS, max_pixels=self.settings.max_pixels)
+        image = decode_image(data, "the image", limits)
         return prepare(image, self.predictor.manifest)
 
     def _encode(self, jobs: Sequence[Prepared]) -> list[Embedding]:
