@@ -106,7 +106,10 @@ COLOUR_FILES = {
     "float RGB 0 to 255": (rgb_tiff("f4"), ASSUMED),
     "half RGB": (rgb_tiff("f2", 1 / 255), "the usual range of floats"),
     "double RGB": (rgb_tiff("f8", 3), ASSUMED),
-    "float RGB as tifffile writes it by itself": (tiff_file(deep("f4", RGB, 1 / 255)), "floats"),
+    "float RGB, a page for each row": (
+        tiff_file(deep("f4", RGB, 1 / 255), photometric="minisblack"),
+        "floats",
+    ),
     "three bands of a satellite": (
         tiff_file(deep("u2", RGB, 40), photometric="minisblack", planarconfig="contig"),
         "bands 1, 2 and 3 of 3 are taken as red, green and blue",
