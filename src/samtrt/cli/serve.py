@@ -44,6 +44,9 @@ def serve(
     max_upload: Annotated[int, typer.Option(min=1, help="Largest upload, MiB.")] = 32,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest image, megapixels.")] = 64,
     cache: Annotated[int, typer.Option(min=1, help="Memory for embeddings, MiB.")] = 1024,
+    device_cache: Annotated[
+        int, typer.Option(min=0, help="Of the GPU's memory, for embeddings made there, MiB.")
+    ] = 1024,
     spill_dir: Annotated[
         Path | None, typer.Option(help="Where embeddings go that memory has no room for.")
     ] = None,
@@ -63,6 +66,7 @@ def serve(
         max_upload_bytes=max_upload * MIB,
         max_pixels=max_pixels * 1_000_000,
         cache_bytes=cache * MIB,
+        device_cache_bytes=device_cache * MIB,
         spill_dir=spill_dir,
         spill_bytes=spill * MIB,
         upload_slots=queue,

@@ -43,6 +43,9 @@ class Metrics:
         self.in_use = Gauge("samtrt_slots_in_use", "Work admitted", ["what"], registry=registry)
         self.cached_images = Gauge("samtrt_cached_images", "Images in memory", registry=registry)
         self.cached_bytes = Gauge("samtrt_cached_bytes", "Embeddings in memory", registry=registry)
+        self.cached_device_bytes = Gauge(
+            "samtrt_cached_device_bytes", "Embeddings on the GPU", registry=registry
+        )
         self.spilled_bytes = Gauge("samtrt_spilled_bytes", "Embeddings on disk", registry=registry)
         self.evictions = Counter(
             "samtrt_evictions", "Images that memory had no room for", registry=registry

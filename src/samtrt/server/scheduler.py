@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from samtrt.encoding import Prepared, batch_limit, encode_together, prepare
-from samtrt.errors import BackendError, PromptError
+from samtrt.errors import BackendError, DeviceMemoryError, PromptError
 from samtrt.images import Limits, decode_image
 from samtrt.predictor import Predictor
 from samtrt.preparation.prompts import DecoderPrompts
@@ -125,6 +125,11 @@ class Scheduler:
     def _encode(self, jobs: Sequence[Prepared]) -> list[Embedding]:
         self.metrics.batch_size.labels("encoder").observe(len(jobs))
         with self.metrics.batch_seconds.labels("encoder").time():
+            try:
+                return encode_together(self.predictor.encoder, self.predictor.manifest, jobs)
+            except DeviceMemoryError:
+                if not self.store.leave_device():
+                    raise
             return encode_together(self.predictor.encoder, self.predictor.manifest, jobs)
 
     def _key(self, image_id: str, prompts: DecoderPrompts) -> object:

@@ -34,6 +34,8 @@ class Settings:
         prompt_slots: Prompts being answered at once, summed over requests.
         encode_batch: Images in one encoder call, where the encoder's batch is dynamic.
         cache_bytes: Embeddings held in memory. One of a 1024-pixel model is 4 MiB.
+        device_cache_bytes: Embeddings held on the GPU that encoded them, before they move to
+            memory; some of them do earlier where the GPU is full.
         spill_dir: Where embeddings go that memory has no room for; None to drop them.
         spill_bytes: The most that they may take there.
     """
@@ -54,6 +56,7 @@ class Settings:
     request_seconds: float = 60.0
     auto_seconds: float = 300.0
     cache_bytes: int = 1024 * MIB
+    device_cache_bytes: int = 1024 * MIB
     spill_dir: Path | None = None
     spill_bytes: int = 8192 * MIB
 

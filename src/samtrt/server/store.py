@@ -1,4 +1,7 @@
-"""Encoded images by id: in memory up to a number of bytes, then on disk, then forgotten."""
+"""Encoded images by id: on the GPU that encoded them, in memory, then on disk, then forgotten.
+
+Each place holds up to a number of bytes of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,16 @@ import logging
 import secrets
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from samtrt.errors import BackendError, OutputError
 from samtrt.server.errors import ApiError
 from samtrt.server.metrics import Metrics
 from samtrt.server.settings import Settings
 from samtrt.server.spill import Spilled, SpillFolder
-from samtrt.types import Embedding
+from samtrt.types import DeviceArray, Embedding
 
 log = logging.getLogger("samtrt.server")
 
@@ -40,6 +45,10 @@ class _Image:
     ended: bool = False
     disk: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def on_device(self) -> bool:
+        return self.embedding is not None and isinstance(self.embedding.features, DeviceArray)
+
 
 class ImageStore:
     """Least recently used first out. Safe for threads; may touch the disk, so not for the loop.
@@ -51,6 +60,7 @@ class ImageStore:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._limit = settings.cache_bytes
+        self._device_limit = settings.device_cache_bytes
         self._spill_limit = settings.spill_bytes
         self._metrics = metrics
         self._lock = threading.Lock()
@@ -60,6 +70,7 @@ class ImageStore:
         self._disk: OrderedDict[str, _Image] = OrderedDict()
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._bytes = 0
+        self._device_bytes = 0  # of those in `_memory` that are on a GPU; the rest are in `_bytes`
         self._disk_bytes = 0
         self._folder = None if settings.spill_dir is None else SpillFolder(settings.spill_dir)
 
@@ -151,18 +162,66 @@ class ImageStore:
             raise AssertionError("an id is never given twice")
         return embedding
 
+    def leave_device(self) -> bool:
+        """Move the least recently used half of what is on a GPU to memory, where one is full.
+
+        Returns:
+            Whether there was any.
+        """
+        with self._lock:
+            wanted = self._device_bytes // 2
+            found = self._device_bytes > 0
+        self._shrink_device(wanted)
+        self._make_room()
+        return found
+
     def _make_room(self) -> None:
-        """Move the least recently used images out of memory until the rest fit."""
+        """Move the least recently used images on, from GPU to memory to disk, until all fits."""
+        self._shrink_device(self._device_limit)
         while True:
             with self._lock:
                 self._publish()
+                newest = next(reversed(self._memory), None)
+                image_id = next((i for i, one in self._memory.items() if not one.on_device), None)
                 # The newest stays even where it alone is over the limit: its client just paid.
-                if self._bytes <= self._limit or len(self._memory) < 2:
+                if self._bytes <= self._limit or image_id is None or image_id == newest:
                     return
-                image_id, image = self._memory.popitem(last=False)
+                image = self._memory.pop(image_id)
                 self._bytes -= image.nbytes
             self._metrics.evictions.inc()
             self._spill(image_id, image)
+
+    def _shrink_device(self, limit: int) -> None:
+        """Copy the least recently used images from GPU to memory until the rest fit the limit."""
+        while True:
+            with self._lock:
+                images = (item for item in self._memory.items() if item[1].on_device)
+                image_id, image = next(images, (None, None))
+                if self._device_bytes <= limit or image_id is None or image is None:
+                    return
+                embedding = image.embedding
+            assert embedding is not None
+            try:
+                # Ordinary memory: what comes from a GPU lies in pinned memory, which is scarce.
+                copied = replace(embedding, features=np.copy(embedding.host_features()))
+            except (BackendError, MemoryError) as error:
+                log.warning("an image on the GPU was dropped, not copied: %s", error)
+                copied = None
+            with self._lock:
+                if image.embedding is not embedding or image_id not in self._memory:
+                    continue  # another thread was first
+                if copied is None:
+                    self._forget(image_id)
+                    continue
+                self._count(image, -1)
+                image.embedding = copied
+                self._count(image, 1)
+
+    def _count(self, image: _Image, sign: int) -> None:
+        if image.on_device:
+            self._device_bytes += sign * image.nbytes
+        else:
+            self._bytes += sign * image.nbytes
 
     def _spill(self, image_id: str, image: _Image) -> None:
         """Write an image to disk and let go of it in memory; without room there, forget it."""
@@ -198,7 +257,7 @@ class ImageStore:
 
     def _keep(self, image_id: str, image: _Image) -> None:
         self._memory[image_id] = image
-        self._bytes += image.nbytes
+        self._count(image, 1)
 
     def _take_from_disk(self, image_id: str, image: _Image) -> None:
         del self._disk[image_id]
@@ -217,7 +276,7 @@ class ImageStore:
         image.ended = True
         if image_id in self._memory:
             del self._memory[image_id]
-            self._bytes -= image.nbytes
+            self._count(image, -1)
             image.embedding = None
         elif image_id in self._disk:
             self._take_from_disk(image_id, image)
@@ -231,4 +290,5 @@ class ImageStore:
     def _publish(self) -> None:
         self._metrics.cached_images.set(len(self._memory))
         self._metrics.cached_bytes.set(self._bytes)
+        self._metrics.cached_device_bytes.set(self._device_bytes)
         self._metrics.spilled_bytes.set(self._disk_bytes)
