@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from samtrt.choices import Target
 from samtrt.errors import BackendError, MissingExtraError
+from samtrt.tensorrt.libraries import library_name, preload_rtx
 
 _MODULES = {
     Target.TENSORRT: ("tensorrt", "tensorrt_bindings"),
@@ -28,8 +28,6 @@ _MODULES = {
 _LEAN_MODULES = ("tensorrt_lean", "tensorrt_lean_bindings")
 """Runtimes without a builder; they run version-compatible engines of the same target."""
 
-_RTX_LIBRARY_PACKAGES = ("tensorrt_rtx_libs", "onnxruntime_ep_nv_tensorrt_rtx")
-_RTX_LIBRARIES = ("libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1")  # in order of need
 _PRODUCTS = {Target.TENSORRT: "TensorRT", Target.TENSORRT_RTX: "TensorRT-RTX"}
 _INSTALL = {
     Target.TENSORRT: ("TensorRT", "tensorrt", "tensorrt"),
@@ -144,7 +142,7 @@ class Api:
             BackendError: where the library cannot be asked.
         """
         try:
-            library = ctypes.CDLL(_library_name(self.target, self.version, self.has_builder))
+            library = ctypes.CDLL(library_name(self.target, self.version, self.has_builder))
             for function in (library.getPluginRegistry, library.getLogger):
                 function.restype = ctypes.c_void_p
             registry, logger = library.getPluginRegistry(), library.getLogger()
@@ -233,7 +231,7 @@ def _import_first(target: Target, names: tuple[str, ...]) -> ModuleType:
             continue
         try:
             if target is Target.TENSORRT_RTX:
-                _preload_rtx()
+                preload_rtx()
             module = importlib.import_module(name)
         except Exception as error:  # ImportError, or OSError from a library that does not load
             failure = error
@@ -248,37 +246,16 @@ def _import_first(target: Target, names: tuple[str, ...]) -> ModuleType:
     raise MissingExtraError(*_INSTALL[target])
 
 
-def _preload_rtx() -> None:
-    """Load the libraries of TensorRT-RTX for its bindings, which look on the system path only."""
-    for package in _RTX_LIBRARY_PACKAGES:
-        # Located, not imported: the ONNX Runtime package does more than hold libraries.
-        spec = importlib.util.find_spec(package)
-        for folder in (spec.submodule_search_locations or ()) if spec else ():
-            found = [next(iter(sorted(Path(folder).glob(f"{n}*"))), None) for n in _RTX_LIBRARIES]
-            if all(found):
-                # Not RTLD_GLOBAL: the libraries of TensorRT and TensorRT-RTX define the same names,
-                # and one would answer for the other. The bindings find these by their sonames.
-                for path in found:
-                    ctypes.CDLL(str(path))
-                return
-
-
 def _library_version(target: Target, module: ModuleType, has_builder: bool) -> tuple[int, ...]:
     """Ask the loaded library; bindings of 8.6.1 drive a library of 8.6.0 and say 8.6.1."""
     version = tuple(int(part) for part in re.findall(r"\d+", module.__version__)[:3])
-    with suppress(OSError, AttributeError):  # not Linux, or another way of linking
-        library = ctypes.CDLL(_library_name(target, version, has_builder))
+    with suppress(OSError, AttributeError):  # another way of linking
+        library = ctypes.CDLL(library_name(target, version, has_builder))
         number = int(library.getInferLibVersion())
         # 8.6.0 is 8600; from 10 on, 10.0.1 is 100001, and TensorRT-RTX 1.7.1 is 10701.
         thousands = 1000 if number < 10000 else 10000
         version = (number // thousands, number % thousands // 100, number % 100)
     return version
-
-
-def _library_name(target: Target, version: tuple[int, ...], has_builder: bool) -> str:
-    if target is Target.TENSORRT_RTX:
-        return _RTX_LIBRARIES[0]
-    return f"libnvinfer{'' if has_builder else '_lean'}.so.{version[0]}"
 
 
 def _make_logger(module: Any) -> Any:
