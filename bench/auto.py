@@ -90,18 +90,17 @@ def funnel(predictor: Predictor, image: np.ndarray, options: dict[str, Any]) -> 
     """Count what each filter drops, and what a score from low-res logits alone would get wrong."""
     generator = amg.AutomaticMaskGenerator(predictor, **options)
     model, size = predictor.manifest, (image.shape[0], image.shape[1])
-    upscaler = Upscaler(size, model.image_size, model.mask_size)
+    embedding = predictor.encode(image)
+    upscaler = Upscaler(embedding.frame)
     test = candidates.StabilityTest(
         model.mask_threshold, generator.stability_score_offset, generator.stability_score_thresh
     )
     points = generator.grids[0][:, None] * (size[1], size[0])
-    embedding, counts, area = predictor.encode(image), defaultdict[str, int](int), 0
-    rows, columns = (-(-side // 4) for side in embedding.input_size)
+    counts, area = defaultdict[str, int](int), 0
+    rows, columns = (-(-side // 4) for side in embedding.frame.resized)
     for start in range(0, len(points), 64):
         part = points[start : start + 64]
-        prompts = build_prompts(
-            size, model.image_size, model.mask_size, part, np.ones((len(part), 1))
-        )
+        prompts = build_prompts(embedding.frame, part, np.ones((len(part), 1)))
         logits, scores = select_masks(*predictor.decode(embedding, prompts), True)
         counts["decoded"] += scores.size
         for low in logits[scores > generator.pred_iou_thresh]:

@@ -43,6 +43,7 @@ from samtrt.manifest import Manifest
 from samtrt.masks import rle
 from samtrt.masks.upscaling import Upscaler, _Axis, resize
 from samtrt.predictor import Predictor
+from samtrt.preparation.frame import Frame
 from samtrt.types import UInt8Array
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
@@ -175,7 +176,7 @@ def interpreter_ms(masks: np.ndarray, phases: dict[str, dict[str, float]]) -> fl
     size, step = (8, 8), masks.shape[-1] // 8
     planes = np.ascontiguousarray(masks[:2, :, ::step, ::step]).reshape(8, 8, 8)
     test = candidates.StabilityTest(0.0, 1.0, 0.0)
-    sieve = candidates.Sieve(Upscaler(size, 32, 8), test, (0, 0, 8, 8), size)
+    sieve = candidates.Sieve(Upscaler(Frame(size, 32, 8)), test, (0, 0, 8, 8), size)
     scores, points, total = np.zeros(8), np.zeros((8, 2)), 0.0
     prospect = sieve.survey(planes, scores, points)[0]
     for label, work in (

@@ -22,9 +22,11 @@ def test_every_part_is_timed(fake_predictor: Predictor) -> None:
     for name in calls:
         backend = getattr(fake_predictor, name)
 
-        def counting(feeds: object, name: str = name, run: object = backend.run) -> object:
+        def counting(
+            feeds: object, on_host: bool = True, name: str = name, run: object = backend.run
+        ) -> object:
             calls[name] += 1
-            return run(feeds)  # type: ignore[operator]
+            return run(feeds, on_host)  # type: ignore[operator]
 
         backend.run = counting
     lines: list[str] = []
@@ -68,10 +70,10 @@ def test_prompts_lie_in_the_image(
     fake_predictor: Predictor, picture: np.ndarray, count: int, points: int
 ) -> None:
     embedding = fake_predictor.encode(picture)
-    prompts = grid_prompts(fake_predictor, embedding, count, points)
+    prompts = grid_prompts(embedding, count, points)
     assert prompts.point_coords.shape == (count, points + 1, 2)  # and the padding point
     real = prompts.point_coords[prompts.point_labels == 1]
-    height, width = embedding.input_size
+    height, width = embedding.frame.resized
     assert ((real > 0) & (real < (width, height))).all()
     assert len(np.unique(real, axis=0)) == count * points
 

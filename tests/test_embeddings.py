@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from samtrt.backends.fake import FakeBackend
-from samtrt.choices import Precision, Quantization, Stage
+from samtrt.choices import Precision, Quantization, Resize, Stage
 from samtrt.embeddings import (
     is_embedding_file,
     load_embedding,
@@ -20,25 +21,18 @@ from samtrt.embeddings import (
 from samtrt.errors import ImageError, OutputError
 from samtrt.manifest import FileEntry, Manifest, Quantized, Source
 from samtrt.predictor import Predictor
+from samtrt.preparation.spec import Preparation
 from samtrt.types import Embedding
+from support.samples import make_manifest
+
+
+def predictor_of(manifest: Manifest) -> Predictor:
+    return Predictor(*(FakeBackend(manifest, stage) for stage in Stage), manifest)
 
 
 @pytest.fixture
-def manifest() -> Manifest:
-    return Manifest(
-        model="vit_t",
-        image_size=256,
-        patch_size=16,
-        embed_channels=256,
-        precision=Precision.FP32,
-        opset=17,
-        simplified=True,
-        dynamic_batch=False,
-        attention="auto",
-        checkpoint=Source(name="w.pth", sha256="a" * 64),
-        files={},
-        versions={},
-    )
+def predictor() -> Predictor:
+    return predictor_of(make_manifest(checkpoint=Source(name="w.pth", sha256="a" * 64)))
 
 
 @pytest.fixture
@@ -49,28 +43,26 @@ def image_path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def embedding(manifest: Manifest, image_path: Path) -> Embedding:
-    stages = [FakeBackend(manifest, stage) for stage in Stage]
-    return Predictor(*stages, manifest).encode(np.asarray(Image.open(image_path)))
+def embedding(predictor: Predictor, image_path: Path) -> Embedding:
+    return predictor.encode(np.asarray(Image.open(image_path)))
 
 
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
 def test_round_trip(
     tmp_path: Path,
-    manifest: Manifest,
+    predictor: Predictor,
     image_path: Path,
     embedding: Embedding,
     precision: Precision,
 ) -> None:
     path = tmp_path / "out" / "photo.safetensors"
-    info = save_embedding(path, embedding, manifest, image_path, precision)
+    info = save_embedding(path, embedding, predictor, image_path, precision)
     assert is_embedding_file(path)
     assert not is_embedding_file(image_path)
     assert read_embedding_info(path) == info
     assert info.original_size == (90, 120)
-    back = load_embedding(path, manifest, image_path)
-    assert back.original_size == embedding.original_size
-    assert back.input_size == embedding.input_size
+    back = load_embedding(path, predictor, image_path)
+    assert back.frame == embedding.frame
     assert back.features.dtype == np.float32
     if precision is Precision.FP32:
         np.testing.assert_array_equal(back.features, embedding.features)
@@ -80,80 +72,109 @@ def test_round_trip(
 
 
 def test_bfloat16_is_not_stored(
-    tmp_path: Path, manifest: Manifest, image_path: Path, embedding: Embedding
+    tmp_path: Path, predictor: Predictor, image_path: Path, embedding: Embedding
 ) -> None:
     path = tmp_path / "photo.safetensors"
     with pytest.raises(OutputError, match="cannot be stored in bf16: use fp16 or fp32"):
-        save_embedding(path, embedding, manifest, image_path, Precision.BF16)
+        save_embedding(path, embedding, predictor, image_path, Precision.BF16)
     assert not path.exists()
 
 
 def test_another_model_precision_or_image_is_an_error(
-    tmp_path: Path, manifest: Manifest, image_path: Path, embedding: Embedding
+    tmp_path: Path, predictor: Predictor, image_path: Path, embedding: Embedding
 ) -> None:
     path = tmp_path / "photo.safetensors"
-    save_embedding(path, embedding, manifest, image_path)
-    other = manifest.model_copy(update={"checkpoint": Source(name="x.pth", sha256="b" * 64)})
-    with pytest.raises(ImageError, match="made by another model"):
-        load_embedding(path, other)
-    with pytest.raises(ImageError, match="made by fp32 engines and these are fp16"):
-        load_embedding(path, manifest.model_copy(update={"precision": Precision.FP16}))
-    int8 = quantized(manifest, "1" * 64)
-    with pytest.raises(
-        ImageError, match=r"made by fp32 engines and these are int8 \(dynamic, 1111"
-    ):
-        load_embedding(path, int8)
+    save_embedding(path, embedding, predictor, image_path)
+    others = (
+        ({"checkpoint": Source(name="x.pth", sha256="b" * 64)}, "made by another model"),
+        ({"precision": Precision.FP16}, "made by fp32 engines and these are fp16"),
+        (quantized("1" * 64), r"made by fp32 engines and these are int8 dynamic, 1111"),
+        (
+            {"preparation": Preparation(resize=Resize.STRETCH)},
+            r"of an image prepared otherwise \(longest side .*; here: stretched to a square",
+        ),
+    )
+    for changes, message in others:
+        with pytest.raises(ImageError, match=message):
+            load_embedding(path, changed(predictor, changes))
     Image.new("RGB", (120, 90)).save(tmp_path / "other.png")
     with pytest.raises(ImageError, match=r"is not of .*other\.png: it was made from photo\.png"):
-        load_embedding(path, manifest, tmp_path / "other.png")
+        load_embedding(path, predictor, tmp_path / "other.png")
 
 
-def quantized(manifest: Manifest, sha256: str) -> Manifest:
-    """Return the same model with an int8 encoder."""
+def changed(predictor: Predictor, changes: dict[str, Any]) -> Predictor:
+    return predictor_of(predictor.manifest.model_copy(update=changes))
+
+
+def quantized(sha256: str) -> dict[str, Any]:
+    """Return what makes a manifest that of an int8 encoder."""
     record = Quantized(method=Quantization.DYNAMIC, float32_layers=(), images=1, mean_iou=1.0)
     encoder = FileEntry(name="encoder.onnx", size=1, sha256=sha256)
-    files = {Stage.ENCODER: (encoder,)}
-    return manifest.model_copy(update={"quantized": record, "files": files})
+    return {"quantized": record, "files": {Stage.ENCODER: (encoder,)}}
 
 
 def test_an_int8_encoder_is_known_by_its_file(
-    tmp_path: Path, manifest: Manifest, image_path: Path, embedding: Embedding
+    tmp_path: Path, predictor: Predictor, image_path: Path, embedding: Embedding
 ) -> None:
     path = tmp_path / "photo.safetensors"
-    save_embedding(path, embedding, quantized(manifest, "1" * 64), image_path)
-    load_embedding(path, quantized(manifest, "1" * 64))
-    for other, name in ((quantized(manifest, "2" * 64), "int8 .dynamic, 2222"), (manifest, "fp32")):
+    save_embedding(path, embedding, changed(predictor, quantized("1" * 64)), image_path)
+    load_embedding(path, changed(predictor, quantized("1" * 64)))
+    for other, name in (
+        (changed(predictor, quantized("2" * 64)), "int8 dynamic, 2222"),
+        (predictor, "fp32"),
+    ):
         with pytest.raises(ImageError, match=f"made by int8 .* and these are {name}"):
             load_embedding(path, other)
 
 
+def test_an_engine_is_known_by_what_it_computes_in(
+    tmp_path: Path, predictor: Predictor, image_path: Path, embedding: Embedding
+) -> None:
+    """The directory is fp32 and its engine was built in fp16, as by `samtrt build`."""
+    half = predictor_of(predictor.manifest)
+    half.encoder.precision = "fp16"
+    save_embedding(tmp_path / "half.safetensors", embedding, half, image_path)
+    with pytest.raises(ImageError, match="made by fp16 engines and these are fp32"):
+        load_embedding(tmp_path / "half.safetensors", predictor)
+
+
+def test_a_file_of_the_older_format_is_refused(tmp_path: Path, predictor: Predictor) -> None:
+    path = tmp_path / "old.safetensors"
+    tensor = {"image_embeddings": np.zeros(3, dtype=np.float32)}
+    save_file(tensor, path, {"format": "samtrt-embedding-1"})
+    with pytest.raises(ImageError, match=r"written by an older samtrt .* samtrt embed"):
+        load_embedding(path, predictor)
+
+
 def test_damage_is_found(
-    tmp_path: Path, manifest: Manifest, image_path: Path, embedding: Embedding
+    tmp_path: Path, predictor: Predictor, image_path: Path, embedding: Embedding
 ) -> None:
     path = tmp_path / "photo.safetensors"
-    save_embedding(path, embedding, manifest, image_path)
+    save_embedding(path, embedding, predictor, image_path)
     whole = path.read_bytes()
     path.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
     with pytest.raises(ImageError, match="is damaged"):
-        load_embedding(path, manifest)
+        load_embedding(path, predictor)
     for part in (b"", whole[:20], whole[: len(whole) // 2]):
         path.write_bytes(part)
         with pytest.raises(ImageError, match="damaged or not an embedding"):
-            load_embedding(path, manifest)
+            load_embedding(path, predictor)
     save_file({"weight": np.zeros(3, dtype=np.float32)}, path)
     with pytest.raises(ImageError, match="is not an embedding"):
-        load_embedding(path, manifest)
+        load_embedding(path, predictor)
     with pytest.raises(ImageError, match="no embedding at"):
-        load_embedding(tmp_path / "none.safetensors", manifest)
+        load_embedding(tmp_path / "none.safetensors", predictor)
 
 
 def test_values_beyond_fp16_are_refused_and_leave_no_file(
-    tmp_path: Path, manifest: Manifest, image_path: Path
+    tmp_path: Path, predictor: Predictor, image_path: Path
 ) -> None:
-    huge = Embedding(np.full((1, 256, 16, 16), 1e6, dtype=np.float32), (90, 120), (192, 256))
+    huge = Embedding(
+        np.full((1, 256, 16, 16), 1e6, dtype=np.float32), predictor.manifest.frame((90, 120))
+    )
     path = tmp_path / "photo.safetensors"
     with pytest.raises(OutputError, match="store it as fp32"):
-        save_embedding(path, huge, manifest, image_path)
+        save_embedding(path, huge, predictor, image_path)
     assert not path.exists()
-    save_embedding(path, huge, manifest, image_path, Precision.FP32)
-    assert load_embedding(path, manifest).features.max() == 1e6
+    save_embedding(path, huge, predictor, image_path, Precision.FP32)
+    assert load_embedding(path, predictor).features.max() == 1e6

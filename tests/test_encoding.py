@@ -40,7 +40,7 @@ def check(predictor: Predictor, found: list[Any], images: list[np.ndarray]) -> N
         alone = predictor.encode(image)
         np.testing.assert_array_equal(embedding.features, alone.features)
         assert embedding.original_size == alone.original_size == image.shape[:2]
-        assert embedding.input_size == alone.input_size
+        assert embedding.frame == alone.frame
 
 
 def test_as_one_by_one(predictor: Predictor, images: list[np.ndarray]) -> None:

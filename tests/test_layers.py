@@ -14,13 +14,15 @@ ROOT = Path(samtrt.__file__).parent
 
 LAYERS = (
     ("errors", "choices", "types", "_version"),
-    ("registry", "files", "images", "sources", "cuda"),
-    ("assets", "manifest", "preparation"),
-    ("embeddings", "masks", "models", "tensorrt"),
+    ("files", "images", "preparation", "sources", "cuda"),
+    ("registry",),
+    ("assets", "manifest"),
+    ("masks", "models", "tensorrt"),
     ("checkpoints", "client", "formats"),
     ("backends",),
     ("encoding", "environment"),
     ("predictor",),
+    ("embeddings",),
     ("automatic", "benchmark", "verification"),
     ("export", "server"),
     ("build",),

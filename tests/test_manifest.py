@@ -10,6 +10,7 @@ import pytest
 from samtrt.choices import Stage
 from samtrt.errors import ManifestError
 from samtrt.manifest import MANIFEST_NAME, Manifest
+from samtrt.preparation.spec import OFFICIAL
 
 
 def edit(directory: Path, **changes: object) -> None:
@@ -42,10 +43,11 @@ def test_damaged_manifest(fake_directory: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 99}, "format 99 and this samtrt reads up to 1; update samtrt"),
+        ({"format": 99}, "format 99 and this samtrt reads up to 2; update samtrt"),
         ({"image_size": "wide"}, "image_size"),
         ({"precision": "fp4"}, "precision"),
         ({"surprise": 1}, "surprise"),
+        ({"preparation": {"scale": "0..1"}}, "preparation: .* is of images in 0..255"),
         (
             {"files": {"encoder": [{"name": "../x", "size": 1, "sha256": "0" * 64}]}},
             "leaves the model directory",
@@ -84,3 +86,19 @@ def test_stage_that_the_manifest_does_not_name(fake_directory: Path) -> None:
     edit(fake_directory, files={})
     with pytest.raises(ManifestError, match="names no encoder"):
         Manifest.load(fake_directory).path_of(fake_directory, Stage.ENCODER)
+
+
+def test_format_1_had_the_official_preparation(fake_directory: Path) -> None:
+    path = fake_directory / MANIFEST_NAME
+    data = json.loads(path.read_text())
+    del data["preparation"]
+    older = {"pixel_mean": [123.675, 116.28, 103.53], "pixel_std": [58.395, 57.12, 57.375]}
+    path.write_text(json.dumps({**data, **older, "format": 1}))
+    manifest = Manifest.load(fake_directory)
+    assert manifest.preparation == OFFICIAL
+    assert manifest.format == 2
+    path.write_text(json.dumps({**data, **older, "format": 1, "pixel_mean": [1.5, 2, 3]}))
+    assert Manifest.load(fake_directory).preparation.mean == (1.5, 2, 3)
+    path.write_text(json.dumps(data))
+    with pytest.raises(ManifestError, match="preparation"):
+        Manifest.load(fake_directory)

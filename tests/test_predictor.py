@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from samtrt.backends.pytorch import PyTorchBackend
-from samtrt.choices import Stage
+from samtrt.choices import Quantization, Resize, Stage
 from samtrt.errors import BackendError, ImageError, PromptError
+from samtrt.manifest import FileEntry, Quantized
 from samtrt.models import build_sam, seed_weights
 from samtrt.predictor import Predictor, select_masks
 from samtrt.preparation.prompts import build_prompts
@@ -120,10 +122,7 @@ def test_selected_masks_are_those_of_decode(
     ours, _ = both
     embedding = ours.encode(random_image(60, 80))
     points = np.random.default_rng(1).uniform(0, 60, (count, 1, 2))
-    model = ours.manifest
-    prompts = build_prompts(
-        (60, 80), model.image_size, model.mask_size, points, np.ones((count, 1))
-    )
+    prompts = build_prompts(embedding.frame, points, np.ones((count, 1)))
     ours.prompts_per_run = 4
     low, all_scores = select_masks(*ours.decode(embedding, prompts), multimask_output=True)
     middle = np.quantile(all_scores, least) if least <= 1 else np.inf
@@ -139,7 +138,7 @@ def test_selected_masks_are_those_of_decode(
     assert np.array_equal(scores, all_scores)
     assert np.array_equal(places, np.argwhere(wanted))
     assert np.array_equal(logits, low[wanted])
-    assert logits.shape[1:] == (model.mask_size, model.mask_size)
+    assert logits.shape[1:] == (ours.manifest.mask_size,) * 2
 
 
 def test_bound_predictors_share_engines_and_not_images(fake_predictor: Predictor) -> None:
@@ -186,9 +185,12 @@ def test_unknown_channel_order_is_refused(fake_predictor: Predictor, picture: An
 def test_embedding_of_another_model_is_refused(fake_predictor: Predictor, picture: Any) -> None:
     embedding = fake_predictor.encode(picture)
     fake_predictor.set_embedding(embedding)
-    other = type(embedding)(embedding.features[:, :128], embedding.original_size, (1, 1))
-    with pytest.raises(ImageError, match="encode the image with this model"):
-        fake_predictor.set_embedding(other)
+    for changes in (
+        {"features": embedding.features[:, :128]},
+        {"frame": replace(embedding.frame, resize=Resize.STRETCH)},
+    ):
+        with pytest.raises(ImageError, match="encode the image with this model"):
+            fake_predictor.set_embedding(replace(embedding, **changes))
 
 
 def test_closed_predictor_says_so(fake_predictor: Predictor, picture: Any) -> None:
@@ -196,3 +198,26 @@ def test_closed_predictor_says_so(fake_predictor: Predictor, picture: Any) -> No
     fake_predictor.close()
     with pytest.raises(BackendError, match="closed"):
         fake_predictor.set_image(picture)
+
+
+def test_masks_are_cut_at_the_manifests_threshold(fake_predictor: Predictor, picture: Any) -> None:
+    """Low-res logits of the fake backend are -10 and 10: at 20 nothing is mask."""
+    fake_predictor.set_image(picture)
+    assert fake_predictor.predict([[50, 50]], [1]).masks.any()
+    fake_predictor.manifest = make_manifest(mask_threshold=20.0)
+    assert not fake_predictor.predict([[50, 50]], [1]).masks.any()
+
+
+def test_precision_is_what_the_engines_compute_in(fake_predictor: Predictor) -> None:
+    assert fake_predictor.precision == "fp32"
+    fake_predictor.encoder.precision = "fp16"
+    assert fake_predictor.precision == fake_predictor.identity["precision"] == "fp16"
+    record = Quantized(method=Quantization.DYNAMIC, float32_layers=(), images=1, mean_iou=1.0)
+    encoder = FileEntry(name="encoder.onnx", size=1, sha256="1" * 64)
+    fake_predictor.manifest = make_manifest(quantized=record, files={"encoder": (encoder,)})
+    for own, precision in ((None, "int8 dynamic"), ("bf16", "int8 dynamic, bf16"), ("fp32",) * 2):
+        fake_predictor.encoder.precision = own
+        assert fake_predictor.precision == precision
+    assert fake_predictor.identity["precision"] == "fp32"
+    fake_predictor.encoder.precision = None
+    assert fake_predictor.identity["precision"] == "int8 dynamic, 111111111111"

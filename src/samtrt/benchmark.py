@@ -121,7 +121,7 @@ def bench(
     embedding = predictor.encode(pixels)
     for size in settings.prompts:
         report(f"decoder, {size} prompts")
-        prompts = grid_prompts(predictor, embedding, size, settings.points)
+        prompts = grid_prompts(embedding, size, settings.points)
         feeds: dict[str, Tensor] = {"image_embeddings": embedding.features, **prompts.part(0, size)}
         _case(timings, skipped, "decoder", size, predictor.decoder, feeds, settings)
     report("end to end")
@@ -142,23 +142,19 @@ def bench(
     )
 
 
-def grid_prompts(
-    predictor: Predictor, embedding: Embedding, count: int, points: int
-) -> DecoderPrompts:
+def grid_prompts(embedding: Embedding, count: int, points: int) -> DecoderPrompts:
     """Return prompts of foreground points spread evenly over the image."""
     height, width = embedding.original_size
     side = int(np.ceil(np.sqrt(count * points)))
     ticks = (np.arange(side) + 0.5) / side
     y, x = np.meshgrid(ticks * height, ticks * width, indexing="ij")
     coords = np.stack([x.ravel(), y.ravel()], axis=1)[: count * points].reshape(count, points, 2)
-    model = predictor.manifest
-    labels = np.ones((count, points))
-    return build_prompts(embedding.original_size, model.image_size, model.mask_size, coords, labels)
+    return build_prompts(embedding.frame, coords, np.ones((count, points)))
 
 
 def end_to_end(predictor: Predictor, image: Path, settings: Settings) -> list[Timing]:
     """Time each step from an image file to one prompt's masks, and the whole."""
-    model = predictor.manifest
+    threshold = predictor.manifest.mask_threshold
     steps: dict[str, list[float]] = {}
 
     def step(name: str, call: Callable[[], Any]) -> Any:
@@ -170,10 +166,10 @@ def end_to_end(predictor: Predictor, image: Path, settings: Settings) -> list[Ti
     def whole() -> None:
         pixels: UInt8Array = step("read image", lambda: read_image(image))
         embedding = step("preprocess and encode", lambda: predictor.encode(pixels))
-        prompts = step("prompt", lambda: grid_prompts(predictor, embedding, 1, settings.points))
+        prompts = step("prompt", lambda: grid_prompts(embedding, 1, settings.points))
         every, scores = step("decode", lambda: predictor.decode(embedding, prompts))
         logits, _ = select_masks(every, scores, True)
-        step("upscale", lambda: upscale_masks(logits, embedding.original_size, model.image_size))
+        step("upscale", lambda: upscale_masks(logits, embedding.frame, threshold))
 
     for _ in range(settings.warmup + settings.runs):
         step("end to end", whole)

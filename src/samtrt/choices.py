@@ -49,6 +49,37 @@ class AttentionForm(str, Enum):
     The decoder is exported with operators of the library too."""
 
 
+class ValueScale(str, Enum):
+    """Which range pixels are brought to before mean and standard deviation."""
+
+    BYTE = "0..255"
+    """As they are; the official SAM."""
+    UNIT = "0..1"
+    """Divided by 255, as `ToTensor` and Hugging Face's processors do."""
+    MINMAX = "minmax"
+    """The least value of the resized image becomes 0 and the greatest 1, as in MedSAM's data."""
+
+
+class Resize(str, Enum):
+    """How an image gets the encoder's square."""
+
+    LONGEST = "longest"
+    """Its longest side fills the square; zeros at the right or the bottom fill the rest (SAM)."""
+    STRETCH = "stretch"
+    """Both sides fill the square, whatever the image's proportions (SAM 2, MedSAM)."""
+
+
+class ResizeFilter(str, Enum):
+    """Pillow's filters, antialiased but for `nearest`."""
+
+    NEAREST = "nearest"
+    BOX = "box"
+    BILINEAR = "bilinear"
+    HAMMING = "hamming"
+    BICUBIC = "bicubic"
+    LANCZOS = "lanczos"
+
+
 class Target(str, Enum):
     """What `samtrt build` compiles for. The backends that run the engines have the same names."""
 

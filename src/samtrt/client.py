@@ -21,8 +21,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from samtrt.choices import Resize
 from samtrt.errors import ImageError, PromptError, SamtrtError
 from samtrt.masks import rle
+from samtrt.preparation.frame import Frame
 from samtrt.preparation.host import check_image
 from samtrt.types import Closeable, Embedding, Prediction, Size, UInt8Array
 
@@ -177,14 +179,16 @@ class RemoteImage:
 
     def embedding(self) -> Embedding:
         """Fetch the embedding, to prompt it with a decoder of one's own."""
-        response = self._call("GET", "/embedding")
+        response, model = self._call("GET", "/embedding"), self._client.model()
 
         def numbers(name: str) -> tuple[int, ...]:
             return tuple(int(part) for part in response.headers[name].split(","))
 
         features = np.frombuffer(response.content, dtype="<f4").reshape(numbers("X-Shape"))
-        (height, width), (tall, wide) = numbers("X-Original-Size"), numbers("X-Input-Size")
-        return Embedding(features, (height, width), (tall, wide))
+        height, width = numbers("X-Original-Size")
+        resize = Resize(model["preparation"]["resize"])
+        frame = Frame((height, width), model["image_size"], model["mask_size"], resize)
+        return Embedding(features, frame)
 
     def delete(self) -> None:
         """Free what the server holds of the image; fine where it does not any more."""

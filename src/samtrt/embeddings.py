@@ -16,15 +16,16 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from samtrt.choices import Precision, Stage
+from samtrt.choices import Precision
 from samtrt.errors import ImageError, OutputError
 from samtrt.files import sha256_of, write_atomic
-from samtrt.manifest import Manifest
-from samtrt.preparation.host import resized_size
+from samtrt.predictor import Predictor
 from samtrt.types import Embedding, Size
 
 SUFFIX = ".safetensors"
-FORMAT = "samtrt-embedding-1"
+FORMAT = "samtrt-embedding-2"
+_OLDER = "samtrt-embedding-1"
+"""Did not say how the image was prepared, nor what its engine computed in."""
 _TENSOR = "image_embeddings"
 _STORED_AS = {Precision.FP16: np.float16, Precision.FP32: np.float32}
 
@@ -36,8 +37,9 @@ class EmbeddingInfo:
     Attributes:
         model: Name of the model that encoded the image.
         checkpoint_sha256: Hash of the checkpoint that the model's engines were made from.
-        precision: What the encoder's weights are; of an encoder that was quantized also the hash
-            of its file.
+        precision: What the encoder computed in; of one that was quantized also the hash of its
+            file.
+        preparation: How the image became the encoder's input.
         stored_as: What the tensor is stored in.
         image_name: Name of the image's file.
         image_sha256: Hash of the image's file.
@@ -48,6 +50,7 @@ class EmbeddingInfo:
     model: str
     checkpoint_sha256: str
     precision: str
+    preparation: str
     stored_as: str
     image_name: str
     image_sha256: str
@@ -68,7 +71,7 @@ def is_embedding_file(path: str | Path) -> bool:
 def save_embedding(
     path: str | Path,
     embedding: Embedding,
-    manifest: Manifest,
+    predictor: Predictor,
     image_path: str | Path,
     precision: Precision = Precision.FP16,
 ) -> EmbeddingInfo:
@@ -77,7 +80,7 @@ def save_embedding(
     Args:
         path: Where to write, by custom `NAME.safetensors`.
         embedding: What `Predictor.encode` returned.
-        manifest: The manifest of the model that encoded it.
+        predictor: What encoded it.
         image_path: The image's file, which is hashed.
         precision: What the tensor is stored in: fp16 takes half the room (2 MB at 1024 input) and
             rounds by at most 0.05 %.
@@ -95,9 +98,7 @@ def save_embedding(
     if not np.isfinite(features).all():
         raise OutputError(f"the embedding of {image_path} does not fit into fp16: store it as fp32")
     info = EmbeddingInfo(
-        model=manifest.model,
-        checkpoint_sha256=manifest.checkpoint.sha256,
-        precision=_weights(manifest),
+        **predictor.identity,
         stored_as=precision.value,
         image_name=image_path.name,
         image_sha256=sha256_of(image_path),
@@ -121,49 +122,53 @@ def read_embedding_info(path: str | Path) -> EmbeddingInfo:
 
 
 def load_embedding(
-    path: str | Path, manifest: Manifest, image_path: str | Path | None = None
+    path: str | Path, predictor: Predictor, image_path: str | Path | None = None
 ) -> Embedding:
-    """Read an embedding for use with a model.
+    """Read an embedding for use with a predictor.
 
     Args:
         path: A file that `save_embedding` wrote.
-        manifest: The manifest of the model that is to use it.
+        predictor: What is to use it.
         image_path: The image that it is thought to be of, to be checked; None to take its word.
 
     Returns:
         The embedding, its features in float32.
 
     Raises:
-        ImageError: where the file is missing or damaged, was made by another model (checkpoint or
-            precision), or is of another image.
+        ImageError: where the file is missing or damaged, was made by another model (checkpoint,
+            precision or preparation), or is of another image.
     """
     path = Path(path)
     info, features = _read(path, with_features=True)
     again = "encode the image again with: samtrt embed"
-    if info.checkpoint_sha256 != manifest.checkpoint.sha256:
+    ours = predictor.identity
+    if info.checkpoint_sha256 != ours["checkpoint_sha256"]:
         raise ImageError(
             f"{path} was made by another model: {info.model}, checkpoint sha256 "
-            f"{info.checkpoint_sha256[:12]}..., not {manifest.model}, "
-            f"{manifest.checkpoint.sha256[:12]}...; {again}"
+            f"{info.checkpoint_sha256[:12]}..., not {ours['model']}, "
+            f"{ours['checkpoint_sha256'][:12]}...; {again}"
         )
-    if info.precision != (weights := _weights(manifest)):
+    if info.precision != ours["precision"]:
         raise ImageError(
-            f"{path} was made by {info.precision} engines and these are {weights}; {again}"
+            f"{path} was made by {info.precision} engines and these are {ours['precision']}; "
+            f"{again}"
+        )
+    if info.preparation != ours["preparation"]:
+        raise ImageError(
+            f"{path} was made of an image prepared otherwise ({info.preparation}; here: "
+            f"{ours['preparation']}); {again}"
         )
     if image_path is not None and info.image_sha256 != (found := _sha256_of_image(image_path)):
         raise ImageError(
             f"{path} is not of {image_path}: it was made from {info.image_name}, sha256 "
             f"{info.image_sha256[:12]}..., not {found[:12]}...; {again}"
         )
+    manifest = predictor.manifest
     grid = manifest.embedding_size
     expected = (1, manifest.embed_channels, grid, grid)
     if features.shape != expected or _sha256(features) != info.features_sha256:
         raise ImageError(f"{path} is damaged: its tensor is not the one that was stored; {again}")
-    return Embedding(
-        features=features.astype(np.float32),
-        original_size=info.original_size,
-        input_size=resized_size(info.original_size, manifest.image_size),
-    )
+    return Embedding(features.astype(np.float32), manifest.frame(info.original_size))
 
 
 def _read(path: Path, with_features: bool) -> tuple[EmbeddingInfo, npt.NDArray[Any]]:
@@ -173,7 +178,13 @@ def _read(path: Path, with_features: bool) -> tuple[EmbeddingInfo, npt.NDArray[A
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            if metadata.pop("format", None) != FORMAT:
+            found = metadata.pop("format", None)
+            if found == _OLDER:
+                raise ImageError(
+                    f"{path} was written by an older samtrt and does not say how its image was "
+                    "prepared; make it again with: samtrt embed"
+                )
+            if found != FORMAT:
                 raise ImageError(f"{path} is not an embedding; make one with: samtrt embed")
             height, width = (
                 int(metadata.pop("original_height")),
@@ -187,18 +198,6 @@ def _read(path: Path, with_features: bool) -> tuple[EmbeddingInfo, npt.NDArray[A
         raise ImageError(
             f"{path} is damaged or not an embedding ({error}); make it again with: samtrt embed"
         ) from None
-
-
-def _weights(manifest: Manifest) -> str:
-    """Return what tells one encoder of a checkpoint from another, such as "fp32".
-
-    Two int8 encoders may differ in the layers left in float32 and in their scales, and so in the
-    embeddings that they give: the file tells them apart.
-    """
-    if manifest.quantized is None:
-        return manifest.precision.value
-    encoder = manifest.files[Stage.ENCODER][0]
-    return f"int8 ({manifest.quantized.method.value}, {encoder.sha256[:12]})"
 
 
 def _sha256(array: npt.NDArray[Any]) -> str:

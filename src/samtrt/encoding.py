@@ -22,7 +22,8 @@ from samtrt.backends.base import Backend
 from samtrt.errors import ImageError
 from samtrt.manifest import Manifest
 from samtrt.preparation import host
-from samtrt.types import Embedding, Size, Tensor, UInt8Array, to_host
+from samtrt.preparation.frame import Frame
+from samtrt.types import Embedding, Tensor, UInt8Array, to_host
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -36,11 +37,11 @@ class Prepared:
 
     Attributes:
         pixels: float32 [1, 3, S, S], resized, normalised and padded.
-        original: (height, width) before that.
+        frame: Where the image lies in them.
     """
 
     pixels: npt.NDArray[np.float32]
-    original: Size
+    frame: Frame
 
 
 def prepare(image: UInt8Array, model: Manifest, image_format: str = "RGB") -> Prepared:
@@ -54,23 +55,18 @@ def prepare(image: UInt8Array, model: Manifest, image_format: str = "RGB") -> Pr
         raise ImageError(f"image_format must be 'RGB' or 'BGR', not '{image_format}'")
     if image_format == "BGR":
         image = image[..., ::-1]
-    pixels = host.preprocess(image, model.image_size, model.pixel_mean, model.pixel_std)
-    return Prepared(pixels, (image.shape[0], image.shape[1]))
+    frame = model.frame((image.shape[0], image.shape[1]))
+    return Prepared(host.preprocess(image, frame, model.preparation), frame)
 
 
-def encode_together(
-    encoder: Backend, model: Manifest, images: Sequence[Prepared]
-) -> list[Embedding]:
+def encode_together(encoder: Backend, images: Sequence[Prepared]) -> list[Embedding]:
     """Encode images in one run. Of one image the features stay where the encoder left them."""
     pixels = np.concatenate([image.pixels for image in images]) if images[1:] else images[0].pixels
     features = encoder.run({"images": pixels}, on_host=False)["image_embeddings"]
     parts: Sequence[Tensor] = [features]
     if len(images) > 1:  # copies, so that an image that is dropped frees its part of the batch
         parts = [part.copy() for part in np.split(to_host(features), len(images))]
-    return [
-        Embedding(part, image.original, host.resized_size(image.original, model.image_size))
-        for part, image in zip(parts, images, strict=True)
-    ]
+    return [Embedding(part, image.frame) for part, image in zip(parts, images, strict=True)]
 
 
 def batch_limit(encoder: Backend, wanted: int) -> int:
@@ -97,7 +93,7 @@ def encode_each(
         while group := list(islice(ready, together)):
             prepared = [_result(future) for _, future in group]
             images = [image for image in prepared if isinstance(image, Prepared)]
-            embeddings = iter(encode_together(encoder, model, images) if images else ())
+            embeddings = iter(encode_together(encoder, images) if images else ())
             for (item, _), image in zip(group, prepared, strict=True):
                 yield item, image if isinstance(image, ImageError) else next(embeddings)
 

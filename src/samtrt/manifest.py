@@ -10,10 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from samtrt.choices import Precision, Quantization, Stage
 from samtrt.errors import ManifestError
 from samtrt.files import sha256_of, write_atomic
-from samtrt.registry import MASK_THRESHOLD, MODELS, PIXEL_MEAN, PIXEL_STD, ModelSpec
+from samtrt.preparation.frame import Frame
+from samtrt.preparation.spec import SAM_MEAN, SAM_STD, Preparation
+from samtrt.registry import MASK_THRESHOLD, MODELS, ModelSpec
+from samtrt.types import Size
 
 MANIFEST_NAME = "samtrt.json"
-FORMAT = 1
+FORMAT = 2
+"""2 says how images are prepared; 1 had the official mean and deviation, and longest side alone."""
 
 
 class _Frozen(BaseModel):
@@ -85,8 +89,7 @@ class Manifest(_Frozen):
     encoder: EncoderSizes | None = Field(
         default=None, description="None in manifests of 0.1: see `encoder_sizes`"
     )
-    pixel_mean: tuple[float, float, float] = PIXEL_MEAN
-    pixel_std: tuple[float, float, float] = PIXEL_STD
+    preparation: Preparation = Field(description="how images become the encoder's input")
     mask_threshold: float = MASK_THRESHOLD
     precision: Precision
     opset: int
@@ -126,6 +129,10 @@ class Manifest(_Frozen):
             )
         return EncoderSizes.of(MODELS[self.model])
 
+    def frame(self, original: Size) -> Frame:
+        """Return where an image of (height, width) lies in the model's square."""
+        return Frame(original, self.image_size, self.mask_size, self.preparation.resize)
+
     def save(self, directory: Path) -> Path:
         """Write the manifest into `directory`; it appears whole or not at all."""
         path = directory / MANIFEST_NAME
@@ -135,7 +142,7 @@ class Manifest(_Frozen):
 
     @classmethod
     def load(cls, directory: Path) -> Manifest:
-        """Read `directory/samtrt.json`.
+        """Read `directory/samtrt.json`, of this format or of format 1.
 
         Raises:
             ManifestError: where it is missing, is not a manifest, or is of a newer format.
@@ -161,7 +168,7 @@ class Manifest(_Frozen):
                 "update samtrt"
             )
         try:
-            return cls.model_validate(data)
+            return cls.model_validate(_upgraded(data))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the whole file"
@@ -181,6 +188,15 @@ class Manifest(_Frozen):
         for entry in entries:
             _check_file(directory / entry.name, entry)
         return directory / entries[0].name
+
+
+def _upgraded(data: object) -> object:
+    """Bring what was read to this format."""
+    if not isinstance(data, dict) or data.get("format", 1) != 1:
+        return data
+    rest = {name: value for name, value in data.items() if not name.startswith("pixel_")}
+    mean, std = data.get("pixel_mean", SAM_MEAN), data.get("pixel_std", SAM_STD)
+    return {**rest, "format": FORMAT, "preparation": {"mean": mean, "std": std}}
 
 
 def _check_file(path: Path, entry: FileEntry) -> None:

@@ -91,12 +91,29 @@ class Predictor(Closeable):
 
     @property
     def precision(self) -> str:
-        """What the engines compute in: "fp32", "fp16", "bf16", "int8 dynamic" and the like."""
-        if self.manifest.quantized:
-            return f"int8 {self.manifest.quantized.method.value}"
-        if self.encoder.name == BackendName.OPENVINO_BF16.value:
-            return Precision.BF16.value
-        return self.encoder.precision or self.manifest.precision.value
+        """What the encoder computes in: "fp32", "fp16", "bf16", "int8 dynamic" and the like."""
+        own = self.encoder.precision
+        if self.manifest.quantized and own != Precision.FP32.value:
+            int8 = f"int8 {self.manifest.quantized.method.value}"
+            return f"{int8}, {own}" if own else int8
+        return own or self.manifest.precision.value
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What an embedding depends on beside its image, and so tells whose it is.
+
+        Two int8 encoders may differ in the layers left in float32 and in their scales: they are
+        told apart by their file.
+        """
+        precision = self.precision
+        if precision.startswith("int8"):
+            precision += f", {self.manifest.files[Stage.ENCODER][0].sha256[:12]}"
+        return {
+            "model": self.manifest.model,
+            "checkpoint_sha256": self.manifest.checkpoint.sha256,
+            "precision": precision,
+            "preparation": str(self.manifest.preparation),
+        }
 
     def encode(self, image: UInt8Array, image_format: Literal["RGB", "BGR"] = "RGB") -> Embedding:
         """Encode an image, uint8 [H, W, 3] with values 0..255, without setting it.
@@ -105,7 +122,7 @@ class Predictor(Closeable):
             ImageError: where it is not such an array.
         """
         prepared = prepare(image, self.manifest, image_format)
-        return encode_together(self.encoder, self.manifest, [prepared])[0]
+        return encode_together(self.encoder, [prepared])[0]
 
     def encode_many(
         self, items: Iterable[T], read: Callable[[T], UInt8Array] | None = None
@@ -196,6 +213,11 @@ class Predictor(Closeable):
                 f"the embedding has the shape {embedding.features.shape} and {self.manifest.model} "
                 f"gives {expected}: encode the image with this model"
             )
+        if embedding.frame != self.manifest.frame(embedding.original_size):
+            raise ImageError(
+                "the embedding's image was resized in another way than this model's images are: "
+                "encode the image with this model"
+            )
         self._embedding = embedding
 
     def get_image_embedding(self) -> FloatArray:
@@ -277,19 +299,14 @@ class Predictor(Closeable):
         Returns:
             Masks [P, C, H, W], IoU predictions [P, C] and low-res logits [P, C, M, M].
         """
-        embedding, model = self.embedding, self.manifest
-        prompts = build_prompts(
-            embedding.original_size,
-            model.image_size,
-            model.mask_size,
-            point_coords,
-            point_labels,
-            boxes,
-            mask_input,
-        )
+        embedding = self.embedding
+        prompts = build_prompts(embedding.frame, point_coords, point_labels, boxes, mask_input)
         logits, scores = select_masks(*self.decode(embedding, prompts), multimask_output)
-        upscale = upscale_logits if return_logits else upscale_masks
-        masks = upscale(logits, embedding.original_size, model.image_size)
+        masks = (
+            upscale_logits(logits, embedding.frame)
+            if return_logits
+            else upscale_masks(logits, embedding.frame, self.manifest.mask_threshold)
+        )
         return Prediction(masks, scores, logits)
 
     def close(self) -> None:

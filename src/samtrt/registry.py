@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from samtrt.errors import CheckpointError
-
-PIXEL_MEAN = (123.675, 116.28, 103.53)
-"""RGB, in 0..255; official `build_sam.py`."""
-PIXEL_STD = (58.395, 57.12, 57.375)
+from samtrt.preparation.spec import OFFICIAL, Preparation
 
 MASK_THRESHOLD = 0.0
 """Logits above it are mask (official `Sam.mask_threshold`)."""
@@ -43,6 +40,7 @@ class ModelSpec:
     window_size: int = 14
     mlp_ratio: float = 4.0
     prompt_embed_dim: int = 256
+    preparation: Preparation = OFFICIAL
     download: Download | None = None
 
     @property

@@ -6,10 +6,13 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from samtrt.preparation.frame import Frame
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
@@ -155,13 +158,16 @@ class Embedding:
 
     Attributes:
         features: Image embedding, float [1, 256, S/16, S/16]; on a GPU where that encoded it.
-        original_size: Size of the image as the user gave it.
-        input_size: Size of the image after resizing its longest side to S, before padding.
+        frame: Where the image lies in the model's square.
     """
 
     features: Tensor
-    original_size: Size
-    input_size: Size
+    frame: Frame
+
+    @property
+    def original_size(self) -> Size:
+        """Height and width of the image as the user gave it."""
+        return self.frame.original
 
     def host_features(self) -> FloatArray:
         """Return the features as a NumPy array, copied from a GPU where they are on one."""

@@ -72,7 +72,7 @@ class BlobOfficialPredictor:
             }
         )
         low = torch.from_numpy(out["low_res_masks"][:, 1:])
-        masks = self.model.postprocess_masks(low, embedding.input_size, embedding.original_size)
+        masks = self.model.postprocess_masks(low, embedding.frame.resized, embedding.original_size)
         return masks, torch.from_numpy(out["iou_predictions"][:, 1:]), low
 
 

@@ -10,11 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samtrt.automatic.candidates import StabilityTest
+from samtrt.choices import Resize
 from samtrt.masks import upscaling
 from samtrt.masks.logits import box_of_mask
 from samtrt.masks.upscaling import Part, Region, Upscaler, upscale_one
+from samtrt.preparation.frame import Frame
 
 sides = st.integers(1, 150)
+frames = st.builds(
+    Frame, st.tuples(sides, sides), st.just(128), st.just(32), st.sampled_from(Resize)
+)
 seeds = st.integers(0, 10_000)
 
 
@@ -43,41 +48,39 @@ def region_above(upscaler: Upscaler, logits: np.ndarray, threshold: float) -> Re
     return formed(upscaler, part_above(upscaler, logits, threshold))
 
 
-@given(height=sides, width=sides, seed=seeds)
+@given(frame=frames, seed=seeds)
 def test_a_region_is_the_official_resize_and_holds_all_that_exceeds(
-    height: int, width: int, seed: int
+    frame: Frame, seed: int
 ) -> None:
     logits = smooth_logits(seed, 32)
-    whole = upscale_one(logits, (height, width), 128)
-    x, y, values = region_above(Upscaler((height, width), 128, 32), logits, -1.0)
+    whole = upscale_one(logits, frame)
+    x, y, values = region_above(Upscaler(frame), logits, -1.0)
     columns, rows = values.shape
     np.testing.assert_allclose(values.T, whole[y : y + rows, x : x + columns], atol=2e-5)
     whole[y : y + rows, x : x + columns] = -9
     assert whole.max() <= -1 + 2e-5
 
 
-@given(height=sides, width=sides, seed=seeds, threshold=st.floats(-2, 2))
-def test_bounds_enclose_the_count(height: int, width: int, seed: int, threshold: float) -> None:
+@given(frame=frames, seed=seeds, threshold=st.floats(-2, 2))
+def test_bounds_enclose_the_count(frame: Frame, seed: int, threshold: float) -> None:
     logits = smooth_logits(seed, 32)
-    upscaler = Upscaler((height, width), 128, 32)
-    whole = upscale_one(logits, (height, width), 128)
+    upscaler = Upscaler(frame)
+    whole = upscale_one(logits, frame)
     mask = upscaler.above(logits[None], threshold)[0]
     part = part_above(upscaler, logits, threshold)
     for cells in ((mask,), (part.cells > threshold, part.top, part.left)):
         assert upscaler.at_least(*cells) <= np.count_nonzero(whole > threshold - 2e-5)
         assert upscaler.at_most(*cells) >= np.count_nonzero(whole > threshold + 2e-5)
-    assert upscaler.at_most(np.ones_like(mask)) == height * width
+    assert upscaler.at_most(np.ones_like(mask)) == frame.original[0] * frame.original[1]
 
 
-@given(height=sides, width=sides, seed=seeds, threshold=st.floats(-2, 2))
-def test_boxes_lie_between_their_bounds(
-    height: int, width: int, seed: int, threshold: float
-) -> None:
+@given(frame=frames, seed=seeds, threshold=st.floats(-2, 2))
+def test_boxes_lie_between_their_bounds(frame: Frame, seed: int, threshold: float) -> None:
     logits = np.stack([smooth_logits(seed + i, 32) for i in range(3)])
-    upscaler = Upscaler((height, width), 128, 32)
+    upscaler = Upscaler(frame)
     outer, inner = upscaler.bounds(upscaler.above(logits, threshold))
     for plane, around, within in zip(logits, outer, inner, strict=True):
-        whole = upscale_one(plane, (height, width), 128)
+        whole = upscale_one(plane, frame)
         for mask, most in ((whole > threshold - 2e-5, False), (whole > threshold + 2e-5, True)):
             x, y, w, h = box_of_mask(mask)
             box = np.array([x, y, x + w - 1, y + h - 1])
@@ -92,7 +95,7 @@ def test_boxes_lie_between_their_bounds(
 def test_bounds_of_a_plain_square_are_a_cell_wide() -> None:
     logits = np.full((1, 32, 32), -5, np.float32)
     logits[0, 8:16, 4:20] = 5  # 4 pixels a cell: 16..80, 32..64
-    upscaler = Upscaler((128, 128), 128, 32)
+    upscaler = Upscaler(Frame((128, 128), 128, 32))
     outer, inner = upscaler.bounds(upscaler.above(logits, 0.0))
     box = region_box(upscaler, logits[0])
     assert np.abs(outer[0] - box).max() <= 4
@@ -109,7 +112,7 @@ def region_box(upscaler: Upscaler, logits: np.ndarray) -> tuple[int, int, int, i
 
 @given(seed=seeds, least=st.floats(0.3, 0.99))
 def test_a_mask_that_surely_fails_does_fail(seed: int, least: float) -> None:
-    logits, upscaler = smooth_logits(seed, 32), Upscaler((90, 120), 128, 32)
+    logits, upscaler = smooth_logits(seed, 32), Upscaler(Frame((90, 120), 128, 32))
     test = StabilityTest(threshold=0.0, offset=1.0, least=least)
     part = part_above(upscaler, logits, test.lowest)
     if test.surely_fails(part, upscaler):
@@ -117,7 +120,9 @@ def test_a_mask_that_surely_fails_does_fail(seed: int, least: float) -> None:
 
 
 def test_nothing_above_the_threshold_is_an_empty_region() -> None:
-    region = region_above(Upscaler((40, 60), 128, 32), np.full((32, 32), -5, np.float32), 0.0)
+    region = region_above(
+        Upscaler(Frame((40, 60), 128, 32)), np.full((32, 32), -5, np.float32), 0.0
+    )
     assert region.values.size == 0
     test = StabilityTest(0.0, 1.0, 0.9)
     assert np.isnan(test.score(test.counts(region.values)))
@@ -128,13 +133,15 @@ def test_nothing_above_the_threshold_is_an_empty_region() -> None:
 def test_logits_in_the_padding_do_not_count() -> None:
     logits = np.full((32, 32), -5, np.float32)
     logits[28:] = 5  # the image is twice as wide as high: rows 16 and on are padding
-    assert region_above(Upscaler((60, 120), 128, 32), logits, 0.0).values.size == 0
+    assert region_above(Upscaler(Frame((60, 120), 128, 32)), logits, 0.0).values.size == 0
 
 
 @pytest.mark.parametrize("size", [(3000, 5000), (1, 999), (999, 1)])
 def test_extreme_sizes(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upscaling, "_STRIP", 999_000)
     logits = smooth_logits(1, 256)
-    x, y, values = region_above(Upscaler(size, 1024, 256), logits, 0.5)
-    part = upscale_one(logits, size, 1024)[y : y + values.shape[1], x : x + values.shape[0]]
+    x, y, values = region_above(Upscaler(Frame(size, 1024, 256)), logits, 0.5)
+    part = upscale_one(logits, Frame(size, 1024, 256))[
+        y : y + values.shape[1], x : x + values.shape[0]
+    ]
     np.testing.assert_allclose(values.T, part, atol=5e-5)

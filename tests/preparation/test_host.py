@@ -1,56 +1,67 @@
-"""Resizing, normalising and coordinates: against the official code, and round trips."""
+"""Pixels for the encoder: the official ones, and those of other preparations."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from PIL import Image
 
+from samtrt.choices import Resize, ResizeFilter, ValueScale
 from samtrt.preparation import host
+from samtrt.preparation.frame import Frame
+from samtrt.preparation.spec import OFFICIAL, Preparation
 from samtrt.registry import get_spec
-from support.oracle import official_sam, random_image, segment_anything_oracle
+from support.oracle import official_sam, official_transform, random_image
 
-sizes = st.tuples(st.integers(1, 6000), st.integers(1, 6000))
-
-
-def official_transform(image_size: int) -> Any:
-    segment_anything_oracle()
-    from segment_anything.utils.transforms import ResizeLongestSide
-
-    return ResizeLongestSide(image_size)
+SIZES = [(1, 1), (3, 7), (300, 200), (200, 300), (640, 1801)]
 
 
-@given(sizes)
-def test_resized_size_is_the_official_one(size: tuple[int, int]) -> None:
-    expected = official_transform(1024).get_preprocess_shape(*size, 1024)
-    got = host.resized_size(size, 1024)
-    assert got == tuple(max(side, 1) for side in expected)
-    assert max(got) == 1024
-
-
-@pytest.mark.parametrize("size", [(1, 1), (3, 7), (300, 200), (200, 300), (640, 1801)], ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=str)
 def test_preprocessing_is_the_official_one(size: tuple[int, int]) -> None:
     spec = get_spec("vit_t")
     image = random_image(*size)
     resized = official_transform(spec.image_size).apply_image(image)
     tensor = torch.as_tensor(resized).permute(2, 0, 1)[None]
     expected = official_sam(spec).preprocess(tensor).numpy()
-    got = host.preprocess(image, spec.image_size)
+    got = host.preprocess(image, Frame(size, spec.image_size, spec.mask_size), OFFICIAL)
     assert got.dtype == np.float32
     assert np.array_equal(got, expected)
 
 
-@given(sizes, st.lists(st.tuples(st.floats(0, 6000), st.floats(0, 6000)), min_size=1))
-def test_coordinates_survive_the_round_trip(
-    size: tuple[int, int], points: list[tuple[float, float]]
-) -> None:
-    coords = np.array(points)
-    there = host.to_model_frame(coords, size, 1024)
-    assert np.allclose(there, official_transform(1024).apply_coords(coords, size)) or 0 in (
-        official_transform(1024).get_preprocess_shape(*size, 1024)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("filter_", [ResizeFilter.BILINEAR, ResizeFilter.BICUBIC])
+def test_an_image_squashed_and_brought_to_0_1(size: tuple[int, int], filter_: ResizeFilter) -> None:
+    image = random_image(*size)
+    preparation = Preparation(
+        scale=ValueScale.UNIT,
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+        resize=Resize.STRETCH,
+        filter=filter_,
     )
-    assert np.allclose(host.to_image_frame(there, size, 1024), coords)
+    got = host.preprocess(image, Frame(size, 64, 16, Resize.STRETCH), preparation)
+    squashed = Image.fromarray(image).resize((64, 64), Image.Resampling[filter_.name])
+    expected = np.asarray(squashed, dtype=np.float32).transpose(2, 0, 1)[None] / np.float32(255)
+    assert np.array_equal(got, expected)
+
+
+def test_mean_and_deviation_in_0_1_are_those_in_0_255() -> None:
+    image, frame = random_image(50, 90), Frame((50, 90), 64, 16)
+    unit = Preparation(scale=ValueScale.UNIT, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    got, official = (host.preprocess(image, frame, p) for p in (unit, OFFICIAL))
+    np.testing.assert_allclose(got, official, atol=2e-6)
+    assert not got[:, :, frame.resized[0] :].any()  # padding is 0 after normalisation
+
+
+def test_minmax_spans_0_to_1_over_all_channels_and_padding_stays_0() -> None:
+    image = random_image(50, 90)
+    image = 60 + image // 4
+    preparation = Preparation(scale=ValueScale.MINMAX, mean=(0, 0, 0), std=(1, 1, 1))
+    frame = Frame((50, 90), 64, 16)
+    got = host.preprocess(image, frame, preparation)
+    height = frame.resized[0]
+    assert (got[:, :, :height].min(), got[:, :, :height].max()) == (0, 1)
+    assert not got[:, :, height:].any()
+    flat = host.preprocess(np.full_like(image, 77), frame, preparation)
+    assert not flat.any()

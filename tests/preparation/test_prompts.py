@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from samtrt.choices import Resize
 from samtrt.errors import PromptError
-from samtrt.preparation.host import resized_size
+from samtrt.preparation.frame import Frame
 from samtrt.preparation.prompts import build_prompts
 
 SIZE, IMAGE, MASK = (120, 200), 256, 64
 
 
 def build(size: tuple[int, int] = SIZE, **prompts: Any) -> Any:
-    return build_prompts(size, IMAGE, MASK, **prompts)
+    return build_prompts(Frame(size, IMAGE, MASK), **prompts)
 
 
 def test_points_without_a_box_get_one_padding_point() -> None:
@@ -100,7 +101,13 @@ def test_any_point_of_an_image_lands_in_the_resized_image(
     x = data.draw(st.integers(0, size[1] - 1))
     y = data.draw(st.integers(0, size[0] - 1))
     prompts = build(size, point_coords=[[[x, y]]], point_labels=[[1]])
-    height, width = resized_size(size, IMAGE)
+    height, width = Frame(size, IMAGE, MASK).resized
     px, py = prompts.point_coords[0, 0]
     assert 0 <= px < width
     assert 0 <= py < height
+
+
+def test_coordinates_of_a_stretched_image_are_stretched() -> None:
+    frame = Frame(SIZE, IMAGE, MASK, Resize.STRETCH)
+    prompts = build_prompts(frame, point_coords=[[[100, 60]]], point_labels=[[1]])
+    assert prompts.point_coords[0, 0].tolist() == [128, 128]

@@ -130,7 +130,7 @@ def test_the_embedding_is_the_encoders(served: Any, picture: np.ndarray, dtype: 
     expected = served.predictor.encode(picture)
     np.testing.assert_array_equal(got, expected.features.astype(dtype))
     assert response.headers["x-original-size"] == "120,200"
-    assert response.headers["x-input-size"] == ",".join(map(str, expected.input_size))
+    assert response.headers["x-input-size"] == ",".join(map(str, expected.frame.resized))
 
 
 def test_exif_orientation_is_applied(served: Any, picture: np.ndarray) -> None:

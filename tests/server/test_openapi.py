@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 from samtrt.backends import open_backend
 from samtrt.choices import Stage
 from samtrt.predictor import Predictor
+from samtrt.preparation.frame import Frame
 from samtrt.server.app import create_app
 from samtrt.types import Embedding
 from support.samples import make_manifest
@@ -52,7 +53,7 @@ def url() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def image_id() -> str:
     features = np.zeros((1, 256, 16, 16), dtype=np.float32)
-    return str(app.state.scheduler.store.add(Embedding(features, (120, 200), (154, 256))))
+    return str(app.state.scheduler.store.add(Embedding(features, Frame((120, 200), 256, 64))))
 
 
 @schema.parametrize()

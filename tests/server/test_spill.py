@@ -12,18 +12,20 @@ import numpy as np
 import pytest
 
 from samtrt.errors import OutputError
+from samtrt.preparation.frame import Frame
 from samtrt.server.spill import SpillFolder
 from samtrt.types import Embedding
 
-EMBEDDING = Embedding(np.arange(100, dtype=np.float32).reshape(1, 100), (1, 2), (3, 4))
+EMBEDDING = Embedding(np.arange(100, dtype=np.float32).reshape(1, 100), Frame((1, 2), 256, 64))
 
 KILLED = """
 import os, sys, numpy as np
 from pathlib import Path
+from samtrt.preparation.frame import Frame
 from samtrt.server.spill import SpillFolder
 from samtrt.types import Embedding
 folder = SpillFolder(Path(sys.argv[1]))
-folder.write(Embedding(np.zeros((1, 9), dtype=np.float32), (1, 2), (3, 4)))
+folder.write(Embedding(np.zeros((1, 9), dtype=np.float32), Frame((1, 2), 256, 64)))
 os.kill(os.getpid(), 9)
 """
 
@@ -39,7 +41,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     found = folder.read(spilled)
     assert found is not None
     np.testing.assert_array_equal(found.features, EMBEDDING.features)
-    assert found.original_size == EMBEDDING.original_size
+    assert found.frame == EMBEDDING.frame
     folder.remove(spilled)
     folder.remove(spilled)
     assert folder.read(spilled) is None

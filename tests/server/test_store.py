@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from samtrt.preparation.frame import Frame
 from samtrt.server.errors import ApiError
 from samtrt.server.metrics import Metrics
 from samtrt.server.settings import Settings
@@ -22,7 +23,7 @@ UNIT = 400  # bytes of one embedding
 
 
 def embedding(value: int) -> Embedding:
-    return Embedding(np.full((1, 100), value, dtype=np.float32), (10 + value, 20), (30, 40))
+    return Embedding(np.full((1, 100), value, dtype=np.float32), Frame((10 + value, 20), 256, 64))
 
 
 @given(

@@ -17,6 +17,7 @@ from samtrt.cuda.runtime import Cuda
 from samtrt.encoding import prepare
 from samtrt.errors import DeviceMemoryError
 from samtrt.predictor import Predictor
+from samtrt.preparation.frame import Frame
 from samtrt.server.metrics import Metrics
 from samtrt.server.scheduler import Scheduler
 from samtrt.server.settings import Settings
@@ -26,6 +27,8 @@ from support import fake_cuda_streams, fake_tensorrt
 from support.oracle import random_image
 
 UNIT = 4096
+
+FRAME = Frame((10, 20), 256, 64)
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def embedding(memory: Memory, value: int) -> Embedding:
     features = memory.empty((1, UNIT // 4), np.dtype(np.float32))
     numbers = np.full((1, UNIT // 4), value, np.float32)
     memory.cuda.runtime.cudaMemcpy(features.pointer, numbers.ctypes.data, UNIT, 0)
-    return Embedding(features, (10, 20), (30, 40))
+    return Embedding(features, FRAME)
 
 
 def places(store: ImageStore, ids: list[str]) -> str:
@@ -85,10 +88,10 @@ def test_a_gpu_that_breaks_down_loses_its_images_alone(
     memory: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = ImageStore(Settings(device_cache_bytes=UNIT), Metrics())
-    host = store.add(Embedding(np.ones((1, 8), np.float32), (1, 1), (1, 1)))
+    host = store.add(Embedding(np.ones((1, 8), np.float32), FRAME))
     store.add(embedding(memory, 0))
     memory.cuda.runtime.broken_down = 700
-    broken = Embedding(memory_array(memory), (1, 1), (1, 1))
+    broken = Embedding(memory_array(memory), FRAME)
     store.add(broken)
     assert "an image on the GPU was dropped" in caplog.text
     assert len(store) == 2

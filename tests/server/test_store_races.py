@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from samtrt.preparation.frame import Frame
 from samtrt.server.errors import ApiError
 from samtrt.server.metrics import Metrics
 from samtrt.server.settings import Settings
@@ -28,7 +29,7 @@ LOCKED = 0.01  # seconds after which a call that neither ends nor reaches the di
 
 
 def embedding(value: int) -> Embedding:
-    return Embedding(np.full((1, 100), value, dtype=np.float32), (10 + value, 20), (30, 40))
+    return Embedding(np.full((1, 100), value, dtype=np.float32), Frame((10 + value, 20), 256, 64))
 
 
 @dataclass(eq=False)

@@ -87,6 +87,14 @@ def segment_anything_oracle() -> types.ModuleType:
                 sys.modules[name] = module
 
 
+def official_transform(image_size: int) -> Any:
+    """Return the official `ResizeLongestSide`."""
+    segment_anything_oracle()
+    from segment_anything.utils.transforms import ResizeLongestSide
+
+    return ResizeLongestSide(image_size)
+
+
 def official_sam(spec: ModelSpec) -> torch.nn.Module:
     """Build the official model in the shape of `spec`; its own `build_sam.py` knows three."""
     modeling = importlib.import_module(segment_anything_oracle().__name__ + ".modeling")

@@ -6,6 +6,7 @@ import numpy as np
 
 from samtrt.choices import Precision, Stage
 from samtrt.manifest import Manifest, Source
+from samtrt.preparation.spec import OFFICIAL
 
 
 def make_manifest(**changes: object) -> Manifest:
@@ -15,6 +16,7 @@ def make_manifest(**changes: object) -> Manifest:
         "image_size": 256,
         "patch_size": 16,
         "embed_channels": 256,
+        "preparation": OFFICIAL,
         "precision": Precision.FP32,
         "opset": 20,
         "simplified": True,

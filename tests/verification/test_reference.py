@@ -79,7 +79,7 @@ def test_refuses_what_it_is_not_of(stored: Path, computing: Predictor, tmp_path:
     with pytest.raises(VerificationError, match="is damaged"):
         load_reference(damaged, manifest, IMAGES)
     save_file({"x": np.zeros(1)}, damaged)
-    with pytest.raises(VerificationError, match="is not a stored reference"):
+    with pytest.raises(VerificationError, match="is not a stored reference of this"):
         load_reference(damaged, manifest, IMAGES)
 
 

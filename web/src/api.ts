@@ -1,7 +1,7 @@
 // Talking to the server. Every failure is an ApiError whose message can be shown.
 
 import { decompress } from "./rle";
-import type { Candidate, ModelInfo, Prompt } from "./types";
+import type { Candidate, ModelInfo, Prompt, Size } from "./types";
 import { candidateCount } from "./types";
 
 const TOKEN_KEY = "samtrt-token";
@@ -94,10 +94,17 @@ export class Api {
     return answer.masks.map(candidate);
   }
 
-  async embedding(imageId: string): Promise<{ data: ArrayBuffer; shape: number[] }> {
+  async embedding(
+    imageId: string,
+  ): Promise<{ data: ArrayBuffer; shape: number[]; resized: Size }> {
     const response = await this.send("GET", `/v1/images/${imageId}/embedding?dtype=float16`);
-    const shape = response.headers.get("X-Shape")!.split(",").map(Number);
-    return { data: await response.arrayBuffer(), shape };
+    const numbers = (name: string) => response.headers.get(name)!.split(",").map(Number);
+    const [height, width] = numbers("X-Input-Size");
+    return {
+      data: await response.arrayBuffer(),
+      shape: numbers("X-Shape"),
+      resized: { height: height!, width: width! },
+    };
   }
 
   async decoder(url: string): Promise<ArrayBuffer> {

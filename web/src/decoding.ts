@@ -117,8 +117,8 @@ export class BrowserDecoding implements Decoding {
     signal: AbortSignal,
   ): Promise<Prediction> {
     if (image.id !== this.imageId) {
-      const { data, shape } = await this.api.embedding(image.id);
-      await this.call({ kind: "image", embedding: data, shape, original: image.size });
+      const { data, shape, resized } = await this.api.embedding(image.id);
+      await this.call({ kind: "image", embedding: data, shape, original: image.size, resized });
       this.imageId = image.id;
     }
     signal.throwIfAborted();

@@ -1,16 +1,7 @@
-// From image pixels to the decoder's inputs. The rules are those of samtrt's transforms.py and
-// prompts.py, which follow the official SamPredictor.
+// From image pixels to the decoder's inputs. The rules are those of samtrt's
+// preparation/prompts.py, which follow the official SamPredictor.
 
 import type { Prompt, Size } from "./types";
-
-/** Size after bringing the longest side to `imageSize`. */
-export function resizedSize(original: Size, imageSize: number): Size {
-  const scale = imageSize / Math.max(original.height, original.width);
-  return {
-    height: Math.max(Math.floor(original.height * scale + 0.5), 1),
-    width: Math.max(Math.floor(original.width * scale + 0.5), 1),
-  };
-}
 
 export interface PromptInputs {
   /** [1, count, 2] */
@@ -20,9 +11,11 @@ export interface PromptInputs {
   readonly count: number;
 }
 
-/** A box is two more points behind the user's; without a box a padding point closes the list. */
-export function promptInputs(prompt: Prompt, original: Size, imageSize: number): PromptInputs {
-  const resized = resizedSize(original, imageSize);
+/**
+ * A box is two more points behind the user's; without a box a padding point closes the list.
+ * `resized` is what the image of size `original` has become in the model's square.
+ */
+export function promptInputs(prompt: Prompt, original: Size, resized: Size): PromptInputs {
   const scaleX = resized.width / original.width;
   const scaleY = resized.height / original.height;
   const rows: [number, number, number][] = prompt.points.map((p) => [p.x, p.y, p.label]);

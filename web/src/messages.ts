@@ -16,6 +16,8 @@ export interface ImageMessage {
   readonly embedding: ArrayBuffer;
   readonly shape: readonly number[];
   readonly original: Size;
+  /** What the image has become in the model's square, before padding. */
+  readonly resized: Size;
 }
 
 export interface DecodeMessage {

@@ -1,7 +1,6 @@
-// Low-res logits to a mask of the image's size, as samtrt's masks.py: bilinear to S x S, cut off
+// Low-res logits to a mask of the image's size, as samtrt's masks/upscaling.py: bilinear to S x S, cut off
 // the padding, bilinear to the original size, threshold.
 
-import { resizedSize } from "./frame";
 import type { Runs, Size } from "./types";
 
 interface Taps {
@@ -65,6 +64,7 @@ export function runsFromLogits(
   logits: Float32Array,
   maskSize: number,
   imageSize: number,
+  resized: Size,
   original: Size,
   threshold: number,
 ): Runs {
@@ -72,7 +72,6 @@ export function runsFromLogits(
   for (let y = 0; y < maskSize; y++) {
     for (let x = 0; x < maskSize; x++) turned[x * maskSize + y] = logits[y * maskSize + x]!;
   }
-  const resized = resizedSize(original, imageSize);
   const padded = new Float32Array(resized.width * imageSize);
   let column = 0;
   for (const line of resizedLines(turned, maskSize, maskSize, maskSize, imageSize, imageSize)) {

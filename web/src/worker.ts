@@ -31,7 +31,7 @@ export function serve(ort: Ort, provider: "wasm" | "webgpu", build: string): voi
 
   let model: LoadMessage;
   let session: InferenceSession;
-  let image: { embedding: Tensor; original: Size };
+  let image: { embedding: Tensor; original: Size; resized: Size };
 
   async function load(message: LoadMessage): Promise<void> {
     model = message;
@@ -40,11 +40,11 @@ export function serve(ort: Ort, provider: "wasm" | "webgpu", build: string): voi
 
   function setImage(message: ImageMessage): void {
     const embedding = new ort.Tensor("float32", fromHalf(message.embedding), message.shape);
-    image = { embedding, original: message.original };
+    image = { embedding, original: message.original, resized: message.resized };
   }
 
   async function decode(message: DecodeMessage): Promise<Candidate[]> {
-    const inputs = promptInputs(message.prompt, image.original, model.imageSize);
+    const inputs = promptInputs(message.prompt, image.original, image.resized);
     const plane = model.maskSize * model.maskSize;
     const out = await session.run({
       image_embeddings: image.embedding,
@@ -71,6 +71,7 @@ export function serve(ort: Ort, provider: "wasm" | "webgpu", build: string): voi
         logits.subarray(i * plane, (i + 1) * plane),
         model.maskSize,
         model.imageSize,
+        image.resized,
         image.original,
         model.threshold,
       ),

@@ -166,11 +166,12 @@ class AutomaticMaskGenerator:
         count: _Counter,
     ) -> list[Candidate]:
         """Find one crop's masks; the host looks at a batch's while the next one is decoded."""
-        model = self.predictor.manifest
         sieve = Sieve(
-            Upscaler(embedding.original_size, model.image_size, model.mask_size),
+            Upscaler(embedding.frame),
             StabilityTest(
-                model.mask_threshold, self.stability_score_offset, self.stability_score_thresh
+                self.predictor.manifest.mask_threshold,
+                self.stability_score_offset,
+                self.stability_score_thresh,
             ),
             crop,
             size,
@@ -185,13 +186,7 @@ class AutomaticMaskGenerator:
                 # A point on the far edge is inside for the official code; in float32, which the
                 # decoder takes, the next smaller float64 is the same number.
                 inside = np.minimum(part, np.nextafter((width, height), 0))
-                prompts = build_prompts(
-                    embedding.original_size,
-                    model.image_size,
-                    model.mask_size,
-                    inside[:, None],
-                    np.ones((len(part), 1)),
-                )
+                prompts = build_prompts(embedding.frame, inside[:, None], np.ones((len(part), 1)))
                 logits, places, scores = self.predictor.decode_wanted(
                     embedding, prompts, self._promising
                 )

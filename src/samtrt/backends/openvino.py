@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Arrays, HostBackend, stage_tensors
-from samtrt.choices import AttentionForm, BackendName, Stage
+from samtrt.choices import AttentionForm, BackendName, Precision, Stage
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.manifest import Manifest
 
@@ -63,6 +63,8 @@ class OpenVinoBackend(HostBackend):
             raise BackendError(f"openvino cannot load {path}: {_last_line(error)}") from None
         self._lock = threading.Lock()
         self.name = name.value
+        if name is BackendName.OPENVINO_BF16:
+            self.precision = Precision.BF16.value
         self.device = options.device
         self.inputs = {info.name: info for info in inputs}
         self.outputs = {info.name: info for info in outputs}

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Arrays, HostBackend, stage_tensors
-from samtrt.choices import Stage
+from samtrt.choices import Precision, Stage
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.manifest import Manifest
 
@@ -31,6 +31,7 @@ class PyTorchBackend(HostBackend):
     """One stage of a `Sam` module."""
 
     name = "pytorch"
+    precision = Precision.FP32.value  # the checkpoint's own, whatever the graphs were made to be
 
     def __init__(self, sam: Sam, manifest: Manifest, stage: Stage, device: str = "cpu") -> None:
         graph = EncoderGraph(sam) if stage is Stage.ENCODER else DecoderGraph(sam)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from samtrt.errors import CheckpointError, MissingExtraError
 from samtrt.files import sha256_of
-from samtrt.registry import MODELS, PIXEL_MEAN, PIXEL_STD, ModelSpec, get_spec
+from samtrt.preparation.spec import SAM_MEAN, SAM_STD, Preparation
+from samtrt.registry import MODELS, ModelSpec, get_spec
 
 try:
     import torch
@@ -32,7 +33,7 @@ _WRAPPERS = ("model", "state_dict", "model_state_dict", "module")
 _ANCHOR = "image_encoder.patch_embed.proj.weight"
 _HF_ANCHOR = "vision_encoder.patch_embed.projection.weight"
 _POSITIONS = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
-_PIXELS = {"pixel_mean": PIXEL_MEAN, "pixel_std": PIXEL_STD}
+_PIXELS = {"pixel_mean": SAM_MEAN, "pixel_std": SAM_STD}
 
 # Names of transformers' `modeling_sam.py` to official ones, applied one after another.
 _HF_RENAMES = tuple(
@@ -75,6 +76,7 @@ class Checkpoint:
         state_dict: Official names to finite, contiguous float32 tensors on the CPU. They may be
             mapped from the file: as long as they live, it must not be cut or overwritten in place.
         path: The file or directory that was read.
+        preparation: How images become the encoder's input.
         sha256: Of the file. For several shards, of their hex digests joined in order of name.
     """
 
@@ -82,6 +84,7 @@ class Checkpoint:
     state_dict: dict[str, Tensor] = field(repr=False)
     path: Path
     sha256: str
+    preparation: Preparation
 
 
 def load_checkpoint(path: Path, model: str | None = None) -> Checkpoint:
@@ -118,7 +121,9 @@ def load_checkpoint(path: Path, model: str | None = None) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
     joined = hashlib.sha256("".join(digests).encode()).hexdigest()
-    return Checkpoint(wanted or spec, state, path, digests[0] if len(digests) == 1 else joined)
+    spec = wanted or spec
+    sha256 = digests[0] if len(digests) == 1 else joined
+    return Checkpoint(spec, state, path, sha256, spec.preparation)
 
 
 def load_sam(checkpoint: Checkpoint) -> Sam:

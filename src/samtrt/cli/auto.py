@@ -23,7 +23,7 @@ from samtrt.cli.options import (
 if TYPE_CHECKING:
     from samtrt.automatic.generator import AutomaticMaskGenerator, Progress
     from samtrt.automatic.output import AutoOutput
-    from samtrt.manifest import Manifest
+    from samtrt.predictor import Predictor
     from samtrt.types import Embedding, UInt8Array
 
 _FORMATS = "overlay,labelmap,labelme,yolo"
@@ -104,11 +104,9 @@ def auto(
     check_directory(output)
     with load_predictor(directory, backend, device, threads, checkpoint) as predictor:
         generator = AutomaticMaskGenerator(predictor, output_mode="coco_rle", **options)
-        model = predictor.manifest
         settings = {
-            "model": model.model,
-            "checkpoint_sha256": model.checkpoint.sha256,
-            "precision": model.precision.value,
+            **predictor.identity,
+            "mask_threshold": predictor.manifest.mask_threshold,
             **{name: value for name, value in options.items() if name != "points_per_batch"},
         }
         files = AutoOutput(output, chosen, settings)
@@ -144,7 +142,7 @@ def _run(
     skipped = done
     try:
         # The next image is read while this one is segmented.
-        read = partial(_read, model=generator.predictor.manifest)
+        read = partial(_read, predictor=generator.predictor)
         with (
             _Bar(len(waiting)) as bar,
             closing(in_order(waiting, read, workers=1, ahead=1)) as ready,
@@ -170,11 +168,11 @@ def _run(
     return failed
 
 
-def _read(source: Path, model: Manifest) -> UInt8Array | Embedding:
+def _read(source: Path, predictor: Predictor) -> UInt8Array | Embedding:
     from samtrt.embeddings import is_embedding_file, load_embedding
     from samtrt.images import read_image
 
-    return load_embedding(source, model) if is_embedding_file(source) else read_image(source)
+    return load_embedding(source, predictor) if is_embedding_file(source) else read_image(source)
 
 
 def _segment(

@@ -19,7 +19,7 @@ from samtrt.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from samtrt.manifest import Manifest
+    from samtrt.predictor import Predictor
 
 
 def embed(
@@ -56,7 +56,7 @@ def embed(
         def not_done() -> Iterator[Path]:
             for source in sources:
                 path = place(source)
-                if _is_done(path, predictor.manifest, source, precision):
+                if _is_done(path, predictor, source, precision):
                     typer.echo(f"{path} is up to date")
                 else:
                     yield source
@@ -64,7 +64,7 @@ def embed(
         for source, encoded in predictor.encode_many(not_done(), read_image):
             if not isinstance(encoded, ImageError):
                 path = place(source)
-                save_embedding(path, encoded, predictor.manifest, source, precision)
+                save_embedding(path, encoded, predictor, source, precision)
                 typer.echo(path)
             elif len(sources) == 1:
                 raise encoded
@@ -75,15 +75,15 @@ def embed(
         raise typer.Exit(1)
 
 
-def _is_done(path: Path, manifest: Manifest, image: Path, precision: Precision) -> bool:
-    """Tell whether `path` holds this image as this model encodes it, stored as asked."""
+def _is_done(path: Path, predictor: Predictor, image: Path, precision: Precision) -> bool:
+    """Tell whether `path` holds this image as this predictor encodes it, stored as asked."""
     from samtrt.embeddings import load_embedding, read_embedding_info
     from samtrt.errors import ImageError
 
     if not path.is_file():
         return False
     try:
-        load_embedding(path, manifest, image)
+        load_embedding(path, predictor, image)
         return read_embedding_info(path).stored_as == precision.value
     except ImageError:  # of another image or model, or damaged: make it anew
         return False

@@ -62,6 +62,7 @@ def _describe(directory: Path, as_json: bool) -> None:
         return
     table = Table(show_header=False)
     table.add_row("model", f"{manifest.model}, {manifest.image_size} pixels")
+    table.add_row("preparation", str(manifest.preparation))
     table.add_row("precision", manifest.precision.value)
     if manifest.quantized:
         record = manifest.quantized

@@ -84,7 +84,7 @@ def predict(
         pixels = read_image(image)
     with load_predictor(directory, backend, device, threads, checkpoint) as predictor:
         if pixels is None:
-            predictor.set_embedding(load_embedding(image, predictor.manifest))
+            predictor.set_embedding(load_embedding(image, predictor))
         else:
             predictor.set_image(pixels)
         prompts = _prompts(predictor, name, point or [], box or [], boxes, mask)
@@ -136,8 +136,7 @@ def _prompts(
                 f"{mask} is {rough.shape[1]} x {rough.shape[0]} pixels and the image is "
                 f"{width} x {height}: a mask prompt must have the image's size"
             )
-        model = predictor.manifest
-        prompts["mask_input"] = logits_from_mask(rough, model.image_size, model.mask_size)[None]
+        prompts["mask_input"] = logits_from_mask(rough, predictor.embedding.frame)[None]
     return prompts
 
 

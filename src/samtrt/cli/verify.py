@@ -103,6 +103,7 @@ def _resolve(checkpoint: str) -> Path:
 def show(report: Report) -> None:
     """Print a report as two tables and a verdict."""
     console = Console()
+    console.print(f"preparation: {report.preparation}", highlight=False, soft_wrap=True)
     table = Table(title=f"{report.model} {report.precision} on {report.backend} ({report.device})")
     for heading in ("image", "size", "embedding max abs", "embedding relative"):
         table.add_column(heading, justify="left" if heading == "image" else "right")

@@ -238,6 +238,7 @@ def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
         patch_size=spec.patch_size,
         embed_channels=spec.prompt_embed_dim,
         encoder=EncoderSizes.of(spec),
+        preparation=checkpoint.preparation,
         precision=options.precision,
         opset=options.opset,
         simplified=options.simplify,

@@ -9,44 +9,47 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.masks.upscaling import upscale_one
-from samtrt.preparation.host import resized_size
-from samtrt.registry import MASK_THRESHOLD
-from samtrt.types import BoolArray, Size
+from samtrt.preparation.frame import Frame
+from samtrt.types import BoolArray
 
 PROMPT_LOGIT = 10.0
 """Magnitude given to a binary mask used as a prompt; the model's own logits reach about 20."""
 
 
-def upscale_logits(
-    logits: npt.NDArray[np.float32], original: Size, image_size: int
-) -> npt.NDArray[np.float32]:
+def upscale_logits(logits: npt.NDArray[np.float32], frame: Frame) -> npt.NDArray[np.float32]:
     """Bring low-res logits [..., M, M] to the original size: float32 [..., H, W]."""
-    out = np.empty((*logits.shape[:-2], *original), dtype=np.float32)
+    out = np.empty((*logits.shape[:-2], *frame.original), dtype=np.float32)
     for index in np.ndindex(logits.shape[:-2]):
-        out[index] = upscale_one(logits[index], original, image_size)
+        out[index] = upscale_one(logits[index], frame)
     return out
 
 
-def upscale_masks(logits: npt.NDArray[np.float32], original: Size, image_size: int) -> BoolArray:
-    """Bring low-res logits [..., M, M] to boolean masks [..., H, W], one at a time."""
-    out = np.empty((*logits.shape[:-2], *original), dtype=np.bool_)
+def upscale_masks(logits: npt.NDArray[np.float32], frame: Frame, threshold: float) -> BoolArray:
+    """Bring low-res logits [..., M, M] to boolean masks [..., H, W], one at a time.
+
+    Args:
+        logits: As the decoder gives them.
+        frame: Of the image.
+        threshold: Logits above it are mask: `Manifest.mask_threshold`.
+    """
+    out = np.empty((*logits.shape[:-2], *frame.original), dtype=np.bool_)
     for index in np.ndindex(logits.shape[:-2]):
-        np.greater(upscale_one(logits[index], original, image_size), MASK_THRESHOLD, out[index])
+        np.greater(upscale_one(logits[index], frame), threshold, out[index])
     return out
 
 
-def logits_from_mask(mask: BoolArray, image_size: int, mask_size: int) -> npt.NDArray[np.float32]:
-    """Turn a binary mask [H, W] of the original size into a mask prompt: float32 [1, M, M].
+def logits_from_mask(mask: BoolArray, frame: Frame) -> npt.NDArray[np.float32]:
+    """Turn a binary mask [H, W] of the frame's image into a mask prompt: float32 [1, M, M].
 
     The mask is averaged down to the low-res frame; full coverage becomes +10, none (and the
     padding) -10.
     """
-    height, width = resized_size((mask.shape[0], mask.shape[1]), image_size)
-    padded = np.zeros((image_size, image_size), dtype=np.float32)
+    height, width = frame.resized
+    padded = np.zeros((frame.image_size, frame.image_size), dtype=np.float32)
     padded[:height, :width] = cv2.resize(
         mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA
     )
-    coverage = cv2.resize(padded, (mask_size, mask_size), interpolation=cv2.INTER_AREA)
+    coverage = cv2.resize(padded, (frame.mask_size, frame.mask_size), interpolation=cv2.INTER_AREA)
     return ((2 * coverage - 1) * PROMPT_LOGIT)[None].astype(np.float32)
 
 

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from samtrt.preparation.host import resized_size
+from samtrt.preparation.frame import Frame
 from samtrt.types import BoolArray, Size
 
 _STRIP = 1 << 18
@@ -153,14 +153,14 @@ def resize(plane: Floats, size: Size) -> Floats:
     return np.asarray(out, dtype=np.float32)
 
 
-def upscale_one(logits: Floats, original: Size, image_size: int) -> Floats:
+def upscale_one(logits: Floats, frame: Frame) -> Floats:
     """Bring low-res logits [M, M] to the image's original size: float32 [H, W].
 
     Official `Sam.postprocess_masks`: to S x S, cut off the padding, to the original size.
     """
-    height, width = resized_size(original, image_size)
-    padded = resize(np.ascontiguousarray(logits), (image_size, image_size))
-    return resize(padded[:height, :width], original)
+    height, width = frame.resized
+    padded = resize(np.ascontiguousarray(logits), (frame.image_size, frame.image_size))
+    return resize(padded[:height, :width], frame.original)
 
 
 def _bilinear(n_out: int, n_in: int) -> npt.NDArray[np.float64]:
@@ -178,11 +178,12 @@ def _bilinear(n_out: int, n_in: int) -> npt.NDArray[np.float64]:
 class Upscaler:
     """Brings low-res logits [M, M] to one original size, as `upscale_one`, in part."""
 
-    def __init__(self, original: Size, image_size: int, mask_size: int) -> None:
-        height, width = resized_size(original, image_size)
-        self.original = original
-        self._y = _Axis.build(original[0], height, image_size, mask_size)
-        self._x = _Axis.build(original[1], width, image_size, mask_size)
+    def __init__(self, frame: Frame) -> None:
+        self.original = frame.original
+        self._y, self._x = (
+            _Axis.build(pixels, resized, frame.image_size, frame.mask_size)
+            for pixels, resized in zip(frame.original, frame.resized, strict=True)
+        )
         self._has_pair = self._y.has_pair[:, None] & self._x.has_pair
 
     def above(self, logits: Floats, threshold: float) -> BoolArray:

@@ -1,8 +1,8 @@
-"""From an image to the encoder's input, and from image coordinates to the model's frame.
+"""From an image to the encoder's input, on the host.
 
-Everything follows the official `utils/transforms.py` (`ResizeLongestSide`) and `Sam.preprocess`:
-the longest side is resized to S with Pillow's antialiased bilinear filter, the result normalised,
-then padded with zeros at the right and bottom.
+With the official preparation everything follows the official `utils/transforms.py`
+(`ResizeLongestSide`) and `Sam.preprocess`: the longest side is resized to S with Pillow's
+antialiased bilinear filter, the result normalised, then padded with zeros at the right and bottom.
 """
 
 from __future__ import annotations
@@ -11,19 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from samtrt.choices import ResizeFilter, ValueScale
 from samtrt.errors import ImageError
-from samtrt.registry import PIXEL_MEAN, PIXEL_STD
-from samtrt.types import FloatArray, Size, UInt8Array
+from samtrt.preparation.frame import Frame
+from samtrt.preparation.spec import Preparation
+from samtrt.types import UInt8Array
 
-
-def resized_size(original: Size, image_size: int) -> Size:
-    """Return (height, width) with the longest side at `image_size`, rounded as the official code.
-
-    A side never becomes 0, as it would there for images more than 2S times longer than wide.
-    """
-    scale = image_size / max(original)
-    height, width = (max(int(side * scale + 0.5), 1) for side in original)
-    return height, width
+FILTERS = {name: Image.Resampling[name.name] for name in ResizeFilter}
 
 
 def check_image(image: object) -> UInt8Array:
@@ -49,35 +43,29 @@ def check_image(image: object) -> UInt8Array:
 
 
 def preprocess(
-    image: UInt8Array,
-    image_size: int,
-    mean: tuple[float, ...] = PIXEL_MEAN,
-    std: tuple[float, ...] = PIXEL_STD,
+    image: UInt8Array, frame: Frame, preparation: Preparation
 ) -> npt.NDArray[np.float32]:
-    """Resize, normalise and pad an RGB image: uint8 [H, W, 3] to float32 [1, 3, S, S]."""
-    original = (image.shape[0], image.shape[1])
-    height, width = resized_size(original, image_size)
-    pil = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    padded = np.zeros((1, 3, image_size, image_size), dtype=np.float32)
+    """Resize, normalise and pad an RGB image of a frame: uint8 [H, W, 3] to float32 [1, 3, S, S].
+
+    A flat image has no range: with the scale `minmax` all its values become 0.
+    """
+    height, width = frame.resized
+    pil = Image.fromarray(image).resize((width, height), FILTERS[preparation.filter])
+    low, span = 0.0, 1.0
+    if preparation.scale is ValueScale.UNIT:
+        span = 255.0
+    elif preparation.scale is ValueScale.MINMAX:
+        values = np.asarray(pil)
+        low = float(values.min())
+        span = max(float(values.max()) - low, 1.0)
+    padded = np.zeros((1, 3, frame.image_size, frame.image_size), dtype=np.float32)
     # Channel by channel: interleaved values take ten times as long to compute with.
     for channel, band in enumerate(pil.split()):
         pixels = padded[0, channel, :height, :width]
         pixels[...] = np.asarray(band)
-        pixels -= np.float32(mean[channel])
-        pixels /= np.float32(std[channel])
+        if preparation.scale is not ValueScale.BYTE:
+            pixels -= np.float32(low)
+            pixels /= np.float32(span)
+        pixels -= np.float32(preparation.mean[channel])
+        pixels /= np.float32(preparation.std[channel])
     return padded
-
-
-def to_model_frame(coords: FloatArray, original: Size, image_size: int) -> npt.NDArray[np.float64]:
-    """Scale XY coordinates [..., 2] from original pixels to the resized image's pixels."""
-    return np.multiply(coords, _scale(original, image_size))
-
-
-def to_image_frame(coords: FloatArray, original: Size, image_size: int) -> npt.NDArray[np.float64]:
-    """Undo `to_model_frame`."""
-    return np.divide(coords, _scale(original, image_size))
-
-
-def _scale(original: Size, image_size: int) -> npt.NDArray[np.float64]:
-    height, width = resized_size(original, image_size)
-    return np.array([width / original[1], height / original[0]])

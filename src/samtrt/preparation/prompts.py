@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.errors import PromptError
-from samtrt.preparation.host import to_model_frame
+from samtrt.preparation.frame import Frame
 from samtrt.types import Size
 
 LABEL_PADDING = -1
@@ -45,20 +45,16 @@ class DecoderPrompts:
 
 
 def build_prompts(
-    original: Size,
-    image_size: int,
-    mask_size: int,
+    frame: Frame,
     point_coords: npt.ArrayLike | None = None,
     point_labels: npt.ArrayLike | None = None,
     boxes: npt.ArrayLike | None = None,
     mask_input: npt.ArrayLike | None = None,
 ) -> DecoderPrompts:
-    """Check P prompts against an image of size `original` and encode them for the decoder.
+    """Check P prompts against an image and encode them for the decoder.
 
     Args:
-        original: (height, width) of the image.
-        image_size: S, the model's input size.
-        mask_size: M, the size of low-res logits.
+        frame: The image's size, and where it lies in the model's square.
         point_coords: [P, N, 2], XY in image pixels.
         point_labels: [P, N], 1 for foreground and 0 for background.
         boxes: [P, 4], XYXY in image pixels.
@@ -76,7 +72,7 @@ def build_prompts(
     labels: list[npt.NDArray[np.float64]] = []
     counts: dict[str, int] = {}
     if point_coords is not None and point_labels is not None:
-        points, kinds = _check_points(point_coords, point_labels, original)
+        points, kinds = _check_points(point_coords, point_labels, frame.original)
         counts["point_coords"] = len(points)
         if boxes is None:
             points = np.pad(points, ((0, 0), (0, 1), (0, 0)))
@@ -84,12 +80,12 @@ def build_prompts(
         coords.append(points)
         labels.append(kinds)
     if boxes is not None:
-        corners = _check_boxes(boxes, original).reshape(-1, 2, 2)
+        corners = _check_boxes(boxes, frame.original).reshape(-1, 2, 2)
         counts["boxes"] = len(corners)
         coords.append(corners)
         labels.append(np.tile(np.array(LABEL_BOX, dtype=np.float64), (len(corners), 1)))
     if mask_input is not None:
-        masks = _check_masks(mask_input, mask_size)
+        masks = _check_masks(mask_input, frame.mask_size)
         counts["mask_input"] = len(masks)
 
     if len(set(counts.values())) > 1:
@@ -102,9 +98,7 @@ def build_prompts(
         raise PromptError("0 prompts: give at least one point, box or mask")
 
     none = np.zeros((prompts, 0))
-    xy = to_model_frame(
-        np.concatenate(coords or [none.reshape(prompts, 0, 2)], axis=1), original, image_size
-    )
+    xy = frame.to_model(np.concatenate(coords or [none.reshape(prompts, 0, 2)], axis=1))
     # The padding point sits at the origin of the model's frame; scaling leaves it there.
     return DecoderPrompts(
         point_coords=xy.astype(np.float32),
@@ -112,7 +106,7 @@ def build_prompts(
         mask_input=masks
         if mask_input is not None
         # One zero for all of them: backends see it and need not copy megabytes of zeros.
-        else np.broadcast_to(np.float32(0), (prompts, 1, mask_size, mask_size)),
+        else np.broadcast_to(np.float32(0), (prompts, 1, frame.mask_size, frame.mask_size)),
         has_mask_input=np.full(prompts, mask_input is not None, dtype=np.float32),
     )
 

@@ -11,12 +11,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from samtrt.errors import MaskError, PromptError
-from samtrt.manifest import Manifest
 from samtrt.masks.logits import box_of_mask, logits_from_mask
 from samtrt.masks.rle import compress, decode, encode
 from samtrt.masks.upscaling import upscale_one
+from samtrt.preparation.frame import Frame
 from samtrt.preparation.prompts import DecoderPrompts, build_prompts
-from samtrt.registry import MASK_THRESHOLD
 from samtrt.server.schemas import Candidate, MasksRequest, Prompt, Rle
 from samtrt.types import BoolArray, Size
 
@@ -51,20 +50,18 @@ def read_logits(text: str, mask_size: int) -> npt.NDArray[np.float32]:
     return np.frombuffer(raw, dtype="<f4").reshape(1, mask_size, mask_size)
 
 
-def read_prompt(prompt: Prompt, original: Size, model: Manifest) -> DecoderPrompts:
+def read_prompt(prompt: Prompt, frame: Frame) -> DecoderPrompts:
     """Check one prompt against the image and encode it for the decoder."""
     labels = prompt.labels
     if prompt.points is not None and labels is None:
         labels = [1] * len(prompt.points)
     mask = None
     if prompt.low_res_logits is not None:
-        mask = read_logits(prompt.low_res_logits, model.mask_size)
+        mask = read_logits(prompt.low_res_logits, frame.mask_size)
     elif prompt.mask is not None:
-        mask = logits_from_mask(read_rle(prompt.mask, original), model.image_size, model.mask_size)
+        mask = logits_from_mask(read_rle(prompt.mask, frame.original), frame)
     return build_prompts(
-        original,
-        model.image_size,
-        model.mask_size,
+        frame,
         None if prompt.points is None else [prompt.points],
         None if labels is None else [labels],
         None if prompt.box is None else [prompt.box],
@@ -75,12 +72,12 @@ def read_prompt(prompt: Prompt, original: Size, model: Manifest) -> DecoderPromp
 def write_candidate(
     logits: npt.NDArray[np.float32],
     score: float,
-    original: Size,
-    image_size: int,
+    frame: Frame,
+    threshold: float,
     request: MasksRequest,
 ) -> Candidate:
     """Bring one mask's low-res logits [M, M] to the form that was asked for."""
-    mask = upscale_one(logits, original, image_size) > MASK_THRESHOLD
+    mask = upscale_one(logits, frame) > threshold
     return Candidate(
         score=score,
         area=int(np.count_nonzero(mask)),

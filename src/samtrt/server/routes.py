@@ -195,7 +195,7 @@ async def embedding(
             "X-Shape": ",".join(map(str, features.shape)),
             "X-Dtype": dtype,
             "X-Original-Size": ",".join(map(str, found.original_size)),
-            "X-Input-Size": ",".join(map(str, found.input_size)),
+            "X-Input-Size": ",".join(map(str, found.frame.resized)),
         },
     )
 
@@ -222,7 +222,8 @@ async def model(request: Request, scheduler: SchedulerOf) -> ModelAnswer:
         mask_size=manifest.mask_size,
         embed_channels=manifest.embed_channels,
         mask_threshold=manifest.mask_threshold,
-        precision=manifest.precision.value,
+        preparation=manifest.preparation,
+        precision=scheduler.predictor.precision,
         backend=scheduler.predictor.decoder.name,
         device=scheduler.predictor.decoder.device,
         version=__version__,

@@ -24,6 +24,7 @@ from samtrt.encoding import Prepared, batch_limit, encode_together, prepare
 from samtrt.errors import BackendError, DeviceMemoryError, PromptError
 from samtrt.images import Limits, decode_image
 from samtrt.predictor import Predictor
+from samtrt.preparation.frame import Frame
 from samtrt.preparation.prompts import DecoderPrompts
 from samtrt.server.batching import Admission, BatchQueue
 from samtrt.server.errors import ApiError
@@ -32,7 +33,7 @@ from samtrt.server.metrics import Metrics
 from samtrt.server.schemas import Candidate, MasksRequest
 from samtrt.server.settings import FORMATS, Settings
 from samtrt.server.store import ImageStore
-from samtrt.types import Embedding, Size
+from samtrt.types import Embedding
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -108,7 +109,7 @@ class Scheduler:
             results: dict[int, list[Candidate]] = {}
             for (indexes, _), (logits, scores) in zip(groups, decoded, strict=True):
                 written = await self.in_pool(
-                    self._write, logits, scores, embedding.original_size, request, left
+                    self._write, logits, scores, embedding.frame, request, left
                 )
                 results.update(zip(indexes, written, strict=True))
         except asyncio.CancelledError:
@@ -126,11 +127,11 @@ class Scheduler:
         self.metrics.batch_size.labels("encoder").observe(len(jobs))
         with self.metrics.batch_seconds.labels("encoder").time():
             try:
-                return encode_together(self.predictor.encoder, self.predictor.manifest, jobs)
+                return encode_together(self.predictor.encoder, jobs)
             except DeviceMemoryError:
                 if not self.store.leave_device():
                     raise
-            return encode_together(self.predictor.encoder, self.predictor.manifest, jobs)
+            return encode_together(self.predictor.encoder, jobs)
 
     def _key(self, image_id: str, prompts: DecoderPrompts) -> object:
         """Jobs with equal keys may share a decoder call: same image, same number of points."""
@@ -161,7 +162,7 @@ class Scheduler:
                     f"prompt {index} has {len(prompt.points or ())} points; the server takes "
                     f"{self.settings.max_points}"
                 )
-            encoded = read_prompt(prompt, embedding.original_size, self.predictor.manifest)
+            encoded = read_prompt(prompt, embedding.frame)
             count = encoded.point_coords.shape[1]
             if most and count > most[1]:
                 raise PromptError(
@@ -178,15 +179,15 @@ class Scheduler:
         self,
         logits: Logits,
         scores: Logits,
-        original: Size,
+        frame: Frame,
         request: MasksRequest,
         left: threading.Event,
     ) -> list[list[Candidate]]:
         """Write the candidates of each prompt; stop early once nobody waits for them."""
-        size = self.predictor.manifest.image_size
+        threshold = self.predictor.manifest.mask_threshold
         return [
             [
-                write_candidate(masks[i], float(ious[i]), original, size, request)
+                write_candidate(masks[i], float(ious[i]), frame, threshold, request)
                 for i in _chosen(ious, request)
                 if not left.is_set()
             ]

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from samtrt.preparation.spec import Preparation
+
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Point = Annotated[list[Number], Field(min_length=2, max_length=2)]
 # Far above any useful prompt; the server's own, lower limits are in its settings.
@@ -196,7 +198,8 @@ class ModelAnswer(_Model):
     mask_size: int
     embed_channels: int
     mask_threshold: float
-    precision: str
+    preparation: Preparation = Field(description="how images become the encoder's input")
+    precision: str = Field(description="what the engines compute in")
     backend: str
     device: str
     version: str = Field(description="of samtrt")

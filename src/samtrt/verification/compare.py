@@ -17,6 +17,7 @@ from samtrt.choices import Precision
 from samtrt.errors import VerificationError
 from samtrt.masks.logits import mask_iou
 from samtrt.predictor import Predictor
+from samtrt.preparation.spec import Preparation
 from samtrt.types import Size, UInt8Array
 
 BOXES_AT_ONCE = 16
@@ -84,6 +85,7 @@ class Report:
     backend: str
     device: str
     precision: str
+    preparation: Preparation
     thresholds: Thresholds
     embeddings: tuple[EmbeddingResult, ...]
     prompts: tuple[PromptResult, ...]
@@ -106,7 +108,8 @@ class Report:
             "choices": sum(p.choices for p in self.prompts),
             "choices_differing": sum(p.choices_differing for p in self.prompts),
         }
-        return {"summary": summary, **asdict(self)}
+        preparation = self.preparation.model_dump(mode="json")
+        return {"summary": summary, **asdict(self), "preparation": preparation}
 
 
 def verify(
@@ -135,6 +138,11 @@ def verify(
     theirs, ours = reference.manifest.checkpoint.sha256, candidate.manifest.checkpoint.sha256
     if theirs != ours:
         raise VerificationError("the two were made from different checkpoints: nothing to compare")
+    if reference.manifest.preparation != candidate.manifest.preparation:
+        raise VerificationError(
+            f"the two prepare images differently: {reference.manifest.preparation}, and "
+            f"{candidate.manifest.preparation}; export one of them again"
+        )
     thresholds = thresholds or thresholds_for(candidate)
     embeddings: list[EmbeddingResult] = []
     results: list[PromptResult] = []
@@ -152,6 +160,7 @@ def verify(
         backend=candidate.encoder.name,
         device=candidate.encoder.device,
         precision=candidate.precision,
+        preparation=candidate.manifest.preparation,
         thresholds=thresholds,
         embeddings=tuple(embeddings),
         prompts=tuple(results),

@@ -28,7 +28,7 @@ from samtrt.predictor import Predictor
 from samtrt.types import UInt8Array
 from samtrt.verification.compare import seeded_prompts
 
-FORMAT = "samtrt-reference-1"
+FORMAT = "samtrt-reference-2"
 _PROMPTS = ("point_coords", "point_labels", "has_mask_input")
 """Inputs that are kept beside the results, to notice other prompts."""
 _SAME_PIXELS = 1e-2
@@ -74,6 +74,7 @@ def record(
         "samtrt": __version__,
         "model": predictor.manifest.model,
         "checkpoint_sha256": predictor.manifest.checkpoint.sha256,
+        "preparation": str(predictor.manifest.preparation),
         "backend": predictor.encoder.name,
         "seed": seed,
         "images": {name: _hash(image) for name, image in images.items()},
@@ -107,7 +108,8 @@ def load_reference(path: Path, manifest: Manifest, images: Mapping[str, UInt8Arr
     metadata = header.get("__metadata__", {})
     if metadata.get("format") != FORMAT:
         raise VerificationError(
-            f"{path} is not a stored reference; write one with: samtrt verify --save-reference"
+            f"{path} is not a stored reference of this version; write one with: "
+            "samtrt verify --save-reference"
         )
     about = json.loads(metadata["about"])
     ours = manifest.checkpoint.sha256
@@ -116,6 +118,11 @@ def load_reference(path: Path, manifest: Manifest, images: Mapping[str, UInt8Arr
             f"{path} is the reference of {about['model']} with the checkpoint "
             f"{about['checkpoint_sha256'][:12]}..., and the engines are of {manifest.model} with "
             f"{ours[:12]}..."
+        )
+    if about["preparation"] != str(manifest.preparation):
+        raise VerificationError(
+            f"{path} was computed on images prepared otherwise ({about['preparation']}; here: "
+            f"{manifest.preparation}): write it again with: samtrt verify --save-reference"
         )
     if about["images"] != {name: _hash(image) for name, image in images.items()}:
         raise VerificationError(

@@ -49,8 +49,7 @@ def test_only_the_rows_asked_for_come_back(
 ) -> None:
     with load(directory) as predictor:
         embedding, decoder = predictor.encode(picture), predictor.decoder
-        size = predictor.manifest.image_size
-        prompts = build_prompts(picture.shape[:2], size, 64, boxes=boxes(3)).part(0, 3)
+        prompts = build_prompts(embedding.frame, boxes=boxes(3)).part(0, 3)
         feeds = {"image_embeddings": embedding.features, **prompts}
         whole = decoder.run(feeds)
         made = decoder.run(feeds, on_host=False)
@@ -68,10 +67,10 @@ def test_rows_keep_their_memory_until_they_are_dropped(
 ) -> None:
     with load(directory) as predictor:
         embedding, decoder = predictor.encode(picture), predictor.decoder
-        size = predictor.manifest.image_size
+        frame = embedding.frame
 
         def rows(seed: int, features: Any = embedding.features) -> np.ndarray:
-            prompts = build_prompts(picture.shape[:2], size, 64, boxes=boxes(3, seed)).part(0, 3)
+            prompts = build_prompts(frame, boxes=boxes(3, seed)).part(0, 3)
             feeds = {"image_embeddings": features, **prompts}
             masks = decoder.run(feeds, on_host=False)["low_res_masks"]
             return to_host(masks.reshape(-1, 64, 64)[[1, 5, 6]])

@@ -1,0 +1,54 @@
+"""Where an image lies in the model's square, and how coordinates go there and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from samtrt.choices import Resize
+from samtrt.types import FloatArray, Size
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image in the model's square.
+
+    Attributes:
+        original: (height, width) of the image as the user gave it.
+        image_size: S, the side of the encoder's input.
+        mask_size: M, the side of low-res logits and of the mask input.
+        resize: How the image gets the square.
+    """
+
+    original: Size
+    image_size: int
+    mask_size: int
+    resize: Resize = Resize.LONGEST
+
+    @property
+    def resized(self) -> Size:
+        """(height, width) of the image in the square; the rest, right and below, is padding.
+
+        With the longest side at S, sides are rounded as by the official `ResizeLongestSide`; one
+        never becomes 0, as it would there for images more than 2S times longer than wide.
+        """
+        if self.resize is Resize.STRETCH:
+            return self.image_size, self.image_size
+        scale = self.image_size / max(self.original)
+        height, width = (max(int(side * scale + 0.5), 1) for side in self.original)
+        return height, width
+
+    def to_model(self, coords: FloatArray) -> npt.NDArray[np.float64]:
+        """Scale XY coordinates [..., 2] from original pixels to the square's pixels."""
+        return np.multiply(coords, self._scale)
+
+    def to_image(self, coords: FloatArray) -> npt.NDArray[np.float64]:
+        """Undo `to_model`."""
+        return np.divide(coords, self._scale)
+
+    @property
+    def _scale(self) -> npt.NDArray[np.float64]:
+        (height, width), original = self.resized, self.original
+        return np.array([width / original[1], height / original[0]])
