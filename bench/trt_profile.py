@@ -53,7 +53,7 @@ def feeds(manifest: Manifest, stage: Stage, prompts: int) -> dict[str, np.ndarra
 
 def profile(backend: TensorRtBackend, runs: int) -> list[dict[str, Any]]:
     """Return the median milliseconds of every layer, in their order."""
-    trt, lane = backend._api.trt, backend._lane
+    trt, lane = backend._api.trt, backend._lanes[None]
 
     class Recorder(trt.IProfiler):
         def __init__(self) -> None:

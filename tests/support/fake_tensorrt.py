@@ -34,6 +34,7 @@ from samtrt.tensorrt import api as trt_api
 from samtrt.tensorrt.record import (
     BuildFlags,
     EngineRecord,
+    Exact,
     Profile,
     engine_path,
     onnx_hashes,
@@ -284,12 +285,20 @@ def write_engines(
     library_version: str = "10.0.0",
     version_compatible: bool = False,
     target: Target = Target.TENSORRT,
+    exact: Exact | None = None,
 ) -> None:
-    """Give a model directory engines that this stand-in runs, or files of something else."""
+    """Give a model directory engines that this stand-in runs, or files of something else.
+
+    With `exact`, one of the decoder for that size alone.
+    """
     manifest = Manifest.load(directory)
+    if exact:
+        prompts, points = exact
     most = {"prompts": prompts, "points": points, "batch": 1}
     least = {"prompts": 1, "points": 0, "batch": 1}
-    for stage in Stage:
+    if exact:
+        least = most
+    for stage in (Stage.DECODER,) if exact else Stage:
         inputs, _ = stage_tensors(manifest, stage)
         profiles = {
             info.name: Profile(
@@ -304,7 +313,7 @@ def write_engines(
             "manifest": manifest.model_dump(mode="json"),
             "profiles": {name: profile.model_dump() for name, profile in profiles.items()},
         }
-        path = engine_path(directory, stage, target)
+        path = engine_path(directory, stage, target, exact)
         path.write_bytes(plan or json.dumps(content).encode())
         record = EngineRecord(
             stage=stage,
@@ -315,10 +324,11 @@ def write_engines(
             precision=Precision.FP32,
             tf32=False,
             profiles=profiles,
+            exact=exact,
             flags=BuildFlags(strongly_typed=True, version_compatible=version_compatible),
             onnx=onnx_hashes(manifest, stage),
             file=FileEntry.of(path),
             build_seconds=0.0,
             versions={"samtrt": "test"},
         )
-        record_path(directory, stage, target).write_text(record.model_dump_json())
+        record_path(directory, stage, target, exact).write_text(record.model_dump_json())

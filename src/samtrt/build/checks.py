@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from samtrt.build.options import BuildOptions
+from samtrt.build.options import BuildOptions, Range
 from samtrt.choices import DEFAULT_FLOAT32, AttentionForm, HardwareCompatibility, Precision, Target
 from samtrt.errors import BuildError
 from samtrt.manifest import Manifest
@@ -20,6 +20,16 @@ def is_strongly_typed(api: Api, options: BuildOptions) -> bool:
             api.can_be_strongly_typed and options.plugin is None
         )
     return options.strongly_typed
+
+
+def default_points(api: Api, plugin: Path | None) -> Range:
+    """Return how many points prompts may have where nothing is said.
+
+    TensorRT 8.6 finds no implementation for the standard operators of a decoder whose prompts may
+    have no point ("Could not find any implementation for node {ForeignNode[...").
+    """
+    fails = api.target is Target.TENSORRT and api.version < (9,) and plugin is None
+    return Range(min=1 if fails else 0, opt=5, max=20)
 
 
 def uses_plugin(manifest: Manifest) -> bool:
@@ -68,6 +78,17 @@ def _check_graph(api: Api, manifest: Manifest, options: BuildOptions, directory:
             raise BuildError("--batch must begin at 1 or more")
     if options.prompts.min < 1:
         raise BuildError("--prompts must begin at 1 or more")
+    if options.exact and api.target is Target.TENSORRT_RTX:
+        raise BuildError(f"{api.product} finishes engines for each size by itself: no --exact")
+    for exact in options.exact:
+        for name, size, within in (
+            ("prompts", exact.prompts, options.prompts),
+            ("points", exact.points, options.points),
+        ):
+            if size not in within:
+                raise BuildError(
+                    f"--exact {exact} has {size} {name}, which --{name} {within} does not include"
+                )
 
 
 def _check_precision(api: Api, manifest: Manifest, options: BuildOptions, directory: Path) -> None:

@@ -25,7 +25,7 @@ from samtrt._version import __version__
 from samtrt.backends.base import IMAGE_INPUTS, stage_tensors
 from samtrt.build.checks import check_options, is_strongly_typed
 from samtrt.build.graph import fallback_note, graph_to_build
-from samtrt.build.options import BuildOptions, Built, Failed, Job, Progress
+from samtrt.build.options import BuildOptions, Built, Failed, Job, Progress, Range
 from samtrt.choices import Stage, Target
 from samtrt.errors import BuildError, OutputError
 from samtrt.files import cache_dir, write_atomic
@@ -35,8 +35,10 @@ from samtrt.tensorrt.plugin.library import LIBRARY_NAME
 from samtrt.tensorrt.record import (
     BuildFlags,
     EngineRecord,
+    Exact,
     Profile,
     engine_path,
+    find_exact,
     onnx_hashes,
     record_path,
 )
@@ -50,10 +52,11 @@ def build_engines(
     options: BuildOptions | None = None,
     stages: Sequence[Stage] = tuple(Stage),
     report: Report = lambda _stage, _progress: None,
-) -> dict[Stage, tuple[EngineRecord, Built]]:
+) -> dict[Stage | Exact, tuple[EngineRecord, Built]]:
     """Build the engines of a model directory and write each with its record.
 
-    An engine appears together with its record once it is whole; until then an older one stays.
+    They are returned by stage; a decoder for one size, by its size. An engine appears together
+    with its record once it is whole; until then an older one stays.
 
     Args:
         directory: As written by `samtrt export`.
@@ -75,7 +78,7 @@ def build_engines(
     manifest = Manifest.load(directory)
     api = load_api(target)
     check_options(api, manifest, options, directory)
-    built = {}
+    built: dict[Stage | Exact, tuple[EngineRecord, Built]] = {}
     with _only_builder(directory, target):
         for stage in stages:
             graph = manifest.path_of(directory, stage)
@@ -86,7 +89,36 @@ def build_engines(
                 if note := fallback_note(manifest, target, options):
                     done = done.model_copy(update={"warnings": (note, *done.warnings)})
                 built[stage] = _publish(directory, manifest, job, done), done
+                if stage is Stage.DECODER:
+                    _remove_exact(directory, target)  # of the engine that was there before
+                    for exact in options.exact:
+                        one = exact_job(job, manifest, exact, directory)
+                        done = _run(one, tell)
+                        built[exact] = _publish(directory, manifest, one, done), done
     return built
+
+
+def exact_job(job: Job, manifest: Manifest, exact: Exact, directory: Path) -> Job:
+    """Return the job of a decoder for one size, where that for all sizes is done.
+
+    TensorRT takes a profile that leaves no choice for fixed shapes.
+    """
+    prompts, points = (Range(min=n, opt=n, max=n) for n in exact)
+    options = job.options.model_copy(update={"prompts": prompts, "points": points})
+    return job.model_copy(
+        update={
+            "output": job.output.with_name(f"engine-{exact}"),
+            "exact": exact,
+            "profiles": profiles(manifest, job.stage, options),
+            "plugin": directory / LIBRARY_NAME if job.plugin else None,
+        }
+    )
+
+
+def _remove_exact(directory: Path, target: Target) -> None:
+    for exact in find_exact(directory, Stage.DECODER, target):
+        for place in (record_path, engine_path):
+            place(directory, Stage.DECODER, target, exact).unlink(missing_ok=True)
 
 
 def make_job(
@@ -244,7 +276,7 @@ def _describe_crash(job: Job, code: int, output: str) -> str:
 def _publish(directory: Path, manifest: Manifest, job: Job, built: Built) -> EngineRecord:
     """Move an engine and its record into place."""
     options = job.options
-    path = engine_path(directory, job.stage, job.target)
+    path = engine_path(directory, job.stage, job.target, job.exact)
     file = FileEntry.of(job.output).model_copy(update={"name": path.name})
     record = EngineRecord(
         stage=job.stage,
@@ -255,6 +287,7 @@ def _publish(directory: Path, manifest: Manifest, job: Job, built: Built) -> Eng
         precision=job.precision,
         tf32=options.tf32,
         profiles=built.profiles,
+        exact=job.exact,
         flags=BuildFlags(
             strongly_typed=job.strongly_typed,
             optimization_level=options.optimization_level,
@@ -268,7 +301,7 @@ def _publish(directory: Path, manifest: Manifest, job: Job, built: Built) -> Eng
         build_seconds=built.seconds,
         versions={"samtrt": __version__},
     )
-    with write_atomic(record_path(directory, job.stage, job.target)) as sidecar:
+    with write_atomic(record_path(directory, job.stage, job.target, job.exact)) as sidecar:
         sidecar.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         # Between these renames a reader finds an engine or a library that its record does not
         # describe, which is a clear error and heals itself.

@@ -17,7 +17,7 @@ from samtrt.choices import (
     Target,
 )
 from samtrt.errors import BuildError, SamtrtError
-from samtrt.tensorrt.record import Profile
+from samtrt.tensorrt.record import Exact, Profile
 
 
 class _Frozen(BaseModel):
@@ -39,6 +39,9 @@ class Range(_Frozen):
 
     def __str__(self) -> str:
         return f"{self.min}:{self.opt}:{self.max}"
+
+    def __contains__(self, size: int) -> bool:
+        return self.min <= size <= self.max
 
     @classmethod
     def parse(cls, text: str, what: str) -> Range:
@@ -68,6 +71,8 @@ class BuildOptions(_Frozen):
         prompts: Prompts P that one run of the decoder takes.
         points: Points N of each prompt. A box counts as two, points without a box get one more, and
             a prompt that is a mask alone has none.
+        exact: Sizes that the decoder gets engines of their own for, beside the one for all: they
+            are faster, and take no other. TensorRT only.
         batch: Images that one run of the encoder takes; needs `samtrt export --dynamic-batch`.
         strongly_typed: Types from the graph (TensorRT 10 on) or from flags (TensorRT 8.6, 10).
             None takes the graph's wherever the version can.
@@ -86,6 +91,7 @@ class BuildOptions(_Frozen):
     tf32: bool = False
     float32: tuple[Float32Part, ...] = DEFAULT_FLOAT32
     prompts: Range = Range(min=1, opt=1, max=64)
+    exact: tuple[Exact, ...] = ()
     points: Range = Range(min=0, opt=5, max=20)
     batch: Range | None = None
     strongly_typed: bool | None = None
@@ -112,6 +118,7 @@ class Job(_Frozen):
         output: Where to write the engine.
         image_input: The input that holds the image or its embedding.
         profiles: Shapes of every input whose shape is not fixed.
+        exact: The one size that a decoder's engine is for, None for all of the profiles'.
         plugin: The library whose plugins the graph has, None for none.
         timing_cache: Directory of timing caches, None for none.
     """
@@ -124,6 +131,7 @@ class Job(_Frozen):
     precision: Precision
     strongly_typed: bool
     profiles: dict[str, Profile]
+    exact: Exact | None = None
     options: BuildOptions
     plugin: Path | None
     timing_cache: Path | None

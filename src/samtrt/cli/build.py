@@ -11,9 +11,15 @@ from rich.console import Console
 
 from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Stage, Target
 from samtrt.cli.options import ModelDir
+from samtrt.errors import BuildError
 
 if TYPE_CHECKING:
-    from samtrt.build.options import BuildOptions
+    from samtrt.build.options import BuildOptions, Range
+    from samtrt.tensorrt.record import Exact
+
+
+DEFAULT_EXACT = "1x2,4x2,16x2,64x2"
+"""A click with its padding point, or a box; a few; many; those of a grid or a detector."""
 
 
 def build(
@@ -36,11 +42,21 @@ def build(
         str, typer.Option(metavar="MIN:OPT:MAX", help="Prompts that one decoder run takes.")
     ] = "1:1:64",
     points: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="MIN:OPT:MAX", help="Points of each prompt; a box is two, a mask alone none."
+            metavar="MIN:OPT:MAX",
+            help="Points of each prompt; a box is two, a mask alone none. [0:5:20, or 1:5:20 for "
+            "TensorRT 8.6 without --plugin]",
         ),
-    ] = "0:5:20",
+    ] = None,
+    exact: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PxN,...",
+            help="TensorRT: numbers of prompts and points that the decoder also gets faster "
+            f"engines for, or none. [those of {DEFAULT_EXACT} that fit]",
+        ),
+    ] = None,
     batch: Annotated[
         str | None,
         typer.Option(
@@ -87,14 +103,23 @@ def build(
     ] = False,
 ) -> None:
     """Compile a model directory's graphs into TensorRT engines."""
+    from samtrt.build.checks import default_points
     from samtrt.build.options import BuildOptions, Range
+    from samtrt.tensorrt.api import load_api
 
+    most_prompts = Range.parse(prompts, "--prompts")
+    most_points = (
+        default_points(load_api(target), plugin)
+        if points is None
+        else Range.parse(points, "--points")
+    )
     options = BuildOptions(
         precision=precision,
         tf32=tf32,
         **({"float32": tuple(float32)} if float32 else {}),
-        prompts=Range.parse(prompts, "--prompts"),
-        points=Range.parse(points, "--points"),
+        prompts=most_prompts,
+        points=most_points,
+        exact=_exact(exact, target, most_prompts, most_points),
         batch=None if batch is None else Range.parse(batch, "--batch"),
         strongly_typed=strongly_typed,
         optimization_level=optimization_level,
@@ -111,6 +136,20 @@ def build(
         _explain(directory, target, options, stages)
     else:
         _build(directory, target, options, stages)
+
+
+def _exact(text: str | None, target: Target, prompts: Range, points: Range) -> tuple[Exact, ...]:
+    """Read "1x2,64x2" or "none"; None stands for what the target gets by itself."""
+    from samtrt.tensorrt.record import Exact
+
+    if text is None:
+        usual = map(Exact.parse, DEFAULT_EXACT.split(","))
+        fitting = (one for one in usual if one.prompts in prompts and one.points in points)
+        return tuple(fitting) if target is Target.TENSORRT else ()
+    try:
+        return () if text == "none" else tuple(dict.fromkeys(map(Exact.parse, text.split(","))))
+    except ValueError as error:
+        raise BuildError(f"--exact: {error}; separate several by commas, or say none") from None
 
 
 def _build(
@@ -138,7 +177,7 @@ def _build(
             directory, target, options, stages, lambda s, p: report(s, p.share, p.text)
         )
     for record, facts in built.values():
-        for warning in facts.warnings:
+        for warning in facts.warnings if record.exact is None else ():
             console.print(f"[yellow]warning[/] ({record.stage.value}): {warning}", highlight=False)
         typer.echo(
             f"{directory / record.file.name}  {record.file.size / 1e6:.1f} MB, "

@@ -1,14 +1,19 @@
 """TensorRT engines in a model directory: their names, and the record that says what each is for.
 
 One engine for each stage and target, `encoder.tensorrt.engine`, with `encoder.tensorrt.json`
-beside it. An engine is compiled for one GPU, one library version and one ONNX graph: loading it
-anywhere else must be a clear error before the library sees it.
+beside it; and more of the decoder, each for one number of prompts and points alone and faster at
+these, such as `decoder-64x2.tensorrt.engine`. An engine is compiled for one GPU, one library
+version and one ONNX graph: loading it anywhere else must be a clear error before the library sees
+it.
 """
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,6 +28,28 @@ FORMAT = 1
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Exact(NamedTuple):
+    """The one number of prompts, and of points of each, that a decoder's engine takes."""
+
+    prompts: int
+    points: int
+
+    def __str__(self) -> str:
+        return f"{self.prompts}x{self.points}"
+
+    @classmethod
+    def parse(cls, text: str) -> Exact:
+        """Read "64x2" and the like.
+
+        Raises:
+            ValueError: where it is not of that form, or is of no prompt.
+        """
+        found = re.fullmatch(r"([1-9]\d*)x(\d+)", text)
+        if not found:
+            raise ValueError(f"'{text}' is not a number of prompts and of points, such as 64x2")
+        return cls(int(found[1]), int(found[2]))
 
 
 class Profile(_Frozen):
@@ -62,6 +89,7 @@ class EngineRecord(_Frozen):
         precision: What the engine computes in; its borders are float32.
         tf32: Whether float32 products may round their factors to TF32.
         profiles: For every input, the shapes it takes.
+        exact: What the engine takes where it is one of those for one size alone.
         onnx: sha256 of each file of the ONNX graph it was built from.
         file: The engine file.
         plugin: The library beside it that the engine's plugins come from; None where it has none.
@@ -78,6 +106,7 @@ class EngineRecord(_Frozen):
     precision: Precision
     tf32: bool
     profiles: dict[str, Profile]
+    exact: Exact | None = None
     flags: BuildFlags
     onnx: dict[str, str]
     file: FileEntry
@@ -130,14 +159,28 @@ class EngineRecord(_Frozen):
         )
 
 
-def engine_path(directory: Path, stage: Stage, target: Target) -> Path:
+def engine_path(directory: Path, stage: Stage, target: Target, exact: Exact | None = None) -> Path:
     """Return where a stage's engine lies, such as `DIR/encoder.tensorrt.engine`."""
-    return directory / f"{stage.value}.{target.value}.engine"
+    return directory / f"{_name(stage, exact)}.{target.value}.engine"
 
 
-def record_path(directory: Path, stage: Stage, target: Target) -> Path:
+def record_path(directory: Path, stage: Stage, target: Target, exact: Exact | None = None) -> Path:
     """Return where an engine's sidecar lies, such as `DIR/encoder.tensorrt.json`."""
-    return directory / f"{stage.value}.{target.value}.json"
+    return directory / f"{_name(stage, exact)}.{target.value}.json"
+
+
+def _name(stage: Stage, exact: Exact | None) -> str:
+    return f"{stage.value}-{exact}" if exact else stage.value
+
+
+def find_exact(directory: Path, stage: Stage, target: Target) -> list[Exact]:
+    """Return the sizes that a directory has engines of their own for, the least first."""
+    found = set()
+    for suffix in ("engine", "json"):
+        for path in directory.glob(f"{stage.value}-*.{target.value}.{suffix}"):
+            with suppress(ValueError):  # a file of somebody else
+                found.add(Exact.parse(path.name.split(".")[0].removeprefix(f"{stage.value}-")))
+    return sorted(found)
 
 
 def build_command(directory: Path, target: Target) -> str:
@@ -151,7 +194,7 @@ def onnx_hashes(manifest: Manifest, stage: Stage) -> dict[str, str]:
 
 
 def load_engine_record(
-    directory: Path, manifest: Manifest, stage: Stage, target: Target
+    directory: Path, manifest: Manifest, stage: Stage, target: Target, exact: Exact | None = None
 ) -> EngineRecord:
     """Read an engine's sidecar; check the engine file, its plugin library and the ONNX graph by it.
 
@@ -161,7 +204,8 @@ def load_engine_record(
         EngineError: where a file is missing, damaged, or made from another ONNX graph; the
             message has the command that builds the engine.
     """
-    path, sidecar = engine_path(directory, stage, target), record_path(directory, stage, target)
+    path = engine_path(directory, stage, target, exact)
+    sidecar = record_path(directory, stage, target, exact)
     command = build_command(directory, target)
     try:
         record = EngineRecord.model_validate_json(sidecar.read_bytes())
@@ -179,7 +223,8 @@ def load_engine_record(
             f"{sidecar} is not a valid engine record: {where}: {first['msg']}; build again with: "
             f"{command}"
         ) from None
-    if (record.stage, record.target, record.file.name) != (stage, target, path.name):
+    described = record.stage, record.target, record.exact, record.file.name
+    if described != (stage, target, exact, path.name):
         raise EngineError(
             f"{sidecar} describes the {record.target.value} engine of the {record.stage.value}, "
             f"{record.file.name}: files were renamed; build again with: {command}"

@@ -181,7 +181,7 @@ def test_memory_may_come_back_at_any_moment(directory: Path, picture: np.ndarray
     """The garbage collector frees embeddings in whatever thread, inside the pool's own code too."""
     with load(directory) as predictor:
         kept = [predictor.encode(picture)]
-        pool = predictor.encoder._lane.memory.pool
+        pool = predictor.encoder._memory.pool
 
         def drop_inside() -> None:
             with pool._lock:

@@ -4,33 +4,48 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Backend, Tensors, stage_tensors
-from samtrt.backends.tensorrt.context import Lane
+from samtrt.backends.tensorrt.context import Lane, Largest
 from samtrt.backends.tensorrt.jit_cache import JitCache
 from samtrt.choices import Stage, Target
+from samtrt.cuda.memory import Memory
 from samtrt.cuda.runtime import Cuda
 from samtrt.errors import BackendError, EngineError
 from samtrt.files import cache_dir
 from samtrt.manifest import Manifest
 from samtrt.tensorrt.api import capture, explain_cuda_failure, load_api
-from samtrt.tensorrt.gpu import Gpu, find_gpu
+from samtrt.tensorrt.gpu import find_gpu
 from samtrt.tensorrt.plugin.library import register_plugins
-from samtrt.tensorrt.record import EngineRecord, build_command, engine_path, load_engine_record
+from samtrt.tensorrt.record import (
+    EngineRecord,
+    Exact,
+    build_command,
+    engine_path,
+    find_exact,
+    load_engine_record,
+)
 from samtrt.types import Tensor, TensorInfo
+
+MOST_PADDING = 4 / 3
+"""An engine for a size alone runs where its number of prompts is at most so many times as large:
+it takes up to half as long for them as the engine for all sizes."""
 
 
 class TensorRtBackend(Backend):
-    """One engine. Runs follow one another: an engine's one context takes one at a time.
+    """One stage's engine; and those for one size alone, which then run where they are faster.
 
-    Its memory is allocated once, for the largest shapes of the engine's profile. An output that
-    stays on the GPU is copied there out of the engine's own, which a CUDA graph holds on to.
+    Runs follow one another: an engine's one context takes one at a time. Its memory is allocated
+    once, for the largest shapes of its profile. An output that stays on the GPU is copied there
+    out of the engine's own, which a CUDA graph holds on to.
     """
 
     def __init__(
@@ -44,66 +59,81 @@ class TensorRtBackend(Backend):
         self.name = target.value
         index = gpu_index(options.device, self.name)
         self.device = f"cuda:{index}"
-        record = load_engine_record(directory, manifest, stage, target)
-        api = load_api(target, runtime_only=True)
-        gpu = find_gpu(index)
-        record.check_runs_on(api.version_text, gpu, directory, lean=not api.has_builder)
-        self._lock = threading.Lock()
-        self._lane: Lane | None = None
-        self._path = engine_path(directory, stage, target)
+        self._directory, self._stage, self._target = directory, stage, target
         self._rebuild = build_command(directory, target)
-        self._cuda = Cuda(index)
+        record = load_engine_record(directory, manifest, stage, target)
+        self._api = api = load_api(target, runtime_only=True)
+        self._gpu = find_gpu(index)
+        self._path = engine_path(directory, stage, target)
         self.precision = record.precision.value
-        self._cuda.use()
-        self._api = api
-        engine = self._deserialize(record, gpu)
         inputs, outputs = stage_tensors(manifest, stage)
-        self._check_names(engine, [info.name for info in inputs + outputs])
         profiles = record.profiles
         self.inputs = {
             info.name: replace(info, max_shape=profiles[info.name].max) for info in inputs
         }
-        self._least = {name: profiles[name].min for name in self.inputs}
         self.outputs = {info.name: info for info in outputs}
+        self._least = {name: profiles[name].min for name in self.inputs}
+        self._lock = threading.Lock()
+        self._lanes: dict[Exact | None, Lane] = {}
+        self._runtimes: list[Any] = []
+        record.check_runs_on(api.version_text, self._gpu, directory, lean=not api.has_builder)
+        self._cuda = Cuda(index)
+        self._cuda.use()
+        self._memory = Memory(self._cuda)
+        try:
+            self._last = self._lanes[None] = self._open(record)
+            for exact in find_exact(directory, stage, target):
+                record = load_engine_record(directory, manifest, stage, target, exact)
+                lean = not api.has_builder
+                record.check_runs_on(api.version_text, self._gpu, directory, lean=lean)
+                self._lanes[exact] = self._open(record)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, record: EngineRecord) -> Lane:
+        path = engine_path(self._directory, self._stage, self._target, record.exact)
+        api, engine = self._api, self._deserialize(record, path)
         jit = None
         if api.keeps_compiled_kernels:
-            name = f"{record.file.sha256[:16]}-{api.version_text}-{gpu.slug}.jit"
-            jit = JitCache(api, engine, cache_dir() / target.value / name)
-        sizes = self._largest(inputs), self._largest(outputs)
-        self._lane = Lane(api, self._cuda, engine, *sizes, jit)
+            name = f"{record.file.sha256[:16]}-{api.version_text}-{self._gpu.slug}.jit"
+            jit = JitCache(api, engine, cache_dir() / self._target.value / name)
+        inputs, outputs = (
+            self._largest(each.values(), record) for each in (self.inputs, self.outputs)
+        )
+        return Lane(api, self._memory, engine, inputs, outputs, jit)
 
-    def _deserialize(self, record: EngineRecord, gpu: Gpu) -> Any:
+    def _deserialize(self, record: EngineRecord, path: Path) -> Any:
         runtime = self._api.create_runtime()
         if record.plugin:
-            library = self._path.with_name(record.plugin.name)
-            register_plugins(self._api, library, record.plugin.sha256, gpu)
+            library = path.with_name(record.plugin.name)
+            register_plugins(self._api, library, record.plugin.sha256, self._gpu)
         if record.flags.version_compatible:
             runtime.engine_host_code_allowed = True
         with capture(self._api.logger) as messages:
-            engine = runtime.deserialize_cuda_engine(self._path.read_bytes())
+            engine = runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:
             text = " ".join(message.text.strip() for message in messages if message.is_error)
             reason = explain_cuda_failure(text) or text or "no reason was given"
             raise EngineError(
-                f"{self._api.product} cannot load {self._path}: {reason}; build it again with: "
+                f"{self._api.product} cannot load {path}: {reason}; build it again with: "
                 f"{self._rebuild}"
             )
-        self._runtime = runtime  # must outlive its engine
-        return engine
-
-    def _check_names(self, engine: Any, expected: list[str]) -> None:
+        self._runtimes.append(runtime)  # must outlive its engine
+        expected = [*self.inputs, *self.outputs]
         found = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         if sorted(found) != sorted(expected):
             raise EngineError(
-                f"{self._path} has the inputs and outputs {', '.join(found)} and not "
+                f"{path} has the inputs and outputs {', '.join(found)} and not "
                 f"{', '.join(expected)}; build it again with: {self._rebuild}"
             )
+        return engine
 
-    def _largest(self, tensors: list[TensorInfo]) -> dict[str, tuple[tuple[int, ...], Any]]:
+    def _largest(self, tensors: Iterable[TensorInfo], record: EngineRecord) -> Largest:
         """Return each tensor's largest shape and dtype, by what the inputs may be."""
         sizes: dict[str, int] = {}
-        for info in self.inputs.values():
-            for dim, limit in zip(info.shape, info.max_shape or (), strict=True):
+        for name, info in self.inputs.items():
+            for dim, limit in zip(info.shape, record.profiles[name].max, strict=True):
                 if isinstance(dim, str):
                     sizes[dim] = limit
         return {
@@ -116,16 +146,34 @@ class TensorRtBackend(Backend):
 
     def _run(self, feeds: Tensors, on_host: bool) -> dict[str, Tensor]:
         with self._lock:
-            lane = self._open_lane()
+            if not self._lanes:
+                raise BackendError(f"the {self.name} backend is closed")
+            self._cuda.use()
+            lane, feeds, count = self._choose(feeds)
+            self._last = lane
             lane.run(feeds)
-            made = {name: lane.output(name) for name in self.outputs}
+            made = {name: lane.output(name, count) for name in self.outputs}
             return {name: each.numpy() if on_host else each.copy() for name, each in made.items()}
 
-    def _open_lane(self) -> Lane:
-        if self._lane is None:
-            raise BackendError(f"the {self.name} backend is closed")
-        self._cuda.use()
-        return self._lane
+    def _choose(self, feeds: Tensors) -> tuple[Lane, Tensors, int | None]:
+        """Return the fastest engine for these feeds, what it takes, and how many prompts count.
+
+        One for a size alone also takes somewhat fewer prompts, made up to its number.
+        """
+        general = self._lanes[None], feeds, None
+        if len(self._lanes) == 1:
+            return general
+        prompts, points = feeds["point_labels"].shape
+        for exact in sorted(exact for exact in self._lanes if exact):
+            if exact.points != points or not prompts <= exact.prompts <= prompts * MOST_PADDING:
+                continue
+            if exact.prompts == prompts:
+                return self._lanes[exact], feeds, None
+            each = {name: feeds[name] for name, info in self.inputs.items() if _is_each(info)}
+            if all(isinstance(tensor, np.ndarray) for tensor in each.values()):
+                made = {name: _padded(each[name], exact.prompts) for name in each}
+                return self._lanes[exact], {**feeds, **made}, prompts
+        return general
 
     def _check(self, feeds: Tensors) -> None:
         for name in self.inputs.keys() & feeds.keys():
@@ -146,21 +194,34 @@ class TensorRtBackend(Backend):
     def device_time_ms(self) -> float | None:
         """Milliseconds that the GPU spent in the last run's engine, without copies."""
         with self._lock:
-            return self._open_lane().elapsed_ms()
+            return self._last.elapsed_ms() if self._lanes else None
 
     def device_memory(self) -> tuple[int, int]:
         """Return free and total bytes of the GPU's memory."""
         with self._lock:
-            self._open_lane()
+            self._cuda.use()
             return self._cuda.memory()
 
     def close(self) -> None:
         with self._lock:
-            if self._lane is None:
-                return
-            self._lane.close()
-            self._lane = None
-            self._runtime = None
+            for lane in self._lanes.values():
+                lane.close()
+            self._lanes = {}
+            self._memory.close()
+            self._runtimes = []
+
+
+def _is_each(info: TensorInfo) -> bool:
+    """Tell whether an input has a row for each prompt."""
+    return info.shape[0] == "prompts"
+
+
+def _padded(array: Tensor, count: int) -> npt.NDArray[Any]:
+    """Make up `count` rows, with copies of the last one."""
+    assert isinstance(array, np.ndarray)
+    if not any(array.strides):  # one value for all of them
+        return np.broadcast_to(array.flat[0], (count, *array.shape[1:]))
+    return np.concatenate([array, np.repeat(array[-1:], count - len(array), axis=0)])
 
 
 def gpu_index(device: str, backend: str) -> int:

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from samtrt.backends.base import Tensors
 from samtrt.backends.tensorrt.jit_cache import JitCache
 from samtrt.cuda.memory import CudaArray, Memory
-from samtrt.cuda.runtime import Cuda
 from samtrt.errors import BackendError
 from samtrt.tensorrt.api import Api, capture, explain_cuda_failure
 from samtrt.types import DeviceArray, Tensor, to_host
@@ -30,14 +29,15 @@ class Lane:
     def __init__(
         self,
         api: Api,
-        cuda: Cuda,
+        memory: Memory,
         engine: Any,
         inputs: Largest,
         outputs: Largest,
         jit: JitCache | None = None,
     ) -> None:
-        self._api, self._cuda, self._engine = api, cuda, engine
-        self.memory = Memory(cuda)
+        self._api, self._engine = api, engine
+        self.memory = memory
+        self._cuda = cuda = memory.cuda
         self._largest = {**inputs, **outputs}
         self._buffers: dict[str, CudaArray] = {}
         self._staging: dict[str, npt.NDArray[np.uint8]] = {}
@@ -152,9 +152,11 @@ class Lane:
                 self._drop_graph()
         self._capturable = self._graph is not None
 
-    def output(self, name: str) -> CudaArray:
-        """Return an output of the last run, which the next run writes over."""
+    def output(self, name: str, rows: int | None = None) -> CudaArray:
+        """Return an output of the last run, or its first rows; the next run writes over it."""
         shape, dtype = tuple(self._context.get_tensor_shape(name)), self._largest[name][1]
+        if rows is not None:
+            shape = (rows, *shape[1:])
         buffer = self._buffers[name]
         return CudaArray(self.memory, buffer.pointer, shape, dtype, buffer.owner)
 
@@ -180,7 +182,6 @@ class Lane:
             self._jit.save()
         self._engine = self._jit = None
         self._buffers, self._staging = {}, {}
-        self.memory.close()
         for event in self._events:
             self._cuda.destroy_event(event)
         if self._stream is not None:

@@ -1,0 +1,78 @@
+"""Engines of the decoder for one size alone, beside the one for all sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
+
+from samtrt.choices import Stage, Target
+from samtrt.errors import EngineError
+from samtrt.tensorrt.record import Exact, find_exact
+from support import fake_tensorrt
+from support.trt_cases import boxes, expected, load, same
+
+pytestmark = pytest.mark.usefixtures("cuda")
+
+SIZES = (Exact(1, 2), Exact(4, 2))
+
+
+@pytest.fixture
+def exact_directory(directory: Path) -> Path:
+    """A model directory with engines for one and for four prompts of two points."""
+    for exact in SIZES:
+        fake_tensorrt.write_engines(directory, exact=exact)
+    return directory
+
+
+def test_the_fastest_engine_that_fits_runs(exact_directory: Path, picture: np.ndarray) -> None:
+    reference = expected(exact_directory)
+    reference.set_image(picture)
+    point = {"point_coords": [[[60, 50]]], "point_labels": [[1]]}
+    three = {"point_coords": [[[60, 50], [9, 9]]], "point_labels": [[1, 0]]}
+    masks = np.full((3, 1, 64, 64), 3.0)
+    cases = [
+        ({"boxes": boxes(1)}, SIZES[0]),
+        (point, SIZES[0]),
+        (three, None),  # with its padding point
+        ({"boxes": boxes(4)}, SIZES[1]),
+        ({"boxes": boxes(3)}, SIZES[1]),  # made up to four
+        ({"boxes": boxes(3), "mask_input": masks}, SIZES[1]),
+        ({"boxes": boxes(2)}, None),
+        ({"mask_input": masks[:1]}, None),
+    ]
+    with load(exact_directory) as predictor:
+        predictor.set_image(picture)
+        decoder = predictor.decoder
+        for arguments, wanted in cases:
+            same(predictor.predict_batch(**arguments), reference.predict_batch(**arguments))
+            used = [exact for exact, lane in decoder._lanes.items() if lane is decoder._last]
+            assert used == [wanted]
+
+
+def test_an_engine_of_another_export_is_refused(exact_directory: Path) -> None:
+    record = exact_directory / "decoder-4x2.tensorrt.json"
+    record.write_text(record.read_text().replace('"decoder.onnx":"', '"decoder.onnx":"0'))
+    with pytest.raises(EngineError, match=r"decoder-4x2.*exported again.*samtrt build"):
+        load(exact_directory)
+
+
+def test_renamed_engines_are_refused(exact_directory: Path) -> None:
+    for suffix in ("engine", "json"):
+        path = exact_directory / f"decoder-4x2.tensorrt.{suffix}"
+        path.rename(exact_directory / f"decoder-5x2.tensorrt.{suffix}")
+    with pytest.raises(EngineError, match="renamed"):
+        load(exact_directory)
+
+
+def test_sizes_are_read_from_names(tmp_path: Path) -> None:
+    for name in ("decoder-64x2", "decoder-4x20", "decoder-x", "decoder-0x2", "encoder-1x1"):
+        (tmp_path / f"{name}.tensorrt.engine").touch()
+    assert find_exact(tmp_path, Stage.DECODER, Target.TENSORRT) == [Exact(4, 20), Exact(64, 2)]
+    assert [str(Exact.parse("64x2")), Exact.parse("1x0")] == ["64x2", (1, 0)]
+    for text in ("64", "x2", "64x", "0x2", "64 x 2", "-1x2"):
+        with pytest.raises(ValueError, match="such as 64x2"):
+            Exact.parse(text)
