@@ -24,6 +24,26 @@ settings.register_profile("default", deadline=None, max_examples=50)
 settings.load_profile("default")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where CUDA sees none: `pytest -m gpu` runs all of it elsewhere."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    reason = _why_no_gpu() if marked else None
+    for item in marked:
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _why_no_gpu() -> str | None:
+    from samtrt.errors import SamtrtError
+    from samtrt.tensorrt.gpu import find_gpu
+
+    try:
+        find_gpu()
+    except (SamtrtError, RuntimeError) as error:  # cuda-bindings raise for a missing driver
+        return f"needs an NVIDIA GPU: {error}"
+    return None
+
+
 @pytest.fixture
 def manifest() -> Manifest:
     return make_manifest()

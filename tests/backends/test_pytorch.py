@@ -6,12 +6,14 @@ import gc
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from samtrt.backends import BackendOptions, pytorch
+from samtrt.backends.pytorch import TorchArray
 from samtrt.errors import BackendError, CheckpointError
 from samtrt.predictor import Predictor
 
@@ -68,3 +70,19 @@ def test_a_checkpoint_is_read_once_for_both_stages(
     del first, second
     gc.collect()
     assert not pytorch._open
+
+
+@pytest.mark.parametrize(
+    "rows", [slice(None), slice(2, 4), slice(0, 6, 4), 5, -1, [3, 3, -5], [[0], [2]], []], ids=str
+)
+def test_tensors_as_arrays(rows: Any) -> None:
+    """What `on_host=False` gives on a GPU, here on the CPU's tensors."""
+    numbers = np.arange(6 * 4 * 3, dtype=np.float32).reshape(6, 2, 6)
+    array = TorchArray(torch.from_numpy(numbers)).reshape(6, -1, 3)
+    rows = np.array(rows, int) if rows == [] else rows
+    got, wanted = array[rows], numbers.reshape(6, 4, 3)[rows]
+    assert (got.shape, got.dtype, got.nbytes) == (wanted.shape, wanted.dtype, wanted.nbytes)
+    np.testing.assert_array_equal(got.numpy(), wanted)
+    np.testing.assert_array_equal(np.from_dlpack(got), wanted)
+    with pytest.raises(TypeError, match=r"numpy\(\)"):
+        np.asarray(got)

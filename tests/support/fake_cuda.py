@@ -64,8 +64,11 @@ class Event:
 class FakeCuda:
     """The module; `install` puts it in the place of the real one."""
 
-    def __init__(self, memory: int = 1 << 34, devices: int = 1) -> None:
-        self.memory, self.devices = memory, devices
+    def __init__(
+        self, memory: int = 1 << 34, devices: int = 1, real_addresses: bool = False
+    ) -> None:
+        """With `real_addresses`, what knows nothing of this stand-in can use its memory."""
+        self.memory, self.devices, self.real_addresses = memory, devices, real_addresses
         self.faults: list[str] = []
         self.calls: Counter[str] = Counter()
         self.failing: dict[str, list[int]] = {}

@@ -20,7 +20,9 @@ class CudaMemory(FakeCuda):
                 return failed, None
             if self.used + size > self.memory:
                 return Status.cudaErrorMemoryAllocation, None
-            block = Block(self._address, np.full(size, 0xFF, np.uint8), self.device)
+            data = np.full(size, 0xFF, np.uint8)
+            address = data.ctypes.data if self.real_addresses else self._address
+            block = Block(address, data, self.device)
             self._address += -(-size // 256) * 256 + 4096
             self._blocks[block.address] = block
             self.peak = max(self.peak, self.used)
@@ -86,7 +88,13 @@ class CudaMemory(FakeCuda):
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(int(address)))
 
     def _on_device(self, address: Any) -> bool:
-        return DEVICE_BASE <= int(address) < self._address
+        if not self.real_addresses:
+            return DEVICE_BASE <= int(address) < self._address
+        return any(
+            0 <= int(address) - block.address < len(block.data)
+            for block in self._blocks.values()
+            if block.device is not None
+        )
 
     def _is_pageable(self, address: Any) -> bool:
         if self._on_device(address):

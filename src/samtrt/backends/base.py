@@ -130,3 +130,13 @@ def stage_tensors(manifest: Manifest, stage: Stage) -> tuple[list[TensorInfo], l
             TensorInfo("iou_predictions", f32, ("prompts", 4)),
         ],
     )
+
+
+def is_zero(tensor: Tensor) -> bool:
+    """Tell whether an array is one zero that was broadcast: no backend has to copy its elements."""
+    return (
+        isinstance(tensor, np.ndarray)
+        and tensor.size > 1
+        and not any(tensor.strides)
+        and not tensor.flat[0]
+    )

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
-from samtrt.backends.base import Arrays, HostBackend
+from samtrt.backends.base import Backend, Tensors
+from samtrt.backends.bound import BoundSession
+from samtrt.cuda.memory import Memory
+from samtrt.cuda.runtime import Cuda
 from samtrt.errors import BackendError, MissingExtraError
-from samtrt.types import TensorInfo
+from samtrt.types import Tensor, TensorInfo, to_host
 
 try:
     import onnxruntime as ort
@@ -22,8 +24,11 @@ except ImportError:
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 
 
-class OnnxRuntimeBackend(HostBackend):
-    """One ONNX file in an `InferenceSession`, which is safe to run from several threads."""
+class OnnxRuntimeBackend(Backend):
+    """One ONNX file in an `InferenceSession`, which is safe to run from several threads.
+
+    On a GPU its inputs may already be there, and its outputs may stay.
+    """
 
     name = "onnxruntime"
 
@@ -52,22 +57,38 @@ class OnnxRuntimeBackend(HostBackend):
                 "or use --device cpu"
             )
         self._session: ort.InferenceSession | None = session
+        self._memory: Memory | None = None
+        self._bound: BoundSession | None = None
         self.device = options.device
         self.inputs = {arg.name: _info(arg) for arg in session.get_inputs()}
         self.outputs = {arg.name: _info(arg) for arg in session.get_outputs()}
 
-    def _compute(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
-        if self._session is None:
+        if "device_id" in provider[1]:
+            index = int(provider[1]["device_id"])
+            self.device = f"cuda:{index}"
+            self._memory = Memory(Cuda(index, "ort-gpu"))
+            self._bound = BoundSession(session, self._memory, ("cuda", index), self.outputs)
+
+    def _run(self, feeds: Tensors, on_host: bool) -> dict[str, Tensor]:
+        del on_host  # arrays on the GPU are brought back by `run`
+        session, bound = self._session, self._bound
+        if session is None:
             raise BackendError("the onnxruntime backend is closed")
-        names = list(self.outputs)
         try:
-            values = self._session.run(names, dict(feeds))
+            if bound is not None:
+                return dict(bound.run(feeds, self.inputs))
+            names = list(self.outputs)
+            arrays = {name: to_host(tensor) for name, tensor in feeds.items()}
+            return dict(zip(names, session.run(names, arrays), strict=True))
+        except BackendError:
+            raise
         except Exception as error:
             raise BackendError(f"onnxruntime failed: {_first_line(error)}") from None
-        return dict(zip(names, values, strict=True))
 
     def close(self) -> None:
-        self._session = None
+        self._session = self._bound = None
+        if self._memory is not None:
+            self._memory.close()
 
 
 def _provider(device: str) -> tuple[str, dict[str, str]]:

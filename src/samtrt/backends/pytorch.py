@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -11,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
-from samtrt.backends.base import Arrays, HostBackend, stage_tensors
+from samtrt.backends.base import Backend, Tensors, stage_tensors
 from samtrt.choices import Precision, Stage
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.manifest import Manifest
+from samtrt.types import DeviceArray, Tensor, to_host
 
 try:
     import torch
@@ -27,7 +29,7 @@ from samtrt.models import Sam
 from samtrt.models.graphs import DecoderGraph, EncoderGraph
 
 
-class PyTorchBackend(HostBackend):
+class PyTorchBackend(Backend):
     """One stage of a `Sam` module."""
 
     name = "pytorch"
@@ -40,7 +42,7 @@ class PyTorchBackend(HostBackend):
         except (RuntimeError, AssertionError) as error:
             raise BackendError(f"PyTorch cannot use the device '{device}': {error}") from None
         self._loaded: _Loaded | None = None
-        self.device = device
+        self.device = "cuda:0" if device == "cuda" else device
         inputs, outputs = stage_tensors(manifest, stage)
         self.inputs = {info.name: info for info in inputs}
         self.outputs = {info.name: info for info in outputs}
@@ -63,26 +65,66 @@ class PyTorchBackend(HostBackend):
         backend._loaded = loaded
         return backend
 
-    def _compute(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
+    def _run(self, feeds: Tensors, on_host: bool) -> dict[str, Tensor]:
         if self._graph is None:
             raise BackendError("the pytorch backend is closed")
-        tensors = [
-            torch.from_numpy(np.require(feeds[name], requirements=["C", "W"])).to(self.device)
-            for name in self.inputs
-        ]
         try:
+            tensors = [self._tensor(feeds[name]) for name in self.inputs]
             with torch.inference_mode():
                 results = self._graph(*tensors)
+            if isinstance(results, torch.Tensor):
+                results = (results,)
+            stays = self.device.startswith("cuda") and not on_host
+            if stays:
+                torch.cuda.synchronize(self.device)
+            arrays = [
+                TorchArray(tensor.contiguous()) if stays else tensor.cpu().numpy()
+                for tensor in results
+            ]
         except RuntimeError as error:
             raise BackendError(f"PyTorch failed: {error}") from None
-        if isinstance(results, torch.Tensor):
-            results = (results,)
-        return {
-            name: tensor.cpu().numpy() for name, tensor in zip(self.outputs, results, strict=True)
-        }
+        return dict(zip(self.outputs, arrays, strict=True))
+
+    def _tensor(self, array: Tensor) -> torch.Tensor:
+        if isinstance(array, DeviceArray) and array.device == self.device:
+            return torch.as_tensor(array, device=self.device)  # no copy
+        # PyTorch takes no array that may not be written to, and none without gaps.
+        writable = np.require(to_host(array), requirements=["C", "W"])
+        return torch.from_numpy(writable).to(self.device)
 
     def close(self) -> None:
         self._graph = self._loaded = None
+
+
+class TorchArray(DeviceArray):
+    """A contiguous tensor, complete, as an array."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+        self.shape, self.pointer = tuple(tensor.shape), tensor.data_ptr()
+        self.dtype = np.dtype(str(tensor.dtype).removeprefix("torch."))
+        self.device = str(tensor.device)
+
+    def numpy(self) -> npt.NDArray[Any]:
+        array: npt.NDArray[Any] = self.tensor.cpu().numpy()
+        return array
+
+    def _view(self, row: int, shape: tuple[int, ...]) -> TorchArray:
+        start = row * math.prod(self.shape[1:])
+        return TorchArray(self.tensor.view(-1)[start : start + math.prod(shape)].view(shape))
+
+    def _take(self, rows: npt.NDArray[np.intp]) -> TorchArray:
+        taken = self.tensor[torch.from_numpy(rows).to(self.tensor.device)]
+        if taken.is_cuda:
+            torch.cuda.current_stream(taken.device).synchronize()
+        return TorchArray(taken)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.tensor.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        kind, index = self.tensor.__dlpack_device__()
+        return int(kind), index
 
 
 class _Loaded:

@@ -23,9 +23,9 @@ class Cuda:
     CUDA has a current device in each thread: `use` sets it, and every thread calls it first.
     """
 
-    def __init__(self, index: int = 0, runtime: Any = None) -> None:
+    def __init__(self, index: int = 0, extra: str = "tensorrt") -> None:
         self.index = index
-        self.runtime = runtime or import_runtime()
+        self.runtime = import_runtime(extra)
 
     def use(self) -> None:
         self._call("cudaSetDevice", self.index)
@@ -143,8 +143,8 @@ class Cuda:
         )
 
 
-def import_runtime() -> ModuleType:
-    """Import cuda-bindings.
+def import_runtime(extra: str) -> ModuleType:
+    """Import cuda-bindings, which is part of this extra.
 
     Raises:
         MissingExtraError: where it is not installed.
@@ -152,7 +152,7 @@ def import_runtime() -> ModuleType:
     try:
         from cuda.bindings import runtime
     except ImportError:
-        raise MissingExtraError("Running TensorRT engines", "tensorrt", "cuda-bindings") from None
+        raise MissingExtraError("Running on a GPU", extra, "cuda-bindings") from None
     module: ModuleType = runtime
     return module
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samtrt.backends.base import Tensors
+from samtrt.backends.base import Tensors, is_zero
 from samtrt.backends.tensorrt.jit_cache import JitCache
 from samtrt.cuda.memory import CudaArray, Memory
 from samtrt.errors import BackendError
@@ -106,7 +106,7 @@ class Lane:
 
     def _copy_in(self, name: str, tensor: Tensor) -> None:
         buffer = self._buffers[name]
-        if _is_zero(tensor):  # such as the masks of prompts without one
+        if is_zero(tensor):  # such as the masks of prompts without one
             if name not in self._zeros:
                 self._cuda.clear(buffer.pointer, buffer.nbytes, self._open)
                 self._zeros.add(name)
@@ -191,13 +191,3 @@ class Lane:
 
 def _bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     return int(np.prod(shape)) * dtype.itemsize
-
-
-def _is_zero(tensor: Tensor) -> bool:
-    """Tell whether an array is made of one zero, as `np.broadcast_to` makes them."""
-    return (
-        isinstance(tensor, np.ndarray)
-        and tensor.size > 1
-        and not any(tensor.strides)
-        and not tensor.flat[0]
-    )
