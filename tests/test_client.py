@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samtrt.client import Client, RemoteError
-from samtrt.errors import ImageError, PromptError
+from samtrt import Client
+from samtrt.errors import ImageError, PromptError, RemoteError
 from samtrt.manifest import Manifest
 from samtrt.server.settings import Settings
 from support.server_cases import Served, live, make_picture

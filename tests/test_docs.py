@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import samtrt
 from samtrt.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +34,33 @@ def test_python_of_the_readme_runs(
     exec(compile(code, "README.md", "exec"), names)
     assert names["best"].shape == (400, 600)
     assert names["batch"].masks.shape == (2, 1, 400, 600)
+
+
+def test_python_of_the_api_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    (code,) = blocks(ROOT / "docs" / "python.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(code, "python.md", "exec"), names)
+    assert names["report"].passed
+    assert names["masks"].shape == (3, 400, 600)
+    assert names["records"]
+
+
+def test_the_api_is_what_its_page_names() -> None:
+    page = (ROOT / "docs" / "python.md").read_text()
+    named = set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\|.*", page, re.M))))
+    assert named == set(samtrt.__all__)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_documents_use_public_names_alone(document: Path) -> None:
+    for code in blocks(document, "python"):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("samtrt"):
+                assert node.module == "samtrt", f"{document.name} imports from {node.module}"
+                assert {alias.name for alias in node.names} <= set(samtrt.__all__)
+    assert not re.search(r"`samtrt(\.\w+){2,}", document.read_text()), document.name
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -59,6 +89,4 @@ def test_commands_and_options_exist(document: Path) -> None:
 
 
 def test_changelog_names_this_version() -> None:
-    import samtrt
-
     assert f"## [{samtrt.__version__}]" in (ROOT / "CHANGELOG.md").read_text()

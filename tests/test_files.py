@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,32 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, error: Exception) -> N
         raise error
     assert target.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_are_those_of_any_new_file(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        with write_atomic(tmp_path / "a.txt") as temporary:
+            temporary.write_text("text")
+        with staging_directory(tmp_path / "d") as staging, write_atomic(staging / "b") as temporary:
+            temporary.write_text("text")
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "a.txt", tmp_path / "d" / "b"):
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_writing_leaves_the_mask_of_the_process_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other threads create files with it meanwhile."""
+    masks: list[int] = []
+    monkeypatch.setattr(os, "umask", lambda mask: masks.append(mask) or 0)
+    with write_atomic(tmp_path / "a.txt") as temporary:
+        temporary.write_text("text")
+    assert not masks
 
 
 def test_place_that_is_a_file_is_refused(tmp_path: Path) -> None:

@@ -17,8 +17,22 @@ from typing import TYPE_CHECKING, Any
 from samtrt._version import __version__
 
 if TYPE_CHECKING:
+    from samtrt.automatic.generator import AutomaticMaskGenerator
     from samtrt.backends import BackendOptions
-    from samtrt.choices import BackendName
+    from samtrt.build.engines import build_engines
+    from samtrt.build.options import BuildOptions, Range
+    from samtrt.checkpoints.load import Checkpoint, load_checkpoint
+    from samtrt.choices import (
+        AttentionForm,
+        BackendName,
+        Float32Part,
+        HardwareCompatibility,
+        Precision,
+        Quantization,
+        Stage,
+        Target,
+    )
+    from samtrt.client import Client, RemoteImage
     from samtrt.errors import (
         BackendError,
         BuildError,
@@ -28,69 +42,158 @@ if TYPE_CHECKING:
         ExportError,
         ImageError,
         ManifestError,
+        MaskError,
         MissingExtraError,
         OutputError,
         PromptError,
+        RemoteError,
         SamtrtError,
         VerificationError,
     )
+    from samtrt.export.onnx import ExportOptions, export_model
+    from samtrt.export.operators.graph import inline_fallback, strip_functions
+    from samtrt.export.quantize import QuantizeOptions, quantize_model
     from samtrt.images import read_image
     from samtrt.manifest import Manifest
+    from samtrt.masks.record import MaskRecord
     from samtrt.predictor import Predictor
+    from samtrt.tensorrt.plugin.library import register_plugins
     from samtrt.types import Embedding, Prediction
+    from samtrt.verification.compare import Report, Thresholds, verify
 
-_HOMES = {
-    "BackendName": "choices",
-    "BackendOptions": "backends",
-    "BackendError": "errors",
-    "BuildError": "errors",
-    "CheckpointError": "errors",
-    "DownloadError": "errors",
-    "EngineError": "errors",
-    "ExportError": "errors",
-    "ImageError": "errors",
-    "ManifestError": "errors",
-    "MissingExtraError": "errors",
-    "OutputError": "errors",
-    "PromptError": "errors",
-    "SamtrtError": "errors",
-    "VerificationError": "errors",
-    "read_image": "images",
-    "Manifest": "manifest",
-    "Predictor": "predictor",
-    "Embedding": "types",
-    "Prediction": "types",
+_NAMES = {
+    "automatic.generator": ("AutomaticMaskGenerator",),
+    "backends": ("BackendOptions",),
+    "build.engines": ("build_engines",),
+    "build.options": (
+        "BuildOptions",
+        "Range",
+    ),
+    "checkpoints.load": (
+        "Checkpoint",
+        "load_checkpoint",
+    ),
+    "choices": (
+        "AttentionForm",
+        "BackendName",
+        "Float32Part",
+        "HardwareCompatibility",
+        "Precision",
+        "Quantization",
+        "Stage",
+        "Target",
+    ),
+    "client": (
+        "Client",
+        "RemoteImage",
+    ),
+    "errors": (
+        "BackendError",
+        "BuildError",
+        "CheckpointError",
+        "DownloadError",
+        "EngineError",
+        "ExportError",
+        "ImageError",
+        "ManifestError",
+        "MaskError",
+        "MissingExtraError",
+        "OutputError",
+        "PromptError",
+        "RemoteError",
+        "SamtrtError",
+        "VerificationError",
+    ),
+    "export.onnx": (
+        "ExportOptions",
+        "export_model",
+    ),
+    "export.operators.graph": (
+        "inline_fallback",
+        "strip_functions",
+    ),
+    "export.quantize": (
+        "QuantizeOptions",
+        "quantize_model",
+    ),
+    "images": ("read_image",),
+    "manifest": ("Manifest",),
+    "masks.record": ("MaskRecord",),
+    "predictor": ("Predictor",),
+    "tensorrt.plugin.library": ("register_plugins",),
+    "types": (
+        "Embedding",
+        "Prediction",
+    ),
+    "verification.compare": (
+        "Report",
+        "Thresholds",
+        "verify",
+    ),
 }
+"""What is public, by the module that has it."""
+
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "AttentionForm",
+    "AutomaticMaskGenerator",
     "BackendError",
     "BackendName",
     "BackendOptions",
     "BuildError",
+    "BuildOptions",
+    "Checkpoint",
     "CheckpointError",
+    "Client",
     "DownloadError",
     "Embedding",
     "EngineError",
     "ExportError",
+    "ExportOptions",
+    "Float32Part",
+    "HardwareCompatibility",
     "ImageError",
     "Manifest",
     "ManifestError",
+    "MaskError",
+    "MaskRecord",
     "MissingExtraError",
     "OutputError",
+    "Precision",
     "Prediction",
     "Predictor",
     "PromptError",
+    "Quantization",
+    "QuantizeOptions",
+    "Range",
+    "RemoteError",
+    "RemoteImage",
+    "Report",
     "SamtrtError",
+    "Stage",
+    "Target",
+    "Thresholds",
     "VerificationError",
     "__version__",
+    "build_engines",
+    "export_model",
+    "inline_fallback",
+    "load_checkpoint",
+    "quantize_model",
     "read_image",
+    "register_plugins",
+    "strip_functions",
+    "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'samtrt' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"samtrt.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(f"samtrt.{_HOMES[name]}"), name)
+    globals()[name] = value  # so that the next use is as quick as any other
+    return value
 
 
 def __dir__() -> list[str]:

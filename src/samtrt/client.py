@@ -1,5 +1,7 @@
 """Use a server from Python as if the model were here.
 
+    from samtrt import Client
+
     with Client("http://127.0.0.1:8000") as client, client.upload("photo.jpg") as image:
         masks, scores, logits = image.predict([[320, 240]], [1])
 
@@ -22,27 +24,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from samtrt.choices import Resize
-from samtrt.errors import ImageError, PromptError, SamtrtError
+from samtrt.errors import ImageError, PromptError, RemoteError, SamtrtError
 from samtrt.masks import rle
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.host import check_image
 from samtrt.types import Closeable, Embedding, Prediction, Size, UInt8Array
 
 _GONE = (404, 410)
-
-
-class RemoteError(SamtrtError):
-    """The server could not be reached or did not do what was asked.
-
-    Attributes:
-        status: HTTP status, 0 where there was no answer.
-        code: The server's short name for what is wrong.
-    """
-
-    def __init__(self, message: str, status: int = 0, code: str = "unreachable") -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
 
 
 class Client(Closeable):

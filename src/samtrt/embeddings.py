@@ -68,6 +68,16 @@ def is_embedding_file(path: str | Path) -> bool:
     return Path(path).suffix.lower() == SUFFIX
 
 
+def check_storable(precision: Precision) -> None:
+    """Refuse a precision that an embedding file cannot hold, before anything is encoded.
+
+    Raises:
+        OutputError: for another precision than fp16 and fp32.
+    """
+    if precision not in _STORED_AS:
+        raise OutputError(f"an embedding cannot be stored in {precision.value}: use fp16 or fp32")
+
+
 def save_embedding(
     path: str | Path,
     embedding: Embedding,
@@ -90,8 +100,7 @@ def save_embedding(
             precision than fp16 and fp32 is asked for.
     """
     path, image_path = Path(path), Path(image_path)
-    if precision not in _STORED_AS:
-        raise OutputError(f"an embedding cannot be stored in {precision.value}: use fp16 or fp32")
+    check_storable(precision)
     dtype = _STORED_AS[precision]
     with np.errstate(over="ignore"):
         features = np.ascontiguousarray(embedding.host_features(), dtype=dtype)

@@ -63,6 +63,20 @@ class OutputError(SamtrtError):
     """A result cannot be written where it was asked for."""
 
 
+class RemoteError(SamtrtError):
+    """The server could not be reached or did not do what was asked.
+
+    Attributes:
+        status: HTTP status, 0 where there was no answer.
+        code: The server's short name for what is wrong.
+    """
+
+    def __init__(self, message: str, status: int = 0, code: str = "unreachable") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
 class MissingExtraError(SamtrtError):
     """An optional dependency is not installed."""
 

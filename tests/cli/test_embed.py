@@ -62,3 +62,13 @@ def test_an_unreadable_image_is_reported_and_the_rest_done(
     alone = run("embed", fake_directory, photos[0], "-o", out, "--backend", "fake")
     assert alone.code == 2
     assert alone.err.startswith("samtrt: error: ")
+
+
+def test_a_precision_that_no_file_holds_is_refused_at_once(
+    run: Run, tmp_path: Path, photos: list[Path]
+) -> None:
+    """Before the model is opened: there is none here."""
+    done = run("embed", tmp_path / "none", *photos, "-o", tmp_path / "out", "--precision", "bf16")
+    assert done.code == 2
+    assert done.err == ("samtrt: error: an embedding cannot be stored in bf16: use fp16 or fp32\n")
+    assert not (tmp_path / "out").exists()

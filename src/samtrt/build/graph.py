@@ -77,7 +77,7 @@ def plain_graph_command(graph: Path, options: BuildOptions) -> tuple[Path, str]:
     plain = graph.with_name(f"{graph.stem}.{'plugin' if options.plugin else 'plain'}.onnx")
     function = "strip_functions" if options.plugin else "inline_fallback"
     code = (
-        f"from pathlib import Path; from samtrt.export.operators.graph import {function}; "
+        f"from pathlib import Path; from samtrt import {function}; "
         f"{function}(Path({str(graph)!r}), Path({str(plain)!r}))"
     )
     return plain, shlex.join(["python", "-c", code])

@@ -41,11 +41,12 @@ def embed(
     Each file holds the hashes of its image and model, and is refused for any other. A restart
     skips what is done; an image that cannot be read is reported, and the exit code is then 1.
     """
-    from samtrt.embeddings import SUFFIX, save_embedding
+    from samtrt.embeddings import SUFFIX, check_storable, save_embedding
     from samtrt.errors import ImageError
     from samtrt.images import read_image
     from samtrt.sources import find_sources
 
+    check_storable(precision)
     sources = find_sources(images)
     failed = 0
     with load_predictor(directory, backend, device, threads, checkpoint) as predictor:
