@@ -1,0 +1,121 @@
+"""The backends that the contract's tests run on: here, on stand-ins, and on a GPU."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samtrt.backends import BackendOptions, open_backend
+from samtrt.backends.base import Backend
+from samtrt.choices import BackendName, Stage, Target
+from samtrt.errors import MissingExtraError
+from samtrt.manifest import FileEntry, Manifest
+from support.samples import make_manifest
+
+STAND_IN = "tensorrt on a stand-in"
+
+
+@dataclass(frozen=True)
+class Places:
+    """What a case may be opened from: the exported model, its checkpoint, an empty folder."""
+
+    model: Path
+    checkpoint: Path
+    folder: Path
+
+
+def cases() -> list[Any]:
+    """Return a parameter for each backend; those of a GPU have the marker."""
+    from samtrt.backends.openvino import has_bf16
+
+    on_gpu = (BackendName.PYTORCH, BackendName.ONNXRUNTIME, BackendName.TENSORRT)
+    missing = {BackendName.TENSORRT, BackendName.TENSORRT_RTX}
+    if not has_bf16():
+        missing.add(BackendName.OPENVINO_BF16)
+    return [
+        *(
+            pytest.param((name.value, "cpu"), id=name)
+            for name in BackendName
+            if name not in missing
+        ),
+        pytest.param((STAND_IN, "cuda"), id=STAND_IN),
+        *(
+            pytest.param((name.value, "cuda"), id=f"{name.value} on a GPU", marks=pytest.mark.gpu)
+            for name in on_gpu
+        ),
+    ]
+
+
+@contextmanager
+def opened(case: tuple[str, str], places: Places) -> Iterator[dict[Stage, Backend]]:
+    """Open both stages; skip where this machine cannot."""
+    name, device = case
+    directory = places.model
+    with ExitStack() as stack:
+        if name == STAND_IN:
+            pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
+            stack.enter_context(_stand_in())
+            name, directory = BackendName.TENSORRT.value, _fake_engines(places.folder)
+        elif device == "cuda":
+            directory = _on_gpu(name, places)
+        manifest = Manifest.load(directory)
+        options = BackendOptions(device=device, checkpoint=places.checkpoint)
+        # Not entered, but closed: a test may have closed them before.
+        stages = {
+            stage: stack.enter_context(open_backend(name, directory, manifest, stage, options))
+            for stage in Stage
+        }
+        yield stages
+
+
+@contextmanager
+def _stand_in() -> Iterator[None]:
+    from support import fake_tensorrt
+
+    with pytest.MonkeyPatch.context() as patch:
+        cuda = fake_tensorrt.install(patch)
+        yield
+        fake_tensorrt.check_left_clean(cuda)
+
+
+def _fake_engines(folder: Path) -> Path:
+    from support import fake_tensorrt
+
+    directory = folder / "fake"
+    directory.mkdir()
+    files = {}
+    for stage in Stage:
+        path = directory / f"{stage.value}.onnx"
+        path.write_bytes(b"not a graph")
+        files[stage] = (FileEntry.of(path),)
+    make_manifest().model_copy(update={"files": files}).save(directory)
+    fake_tensorrt.write_engines(directory, prompts=8, points=10)
+    return directory
+
+
+def _on_gpu(name: str, places: Places) -> Path:
+    if name == BackendName.PYTORCH.value:
+        if not pytest.importorskip("torch").cuda.is_available():
+            pytest.skip("this PyTorch has no CUDA")
+        return places.model
+    if name == BackendName.ONNXRUNTIME.value:
+        providers = pytest.importorskip("onnxruntime").get_available_providers()
+        if "CUDAExecutionProvider" not in providers:
+            pytest.skip("this ONNX Runtime has no CUDA provider")
+        return places.model
+    from samtrt.build.engines import build_engines
+    from samtrt.build.options import BuildOptions, Range
+
+    directory = Path(shutil.copytree(places.model, places.folder / "engines"))
+    options = BuildOptions(prompts=Range(min=1, opt=1, max=8), points=Range(min=0, opt=5, max=10))
+    try:
+        build_engines(directory, Target.TENSORRT, options)
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    return directory
