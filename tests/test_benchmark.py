@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from samtrt.assets import DEMO_PHOTOGRAPH
 from samtrt.benchmark import Settings, bench, grid_prompts, summarize
+from samtrt.choices import PixelWork
 from samtrt.predictor import Predictor
 
 QUICK = Settings(runs=3, warmup=1, batch=(1, 2), prompts=(1, 5))
@@ -86,7 +87,8 @@ def test_the_gpus_own_clock(fake_directory: Path, monkeypatch: pytest.MonkeyPatc
 
     fake_tensorrt.install(monkeypatch)
     fake_tensorrt.write_engines(fake_directory, prompts=4)
-    with Predictor.load(fake_directory, "tensorrt", BackendOptions(device="cuda")) as predictor:
+    options = BackendOptions(device="cuda", pixels=PixelWork.HOST)
+    with Predictor.load(fake_directory, "tensorrt", options) as predictor:
         result = bench(predictor, DEMO_PHOTOGRAPH, QUICK)
     trt_api.load_api.cache_clear()
     timed = {(timing.part, timing.items): timing.device_p50 for timing in result.timings}

@@ -14,7 +14,9 @@ ROOT = Path(samtrt.__file__).parent
 
 LAYERS = (
     ("errors", "choices", "types", "_version"),
-    ("files", "images", "preparation", "sources", "cuda"),
+    ("files", "images", "sources"),
+    ("cuda",),
+    ("preparation",),
     ("registry",),
     ("assets", "manifest"),
     ("masks", "models", "tensorrt"),

@@ -80,6 +80,15 @@ class ResizeFilter(str, Enum):
     LANCZOS = "lanczos"
 
 
+class PixelWork(str, Enum):
+    """Where images are prepared and masks are formed."""
+
+    DEVICE = "device"
+    """Where the engines run: on a GPU, by kernels compiled at run time, for TensorRT's engines."""
+    HOST = "host"
+    """On the host, wherever the engines run."""
+
+
 class Target(str, Enum):
     """What `samtrt build` compiles for. The backends that run the engines have the same names."""
 

@@ -16,17 +16,20 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from samtrt.backends.base import Backend
+from samtrt.cuda.memory import Memory, joined
 from samtrt.errors import ImageError
 from samtrt.manifest import Manifest
-from samtrt.preparation import host
+from samtrt.preparation import cuda, host
 from samtrt.preparation.frame import Frame
-from samtrt.types import Embedding, Tensor, UInt8Array, to_host
+from samtrt.types import DeviceArray, Embedding, Tensor, UInt8Array, to_host
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+Image = UInt8Array | DeviceArray
+"""uint8 [H, W, 3]; also any array on a GPU that has DLPack or the CUDA array interface."""
 
 MOST_WORKERS = 8
 
@@ -40,28 +43,43 @@ class Prepared:
         frame: Where the image lies in them.
     """
 
-    pixels: npt.NDArray[np.float32]
+    pixels: Tensor
     frame: Frame
 
 
-def prepare(image: UInt8Array, model: Manifest, image_format: str = "RGB") -> Prepared:
+def prepare(
+    image: Image, model: Manifest, image_format: str = "RGB", memory: Memory | None = None
+) -> Prepared:
     """Prepare an image, uint8 [H, W, 3], for a model's encoder.
 
+    Args:
+        image: On the host or, where there is `memory`, on its GPU.
+        model: Whose encoder.
+        image_format: "RGB" or "BGR".
+        memory: Of the GPU to prepare it on; None for the host.
+
     Raises:
-        ImageError: where it is not such an array, or `image_format` is not "RGB" or "BGR".
+        ImageError: where it is not such an array, or `image_format` is neither.
     """
-    image = host.check_image(image)
+    if memory is not None and not isinstance(image, np.ndarray):
+        image = cuda.adopt(image, memory)
+    else:
+        image = host.check_image(image)
     if image_format not in ("RGB", "BGR"):
         raise ImageError(f"image_format must be 'RGB' or 'BGR', not '{image_format}'")
-    if image_format == "BGR":
-        image = image[..., ::-1]
-    frame = model.frame((image.shape[0], image.shape[1]))
-    return Prepared(host.preprocess(image, frame, model.preparation), frame)
+    frame, is_bgr = model.frame((image.shape[0], image.shape[1])), image_format == "BGR"
+    if memory is not None:
+        pixels = cuda.preprocess(image, frame, model.preparation, memory, is_bgr)
+        return Prepared(pixels, frame)
+    assert isinstance(image, np.ndarray)
+    return Prepared(
+        host.preprocess(image[..., ::-1] if is_bgr else image, frame, model.preparation), frame
+    )
 
 
 def encode_together(encoder: Backend, images: Sequence[Prepared]) -> list[Embedding]:
     """Encode images in one run. Of one image the features stay where the encoder left them."""
-    pixels = np.concatenate([image.pixels for image in images]) if images[1:] else images[0].pixels
+    pixels = joined([image.pixels for image in images])
     features = encoder.run({"images": pixels}, on_host=False)["image_embeddings"]
     parts: Sequence[Tensor] = [features]
     if len(images) > 1:  # copies, so that an image that is dropped frees its part of the batch
@@ -83,7 +101,7 @@ def encode_each(
     """Read, prepare and encode; `Predictor.encode_many` says the rest."""
 
     def work(item: Any) -> Prepared:
-        return prepare(read(item) if read else item, model)
+        return prepare(read(item) if read else item, model, memory=encoder.memory)
 
     on_cpu = encoder.device == "cpu"
     # On a CPU the encoder has all cores, and several images at once take as long as one by one.

@@ -17,10 +17,11 @@ import numpy.typing as npt
 from samtrt.backends import BackendOptions, open_backend
 from samtrt.backends.base import Backend
 from samtrt.choices import BackendName, Precision, Stage
-from samtrt.encoding import encode_each, encode_together, prepare
+from samtrt.encoding import Image, encode_each, encode_together, prepare
 from samtrt.errors import ImageError, PromptError
 from samtrt.manifest import Manifest
-from samtrt.masks.logits import upscale_logits, upscale_masks
+from samtrt.masks.forming import former_of
+from samtrt.masks.rle import Rle
 from samtrt.preparation.prompts import DecoderPrompts, build_prompts
 from samtrt.types import (
     BoolArray,
@@ -115,13 +116,16 @@ class Predictor(Closeable):
             "preparation": str(self.manifest.preparation),
         }
 
-    def encode(self, image: UInt8Array, image_format: Literal["RGB", "BGR"] = "RGB") -> Embedding:
+    def encode(self, image: Image, image_format: Literal["RGB", "BGR"] = "RGB") -> Embedding:
         """Encode an image, uint8 [H, W, 3] with values 0..255, without setting it.
+
+        On a GPU it may be there already: an array of CuPy, PyTorch or another library that shares
+        its memory by `__cuda_array_interface__` or `__dlpack__`.
 
         Raises:
             ImageError: where it is not such an array.
         """
-        prepared = prepare(image, self.manifest, image_format)
+        prepared = prepare(image, self.manifest, image_format, self.encoder.memory)
         return encode_together(self.encoder, [prepared])[0]
 
     def encode_many(
@@ -185,6 +189,19 @@ class Predictor(Closeable):
             scores.append(score)
         return _joined(logits), np.concatenate(places), np.concatenate(scores)
 
+    def decoded(
+        self, embedding: Embedding, prompts: DecoderPrompts
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Decode prompts, and yield what each run of the decoder gives, where masks are formed.
+
+        Yields:
+            All four low-res logits [p, 4, M, M] and IoU predictions [p, 4] of some prompts: in the
+            memory of a GPU where the decoder has one, else on the host.
+        """
+        for _, feeds in self._runs(embedding, prompts):
+            out = self.decoder.run(feeds, on_host=self.decoder.memory is None)
+            yield out["low_res_masks"], out["iou_predictions"]
+
     def _runs(
         self, embedding: Embedding, prompts: DecoderPrompts
     ) -> Iterator[tuple[int, dict[str, Tensor]]]:
@@ -199,7 +216,7 @@ class Predictor(Closeable):
         bound.set_embedding(embedding)
         return bound
 
-    def set_image(self, image: UInt8Array, image_format: Literal["RGB", "BGR"] = "RGB") -> None:
+    def set_image(self, image: Image, image_format: Literal["RGB", "BGR"] = "RGB") -> None:
         """Encode an image, uint8 [H, W, 3], for the prompts that follow."""
         self.reset_image()
         self._embedding = self.encode(image, image_format)
@@ -301,13 +318,49 @@ class Predictor(Closeable):
         """
         embedding = self.embedding
         prompts = build_prompts(embedding.frame, point_coords, point_labels, boxes, mask_input)
-        logits, scores = select_masks(*self.decode(embedding, prompts), multimask_output)
-        masks = (
-            upscale_logits(logits, embedding.frame)
-            if return_logits
-            else upscale_masks(logits, embedding.frame, self.manifest.mask_threshold)
-        )
-        return Prediction(masks, scores, logits)
+        threshold = self.manifest.mask_threshold
+        masks, scores, low_res = [], [], []
+        for logits, ious in self.decoded(embedding, prompts):
+            planes = planes_of(logits, multimask_output)
+            former = former_of(logits, embedding.frame)
+            flat = logits.reshape(-1, *logits.shape[2:])
+            formed = (
+                former.logits(flat, planes)
+                if return_logits
+                else former.masks(flat, planes, threshold)
+            )
+            masks.append(to_host(formed).reshape(len(logits), -1, *formed.shape[1:]))
+            chosen, score = select_masks(to_host(logits), to_host(ious), multimask_output)
+            low_res.append(chosen)
+            scores.append(score)
+        return Prediction(_joined(masks), _joined(scores), _joined(low_res))
+
+    def predict_rle(
+        self,
+        point_coords: npt.ArrayLike | None = None,
+        point_labels: npt.ArrayLike | None = None,
+        boxes: npt.ArrayLike | None = None,
+        mask_input: npt.ArrayLike | None = None,
+        multimask_output: bool = True,
+    ) -> tuple[list[list[Rle]], npt.NDArray[np.float32]]:
+        """As `predict_batch`, but masks are uncompressed RLE: on a GPU, all that leaves it.
+
+        Returns:
+            C masks of each of P prompts, and IoU predictions [P, C].
+        """
+        embedding = self.embedding
+        prompts = build_prompts(embedding.frame, point_coords, point_labels, boxes, mask_input)
+        masks: list[list[Rle]] = []
+        scores = []
+        for logits, ious in self.decoded(embedding, prompts):
+            planes = planes_of(logits, multimask_output)
+            flat = logits.reshape(-1, *logits.shape[2:])
+            former = former_of(logits, embedding.frame)
+            found = former.encode(flat, planes, self.manifest.mask_threshold)
+            each = len(planes) // len(logits)
+            masks += [found[i : i + each] for i in range(0, len(found), each)]
+            scores.append(select_masks(to_host(ious), to_host(ious), multimask_output)[1])
+        return masks, _joined(scores)
 
     def close(self) -> None:
         """Free both engines."""
@@ -317,11 +370,17 @@ class Predictor(Closeable):
 
 
 def select_masks(
-    logits: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], multimask_output: bool
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    logits: npt.NDArray[Any], scores: npt.NDArray[Any], multimask_output: bool
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Pick masks 1..3, or mask 0 alone, of [P, 4, ...]: official `MaskDecoder.forward`."""
     chosen = slice(1, None) if multimask_output else slice(0, 1)
     return logits[:, chosen], scores[:, chosen]
+
+
+def planes_of(logits: Tensor, multimask_output: bool) -> npt.NDArray[np.intp]:
+    """Number what `select_masks` picks of [P, 4, ...], where the first two axes are one."""
+    planes = np.arange(len(logits) * logits.shape[1]).reshape(len(logits), -1)
+    return select_masks(planes, planes, multimask_output)[0].ravel()
 
 
 def _joined(arrays: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

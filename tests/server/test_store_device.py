@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
 
 from samtrt.backends import BackendOptions
-from samtrt.choices import BackendName
+from samtrt.choices import BackendName, PixelWork
 from samtrt.cuda.memory import Memory
 from samtrt.cuda.runtime import Cuda
 from samtrt.encoding import prepare
@@ -112,7 +112,7 @@ def test_an_upload_to_a_full_gpu_makes_room(
     """The GPU has as much memory as the engines and three embeddings take."""
     fake = fake_tensorrt.install(monkeypatch)
     fake_tensorrt.write_engines(fake_directory)
-    options = BackendOptions(device="cuda")
+    options = BackendOptions(device="cuda", pixels=PixelWork.HOST)
     with Predictor.load(fake_directory, BackendName.TENSORRT, options) as predictor:
         scheduler = Scheduler(predictor, Settings(), Metrics())
         images = [prepare(random_image(40, 60, seed=i), predictor.manifest) for i in range(8)]

@@ -53,3 +53,11 @@ def blob_predictor(manifest: Manifest) -> Predictor:
     """Return a predictor with the fake encoder and the blob decoder."""
     encoder = open_backend("fake", Path(), manifest, Stage.ENCODER)
     return Predictor(encoder, BlobBackend(manifest, Stage.DECODER), manifest)
+
+
+def random_logits(count: int, size: int, seed: int = 0) -> np.ndarray:
+    """Return float32 [count, size, size] that cross every threshold, in blobs and in specks."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.normal(size=(count, max(size // 4, 2), max(size // 4, 2))).astype(np.float32)
+    smooth = np.stack([cv2.resize(plane * 4, (size, size)) for plane in coarse])
+    return smooth + rng.normal(size=smooth.shape).astype(np.float32)

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from samtrt.backends import BackendOptions
-from samtrt.choices import BackendName
+from samtrt.choices import BackendName, PixelWork
 from samtrt.predictor import Predictor
 
 
-def load(directory: Path, device: str = "cuda") -> Predictor:
-    return Predictor.load(directory, BackendName.TENSORRT, BackendOptions(device=device))
+def load(directory: Path, device: str = "cuda", pixels: PixelWork = PixelWork.HOST) -> Predictor:
+    options = BackendOptions(device=device, pixels=pixels)
+    return Predictor.load(directory, BackendName.TENSORRT, options)
 
 
 def expected(directory: Path) -> Predictor:

@@ -103,6 +103,20 @@ class StabilityTest:
         inter, union = counts
         return float(np.float32(inter) / np.float32(union)) if union else float("nan")
 
+    def scores(
+        self, raised: npt.NDArray[np.integer], lowered: npt.NDArray[np.integer]
+    ) -> npt.NDArray[np.float32]:
+        """Return the quotients of many masks' counts, as `score` does: float32 [K]."""
+        union = lowered.astype(np.float32)
+        none = np.full(len(union), np.nan, np.float32)
+        return np.divide(raised.astype(np.float32), union, out=none, where=union > 0)
+
+    def all_passing(self, scores: npt.NDArray[np.float32]) -> BoolArray:
+        """Tell which scores [K] pass, as `passes` does."""
+        if self.least <= 0:
+            return np.ones(len(scores), dtype=np.bool_)
+        return np.asarray(scores >= np.float32(self.least))
+
     def passes(self, score: float) -> bool:
         """Compare in float32; NaN passes only where there is no limit."""
         return self.least <= 0 or bool(np.float32(score) >= np.float32(self.least))

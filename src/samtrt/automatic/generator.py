@@ -10,8 +10,8 @@ RLE.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,23 +20,31 @@ import numpy.typing as npt
 
 from samtrt.automatic.candidates import Candidate, Prospects, Sieve, StabilityTest
 from samtrt.automatic.clean import clean
+from samtrt.automatic.device import DeviceSieve
 from samtrt.automatic.grid import CropBox, crop_boxes, layered_point_grids
 from samtrt.automatic.select import select, suppress
+from samtrt.cuda.memory import CudaArray
 from samtrt.errors import ImageError, PromptError
 from samtrt.masks import rle
+from samtrt.masks.cuda import MaskFormer
+from samtrt.masks.forming import former_of
 from samtrt.masks.record import MaskRecord
 from samtrt.masks.rle import Rle
 from samtrt.masks.upscaling import Upscaler
-from samtrt.predictor import Predictor
+from samtrt.predictor import Predictor, planes_of
 from samtrt.preparation.host import check_image
-from samtrt.preparation.prompts import build_prompts
-from samtrt.types import BoolArray, Embedding, Size, UInt8Array
+from samtrt.preparation.prompts import DecoderPrompts, build_prompts
+from samtrt.types import BoolArray, Embedding, Size, Tensor, UInt8Array
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 _OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
 
 Progress = Callable[[int, int], None]
 """Called with the points done and the points in all."""
+
+
+_Batch = tuple[npt.NDArray[np.float64], DecoderPrompts]
+"""Points [P, 2] in the crop's pixels, and what the decoder takes for them."""
 
 
 @dataclass(frozen=True)
@@ -165,34 +173,93 @@ class AutomaticMaskGenerator:
         size: Size,
         count: _Counter,
     ) -> list[Candidate]:
-        """Find one crop's masks; the host looks at a batch's while the next one is decoded."""
-        sieve = Sieve(
-            Upscaler(embedding.frame),
-            StabilityTest(
-                self.predictor.manifest.mask_threshold,
-                self.stability_score_offset,
-                self.stability_score_thresh,
-            ),
-            crop,
-            size,
+        """Find one crop's masks, where they are: on a GPU, or on the host."""
+        test = StabilityTest(
+            self.predictor.manifest.mask_threshold,
+            self.stability_score_offset,
+            self.stability_score_thresh,
         )
+        batches = self._batches(embedding, grid)
+        if self.predictor.decoder.memory is not None:
+            return self._search_on_device(embedding, crop, batches, size, test, count)
+        return self._search_on_host(embedding, crop, batches, size, test, count)
+
+    def _batches(self, embedding: Embedding, grid: npt.NDArray[np.float64]) -> Iterator[_Batch]:
+        """Yield the points of a grid, a batch at a time, as the decoder takes them."""
         height, width = embedding.original_size
         points = grid * (width, height)
+        for start in range(0, len(points), self.points_per_batch):
+            part = points[start : start + self.points_per_batch]
+            # A point on the far edge is inside for the official code; in float32, which the
+            # decoder takes, the next smaller float64 is the same number.
+            inside = np.minimum(part, np.nextafter((width, height), 0))
+            yield part, build_prompts(embedding.frame, inside[:, None], np.ones((len(part), 1)))
+
+    def _search_on_host(
+        self,
+        embedding: Embedding,
+        crop: CropBox,
+        batches: Iterator[_Batch],
+        size: Size,
+        test: StabilityTest,
+        count: _Counter,
+    ) -> list[Candidate]:
+        """Look at a batch's masks in threads while the next one is decoded."""
+        sieve = Sieve(Upscaler(embedding.frame), test, crop, size)
         workers = _workers()
         with ThreadPoolExecutor(workers) as pool:
             prospects = Prospects(sieve, pool)
-            for start in range(0, len(points), self.points_per_batch):
-                part = points[start : start + self.points_per_batch]
-                # A point on the far edge is inside for the official code; in float32, which the
-                # decoder takes, the next smaller float64 is the same number.
-                inside = np.minimum(part, np.nextafter((width, height), 0))
-                prompts = build_prompts(embedding.frame, inside[:, None], np.ones((len(part), 1)))
+            for points, prompts in batches:
                 logits, places, scores = self.predictor.decode_wanted(
                     embedding, prompts, self._promising
                 )
-                prospects.add(logits, scores[tuple(places.T)], part[places[:, 0]])
-                count(len(part))
+                prospects.add(logits, scores[tuple(places.T)], points[places[:, 0]])
+                count(len(points))
             return select(prospects.all(), sieve.form, self.box_nms_thresh, pool, ahead=workers)
+
+    def _search_on_device(
+        self,
+        embedding: Embedding,
+        crop: CropBox,
+        batches: Iterator[_Batch],
+        size: Size,
+        test: StabilityTest,
+        count: _Counter,
+    ) -> list[Candidate]:
+        """Look at a batch's masks on the GPU while it decodes the next one."""
+        sieve: DeviceSieve | None = None
+
+        def look(logits: Tensor, scores: Tensor, points: npt.NDArray[np.float64]) -> None:
+            nonlocal sieve
+            assert isinstance(logits, CudaArray)
+            assert isinstance(scores, CudaArray)
+            if sieve is None:
+                former = former_of(logits, embedding.frame)
+                assert isinstance(former, MaskFormer)
+                sieve = DeviceSieve(former, test, self.pred_iou_thresh, crop, size)
+            planes = planes_of(logits, multimask_output=True)
+            each = len(planes) // len(points)
+            flat = logits.reshape(-1, *logits.shape[2:])
+            assert isinstance(flat, CudaArray)
+            ious = scores.reshape(-1)
+            assert isinstance(ious, CudaArray)
+            sieve.add(flat, planes, ious, np.repeat(points, each, axis=0))
+
+        # One thread, so that masks keep their order.
+        with ThreadPoolExecutor(1) as pool:
+            waiting: Future[None] | None = None
+            for points, prompts in batches:
+                start = 0
+                for logits, scores in self.predictor.decoded(embedding, prompts):
+                    if waiting:
+                        waiting.result()
+                    part = points[start : start + len(logits)]
+                    waiting = pool.submit(look, logits, scores, part)
+                    start += len(part)
+                count(len(points))
+            if waiting:
+                waiting.result()
+        return sieve.select(self.box_nms_thresh) if sieve else []
 
     def _promising(self, scores: npt.NDArray[np.float32]) -> BoolArray:
         if self.pred_iou_thresh > 0:

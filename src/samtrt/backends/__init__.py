@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samtrt.choices import BackendName, Stage, Target
+from samtrt.choices import BackendName, PixelWork, Stage, Target
 
 if TYPE_CHECKING:
     from samtrt.backends.base import Backend
@@ -21,12 +21,14 @@ class BackendOptions:
 
     Attributes:
         device: "cpu", "cuda" or "cuda:N".
+        pixels: Where images are prepared and masks are formed.
         threads: CPU threads within one operation; 0 leaves it to the runtime.
         checkpoint: The checkpoint file, for the `pytorch` backend.
     """
 
     device: str = "cpu"
     threads: int = 0
+    pixels: PixelWork = PixelWork.DEVICE
     checkpoint: Path | None = None
 
 

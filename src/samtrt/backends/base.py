@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.choices import Stage
+from samtrt.cuda.memory import Memory
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
 from samtrt.types import Closeable, DeviceArray, Tensor, TensorInfo, to_host
@@ -29,11 +30,14 @@ class Backend(Closeable):
         device: Where it runs, such as "cpu" or "cuda:0".
         inputs: What `run` takes, by name.
         outputs: What `run` returns, by name.
+        memory: Of the GPU, where images are to be prepared and masks to be formed beside the
+            engine; None where that is the host's work.
         precision: What it computes in, where that is not the manifest's precision.
     """
 
     name: str
     device: str
+    memory: Memory | None = None
     precision: str | None = None
     inputs: dict[str, TensorInfo]
     outputs: dict[str, TensorInfo]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samtrt.backends import BackendOptions
-from samtrt.choices import BackendName
+from samtrt.choices import BackendName, PixelWork
 
 if TYPE_CHECKING:
     from samtrt.predictor import Predictor
@@ -22,6 +22,10 @@ BackendOption = Annotated[
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
 ThreadsOption = Annotated[
     int, typer.Option("--threads", min=0, help="CPU threads; 0 leaves it to the runtime.")
+]
+PixelsOption = Annotated[
+    PixelWork,
+    typer.Option("--pixels", help="Where images are prepared and masks are formed."),
 ]
 CheckpointOption = Annotated[
     Path | None,

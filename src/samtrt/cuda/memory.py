@@ -10,17 +10,21 @@ import ctypes
 import math
 import threading
 import weakref
-from collections import defaultdict
-from typing import Any
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from samtrt.cuda.runtime import THREAD_STREAM, Cuda
-from samtrt.errors import DeviceMemoryError, MissingExtraError
-from samtrt.types import DeviceArray
+from samtrt.errors import BackendError, DeviceMemoryError, MissingExtraError
+from samtrt.types import DeviceArray, Tensor, to_host
+
+T = TypeVar("T")
 
 _LEAST = 1 << 9
+_MOST_KEPT = 16
 PINNED_MOST = 1 << 31
 """Bytes of pinned memory out at once; beyond them copies on the host lie in ordinary memory."""
 
@@ -110,6 +114,22 @@ class Memory:
         self.cuda = cuda
         self.pool = Pool(cuda)
         self.pinned = Pool(cuda, pinned=True)
+        self._kept: OrderedDict[Any, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def keep(self, key: Any, make: Callable[[], T]) -> T:
+        """Return what `make` made for a key before, of the last few keys, or make it."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                found: T = self._kept[key]
+                return found
+        made = make()
+        with self._lock:
+            self._kept[key] = made
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
+        return made
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> CudaArray:
         """Return an array that may hold anything.
@@ -121,6 +141,37 @@ class Memory:
         block.pool = self.pool
         block.pointer = self.pool.take(dtype.itemsize * math.prod(shape), block)
         return CudaArray(self, block.pointer, shape, dtype, block)
+
+    def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> CudaArray:
+        """Return an array that will hold zeros, after what the thread's stream holds before.
+
+        Raises:
+            DeviceMemoryError: where the GPU has not as much memory.
+        """
+        array = self.empty(shape, dtype)
+        if array.nbytes:
+            self.cuda.clear(array.pointer, array.nbytes, THREAD_STREAM)
+        return array
+
+    def upload(self, array: npt.NDArray[Any]) -> CudaArray:
+        """Return an array that will hold a host array's values, as `zeros`.
+
+        It must be kept until the thread's stream has been waited for.
+
+        Raises:
+            DeviceMemoryError: where the GPU has not as much memory.
+        """
+        staged = self.empty_host(array.shape, array.dtype)
+        np.copyto(staged, array)
+        copied = self.empty(array.shape, array.dtype)
+        if copied.nbytes:
+            self.cuda.copy(copied.pointer, staged.ctypes.data, copied.nbytes, THREAD_STREAM)
+        copied.owner = (copied.owner, staged)
+        return copied
+
+    def synchronize(self) -> None:
+        """Wait for what is queued in the calling thread's stream."""
+        self.cuda.synchronize(THREAD_STREAM)
 
     def empty_host(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """Return a host array that may hold anything, in pinned memory, which copies go fast to."""
@@ -135,6 +186,8 @@ class Memory:
 
     def close(self) -> None:
         """Free what is idle; what is in use is freed with its last reference."""
+        with self._lock:
+            self._kept.clear()
         self.pool.close()
         self.pinned.close()
 
@@ -193,14 +246,19 @@ class CudaArray(DeviceArray):
         whole = self._view(0, (1, *self.shape))
         return whole._take(np.zeros(1, np.intp))._view(0, self.shape)
 
+    def _share(self) -> None:
+        """Note that others use the memory; see `Pool.share`."""
+        block = self.owner[0] if isinstance(self.owner, tuple) else self.owner
+        if isinstance(block, _Block):
+            block.pool.share(block.pointer)
+
     def __dlpack__(self, **options: Any) -> Any:
         try:
             from cuda.core import Buffer
             from cuda.core.utils import StridedMemoryView
         except ImportError:
             raise MissingExtraError("Sharing GPU arrays", "tensorrt", "cuda-core") from None
-        if isinstance(self.owner, _Block):
-            self.owner.pool.share(self.owner.pointer)
+        self._share()
         self.memory.cuda.use()
         buffer = Buffer.from_handle(self.pointer, self.nbytes, owner=self)
         view = StridedMemoryView.from_buffer(buffer, self.shape, dtype=self.dtype)
@@ -211,8 +269,7 @@ class CudaArray(DeviceArray):
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        if isinstance(self.owner, _Block):
-            self.owner.pool.share(self.owner.pointer)
+        self._share()
         return super().__cuda_array_interface__
 
 
@@ -220,3 +277,53 @@ def _rounded(size: int) -> int:
     """Round up, by at most a quarter: blocks of like sizes can stand in for one another."""
     step = max(_LEAST, 1 << max(size - 1, 1).bit_length() >> 3)
     return max(-(-size // step), 1) * step
+
+
+def adopted(array: Any, memory: Memory) -> CudaArray | None:
+    """Return the array of another library on a GPU, without a copy; None where it is not one.
+
+    What that library has queued for it is done before what the thread's stream gets next.
+
+    Raises:
+        BackendError: where there are gaps between its elements.
+        MissingExtraError: where cuda-core is not installed.
+    """
+    if not hasattr(array, "__cuda_array_interface__") and not hasattr(array, "__dlpack__"):
+        return None
+    try:
+        from cuda.core.utils import StridedMemoryView
+    except ImportError:
+        raise MissingExtraError("Taking another library's arrays", "kernels", "cuda-core") from None
+    memory.cuda.use()
+    view = StridedMemoryView.from_any_interface(array, stream_ptr=THREAD_STREAM)
+    if not view.is_device_accessible:
+        return None
+    shape, dtype = tuple(view.shape), np.dtype(view.dtype)
+    dense = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+    if view.strides is not None and tuple(view.strides) != dense:
+        raise BackendError(
+            "an array on a GPU must lie in C order, without gaps: use "
+            "cupy.ascontiguousarray(array) or tensor.contiguous()"
+        )
+    found = CudaArray(memory, view.ptr, shape, dtype, (array, view))
+    found.device = f"cuda:{view.device_id}"
+    return found
+
+
+def joined(arrays: Sequence[Tensor]) -> Tensor:
+    """Concatenate along the first axis, where the arrays are; one alone is not copied."""
+    first = arrays[0]
+    if len(arrays) == 1:
+        return first
+    if not isinstance(first, CudaArray):
+        return np.concatenate([to_host(array) for array in arrays])
+    memory = first.memory
+    memory.cuda.use()
+    whole = memory.empty((sum(map(len, arrays)), *first.shape[1:]), first.dtype)
+    at = whole.pointer
+    for array in arrays:
+        assert isinstance(array, CudaArray)
+        memory.cuda.copy(at, array.pointer, array.nbytes, THREAD_STREAM)
+        at += array.nbytes
+    memory.synchronize()
+    return whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +30,12 @@ class Cuda:
 
     def use(self) -> None:
         self._call("cudaSetDevice", self.index)
+
+    @cached_property
+    def compute_capability(self) -> str:
+        """The GPU's, such as "9.0"."""
+        found = self._call("cudaGetDeviceProperties", self.index)
+        return f"{found.major}.{found.minor}"
 
     def allocate(self, size: int) -> int:
         """Return `size` bytes of the GPU's memory.

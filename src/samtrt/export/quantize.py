@@ -27,7 +27,7 @@ from samtrt.errors import ExportError, MissingExtraError
 from samtrt.files import staging_directory
 from samtrt.manifest import FileEntry, Manifest, Quantized
 from samtrt.predictor import Predictor
-from samtrt.types import UInt8Array
+from samtrt.types import UInt8Array, to_host
 from samtrt.verification.compare import REDUCED, Report, verify
 
 try:
@@ -170,7 +170,7 @@ class _Encoder:
         model = float32.manifest
         self._source = model.path_of(directory, Stage.ENCODER)
         self._float32, self._images, self._method = float32, images, method
-        self._pixels = [prepare(image, model).pixels for image in images.values()]
+        self._pixels = [to_host(prepare(image, model).pixels) for image in images.values()]
         self._expected = [self._embed(float32.encoder, pixels) for pixels in self._pixels]
         self.path = work / "quantized.onnx"
         self.layers = _linear_layers(self._source)

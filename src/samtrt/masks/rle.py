@@ -44,12 +44,20 @@ class Runs(NamedTuple):
 
     def to_rle(self, size: Size) -> Rle:
         """Return uncompressed RLE of a mask [H, W]: official `mask_to_rle_pytorch`."""
-        total = size[0] * size[1]
-        edges = np.stack([self.starts, self.ends], axis=1).ravel()
-        counts = np.diff(edges, prepend=0, append=total).tolist()
-        if len(counts) > 1 and counts[-1] == 0:
-            counts.pop()
-        return {"size": [int(size[0]), int(size[1])], "counts": counts}
+        return rle_of_edges(np.stack([self.starts, self.ends], axis=1).ravel(), size)
+
+
+def rle_of_edges(edges: npt.NDArray[np.integer], size: Size) -> Rle:
+    """Return uncompressed RLE of a mask [H, W] from where mask begins and ends, in turn.
+
+    Args:
+        edges: [E], column-major pixel numbers, rising. An end at the last pixel may be left out.
+        size: (H, W).
+    """
+    counts = np.diff(edges, prepend=0, append=size[0] * size[1]).tolist()
+    if len(counts) > 1 and counts[-1] == 0:
+        counts.pop()
+    return {"size": [int(size[0]), int(size[1])], "counts": counts}
 
 
 def find_runs(transposed: BoolArray, height: int, x: int = 0, y: int = 0) -> Runs:

@@ -175,6 +175,25 @@ def _bilinear(n_out: int, n_in: int) -> npt.NDArray[np.float64]:
     return matrix
 
 
+def axis_weights(
+    pixels: int, resized: int, image_size: int, cells: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Return what each pixel along one axis is a mean of, both resizes together.
+
+    Args:
+        pixels: n, of the original image.
+        resized: Of the image in the square.
+        image_size: S, the side of the square.
+        cells: M, at least 3.
+
+    Returns:
+        The first of three cells, [n], never decreasing, and the weights of the three, [n, 3].
+    """
+    matrix = _bilinear(pixels, resized) @ _bilinear(image_size, cells)[:resized]
+    first = np.minimum((matrix > 0).argmax(axis=1), cells - 3)
+    return first, np.take_along_axis(matrix, first[:, None] + np.arange(3), axis=1)
+
+
 class Upscaler:
     """Brings low-res logits [M, M] to one original size, as `upscale_one`, in part."""
 

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
 
 from samtrt.backends import BackendOptions
-from samtrt.choices import BackendName, Target
+from samtrt.choices import BackendName, PixelWork, Target
 from samtrt.errors import BackendError
 from samtrt.predictor import Predictor
 from samtrt.tensorrt import api as trt_api
@@ -113,7 +113,7 @@ def directory(fake_directory: Path) -> Path:
 def run(directory: Path, picture: np.ndarray) -> int:
     """Use the engines as a process would; return how many kernels had to be compiled."""
     before = len(compiled)
-    options = BackendOptions(device="cuda")
+    options = BackendOptions(device="cuda", pixels=PixelWork.HOST)
     reference = expected(directory)
     with Predictor.load(directory, BackendName.TENSORRT_RTX, options) as predictor:
         for one in (predictor, reference):

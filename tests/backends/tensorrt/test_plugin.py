@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
 
 from samtrt.backends import BackendOptions
-from samtrt.choices import BackendName, Stage, Target
+from samtrt.choices import BackendName, PixelWork, Stage, Target
 from samtrt.errors import BackendError, EngineError
 from samtrt.manifest import FileEntry
 from samtrt.predictor import Predictor
@@ -56,7 +56,8 @@ def give_plugin(directory: Path, content: bytes) -> None:
 
 
 def load(directory: Path) -> Predictor:
-    return Predictor.load(directory, BackendName.TENSORRT, BackendOptions(device="cuda"))
+    options = BackendOptions(device="cuda", pixels=PixelWork.HOST)
+    return Predictor.load(directory, BackendName.TENSORRT, options)
 
 
 def test_library_comes_before_the_engine_and_once(

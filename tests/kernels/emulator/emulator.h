@@ -15,6 +15,7 @@
 #define __device__
 #define __global__
 #define __launch_bounds__(...)
+#define __shared__ static  // one thread block runs at a time
 #define __align__(bytes) alignas(bytes)
 
 using std::max;
@@ -41,6 +42,7 @@ inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline float __fdiv_rn(float x, float y) { return x / y; }
 inline float rsqrtf(float x) { return 1.f / std::sqrt(x); }
 
 namespace emulator {
@@ -87,4 +89,15 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
     }
   });
   return mine.out;
+}
+
+inline int atomicAdd(int* at, int value) {
+  int const before = *at;
+  *at += value;
+  return before;
+}
+inline int atomicMax(int* at, int value) {
+  int const before = *at;
+  *at = max(before, value);
+  return before;
 }

@@ -16,7 +16,8 @@ from samtrt.backends import BackendOptions
 from samtrt.backends.base import Backend, Tensors, stage_tensors
 from samtrt.backends.tensorrt.context import Lane, Largest
 from samtrt.backends.tensorrt.jit_cache import JitCache
-from samtrt.choices import Stage, Target
+from samtrt.choices import PixelWork, Stage, Target
+from samtrt.cuda.kernels import check_kernels
 from samtrt.cuda.memory import Memory
 from samtrt.cuda.runtime import Cuda
 from samtrt.errors import BackendError, EngineError
@@ -57,6 +58,8 @@ class TensorRtBackend(Backend):
         options: BackendOptions,
     ) -> None:
         self.name = target.value
+        if options.pixels is PixelWork.DEVICE:
+            check_kernels()
         index = gpu_index(options.device, self.name)
         self.device = f"cuda:{index}"
         self._directory, self._stage, self._target = directory, stage, target
@@ -90,6 +93,8 @@ class TensorRtBackend(Backend):
         except BaseException:
             self.close()
             raise
+        if options.pixels is PixelWork.DEVICE:
+            self.memory = self._memory
 
     def _open(self, record: EngineRecord) -> Lane:
         path = engine_path(self._directory, self._stage, self._target, record.exact)

@@ -1,0 +1,83 @@
+"""Automatic masks on a GPU, in the emulator: those of the host, which are the official ones."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
+
+from samtrt.automatic import device
+from samtrt.automatic.generator import AutomaticMaskGenerator
+from samtrt.masks import rle
+from support.blobs import blob_predictor
+from support.on_device import on_device
+from support.oracle import random_image
+from support.samples import make_manifest
+
+pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++ to compile the kernels")
+
+
+@pytest.mark.parametrize("size", [(150, 200), (60, 40)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"crop_n_layers": 1},
+        {"min_mask_region_area": 25, "points_per_batch": 7},
+        {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 0.9},
+        {"stability_score_offset": 3.0, "stability_score_thresh": 0.7, "crop_nms_thresh": 0.4},
+        {"pred_iou_thresh": 9.0},
+    ],
+    ids=lambda settings: "-".join(settings) or "default",
+)
+def test_every_setting_gives_the_masks_of_the_host(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], settings: dict[str, Any]
+) -> None:
+    host, image = blob_predictor(make_manifest()), random_image(*size)
+    options: dict[str, Any] = {"points_per_side": 4, "output_mode": "uncompressed_rle", **settings}
+    wanted = AutomaticMaskGenerator(host, **options).generate(image)
+    with on_device(monkeypatch, host) as (predictor, _):
+        got = AutomaticMaskGenerator(predictor, **options).generate(image)
+    check(got, wanted)
+
+
+def test_only_what_is_kept_leaves_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, image = blob_predictor(make_manifest()), random_image(150, 200)
+    with on_device(monkeypatch, host) as (predictor, cuda):
+        embedding = predictor.encode(image)
+        before = cuda.copied_to_host
+        found = AutomaticMaskGenerator(
+            predictor, points_per_side=8, output_mode="uncompressed_rle"
+        ).generate(embedding)
+        embedding_bytes = embedding.features.nbytes  # the stand-in computes on the host
+        facts = 8 * 8 * (3 * 7 + 4) * 4
+        edges = sum(len(record["segmentation"]["counts"]) for record in found) * 4
+        runs = 64 // predictor.prompts_per_run + 1
+        assert cuda.copied_to_host - before < runs * embedding_bytes + facts + edges + 4096
+        del embedding
+
+
+def test_masks_are_formed_early_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, image = blob_predictor(make_manifest()), random_image(90, 120)
+    options: dict[str, Any] = {"points_per_side": 4, "points_per_batch": 5}
+    wanted = AutomaticMaskGenerator(host, **options).generate(image)
+    monkeypatch.setattr(device, "MOST_HELD", 5 * 64 * 64 * 4)
+    with on_device(monkeypatch, host) as (predictor, _):
+        check(AutomaticMaskGenerator(predictor, **options).generate(image), wanted)
+
+
+def check(got: list[Any], wanted: list[Any]) -> None:
+    assert len(got) == len(wanted)
+    for mine, other in zip(got, wanted, strict=True):
+        masks = [rle.decode(rle.of(record["segmentation"])) for record in (mine, other)]
+        # One pixel may have a logit that is zero to rounding.
+        assert np.count_nonzero(masks[0] != masks[1]) <= 1
+        assert abs(mine["area"] - other["area"]) <= 1
+        np.testing.assert_allclose(mine["bbox"], other["bbox"], atol=1)
+        for name in ("point_coords", "crop_box", "predicted_iou"):
+            assert mine[name] == other[name]
+        assert mine["stability_score"] == pytest.approx(other["stability_score"], abs=1e-3)

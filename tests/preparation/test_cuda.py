@@ -1,0 +1,63 @@
+"""Preparation on a GPU, in the emulator, against Pillow."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
+
+from samtrt.choices import Resize, ResizeFilter, ValueScale
+from samtrt.cuda.memory import Memory
+from samtrt.cuda.runtime import Cuda
+from samtrt.preparation import cuda, host
+from samtrt.preparation.frame import Frame
+from samtrt.preparation.spec import OFFICIAL, Preparation
+from support import emulated_kernels, fake_cuda_streams
+from support.oracle import random_image
+
+pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++ to compile the kernels")
+
+SIZES = [(60, 90), (120, 180), (37, 91), (300, 20), (77, 200), (1, 1), (200, 77), (1, 400)]
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
+    fake = fake_cuda_streams.install(monkeypatch)
+    emulated_kernels.install(monkeypatch, fake)
+    memory = Memory(Cuda())
+    yield memory
+    memory.close()
+    assert not fake.faults
+
+
+@pytest.mark.parametrize("resize", Resize)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_values_are_those_of_the_host(
+    memory: Memory, size: tuple[int, int], resize: Resize
+) -> None:
+    frame, image = Frame(size, 64, 16, resize), random_image(*size)
+    for kind in ResizeFilter:
+        preparation = OFFICIAL.model_copy(update={"resize": resize, "filter": kind})
+        got = cuda.preprocess(image, frame, preparation, memory).numpy()
+        np.testing.assert_array_equal(got, host.preprocess(image, frame, preparation), str(kind))
+
+
+@pytest.mark.parametrize("scale", ValueScale)
+def test_scales(memory: Memory, scale: ValueScale) -> None:
+    frame = Frame((50, 80), 64, 16)
+    ones = {"mean": (0.1, 0.2, 0.3), "std": (1.0, 0.5, 2.0)}
+    preparation = OFFICIAL if scale is ValueScale.BYTE else Preparation(scale=scale, **ones)
+    for image in (random_image(50, 80) // 3 + 20, np.full((50, 80, 3), 7, np.uint8)):
+        got = cuda.preprocess(image, frame, preparation, memory).numpy()
+        np.testing.assert_array_equal(got, host.preprocess(image, frame, preparation))
+
+
+def test_reversed_channels(memory: Memory) -> None:
+    frame, image = Frame((50, 80), 64, 16), random_image(50, 80)
+    got = cuda.preprocess(image, frame, OFFICIAL, memory, reversed_channels=True).numpy()
+    wanted = host.preprocess(np.ascontiguousarray(image[..., ::-1]), frame, OFFICIAL)
+    np.testing.assert_array_equal(got, wanted)
