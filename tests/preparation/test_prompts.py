@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from samtrt.choices import Resize
 from samtrt.errors import PromptError
 from samtrt.preparation.frame import Frame
-from samtrt.preparation.prompts import build_prompts
+from samtrt.preparation.prompts import DecoderPrompts, build_prompts
 
 SIZE, IMAGE, MASK = (120, 200), 256, 64
 
@@ -111,3 +111,20 @@ def test_coordinates_of_a_stretched_image_are_stretched() -> None:
     frame = Frame(SIZE, IMAGE, MASK, Resize.STRETCH)
     prompts = build_prompts(frame, point_coords=[[[100, 60]]], point_labels=[[1]])
     assert prompts.point_coords[0, 0].tolist() == [128, 128]
+
+
+@pytest.mark.parametrize("masked", [(), (0,), (0, 1, 2)], ids=["none", "one", "all"])
+def test_joined_prompts_follow_one_another(masked: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    parts = []
+    for i, count in enumerate((1, 3, 2)):
+        logits = {"mask_input": rng.normal(size=(count, 1, MASK, MASK))} if i in masked else {}
+        parts.append(build(boxes=[[i, 1, 50 + i, 60]] * count, **logits))
+    whole = DecoderPrompts.joined(parts)
+    assert len(whole) == 6
+    for name, value in vars(whole).items():
+        together = np.concatenate([getattr(part, name) for part in parts])
+        assert value.dtype == np.float32
+        np.testing.assert_array_equal(value, together)
+    # Without any mask there is one zero, which backends need not copy.
+    assert (not any(whole.mask_input.strides)) is (not masked)

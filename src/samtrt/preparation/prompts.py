@@ -7,6 +7,7 @@ no box.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,19 @@ class DecoderPrompts:
     def part(self, start: int, stop: int) -> dict[str, npt.NDArray[np.float32]]:
         """Return prompts start..stop as named decoder inputs."""
         return {name: value[start:stop] for name, value in vars(self).items()}
+
+    @classmethod
+    def joined(cls, parts: Sequence[DecoderPrompts]) -> DecoderPrompts:
+        """Put prompts of the same number of points behind one another."""
+        arrays = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("point_coords", "point_labels", "has_mask_input")
+        }
+        if arrays["has_mask_input"].any():
+            masks = np.concatenate([part.mask_input for part in parts])
+        else:
+            masks = _no_masks(len(arrays["point_coords"]), parts[0].mask_input.shape[-1])
+        return cls(mask_input=masks, **arrays)
 
 
 def build_prompts(
@@ -103,12 +117,14 @@ def build_prompts(
     return DecoderPrompts(
         point_coords=xy.astype(np.float32),
         point_labels=np.concatenate(labels or [none], axis=1).astype(np.float32),
-        mask_input=masks
-        if mask_input is not None
-        # One zero for all of them: backends see it and need not copy megabytes of zeros.
-        else np.broadcast_to(np.float32(0), (prompts, 1, frame.mask_size, frame.mask_size)),
+        mask_input=masks if mask_input is not None else _no_masks(prompts, frame.mask_size),
         has_mask_input=np.full(prompts, mask_input is not None, dtype=np.float32),
     )
+
+
+def _no_masks(prompts: int, mask_size: int) -> npt.NDArray[np.float32]:
+    """Return one zero for all elements: backends see it and need not copy megabytes of zeros."""
+    return np.broadcast_to(np.float32(0), (prompts, 1, mask_size, mask_size))
 
 
 def _as_float(value: npt.ArrayLike, what: str) -> npt.NDArray[np.float64]:

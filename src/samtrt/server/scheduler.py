@@ -140,7 +140,7 @@ class Scheduler:
         return image_id, prompts.point_coords.shape[1]
 
     def _decode(self, jobs: Sequence[DecodeJob]) -> list[tuple[Logits, Logits]]:
-        merged = _merge([job.prompts for job in jobs])
+        merged = DecoderPrompts.joined([job.prompts for job in jobs])
         with self.metrics.batch_seconds.labels("decoder").time():
             logits, scores = self.predictor.decode(jobs[0].embedding, merged)
         self.metrics.batch_size.labels("decoder").observe(len(merged))
@@ -171,7 +171,10 @@ class Scheduler:
                 )
             groups.setdefault(count, []).append((index, encoded))
         return embedding, [
-            ([index for index, _ in group], _merge([prompts for _, prompts in group]))
+            (
+                [index for index, _ in group],
+                DecoderPrompts.joined([prompts for _, prompts in group]),
+            )
             for group in groups.values()
         ]
 
@@ -221,11 +224,3 @@ def check_picture(data: bytes, max_pixels: int) -> None:
         raise ApiError(
             413, f"the image has {width} x {height} pixels, more than the limit of {max_pixels:,}"
         )
-
-
-def _merge(parts: Sequence[DecoderPrompts]) -> DecoderPrompts:
-    """Put prompts of the same number of points behind one another."""
-    names = DecoderPrompts.__dataclass_fields__
-    return DecoderPrompts(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    )
