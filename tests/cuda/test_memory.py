@@ -14,7 +14,8 @@ import pytest
 pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
 
 from samtrt.cuda import memory as memory_module
-from samtrt.cuda.memory import CudaArray, Memory, Pool
+from samtrt.cuda.memory import CudaArray, Memory
+from samtrt.cuda.pool import Pool
 from samtrt.cuda.runtime import THREAD_STREAM, Cuda
 from samtrt.errors import DeviceMemoryError
 from support import fake_cuda_streams
