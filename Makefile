@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= demo-out
 JOBS ?= 2
-KERNELS := $(wildcard src/samtrt/tensorrt/plugin/csrc/* src/samtrt/*/*.cu tests/kernels/emulator/*)
+KERNELS := $(wildcard $(addprefix src/samtrt/tensorrt/plugin/csrc/,*.* operators/*) \
+	src/samtrt/*/*.cu tests/kernels/emulator/*)
 
 .PHONY: demo test lint format web clean
 

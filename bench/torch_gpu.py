@@ -31,7 +31,7 @@ import torch
 from samtrt.benchmark import summarize
 from samtrt.choices import AttentionForm
 from samtrt.models import build_sam, seed_weights
-from samtrt.models.graphs import DecoderGraph, EncoderGraph, to_half
+from samtrt.models.graphs import DecoderGraph, EncoderGraph
 from samtrt.registry import get_spec
 
 SUBJECTS = {
@@ -48,7 +48,8 @@ def measure(model: str, precision: str, options: argparse.Namespace) -> list[dic
     sam = build_sam(spec)
     seed_weights(sam)
     if precision == "fp16":
-        to_half(sam)
+        sam.image_encoder.half()
+        sam.mask_decoder.half()
     sam = sam.to(options.device).eval()
     grid, low = spec.embedding_size, spec.mask_size
 

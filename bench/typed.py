@@ -1,9 +1,12 @@
-"""Fidelity of the typed fp16 graphs that samtrt build makes, on ONNX Runtime: no GPU needed.
+"""Fidelity of typed fp16 graphs on ONNX Runtime, ours or modelopt's: no GPU needed.
 
     python bench/typed.py CHECKPOINT --json docs/results/typed-fp16.json
+    python bench/typed.py CHECKPOINT --json docs/results/autocast-fp16.json --converter autocast
 
-Exports in fp32, converts both graphs as a strongly typed build does, and runs samtrt verify.
-What TensorRT makes of the graphs is another question, which needs a GPU.
+Exports in fp32, converts both graphs, counts nodes and casts, and runs samtrt verify. `samtrt` is
+what samtrt export and samtrt build do; `autocast` is modelopt.onnx.autocast, of the package
+nvidia-modelopt[onnx], which is no dependency of samtrt. What TensorRT makes of the graphs is
+another question, which needs a GPU.
 """
 
 from __future__ import annotations
@@ -12,7 +15,10 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
+
+import onnx
 
 from samtrt.backends.base import IMAGE_INPUTS
 from samtrt.choices import Precision, Stage
@@ -20,14 +26,25 @@ from samtrt.export.precision import convert, load_graph, save_graph
 from samtrt.manifest import FileEntry, Manifest
 
 
-def typed(source: Path, target: Path) -> None:
+def converted(path: Path, stage: Stage, converter: str) -> onnx.ModelProto:
+    """Return a float32 graph in fp16, with float32 inputs and outputs."""
+    if converter == "samtrt":
+        return convert(load_graph(path), Precision.FP16, IMAGE_INPUTS[stage])
+    from modelopt.onnx.autocast import convert_to_mixed_precision
+
+    return convert_to_mixed_precision(str(path), keep_io_types=True)
+
+
+def typed(source: Path, target: Path, converter: str) -> None:
     """Write a model directory with the graphs of `source` in fp16."""
     manifest = Manifest.load(source)
     files = {}
     for stage in Stage:
         path = target / f"{stage.value}.onnx"
-        graph = load_graph(manifest.path_of(source, stage))
-        save_graph(convert(graph, Precision.FP16, IMAGE_INPUTS[stage]), path)
+        model = converted(manifest.path_of(source, stage), stage, converter)
+        operators = Counter(node.op_type for node in model.graph.node)
+        print(f"{stage.value}: {operators.total()} nodes, {operators['Cast']} casts", flush=True)
+        save_graph(model, path)
         parts = [path, path.with_name(f"{path.name}.data")]
         files[stage] = tuple(FileEntry.of(part) for part in parts if part.exists())
     manifest.model_copy(update={"files": files, "precision": Precision.FP16}).save(target)
@@ -39,13 +56,14 @@ def main() -> int:
     )
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--converter", choices=["samtrt", "autocast"], default="samtrt")
     arguments = parser.parse_args()
     samtrt = [sys.executable, "-m", "samtrt"]
     with tempfile.TemporaryDirectory() as folder:
         exported, changed = Path(folder) / "fp32", Path(folder) / "fp16"
         changed.mkdir()
         subprocess.run([*samtrt, "export", arguments.checkpoint, "-o", exported], check=True)
-        typed(exported, changed)
+        typed(exported, changed, arguments.converter)
         verify = [*samtrt, "verify", changed, "-c", arguments.checkpoint, "--json", arguments.json]
         return subprocess.run(verify, check=False).returncode
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from samtrt.build.checks import check_options, is_strongly_typed
+from samtrt.build.checks import check_options
 from samtrt.build.options import BuildOptions, Range
 from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Target
 from samtrt.errors import BuildError
@@ -34,7 +34,6 @@ def check(api: object, exported: dict[str, object], **options: object) -> None:
             {"batch": Range(min=0, opt=4, max=8)},
             "--batch must begin at 1",
         ),
-        (WEAK, {"strongly_typed": True}, "no strongly typed networks; leave out --strongly-typed"),
         (WEAK, {"precision": Precision.BF16}, "has no bf16; choose --precision fp16 or fp32"),
         (
             {"opset": 17, "precision": Precision.FP16},
@@ -67,14 +66,12 @@ def test_allowed_by_tensorrt_8() -> None:
         hardware_compatible=HardwareCompatibility.AMPERE_PLUS,
         version_compatible=True,
     )
-    assert not is_strongly_typed(weak_api(), BuildOptions())
 
 
 @needs_rtx
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"strongly_typed": False}, "strongly typed networks alone; leave out --weakly-typed"),
         ({"version_compatible": True}, "has no --version-compatible: .* --compute-capability"),
         (
             {"hardware_compatible": HardwareCompatibility.AMPERE_PLUS},
@@ -103,8 +100,7 @@ def test_allowed_by_rtx() -> None:
     api = load_api(Target.TENSORRT_RTX)
     for precision in Precision:
         check(api, {"opset": 22}, precision=precision)
-    check(api, {}, compute_capabilities=("7.5", "12.1"), strongly_typed=True)
-    assert is_strongly_typed(api, BuildOptions())
+    check(api, {}, compute_capabilities=("7.5", "12.1"))
 
 
 @pytest.mark.parametrize(("text", "sizes"), [("1:4:8", (1, 4, 8)), ("3", (3, 3, 3))])

@@ -12,14 +12,16 @@ import pytest
 from samtrt.build import compile as compiling
 from samtrt.build.compile import compile_engine
 from samtrt.build.engines import make_job
-from samtrt.build.options import BuildOptions, Built, Job
+from samtrt.build.float32 import keep_float32
+from samtrt.build.options import BuildOptions, Built, Job, NodePrecision
 from samtrt.build.trtexec import trtexec_command
 from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Stage
 from samtrt.errors import BuildError
+from samtrt.export.precision import convert, load_graph, save_graph
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.tensorrt.api import Api
 from samtrt.tensorrt.gpu import Gpu
-from support.weak_tensorrt import weak_api
+from support.weak_tensorrt import DataType, Layer, LayerType, Network, Tensor, weak_api
 
 GPU = Gpu(0, "NVIDIA H100 80GB HBM3", "9.0", 85_000_000_000, "13.0")
 
@@ -84,26 +86,53 @@ def test_norms_stay_in_float32(model: Path, tmp_path: Path, stage: Stage) -> Non
         assert len(softmaxes) == 7
 
 
-@pytest.mark.parametrize("strongly_typed", [None, True, False])
-def test_tensorrt_10_takes_types_from_the_graph_or_from_flags(
-    model: Path, tmp_path: Path, strongly_typed: bool | None
-) -> None:
+def test_tensorrt_10_takes_types_from_the_graph(model: Path, tmp_path: Path) -> None:
     api, manifest = weak_api((10, 3, 0)), Manifest.load(model)
-    options = BuildOptions(
-        precision=Precision.BF16, strongly_typed=strongly_typed, timing_cache=False
-    )
+    options = BuildOptions(precision=Precision.BF16, timing_cache=False)
     graph = manifest.path_of(model, Stage.ENCODER)
     work = make_job(api, manifest, Stage.ENCODER, graph, tmp_path / "engine", options)
     compile_engine(api, work)
     asked = json.loads(work.output.read_bytes())
-    assert asked["strongly_typed"] is (strongly_typed is not False)
-    if asked["strongly_typed"]:
-        assert (asked["flags"], asked["float32"]) == ([], {})
-        assert "--stronglyTyped" in trtexec_command(api, work).split()
-    else:
-        assert asked["flags"] == ["BF16", "OBEY_PRECISION_CONSTRAINTS"]
-        assert len(asked["float32"]) > 5
-        assert "--bf16" in trtexec_command(api, work).split()
+    assert (asked["strongly_typed"], asked["flags"], asked["float32"]) == (True, [], {})
+    assert "--stronglyTyped" in trtexec_command(api, work).split()
+
+
+def test_types_of_a_half_precision_export_are_not_enough(model: Path, tmp_path: Path) -> None:
+    """A weakly typed network does not take them for more than hints."""
+    manifest = Manifest.load(model)
+    typed = convert(load_graph(model / "encoder.onnx"), Precision.FP16, "images")
+    save_graph(typed, tmp_path / "encoder.onnx")
+    half = manifest.model_copy(update={"precision": Precision.FP16})
+    graph, output = tmp_path / "encoder.onnx", tmp_path / "engine"
+    work = make_job(weak_api(), half, Stage.ENCODER, graph, output, BuildOptions())
+    kept = {node.name for node in work.nodes if node.is_float32}
+    assert kept == nodes(model, Stage.ENCODER, "LayerNormalization")
+
+
+def test_layers_between_a_nodes_layers_stay_in_float32_too() -> None:
+    """A parser may make several layers of a node; tensors between them have no ONNX name."""
+
+    def tensor(name: str, kind: str = "FLOAT") -> Tensor:
+        return Tensor(name, DataType[kind])
+
+    def layer(name: str, out: Tensor, kind: LayerType = LayerType.ELEMENTWISE) -> Layer:
+        return Layer(name, kind, [], [out])
+
+    network = Network(0)
+    network.layers = [
+        layer("(Unnamed Layer* 0) [Shuffle]", tensor("(Unnamed Layer* 0) [Shuffle]_output")),
+        layer("product", tensor("m")),
+        layer("(Unnamed Layer* 2) [Shuffle]", tensor("(Unnamed Layer* 2) [Shuffle]_output")),
+        layer("(Unnamed Layer* 3) [Constant]", tensor("c"), LayerType.CONSTANT),
+        layer("norm", tensor("(Unnamed Layer* 4) [Normalization]_output")),
+        layer("(Unnamed Layer* 5) [Shape]", tensor("s", "INT32")),
+        layer("(Unnamed Layer* 6) [Shuffle]", tensor("n")),
+        layer("gelu", tensor("g")),
+    ]
+    graph = [("product", "m", False), ("norm", "n", True), ("gelu", "g", False)]
+    made = [NodePrecision(name=a, outputs=(b,), is_float32=c) for a, b, c in graph]
+    kept = keep_float32(weak_api().trt, network, made)
+    assert kept == ["(Unnamed Layer* 2) [Shuffle]", "norm", "(Unnamed Layer* 6) [Shuffle]"]
 
 
 def test_other_parts_in_float32(model: Path, tmp_path: Path) -> None:

@@ -11,15 +11,17 @@ from onnx import TensorProto, helper
 
 from samtrt.build import compile as compiling
 from samtrt.build import engines
-from samtrt.build.checks import check_options, is_strongly_typed
+from samtrt.build.checks import check_options
 from samtrt.build.engines import build_engines, make_job
 from samtrt.build.graph import graph_to_build
 from samtrt.build.options import BuildOptions, Built, Job
 from samtrt.build.trtexec import trtexec_command
 from samtrt.choices import Float32Part, Precision, Stage, Target
 from samtrt.errors import BackendError, BuildError, ManifestError
-from samtrt.export.operators import functions
 from samtrt.export.operators import graph as operators
+from samtrt.export.operators.layer_norm import LAYER_NORM
+from samtrt.export.operators.operator import PLUGIN_ATTRIBUTES
+from samtrt.export.operators.registry import OPERATORS
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.tensorrt.api import Api, load_api
 from samtrt.tensorrt.gpu import Gpu
@@ -31,7 +33,6 @@ from support.weak_tensorrt import weak_api
 
 GPU = Gpu(0, "NVIDIA H100 80GB HBM3", "9.0", 85_000_000_000, "13.0")
 FORM = {"opset": 17, "attention": "plugin"}
-OPERATORS = set(functions.FUNCTIONS)
 
 
 @pytest.fixture
@@ -58,9 +59,9 @@ def write_graph(path: Path) -> None:
     floats = {"x": [1, 8, 4, 4], "y": [1, 8, 4, 4]}
     value = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in floats.items()}
     weights = [helper.make_tensor(n, TensorProto.FLOAT, [8], [1.0] * 8) for n in ("weight", "bias")]
-    attributes = {"epsilon": 1e-6, **operators.PLUGIN_ATTRIBUTES}
+    attributes = {"epsilon": 1e-6, **PLUGIN_ATTRIBUTES}
     node = helper.make_node(
-        *(functions.LAYER_NORM, ["x", "weight", "bias"], ["y"], "node_layer_norm"),
+        *(LAYER_NORM.name, ["x", "weight", "bias"], ["y"], "node_layer_norm"),
         domain=operators.DOMAIN,
         **attributes,
     )
@@ -186,12 +187,18 @@ def test_refused(
         check_options(weak_api(), manifest, BuildOptions.model_validate(values), Path("model"))
 
 
-@pytest.mark.parametrize("version", [(8, 6, 0), (10, 3, 0)])
-def test_allowed(library: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("version", [(8, 6, 0), (10, 3, 0), (11, 0, 0)])
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
+def test_allowed(
+    library: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], precision: Precision
+) -> None:
     plugin_cases.install(monkeypatch, major=version[0])
-    options = BuildOptions(precision=Precision.FP16, plugin=library)
-    check_options(weak_api(version), make_manifest(**FORM), options, Path("model"))
-    assert not is_strongly_typed(weak_api(version), options)
+    api, options = weak_api(version), BuildOptions(precision=precision, plugin=library)
+    if api.is_strongly_typed or precision is Precision.FP16:
+        check_options(api, make_manifest(**FORM), options, Path("model"))
+    else:
+        with pytest.raises(BuildError, match=r"TensorRT 8\.6\.0 has no bf16"):
+            check_options(api, make_manifest(**FORM), options, Path("model"))
 
 
 def test_model_of_no_known_name(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,28 +212,15 @@ def test_model_of_no_known_name(library: Path, monkeypatch: pytest.MonkeyPatch) 
         check_options(weak_api(), older, options, Path("model"))
 
 
-def test_tensorrt_11_takes_types_from_the_graph(
-    library: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It has no other networks, and plugins of another kind for them."""
-    plugin_cases.install(monkeypatch, major=11)
-    api = weak_api((11, 0, 0))
-    for strongly_typed in (None, True):
-        options = BuildOptions(
-            precision=Precision.FP16, plugin=library, strongly_typed=strongly_typed
-        )
-        check_options(api, make_manifest(**FORM), options, Path("model"))
-        assert is_strongly_typed(api, options)
-
-
+@pytest.mark.parametrize("version", [(10, 3, 0), (11, 0, 0)])
 def test_typed_graph_keeps_the_plugins_operators(
-    directory: Path, library: Path, tmp_path: Path
+    directory: Path, library: Path, tmp_path: Path, version: tuple[int, ...]
 ) -> None:
     # Without PROMPTS: what this graph makes does not depend on an image.
     options = BuildOptions(precision=Precision.FP16, plugin=library, float32=(Float32Part.NORMS,))
     (tmp_path / "work").mkdir()
     graph = graph_to_build(
-        *(weak_api((11, 0, 0)), Manifest.load(directory), Stage.ENCODER),
+        *(weak_api(version), Manifest.load(directory), Stage.ENCODER),
         *(directory / "encoder.onnx", options, tmp_path / "work", lambda _: None),
     )
     model = onnx.load(graph)
@@ -245,15 +239,6 @@ def test_tensorrt_rtx_has_none(library: Path) -> None:
     api = load_api(Target.TENSORRT_RTX)
     with pytest.raises(BuildError, match=r"TensorRT-RTX .* has no plugins \(TensorRT has\)"):
         check_options(api, make_manifest(**FORM), options, Path("model"))
-
-
-def test_types_from_the_graph_are_not_for_plugins(
-    library: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plugin_cases.install(monkeypatch, major=10)
-    options = BuildOptions(precision=Precision.FP16, plugin=library, strongly_typed=True)
-    with pytest.raises(BuildError, match="leave out --strongly-typed"):
-        check_options(weak_api((10, 3, 0)), make_manifest(**FORM), options, Path("model"))
 
 
 def test_library_that_is_missing(tmp_path: Path) -> None:

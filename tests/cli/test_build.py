@@ -69,7 +69,6 @@ def test_every_target_has_its_tool() -> None:
         (["--points", "3:2:1"], "--points must be MIN:OPT:MAX in rising order"),
         (["--batch", "1:4:8"], "--dynamic-batch"),
         (["--compute-capability", "9.0"], "does not compile for compute capability '9.0'"),
-        (["--weakly-typed"], "leave out --weakly-typed"),
         (["--workspace", "0.001", "--stage", "decoder"], "out of memory; allow more"),
     ],
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +15,8 @@ from samtrt.checkpoints.load import load_checkpoint
 from samtrt.choices import AttentionForm, Precision, Stage
 from samtrt.export.onnx import ExportOptions, export_model
 from samtrt.export.operators import graph as operators
-from samtrt.export.operators.functions import FUNCTIONS
+from samtrt.export.operators.registry import OPERATORS
 from samtrt.export.precision import convert, load_graph, save_graph
-from samtrt.tensorrt.plugin.compiler import SOURCES
 from support.samples import relative, tiny_feeds
 
 TYPES = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}
@@ -56,8 +53,9 @@ def runnable(model: onnx.ModelProto, low: int) -> dict[str, int]:
             types[name] = TensorProto.UNDEFINED
             nodes.append(helper.make_node("Cast", [name], [node.input[k]], to=TensorProto.FLOAT))
         nodes.append(node)
-        kind = TensorProto.FLOAT if node.op_type in operators.FLOAT32_OUTPUTS else low
         for k, name in enumerate(node.output):
+            is_float32 = k in OPERATORS[node.op_type].float32_outputs
+            kind = TensorProto.FLOAT if is_float32 else low
             node.output[k] = f"{node.name}_out{k}"
             nodes.append(helper.make_node("Cast", [node.output[k]], [name], to=kind))
     del model.graph.node[:]
@@ -78,13 +76,13 @@ def test_inputs_have_the_plugins_types(
     model = convert(load_graph(source), precision, IMAGE_INPUTS[stage])
     assert not model.functions
     save_graph(model, tmp_path / "typed.onnx")  # checks it
-    operators = [n for n in model.graph.node if n.domain == operators.DOMAIN]
+    ours = [n for n in model.graph.node if n.domain == operators.DOMAIN]
     wanted = {
-        name: TensorProto.FLOAT if k in operators.FLOAT32_INPUTS.get(node.op_type, ()) else low
-        for node in operators
+        name: TensorProto.FLOAT if k in OPERATORS[node.op_type].float32_inputs else low
+        for node in ours
         for k, name in enumerate(node.input)
     }
-    assert len(operators) >= 6
+    assert len(ours) >= 6
     assert runnable(model, low) == wanted
 
 
@@ -99,21 +97,3 @@ def test_half_precision_gives_the_same_numbers(
     pairs = zip(run(tmp_path / "typed.onnx", stage), run(source, stage), strict=True)
     errors = [relative(got, expected) for got, expected in pairs]
     assert 1e-6 < max(errors) < 2e-2
-
-
-def test_what_is_float32_is_what_the_kernels_say() -> None:
-    """`kKinds` of each plugin's Traits, read from the sources."""
-    text = "".join((SOURCES / f"plugin_{stage}.h").read_text() for stage in ("encoder", "decoder"))
-    found = {}
-    for struct in re.split(r"\nstruct ", text)[1:]:
-        name = re.search(r'kName = (?:kAdd \? )?"(\w+)"', struct)
-        if not name or "kAdd ?" in struct:  # a norm's depend on whether it adds
-            continue
-        inputs = int(re.search(r"kInputs = (\d+)", struct)[1])
-        kinds = re.findall(r"Kind::(k\w+)", re.search(r"kKinds\[\]\{(.*?)\}", struct, re.S)[1])
-        found[name[1]] = kinds[:inputs], kinds[inputs:]
-    assert set(found) == set(FUNCTIONS) - {operators.LAYER_NORM, operators.ADD_LAYER_NORM}
-    for name, (inputs, outputs) in found.items():
-        floats = {k for k, kind in enumerate(inputs) if kind == "kFloats"}
-        assert operators.FLOAT32_INPUTS.get(name, set()) == floats, name
-        assert (name in operators.FLOAT32_OUTPUTS) == ("kFloats" in islice(outputs, 1)), name

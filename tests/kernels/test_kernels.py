@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ EMULATOR = Path(__file__).parent / "emulator"
 sys.path.insert(0, str(BENCH))
 import kernel_cases  # noqa: E402
 from kernel_cases import TOLERANCE, Inputs, Kernels  # noqa: E402
+from samtrt.export.operators.registry import OPERATORS  # noqa: E402
 from samtrt.registry import get_spec  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++ to compile the kernels")
@@ -68,6 +70,19 @@ def check(case: kernel_cases.Case) -> None:
     assert all(output.isnan().all() for output in case.outputs)
     case.run()
     assert case.error() <= TOLERANCE[case.dtype]
+
+
+def test_kernels_are_of_the_operators_that_graphs_have(kernels: Kernels) -> None:
+    """Types of inputs and outputs, and attributes, as both languages declare them."""
+    kernels.library.samtrt_operators.restype = ctypes.c_char_p
+    listed = [line.split() for line in kernels.library.samtrt_operators().decode().splitlines()]
+    assert [name for name, *_ in listed] == list(OPERATORS)
+    for name, kinds, *attributes in listed:
+        operator = OPERATORS[name]
+        made = "".join("f" if one in operator.float32 else "h" for one in operator.outputs)
+        taken = "".join("f" if one in operator.float32 else "h" for one in operator.inputs)
+        assert kinds.replace("g", "h").replace("r", "h") == f"{taken}>{made}", name
+        assert attributes == list(operator.attributes), name
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -36,8 +36,7 @@ def test_rtx_as_it_is_installed() -> None:
     assert api.version[:2] == (1, 7)
     assert api.product == f"TensorRT-RTX {api.version_text}"
     assert api.has_builder
-    assert api.can_be_strongly_typed
-    assert api.is_always_strongly_typed
+    assert api.is_strongly_typed
     assert api.newest_opset is None
     assert api.has_progress_monitor
     assert api.sets_compute_capabilities

@@ -12,16 +12,6 @@ from samtrt.tensorrt.api import Api
 from samtrt.tensorrt.plugin.library import MOST_POINTS, PluginLibrary
 
 
-def is_strongly_typed(api: Api, options: BuildOptions) -> bool:
-    """Tell whether tensors take their types from the graph."""
-    if options.strongly_typed is None:
-        # Plugins are for weakly typed networks where there still are such.
-        return api.is_always_strongly_typed or (
-            api.can_be_strongly_typed and options.plugin is None
-        )
-    return options.strongly_typed
-
-
 def default_points(api: Api, plugin: Path | None) -> Range:
     """Return how many points prompts may have where nothing is said.
 
@@ -93,26 +83,18 @@ def _check_graph(api: Api, manifest: Manifest, options: BuildOptions, directory:
 
 def _check_precision(api: Api, manifest: Manifest, options: BuildOptions, directory: Path) -> None:
     asked, exported = options.precision or manifest.precision, manifest.precision
-    typed = is_strongly_typed(api, options)
-    if options.strongly_typed and not api.can_be_strongly_typed:
-        raise BuildError(
-            f"{api.product} has no strongly typed networks; leave out --strongly-typed"
-        )
-    if not typed and api.is_always_strongly_typed:
-        raise BuildError(
-            f"{api.product} has strongly typed networks alone; leave out --weakly-typed"
-        )
     if exported is not Precision.FP32 and asked is not exported:
         raise BuildError(
             f"{directory} was exported in {exported.value}, from which {asked.value} cannot be "
             f"made; export it again with: samtrt export CHECKPOINT -o {directory} "
             "--precision fp32 (from which every precision can be built)"
         )
-    if typed and exported is not Precision.FP32 and set(options.float32) != set(DEFAULT_FLOAT32):
+    if exported is not Precision.FP32 and set(options.float32) != set(DEFAULT_FLOAT32):
         raise BuildError(
             f"{directory} was exported in {exported.value}, which fixes what is in float32; "
             "--float32 works on directories exported in fp32"
         )
+    typed = api.is_strongly_typed
     if not typed and asked is not Precision.FP32 and not api.has_flag(asked.name):
         raise BuildError(f"{api.product} has no {asked.value}; choose --precision fp16 or fp32")
 
@@ -177,10 +159,6 @@ def _check_plugin(api: Api, manifest: Manifest, options: BuildOptions, directory
         raise BuildError(f"{api.product} has no plugins (TensorRT has); leave out --plugin")
     if (options.precision or manifest.precision) is Precision.FP32:
         raise BuildError("the plugin computes in half precision; add --precision fp16")
-    if options.strongly_typed and not api.is_always_strongly_typed:
-        raise BuildError(
-            f"--plugin needs a weakly typed network in {api.product}; leave out --strongly-typed"
-        )
     if options.points.max > MOST_POINTS:
         raise BuildError(
             f"the plugin takes up to {MOST_POINTS} points a prompt and --points allows "

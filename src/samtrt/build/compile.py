@@ -50,7 +50,7 @@ def compile_engine(api: Api, job: Job, report: Report = lambda _: None) -> Built
         profile = _add_profile(builder, network, config, job)
         kept: list[str] = []
         if not job.strongly_typed and job.precision is not Precision.FP32:
-            kept = keep_float32(api.trt, network, job.image_input, set(job.options.float32))
+            kept = keep_float32(api.trt, network, job.nodes)
         cache = _load_timing_cache(api, config, job, gpu)
         if api.has_progress_monitor:
             monitor = _make_monitor(api, report)  # the config does not keep it alive

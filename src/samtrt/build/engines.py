@@ -23,10 +23,10 @@ from pydantic import ValidationError
 import samtrt
 from samtrt._version import __version__
 from samtrt.backends.base import IMAGE_INPUTS, stage_tensors
-from samtrt.build.checks import check_options, is_strongly_typed
-from samtrt.build.graph import fallback_note, graph_to_build
-from samtrt.build.options import BuildOptions, Built, Failed, Job, Progress, Range
-from samtrt.choices import Stage, Target
+from samtrt.build.checks import check_options
+from samtrt.build.graph import fallback_note, graph_to_build, node_precisions
+from samtrt.build.options import BuildOptions, Built, Failed, Job, NodePrecision, Progress, Range
+from samtrt.choices import Precision, Stage, Target
 from samtrt.errors import BuildError, OutputError
 from samtrt.files import cache_dir, write_atomic
 from samtrt.manifest import FileEntry, Manifest
@@ -128,17 +128,32 @@ def make_job(
     graph: Path,
     output: Path,
     options: BuildOptions,
+    named: Path | None = None,
 ) -> Job:
-    """Return what the building process needs to know of one stage."""
+    """Return what the building process needs to know of one stage.
+
+    Args:
+        api: The TensorRT that builds.
+        manifest: Of the model directory.
+        stage: Which engine.
+        graph: What the parser takes.
+        output: Where the engine goes.
+        options: As asked.
+        named: A graph of the same nodes that tells their types, where `graph` does not.
+    """
     timing = options.timing_cache and api.target is Target.TENSORRT
+    precision, image_input = options.precision or manifest.precision, IMAGE_INPUTS[stage]
+    nodes: tuple[NodePrecision, ...] = ()
+    if not api.is_strongly_typed and precision is not Precision.FP32:
+        nodes = node_precisions(named or graph, image_input, options.float32)
     return Job(
         stage=stage,
         target=api.target,
         onnx=graph,
         output=output,
-        image_input=IMAGE_INPUTS[stage],
-        precision=options.precision or manifest.precision,
-        strongly_typed=is_strongly_typed(api, options),
+        precision=precision,
+        strongly_typed=api.is_strongly_typed,
+        nodes=nodes,
         profiles=profiles(manifest, stage, options),
         options=options,
         plugin=options.plugin,
@@ -174,10 +189,11 @@ def _prepare(
     report: Callable[[Progress], None],
 ) -> Job:
     """Put into `work` what the building process needs and the directory has not."""
-    graph = graph_to_build(
+    written = graph_to_build(
         api, manifest, stage, graph, options, work, lambda t: report(Progress(share=None, text=t))
     )
-    job = make_job(api, manifest, stage, graph, work / "engine", options)
+    named = graph if options.plugin else written
+    job = make_job(api, manifest, stage, written, work / "engine", options, named)
     if job.plugin is None:
         return job
     # The engine is built with the very file that it will run with.

@@ -1,58 +1,52 @@
-"""Which layers of a weakly typed network stay in float32 (TensorRT 8.6, and 10 where asked)."""
+"""Layers of a weakly typed network (TensorRT 8.6) made to stay in float32, as their nodes do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Sequence
 from typing import Any
 
-from samtrt.choices import Float32Part
+from samtrt.build.options import NodePrecision
 
 
-def keep_float32(trt: Any, network: Any, image_input: str, parts: Set[Float32Part]) -> list[str]:
+def keep_float32(trt: Any, network: Any, nodes: Sequence[NodePrecision]) -> list[str]:
     """Constrain layers to float32, to be obeyed with `OBEY_PRECISION_CONSTRAINTS`.
 
     Args:
         trt: The bindings module.
         network: A parsed network.
-        image_input: The input that tells image from prompt: what does not depend on it is prompt.
-        parts: What to keep.
+        nodes: Of its graph.
 
     Returns:
         Names of the constrained layers.
     """
+    is_float32 = {name: node.is_float32 for node in nodes for name in node.outputs}
     kept = []
-    depends = {image_input}
-    floats = {getattr(trt, n) for n in ("float32", "float16", "bfloat16") if hasattr(trt, n)}
+    waiting: list[Any] = []
     for layer in (network.get_layer(i) for i in range(network.num_layers)):
-        outputs = [layer.get_output(i) for i in range(layer.num_outputs)]
-        on_image = any(tensor.name in depends for tensor in _inputs(layer))
-        if on_image:
-            depends.update(tensor.name for tensor in outputs)
-        # Constants, casts and shape arithmetic have no precision to constrain; plugins have theirs.
-        fixed = layer.type.name in ("CONSTANT", "CAST", "PLUGIN_V2")
-        if fixed or not {t.dtype for t in outputs} <= floats:
-            continue
-        if not parts.isdisjoint(_parts(trt, layer, on_image)):
-            layer.precision = trt.float32
-            for i in range(layer.num_outputs):
-                layer.set_output_type(i, trt.float32)
-            kept.append(layer.name)
+        # The parser makes one or more layers of a node, one node after another. Tensors that a node
+        # makes have its names for them, those between its layers have others.
+        waiting.append(layer)
+        made = [is_float32.get(tensor.name) for tensor in _outputs(layer)]
+        if any(known is not None for known in made):
+            if any(made):
+                kept += [one.name for one in waiting if _constrain(trt, one)]
+            waiting = []
     return kept
 
 
-def _parts(trt: Any, layer: Any, on_image: bool) -> Iterator[Float32Part]:
-    if not on_image:
-        yield Float32Part.PROMPTS
-    if layer.type == trt.LayerType.SOFTMAX:
-        yield Float32Part.SOFTMAX
-    # A parser that has no such layer spells it out in layers that carry the ONNX node's name.
-    normalizes = getattr(trt.LayerType, "NORMALIZATION", None)
-    if layer.type == normalizes or "layer_norm" in layer.name.lower():
-        yield Float32Part.NORMS
+def _constrain(trt: Any, layer: Any) -> bool:
+    """Let a layer compute in float32; return False for one that has no precision to constrain."""
+    # Constants, casts and shape arithmetic have none; plugins have their own.
+    if layer.type.name in ("CONSTANT", "CAST", "PLUGIN_V2"):
+        return False
+    outputs = list(_outputs(layer))
+    if not {tensor.dtype for tensor in outputs} <= {trt.float32, trt.float16}:
+        return False
+    layer.precision = trt.float32
+    for i in range(len(outputs)):
+        layer.set_output_type(i, trt.float32)
+    return True
 
 
-def _inputs(layer: Any) -> Iterator[Any]:
-    for i in range(layer.num_inputs):
-        tensor = layer.get_input(i)
-        if tensor is not None:  # an optional input that is absent
-            yield tensor
+def _outputs(layer: Any) -> list[Any]:
+    return [layer.get_output(i) for i in range(layer.num_outputs)]

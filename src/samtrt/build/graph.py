@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 from samtrt.backends.base import IMAGE_INPUTS
-from samtrt.build.checks import is_strongly_typed, uses_plugin
-from samtrt.build.options import BuildOptions
-from samtrt.choices import Precision, Stage, Target
+from samtrt.build.checks import uses_plugin
+from samtrt.build.options import BuildOptions, NodePrecision
+from samtrt.choices import Float32Part, Precision, Stage, Target
 from samtrt.manifest import Manifest
 from samtrt.tensorrt.api import Api
 from samtrt.tensorrt.plugin.library import COMPILE_COMMAND
@@ -40,7 +41,7 @@ def graph_to_build(
         MissingExtraError: where a graph must be made, and `onnx` is not installed.
     """
     precision = options.precision or manifest.precision
-    to_type = precision is not manifest.precision and is_strongly_typed(api, options)
+    to_type = precision is not manifest.precision and api.is_strongly_typed
     # Typing needs the functions to know the types of what the plugin's operators make.
     if uses_plugin(manifest) and not (options.plugin and to_type):
         report("writing the graph " + ("with" if options.plugin else "without") + " the plugin")
@@ -54,6 +55,37 @@ def graph_to_build(
     parts = frozenset(options.float32)
     save_graph(convert(load_graph(graph), precision, IMAGE_INPUTS[stage], parts), typed)
     return typed
+
+
+def node_precisions(
+    graph: Path, image_input: str, parts: Collection[Float32Part]
+) -> tuple[NodePrecision, ...]:
+    """Tell which nodes of a graph compute in float32 at half precision.
+
+    Args:
+        graph: In float32 or in half precision; the plugin's operators need their functions, which
+            tell types.
+        image_input: As in `float32_nodes`.
+        parts: What stays in float32.
+
+    Raises:
+        ExportError: where the graph cannot be read.
+        MissingExtraError: where `onnx` is not installed.
+    """
+    from samtrt.export.precision import float32_nodes, float_tensors, load_graph
+
+    model = load_graph(graph)
+    floats, kept = float_tensors(model), set(float32_nodes(model.graph, image_input, parts))
+
+    def computes(node: Any) -> bool:  # constants and casts have no precision of their own
+        return node.op_type not in ("Cast", "Constant") and floats.issuperset(node.output)
+
+    return tuple(
+        NodePrecision(
+            name=node.name, outputs=tuple(node.output), is_float32=i in kept and computes(node)
+        )
+        for i, node in enumerate(model.graph.node)
+    )
 
 
 def without_functions(graph: Path, options: BuildOptions, work: Path) -> Path:

@@ -74,8 +74,6 @@ class BuildOptions(_Frozen):
         exact: Sizes that the decoder gets engines of their own for, beside the one for all: they
             are faster, and take no other. TensorRT only.
         batch: Images that one run of the encoder takes; needs `samtrt export --dynamic-batch`.
-        strongly_typed: Types from the graph (TensorRT 10 on) or from flags (TensorRT 8.6, 10).
-            None takes the graph's wherever the version can.
         optimization_level: 0 (fast build) to 5 (fast engine); None for the library's default, 3.
         workspace: Bytes that a layer may use; None for all that the GPU has.
         compute_capabilities: GPUs to compile for, such as ("8.6", "8.9"); TensorRT-RTX only.
@@ -94,7 +92,6 @@ class BuildOptions(_Frozen):
     exact: tuple[Exact, ...] = ()
     points: Range = Range(min=0, opt=5, max=20)
     batch: Range | None = None
-    strongly_typed: bool | None = None
     optimization_level: int | None = Field(default=None, ge=0, le=5)
     workspace: int | None = Field(default=None, gt=0)
     compute_capabilities: tuple[str, ...] = ()
@@ -110,13 +107,21 @@ class BuildOptions(_Frozen):
         return tuple(sorted(set(value)))
 
 
+class NodePrecision(_Frozen):
+    """What one node of a graph computes in, where the rest computes in half precision."""
+
+    name: str
+    outputs: tuple[str, ...]
+    is_float32: bool
+
+
 class Job(_Frozen):
     """One engine to build, with every choice made.
 
     Attributes:
         onnx: The graph; typed already where `strongly_typed`.
         output: Where to write the engine.
-        image_input: The input that holds the image or its embedding.
+        nodes: Of a weakly typed network in half precision, every node.
         profiles: Shapes of every input whose shape is not fixed.
         exact: The one size that a decoder's engine is for, None for all of the profiles'.
         plugin: The library whose plugins the graph has, None for none.
@@ -127,9 +132,9 @@ class Job(_Frozen):
     target: Target
     onnx: Path
     output: Path
-    image_input: str
     precision: Precision
     strongly_typed: bool
+    nodes: tuple[NodePrecision, ...]
     profiles: dict[str, Profile]
     exact: Exact | None = None
     options: BuildOptions

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 
 from samtrt.build.options import Job
 from samtrt.choices import HardwareCompatibility, Precision, Target
@@ -18,24 +17,14 @@ _LEVELS = {
 }
 
 
-def trtexec_command(api: Api, job: Job, graph: Path | None = None) -> str:
-    """Return the command line that does `job` with `trtexec` (for TensorRT-RTX: `tensorrt_rtx`).
-
-    Args:
-        api: The TensorRT.
-        job: What to build.
-        graph: Where the graph's layers can be read, where that is not in `job.onnx`.
-
-    Raises:
-        MissingExtraError: where layers stay in float32 by name, and `onnx` is not installed to
-            name them.
-    """
+def trtexec_command(api: Api, job: Job) -> str:
+    """Return the command line that does `job` with `trtexec` (for TensorRT-RTX: `tensorrt_rtx`)."""
     options = job.options
     words = [_TOOLS[job.target], f"--onnx={job.onnx}", f"--saveEngine={job.output}"]
     for bound in ("min", "opt", "max"):
         if job.profiles:
             words.append(f"--{bound}Shapes={_shapes(job.profiles, bound)}")
-    words += _precision(api, job, graph or job.onnx)
+    words += _precision(api, job)
     if job.plugin:
         words.append(f"--dynamicPlugins={job.plugin}")
     if not options.tf32:
@@ -65,27 +54,15 @@ def _shapes(profiles: Mapping[str, Profile], bound: str) -> str:
     )
 
 
-def _precision(api: Api, job: Job, graph: Path) -> list[str]:
-    if job.strongly_typed:
-        return [] if api.is_always_strongly_typed else ["--stronglyTyped"]
+def _precision(api: Api, job: Job) -> list[str]:
+    if job.strongly_typed:  # TensorRT 11 and TensorRT-RTX know nothing else
+        return ["--stronglyTyped"] if api.has_flag("FP16") else []
     if job.precision is Precision.FP32:
         return []
     words = [f"--{job.precision.value}"]
-    names = _float32_names(job, graph)
+    names = [node.name for node in job.nodes if node.is_float32]  # layers have the nodes' names
     if names:
         listed = ",".join(f"{name}:fp32" for name in names)
         words += ["--precisionConstraints=obey", f"--layerPrecisions={listed}"]
         words.append(f"--layerOutputTypes={listed}")
     return words
-
-
-def _float32_names(job: Job, graph: Path) -> list[str]:
-    """Return the ONNX nodes whose layers stay in float32; TensorRT names layers after them."""
-    from samtrt.export.precision import float32_nodes, float_tensors, load_graph
-
-    model = load_graph(graph)
-    floats = float_tensors(model)
-    kept = float32_nodes(model.graph, job.image_input, job.options.float32)
-    nodes = (model.graph.node[i] for i in kept)
-    computing = (node for node in nodes if node.op_type not in ("Cast", "Constant"))
-    return [node.name for node in computing if set(node.output) <= floats]

@@ -63,13 +63,6 @@ def build(
             metavar="MIN:OPT:MAX", help="Images that one encoder run takes; after --dynamic-batch."
         ),
     ] = None,
-    strongly_typed: Annotated[
-        bool | None,
-        typer.Option(
-            "--strongly-typed/--weakly-typed",
-            help="Types from the graph or from flags. Default: the graph's where it can be.",
-        ),
-    ] = None,
     optimization_level: Annotated[
         int | None, typer.Option(min=0, max=5, help="0 builds fastest, 5 runs fastest.")
     ] = None,
@@ -121,7 +114,6 @@ def build(
         points=most_points,
         exact=_exact(exact, target, most_prompts, most_points),
         batch=None if batch is None else Range.parse(batch, "--batch"),
-        strongly_typed=strongly_typed,
         optimization_level=optimization_level,
         workspace=None if workspace is None else int(workspace * 2**30),
         compute_capabilities=tuple(compute_capability or ()),
@@ -212,11 +204,12 @@ def _explain(
         with ExitStack() as stack:
             if uses_plugin(manifest):
                 work = Path(stack.enter_context(TemporaryDirectory()))
-                named = without_functions(graph, options, work)
+                if not options.plugin:
+                    named = without_functions(graph, options, work)
                 graph, command = plain_graph_command(graph, options)
                 typer.echo(f"# The tool does not know the graph's functions, so first: {command}")
-            job = make_job(api, manifest, stage, graph, output, options)
-            words = trtexec_command(api, job, named)
+            job = make_job(api, manifest, stage, graph, output, options, named)
+            words = trtexec_command(api, job)
         if job.strongly_typed and job.precision is not manifest.precision:
             typer.echo(
                 "# The tool takes types from the graph, so first: samtrt export CHECKPOINT "

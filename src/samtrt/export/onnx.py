@@ -35,11 +35,10 @@ except ImportError as error:
 from samtrt.checkpoints.load import Checkpoint, load_sam
 from samtrt.choices import AttentionForm
 from samtrt.export.finish import EXPORTER_OLDEST, check_borders, finish_graph
-from samtrt.export.operators.decoder import DECODER_TRANSLATIONS, FusedKernels
-from samtrt.export.operators.encoder import ENCODER_TRANSLATIONS, FusedEncoder
+from samtrt.export.plugin import PluginEncoder, PluginKernels, plugin_translations
 from samtrt.export.precision import BFLOAT16_OPSET, convert, load_graph, save_graph
 from samtrt.models import Sam
-from samtrt.models.graphs import DecoderGraph, EncoderGraph, example_inputs, to_half
+from samtrt.models.graphs import DecoderGraph, EncoderGraph, example_inputs
 
 NEWEST_OPSET = 22  # 23 turns attention into one operator, which TensorRT 10.0 does not parse
 OLDEST_OPSET = 17
@@ -119,11 +118,9 @@ def export_model(
     options = options or ExportOptions()
     sam = load_sam(checkpoint)
     if options.attention is AttentionForm.PLUGIN:  # the encoder is written anew, see _trace
-        sam.kernels = FusedKernels()
+        sam.kernels = PluginKernels()
     else:
         sam.image_encoder.set_attention_form(options.attention)
-    if options.precision is Precision.FP16:
-        to_half(sam)
     weights = sum(p.numel() * p.element_size() for p in sam.parameters())
     with staging_directory(directory) as staging:
         _check_room(staging, 3 * weights)
@@ -159,10 +156,8 @@ def _export_stage(
             report(f"simplifying {stage.value}")
             with _quiet():
                 path = _simplify(path, work / "simplified.onnx")
-        if options.precision is Precision.BF16:
-            # Not by the weights' type, as float16: neither the simplifier's runtime nor the
-            # exporter's operators of every opset know bfloat16.
-            typed = convert(load_graph(path), Precision.BF16, IMAGE_INPUTS[stage])
+        if options.precision is not Precision.FP32:
+            typed = convert(load_graph(path), options.precision, IMAGE_INPUTS[stage])
             path = work / "typed.onnx"
             save_graph(typed, path)
         report(f"checking {stage.value}")
@@ -187,8 +182,8 @@ def _trace(sam: Sam, stage: Stage, path: Path, options: ExportOptions) -> None:
     graph: torch.nn.Module
     dynamic: dict[str, Any] | None
     if stage is Stage.ENCODER:
-        fused = options.attention is AttentionForm.PLUGIN
-        graph = FusedEncoder(sam.image_encoder) if fused else EncoderGraph(sam)
+        is_plugin = options.attention is AttentionForm.PLUGIN
+        graph = PluginEncoder(sam.image_encoder) if is_plugin else EncoderGraph(sam)
         outputs = ["image_embeddings"]
         dynamic = {"images": {0: torch.export.Dim("batch")}} if options.dynamic_batch else None
         if dynamic is None:
@@ -212,7 +207,7 @@ def _trace(sam: Sam, stage: Stage, path: Path, options: ExportOptions) -> None:
         opset_version=max(options.opset, EXPORTER_OLDEST),
         dynamic_shapes=dynamic,
         dynamo=True,
-        custom_translation_table=ENCODER_TRANSLATIONS | DECODER_TRANSLATIONS,
+        custom_translation_table=plugin_translations(),
         external_data=True,
         verbose=False,
     )

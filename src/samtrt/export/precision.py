@@ -1,26 +1,33 @@
 """A float32 graph made a typed one: half precision where that is safe, with the casts spelled out.
 
-For libraries that take each tensor's type from the graph (TensorRT 10, 11, TensorRT-RTX). Needs
-`onnx`, not PyTorch. What stays in float32 is as in `models.graphs.to_half`: layer norms, and all
-that does not depend on the image.
+Every half precision of ours begins here: graphs exported so, graphs that a strongly typed engine is
+built from, and the constraints of a weakly typed one. Needs `onnx`, not PyTorch.
+
+By default layer norms stay in float32, as their variance overflows float16 in the larger models
+(segment-anything#540), and so does all that does not depend on the image: sines of coordinates need
+the precision, and cost next to nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Set
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samtrt.choices import DEFAULT_FLOAT32, Float32Part, Precision
 from samtrt.errors import ExportError, MissingExtraError
-from samtrt.export.operators.graph import FLOAT32_INPUTS, FLOAT32_OUTPUTS
+from samtrt.export.operators.graph import DOMAIN
 
 try:
     import onnx
     from onnx import NodeProto, TensorProto, helper, numpy_helper
 except ImportError:
     raise MissingExtraError("Changing a graph's precision", "export", "onnx") from None
+
+if TYPE_CHECKING:
+    from samtrt.export.operators.operator import Operator
 
 SINGLE_FILE_LIMIT = 1_900_000_000
 """A protobuf cannot pass 2 GiB; graphs near it keep their weights in a file beside."""
@@ -92,7 +99,8 @@ class _Converter:
         self.kept = set(float32_nodes(self.graph, image_input, parts))
         self.floats = float_tensors(model)
         self.weights = {tensor.name: tensor for tensor in self.graph.initializer}
-        self.types = {value.name: TensorProto.FLOAT for value in self.graph.input}
+        self.types: dict[str, int] = {value.name: TensorProto.FLOAT for value in self.graph.input}
+        self.operators = _plugin_operators(self.graph)
         self.nodes: list[NodeProto] = []
         self.casts: dict[tuple[str, int], str] = {}
 
@@ -115,12 +123,11 @@ class _Converter:
         return self.model
 
     def _convert_node(self, node: NodeProto, target: int) -> None:
-        fixed = FLOAT32_INPUTS.get(node.op_type, set())
+        operator = self.operators.get(node.op_type) if node.domain == DOMAIN else None
+        fixed = operator.float32_inputs if operator else frozenset()
         for k, name in enumerate(node.input):
             if name in self.floats and node.op_type != "Shape":
                 node.input[k] = self._as(name, TensorProto.FLOAT if k in fixed else target)
-        if node.op_type in FLOAT32_OUTPUTS:
-            target = TensorProto.FLOAT
         if node.op_type in ("Constant", "ConstantOfShape"):
             for attribute in node.attribute:
                 if attribute.t.data_type == TensorProto.FLOAT:
@@ -129,7 +136,10 @@ class _Converter:
             for attribute in node.attribute:
                 if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                     attribute.i = target
-        self.types.update({name: target for name in node.output if name in self.floats})
+        for k, name in enumerate(node.output):
+            if name in self.floats:
+                is_fixed = operator is not None and k in operator.float32_outputs
+                self.types[name] = TensorProto.FLOAT if is_fixed else target
         self.nodes.append(node)
 
     def _as(self, name: str, target: int) -> str:
@@ -173,6 +183,15 @@ class _Converter:
         self.nodes.append(
             helper.make_node("Cast", [inner], [name], f"cast_{name}", to=TensorProto.FLOAT)
         )
+
+
+def _plugin_operators(graph: onnx.GraphProto) -> dict[str, Operator]:
+    """Return the plugin's operators, by name, where a graph has any."""
+    if all(node.domain != DOMAIN for node in graph.node):
+        return {}
+    from samtrt.export.operators.registry import OPERATORS
+
+    return OPERATORS
 
 
 def float_tensors(model: onnx.ModelProto) -> set[str]:

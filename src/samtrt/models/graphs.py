@@ -7,8 +7,6 @@ from samtrt.models import Sam  # isort: skip  first: it says what to install whe
 import torch
 from torch import Tensor, nn
 
-from samtrt.models.layers import LayerNorm, LayerNorm2d
-
 
 class EncoderGraph(nn.Module):
     """`images` float32 [B, 3, S, S] to `image_embeddings` float32 [B, 256, S/16, S/16]."""
@@ -47,21 +45,6 @@ class DecoderGraph(nn.Module):
             image_embeddings.to(dtype), point_coords, point_labels, mask_input, has_mask_input
         )
         return masks.float(), scores.float()
-
-
-def to_half(sam: Sam) -> Sam:
-    """Turn a model's weights to float16 where that is safe, in place.
-
-    What stays in float32: every layer norm, whose variance overflows in the larger models
-    (segment-anything#540), and the prompt encoder, whose sines of coordinates need the precision
-    and which costs next to nothing.
-    """
-    sam.image_encoder.half()
-    sam.mask_decoder.half()
-    for module in sam.modules():
-        if isinstance(module, (LayerNorm, LayerNorm2d)):
-            module.float()
-    return sam
 
 
 def example_inputs(sam: Sam) -> dict[str, dict[str, Tensor]]:

@@ -1,7 +1,7 @@
 """What of prompt encoder and mask decoder runs over the whole image, behind one interface.
 
 The image is one row of channels for each cell of the embedding. `PlainKernels` is the reference;
-`samtrt.export.operators.decoder` has the same as operators of a TensorRT plugin.
+`samtrt.export.plugin` has the same as operators of a TensorRT plugin.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import Any, NamedTuple, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from samtrt.models.layers import LayerNorm
 
 NUM_HEADS = 8
 NUM_MASKS = 4  # one for an unambiguous prompt, three for whole, part and subpart
@@ -95,7 +93,7 @@ class ImageKernels(Protocol):
         ...
 
     def image_to_tokens(
-        self, image: Image, keys: Tensor, offsets: Tensor, values: Tensor, norm: LayerNorm
+        self, image: Image, keys: Tensor, offsets: Tensor, values: Tensor, norm: nn.LayerNorm
     ) -> Tensor:
         """Attend from the image to tokens, add, normalise: [P, HW, C].
 

@@ -10,17 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class LayerNorm(nn.LayerNorm):
-    """Layer norm over the last axis that computes in its weights' dtype.
-
-    Variances overflow float16 in the larger models, so half-precision graphs keep the weights of
-    norms in float32 and only the norm's input and output are half.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
-
-
 class LayerNorm2d(nn.Module):
     """Layer norm over the channels of [B, C, H, W] (official `modeling/common.py`)."""
 
@@ -32,9 +21,7 @@ class LayerNorm2d(nn.Module):
 
     def channels_last(self, x: Tensor) -> Tensor:
         """Normalise [..., C] over its last axis: one node, and one to keep in float32."""
-        shape = self.weight.shape
-        normed = F.layer_norm(x.to(self.weight.dtype), shape, self.weight, self.bias, self.eps)
-        return normed.to(x.dtype)
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.channels_last(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

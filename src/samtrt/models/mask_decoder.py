@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samtrt.models.image_kernels import NUM_HEADS, NUM_MASKS, Image, ImageKernels
-from samtrt.models.layers import MLP, LayerNorm, LayerNorm2d, MLPBlock
+from samtrt.models.layers import MLP, LayerNorm2d, MLPBlock
 
 
 class CrossAttention(nn.Module):
@@ -62,7 +62,7 @@ class CrossAttention(nn.Module):
         return self.out_proj(out.transpose(1, 2).flatten(2) + self.v_proj.bias)
 
     def image_to_tokens(
-        self, kernels: ImageKernels, image: Image, k: Tensor, v: Tensor, norm: LayerNorm
+        self, kernels: ImageKernels, image: Image, k: Tensor, v: Tensor, norm: nn.LayerNorm
     ) -> Tensor:
         """Norm of the image plus `forward` of it, for few keys and values k, v [P, T, C]."""
         heads = self._split(self.k_proj(k) * self.scale)
@@ -80,12 +80,12 @@ class TwoWayAttentionBlock(nn.Module):
     def __init__(self, dim: int, num_heads: int, mlp_dim: int, skip_first_pe: bool) -> None:
         super().__init__()
         self.self_attn = CrossAttention(dim, num_heads)
-        self.norm1 = LayerNorm(dim)
+        self.norm1 = nn.LayerNorm(dim)
         self.cross_attn_token_to_image = CrossAttention(dim, num_heads, downsample=2)
-        self.norm2 = LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
         self.mlp = MLPBlock(dim, mlp_dim, F.relu)
-        self.norm3 = LayerNorm(dim)
-        self.norm4 = LayerNorm(dim)
+        self.norm3 = nn.LayerNorm(dim)
+        self.norm4 = nn.LayerNorm(dim)
         self.cross_attn_image_to_token = CrossAttention(dim, num_heads, downsample=2)
         self.skip_first_pe = skip_first_pe
 
@@ -117,7 +117,7 @@ class TwoWayTransformer(nn.Module):
             for i in range(depth)
         )
         self.final_attn_token_to_image = CrossAttention(dim, num_heads, downsample=2)
-        self.norm_final_attn = LayerNorm(dim)
+        self.norm_final_attn = nn.LayerNorm(dim)
 
     def forward(
         self, kernels: ImageKernels, image: Tensor, pe: Tensor, tokens: Tensor, wanted: int

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from samtrt.choices import AttentionForm
 from samtrt.models.attention import ATTENTION_FORMS
-from samtrt.models.layers import LayerNorm, LayerNorm2d, MLPBlock
+from samtrt.models.layers import LayerNorm2d, MLPBlock
 from samtrt.registry import ModelSpec
 
 
@@ -105,9 +105,9 @@ class Block(nn.Module):
     def __init__(self, spec: ModelSpec, window: int) -> None:
         super().__init__()
         dim = spec.embed_dim
-        self.norm1 = LayerNorm(dim, eps=1e-6)
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = Attention(dim, spec.num_heads, window, spec.embedding_size)
-        self.norm2 = LayerNorm(dim, eps=1e-6)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = MLPBlock(dim, int(dim * spec.mlp_ratio))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -75,15 +75,13 @@ class Api:
         return ".".join(map(str, self.version))
 
     @property
-    def can_be_strongly_typed(self) -> bool:
-        """Tell whether networks may take each tensor's type from the graph (TensorRT 9 on)."""
-        flags = getattr(self.trt, "NetworkDefinitionCreationFlag", None)
-        return hasattr(flags, "STRONGLY_TYPED")
+    def is_strongly_typed(self) -> bool:
+        """Tell whether networks take each tensor's type from the graph.
 
-    @property
-    def is_always_strongly_typed(self) -> bool:
-        """Tell whether networks must be strongly typed (TensorRT 11, TensorRT-RTX)."""
-        return not self.has_flag("FP16")
+        They do in TensorRT 10 and later, and in TensorRT-RTX. In TensorRT 8.6 flags and constraints
+        of layers choose types.
+        """
+        return self.target is Target.TENSORRT_RTX or self.version >= (9,)
 
     @property
     def newest_opset(self) -> int | None:

@@ -21,7 +21,7 @@ pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
 
 from samtrt.choices import Target
 from samtrt.errors import BackendError, EngineError
-from samtrt.export.operators.functions import FUNCTIONS
+from samtrt.export.operators.registry import OPERATORS
 from samtrt.files import sha256_of
 from samtrt.tensorrt import api as trt_api
 from samtrt.tensorrt.plugin.library import register_plugins
@@ -43,7 +43,7 @@ def test_it_is_found_and_told_from_the_whole_library(lean: trt_api.Api) -> None:
     assert lean.trt.__name__ == "tensorrt_lean_bindings"
     assert lean.version[:2] == (11, 4)
     assert not lean.has_builder
-    assert lean.is_always_strongly_typed
+    assert lean.is_strongly_typed
     assert not lean.sets_compute_capabilities
     assert not lean.keeps_compiled_kernels
     with pytest.raises(BackendError, match=r"TensorRT 11\.4\.0 here is a runtime without a buil"):
@@ -109,7 +109,7 @@ def test_our_plugins_are_registered_and_made(lean: trt_api.Api) -> None:
     trt = lean.trt
     registry = trt.get_plugin_registry()
     ours = {c.name for c in registry.all_creators if isinstance(c, trt.IPluginCreatorV3One)}
-    assert set(FUNCTIONS) <= ours
+    assert set(OPERATORS) <= ours
     creator = registry.get_creator("SamtrtRelPosAttention", "1", "")
     assert [field.name for field in creator.field_names] == ["num_heads", "window"]
 

@@ -15,20 +15,23 @@ from onnx import ModelProto, helper
 from samtrt.checkpoints.load import load_checkpoint, load_sam
 from samtrt.choices import AttentionForm, Precision, Stage, Target
 from samtrt.export.onnx import ExportOptions, export_model
-from samtrt.export.operators import functions
 from samtrt.export.operators import graph as operators
-from samtrt.export.operators.decoder import FusedKernels
+from samtrt.export.operators.embed_masks import EMBED_MASKS
 from samtrt.export.operators.graph import inline_fallback, strip_functions
+from samtrt.export.operators.image_to_tokens import IMAGE_TO_TOKENS
+from samtrt.export.operators.tokens_to_image import TOKENS_TO_IMAGE
+from samtrt.export.operators.upscale_masks import UPSCALE_MASKS
+from samtrt.export.plugin import PluginKernels
 from samtrt.models import Sam
 from samtrt.predictor import Predictor
 from support.rtx_cases import needs_rtx
 from support.samples import relative
 
 OPERATORS = {
-    functions.EMBED_MASKS: 1,
-    functions.TOKENS_TO_IMAGE: 3,
-    functions.IMAGE_TO_TOKENS: 2,
-    functions.UPSCALE_MASKS: 1,
+    EMBED_MASKS.name: 1,
+    TOKENS_TO_IMAGE.name: 3,
+    IMAGE_TO_TOKENS.name: 2,
+    UPSCALE_MASKS.name: 1,
 }
 OUTPUTS = ("low_res_masks", "iou_predictions")
 
@@ -55,7 +58,7 @@ def sam(tiny_checkpoint: Path) -> Sam:
 
 @pytest.fixture(scope="module")
 def model(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("fused-decoder") / "model"
+    directory = tmp_path_factory.mktemp("plugin-decoder") / "model"
     options = ExportOptions(attention=AttentionForm.PLUGIN, opset=17)
     export_model(load_checkpoint(tiny_checkpoint), directory, options)
     return directory
@@ -77,7 +80,7 @@ def nodes_of_ours(graph_model: ModelProto) -> list[onnx.NodeProto]:
 
 def test_module_gives_the_decoders_masks(tiny_checkpoint: Path, sam: Sam) -> None:
     other = load_sam(load_checkpoint(tiny_checkpoint))
-    other.kernels = FusedKernels()
+    other.kernels = PluginKernels()
     inputs = feeds(sam, 3, 4)
     for got, wanted in zip(expected(other, inputs), expected(sam, inputs), strict=True):
         assert relative(got, wanted) <= 1e-5
@@ -95,13 +98,13 @@ def test_nodes_are_as_the_plugins_take_them(model: Path, sam: Sam) -> None:
         assert attributes.pop("plugin_version") == b"1"
         assert attributes.pop("plugin_namespace") == b""
         constants = [shapes[name] for name in node.input if name in shapes]
-        if node.op_type == functions.TOKENS_TO_IMAGE:
+        if node.op_type == TOKENS_TO_IMAGE.name:
             assert attributes == {}
             assert constants == [(1, side * side, 256)], "the image's positions"
-        elif node.op_type == functions.IMAGE_TO_TOKENS:
+        elif node.op_type == IMAGE_TO_TOKENS.name:
             assert attributes == {"num_heads": 8, "epsilon": pytest.approx(1e-5)}
             assert constants == [(1, side * side, 256), (256,), (256,)]
-        elif node.op_type == functions.EMBED_MASKS:
+        elif node.op_type == EMBED_MASKS.name:
             assert attributes == {"side": side, "epsilon": pytest.approx(1e-6)}
             weights = [(4, 4), (4,), (4,), (4,), (16, 16), (16,), (16,), (16,)]
             assert constants == [*weights, (256, 16), (256,), (256,)]

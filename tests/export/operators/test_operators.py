@@ -22,10 +22,13 @@ from samtrt.export import onnx as exporting
 from samtrt.export import precision as half
 from samtrt.export.finish import finish_graph
 from samtrt.export.onnx import ExportOptions, export_model
-from samtrt.export.operators import functions
 from samtrt.export.operators import graph as operators
-from samtrt.export.operators.encoder import FusedEncoder
+from samtrt.export.operators.add_layer_norm import ADD_LAYER_NORM
+from samtrt.export.operators.gelu import GELU
 from samtrt.export.operators.graph import inline_fallback, strip_functions
+from samtrt.export.operators.layer_norm import LAYER_NORM
+from samtrt.export.operators.rel_pos_attention import REL_POS_ATTENTION
+from samtrt.export.plugin import PluginEncoder
 from samtrt.manifest import Manifest
 from samtrt.models import Sam, build_sam, seed_weights
 from samtrt.predictor import Predictor
@@ -35,10 +38,10 @@ from support.samples import relative
 
 TINY = get_spec("vit_t")
 OPERATORS = {
-    functions.ATTENTION,
-    functions.LAYER_NORM,
-    functions.ADD_LAYER_NORM,
-    functions.GELU,
+    REL_POS_ATTENTION.name,
+    LAYER_NORM.name,
+    ADD_LAYER_NORM.name,
+    GELU.name,
 }
 
 
@@ -64,7 +67,7 @@ def export(
         return real(sam, stage, staging, *rest)
 
     def export(**options: object) -> Path:
-        directory = tmp_path_factory.mktemp("fused") / "model"
+        directory = tmp_path_factory.mktemp("plugin") / "model"
         plugin = ExportOptions(attention=AttentionForm.PLUGIN, **options)
         manifest = export_model(load_checkpoint(tiny_checkpoint), directory, plugin)
         assert manifest.attention == "plugin"
@@ -112,14 +115,14 @@ def embedding(tiny_checkpoint: Path, images: np.ndarray) -> np.ndarray:
 def test_module_gives_the_encoders_embedding_with_its_weights(spec: ModelSpec) -> None:
     sam = build_sam(spec)
     seed_weights(sam)
-    fused_encoder = FusedEncoder(sam.image_encoder)
+    plugin_encoder = PluginEncoder(sam.image_encoder)
     images = torch.randn(2, 3, spec.image_size, spec.image_size)
     with torch.inference_mode():
-        got, expected = fused_encoder(images), sam.image_encoder(images)
+        got, expected = plugin_encoder(images), sam.image_encoder(images)
     assert expected.std() > 0.05
     assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
     kept = {p.data_ptr() for p in sam.image_encoder.parameters()}
-    copied = [p.numel() for p in fused_encoder.parameters() if p.data_ptr() not in kept]
+    copied = [p.numel() for p in plugin_encoder.parameters() if p.data_ptr() not in kept]
     assert copied == [sam.image_encoder.pos_embed.numel()], "all other weights are shared"
 
 
@@ -130,11 +133,11 @@ def test_nodes_are_as_the_plugins_take_them(encoder: Path) -> None:
     assert {(o.domain, o.version) for o in graph_model.opset_import} == {("", 17), ("samtrt", 1)}
     custom = [node for node in graph.node if node.domain == operators.DOMAIN]
     assert Counter(node.op_type for node in custom) == {
-        functions.ATTENTION: TINY.depth,
+        REL_POS_ATTENTION.name: TINY.depth,
         # Of each block the norm in its middle, and all but the first block's norm before it.
-        functions.ADD_LAYER_NORM: 2 * TINY.depth - 1,
-        functions.LAYER_NORM: 3,
-        functions.GELU: TINY.depth,
+        ADD_LAYER_NORM.name: 2 * TINY.depth - 1,
+        LAYER_NORM.name: 3,
+        GELU.name: TINY.depth,
     }
     # Nothing else moves or reshapes anything: weights are ready, activations stay [B, C, G, G].
     others = {node.op_type for node in graph.node if node.domain != operators.DOMAIN}
@@ -147,10 +150,10 @@ def test_nodes_are_as_the_plugins_take_them(encoder: Path) -> None:
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         assert attributes.pop("plugin_version") == b"1"
         assert attributes.pop("plugin_namespace") == b""
-        if node.op_type == functions.GELU:
+        if node.op_type == GELU.name:
             assert (attributes, len(node.input), len(node.output)) == ({}, 1, 1)
             continue
-        if node.op_type == functions.ATTENTION:
+        if node.op_type == REL_POS_ATTENTION.name:
             windows.append(attributes["window"])
             side = windows[-1] or TINY.embedding_size
             assert attributes == {"num_heads": TINY.num_heads, "window": windows[-1]}
@@ -158,7 +161,7 @@ def test_nodes_are_as_the_plugins_take_them(encoder: Path) -> None:
             assert [shapes[name] for name in node.input[1:]] == expected
             assert len(node.output) == 1
         else:
-            added = node.op_type == functions.ADD_LAYER_NORM
+            added = node.op_type == ADD_LAYER_NORM.name
             assert attributes == {"epsilon": pytest.approx(1e-6)}
             assert len(node.output) == 1 + added
             width = {shapes[name] for name in node.input[1 + added :]}

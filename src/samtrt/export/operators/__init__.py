@@ -1,1 +1,1 @@
-"""The operators of our own in exported graphs."""
+"""The operators of our own in exported graphs, one file each; `registry` lists them."""

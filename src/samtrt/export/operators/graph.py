@@ -12,42 +12,16 @@ import shutil
 from pathlib import Path
 
 from samtrt.errors import ExportError, MissingExtraError
-from samtrt.export.operators.functions import (
-    ADD_LAYER_NORM,
-    ATTENTION,
-    EMBED_MASKS,
-    FUNCTIONS,
-    IMAGE_TO_TOKENS,
-    LAYER_NORM,
-    UPSCALE_MASKS,
-)
 from samtrt.files import write_atomic
 
 try:
     import onnx
     import onnx.inliner
-    import onnx.parser
     from onnx import ModelProto
 except ImportError:
     raise MissingExtraError("The plugin form", "export", "onnx") from None
 
 DOMAIN = "samtrt"
-
-FLOAT32_INPUTS = {
-    ATTENTION: {1, 2, 3},
-    LAYER_NORM: {1, 2},
-    ADD_LAYER_NORM: {2, 3},
-    EMBED_MASKS: set(range(1, 14)),
-    IMAGE_TO_TOKENS: {5, 6},
-    UPSCALE_MASKS: {3, 4, 5, 7},
-}
-"""Inputs that the plugins take in float32 (`kKinds` in csrc/plugin_*.h); the others are half."""
-
-FLOAT32_OUTPUTS = {UPSCALE_MASKS}
-"""Operators whose output is float32."""
-
-PLUGIN_ATTRIBUTES = {"plugin_version": "1", "plugin_namespace": ""}
-"""On every node: what TensorRT's parser looks a plugin up by, beside the operator's name."""
 
 
 def add_functions(model: ModelProto) -> None:
@@ -58,13 +32,13 @@ def add_functions(model: ModelProto) -> None:
     used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
     if not used:
         return
+    from samtrt.export.operators.registry import OPERATORS
+
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
-    header = f'<domain: "{DOMAIN}", opset_import: ["" : {opset}]>'
+    needed = used.union(*(OPERATORS[name].calls for name in used))
     del model.functions[:]
     model.functions.extend(
-        onnx.parser.parse_function(header + text)
-        for name, text in FUNCTIONS.items()
-        if name in used
+        operator.to_function(opset) for name, operator in OPERATORS.items() if name in needed
     )
     if not any(entry.domain == DOMAIN for entry in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
@@ -105,7 +79,7 @@ def inline_fallback(path: Path, out: Path) -> None:
     model.opset_import.extend(kept)
     for node in model.graph.node:
         # As PyTorch's exporter names nodes. TensorRT's layers get these names, by which norms are
-        # told and kept in float32 (see `build.float32`).
+        # told in profiles and messages.
         kind = "layer_norm_" if node.op_type == "LayerNormalization" else ""
         node.name = node.name or f"node_{kind}{node.output[0]}"
     _save(model, path, out)

@@ -3,8 +3,10 @@
 // number is a cudaError_t, 0 for success.
 
 #include <cstdint>
+#include <string>
 
 #include "kernels.h"
+#include "operators.h"
 
 #define SAMTRT_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -114,6 +116,36 @@ SAMTRT_EXPORT int32_t samtrt_upscale_masks(int32_t type, void const* image, void
   return samtrt::upscale_masks(as_type(type), image, hyper, first, first_bias, norm_weight,
                                norm_bias, second, second_bias, out, prompts, side, epsilon,
                                static_cast<cudaStream_t>(stream));
+}
+
+namespace {
+
+template <typename Operator>
+std::string signature() {
+  std::string text = Operator::kName;
+  for (int i = 0; i < Operator::kInputs + Operator::kOutputs; ++i) {
+    text += i == 0 ? " " : i == Operator::kInputs ? ">" : "";
+    samtrt::Kind const kind = Operator::kKinds[i];
+    text += kind == samtrt::Kind::kGrid ? "g" : kind == samtrt::Kind::kRows ? "r" : "f";
+  }
+  for (int i = 0; i < Operator::kFieldCount; ++i)
+    text += std::string(" ") + Operator::kFields[i].name;
+  return text + "\n";
+}
+
+template <typename... Operators>
+std::string signatures(samtrt::List<Operators...>) {
+  return (signature<Operators>() + ...);
+}
+
+}  // namespace
+
+// A line for each operator, such as "SamtrtLayerNorm gff>g epsilon": its name, a letter for each
+// input and output (g: half precision with channels last, r: half precision, f: float32), and its
+// attributes.
+SAMTRT_EXPORT char const* samtrt_operators() {
+  static std::string const text = signatures(samtrt::AllOperators());
+  return text.c_str();
 }
 
 SAMTRT_EXPORT char const* samtrt_error_string(int32_t error) {

@@ -1,9 +1,12 @@
 // The library's plugins, version "1", for whoever loads it. Nothing of TensorRT is linked: the
 // registry is handed in, and everything goes through virtual calls.
 
-#include "plugin_decoder.h"
-#include "plugin_encoder.h"
-#if NV_TENSORRT_MAJOR < 11
+#include <NvInferVersion.h>
+
+#include <tuple>
+
+#include "operators.h"
+#if NV_TENSORRT_MAJOR < 10
 #include "plugin_v2.h"
 #else
 #include "plugin_v3.h"
@@ -13,34 +16,28 @@
 
 using namespace samtrt_plugin;
 
-#if NV_TENSORRT_MAJOR < 11
+#if NV_TENSORRT_MAJOR < 10
 using AnyCreator = nvinfer1::IPluginCreator;
 #else
 using AnyCreator = nvinfer1::IPluginCreatorInterface;
 #endif
 
+template <typename... Operators>
+static AnyCreator* const* creators_of(samtrt::List<Operators...>, int32_t& count) {
+  static std::tuple<Creator<Operators>...> creators;
+  static AnyCreator* const listed[]{&std::get<Creator<Operators>>(creators)...};
+  count = sizeof...(Operators);
+  return listed;
+}
+
 static AnyCreator* const* all_creators(int32_t& count) {
-  static Creator<RelPosAttention> attention;
-  static Creator<LayerNorm<false>> layer_norm;
-  static Creator<LayerNorm<true>> add_layer_norm;
-  static Creator<Gelu> gelu;
-  static Creator<EmbedMasks> embed_masks;
-  static Creator<TokensToImage> tokens_to_image;
-  static Creator<ImageToTokens> image_to_tokens;
-  static Creator<UpscaleMasks> upscale_masks;
-  static AnyCreator* const creators[]{
-      &attention,   &layer_norm,      &add_layer_norm,  &gelu,
-      &embed_masks, &tokens_to_image, &image_to_tokens, &upscale_masks};
-  count = sizeof creators / sizeof *creators;
-  return creators;
+  return creators_of(samtrt::AllOperators(), count);
 }
 
 // These two are what IPluginRegistry::loadLibrary and trtexec --dynamicPlugins call by name.
-// TensorRT 10 asks in getCreators for creators of IPluginV3 as well, and takes a library that has
-// none.
 SAMTRT_EXPORT void setLoggerFinder(nvinfer1::ILoggerFinder* finder) { logger_finder.store(finder); }
 
-#if NV_TENSORRT_MAJOR < 11
+#if NV_TENSORRT_MAJOR < 10
 SAMTRT_EXPORT AnyCreator* const* getPluginCreators(int32_t& count) { return all_creators(count); }
 #else
 SAMTRT_EXPORT AnyCreator* const* getCreators(int32_t& count) { return all_creators(count); }

@@ -1,0 +1,28 @@
+"""The list of all operators."""
+
+from __future__ import annotations
+
+from samtrt.export.operators.add_layer_norm import ADD_LAYER_NORM
+from samtrt.export.operators.embed_masks import EMBED_MASKS
+from samtrt.export.operators.gelu import GELU
+from samtrt.export.operators.image_to_tokens import IMAGE_TO_TOKENS
+from samtrt.export.operators.layer_norm import LAYER_NORM
+from samtrt.export.operators.operator import Operator
+from samtrt.export.operators.rel_pos_attention import REL_POS_ATTENTION
+from samtrt.export.operators.tokens_to_image import TOKENS_TO_IMAGE
+from samtrt.export.operators.upscale_masks import UPSCALE_MASKS
+
+OPERATORS: dict[str, Operator] = {
+    operator.name: operator
+    for operator in (
+        REL_POS_ATTENTION,
+        LAYER_NORM,
+        ADD_LAYER_NORM,
+        GELU,
+        EMBED_MASKS,
+        TOKENS_TO_IMAGE,
+        IMAGE_TO_TOKENS,
+        UPSCALE_MASKS,
+    )
+}
+"""By name."""

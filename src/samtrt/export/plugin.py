@@ -1,0 +1,156 @@
+"""The graphs as TensorRT's plugin runs them: both stages of a model in operators of our own.
+
+The image encoder becomes 1x1 convolutions around four operators. TensorRT takes convolutions one by
+one, with its fastest kernels, where it makes one slow region of matrix products and attention.
+Channels come first here and lie last in TensorRT's memory, so that nothing is ever moved: windows
+are cut inside the attention operator.
+
+Of the mask decoder, what runs over the whole image becomes four operators, each of them one pass
+over the image, whose scores and wide intermediate results are never in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from samtrt.errors import MissingExtraError
+
+try:
+    from torch import Tensor, nn
+except ImportError as error:
+    raise MissingExtraError("Exporting", "export", error.name or "torch") from None
+
+from samtrt.export.operators.add_layer_norm import ADD_LAYER_NORM
+from samtrt.export.operators.embed_masks import EMBED_MASKS
+from samtrt.export.operators.gelu import GELU
+from samtrt.export.operators.image_to_tokens import IMAGE_TO_TOKENS
+from samtrt.export.operators.layer_norm import LAYER_NORM
+from samtrt.export.operators.registry import OPERATORS
+from samtrt.export.operators.rel_pos_attention import REL_POS_ATTENTION
+from samtrt.export.operators.tokens_to_image import TOKENS_TO_IMAGE
+from samtrt.export.operators.upscale_masks import UPSCALE_MASKS
+from samtrt.models.image_kernels import (
+    MASK_EPSILON,
+    NUM_HEADS,
+    Image,
+    MaskWeights,
+    quadruple_weight,
+)
+from samtrt.models.vit import Attention, ImageEncoderViT
+
+
+def plugin_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Return how PyTorch's exporter writes the operators."""
+    return {operator.custom_op._opoverload: operator.writer for operator in OPERATORS.values()}
+
+
+class PluginEncoder(nn.Module):
+    """`ImageEncoderViT` in the plugin's operators: the same weights, input, output and numbers."""
+
+    def __init__(self, encoder: ImageEncoderViT) -> None:
+        super().__init__()
+        self.patch_embed = encoder.patch_embed.proj
+        self.pos_embed = _constant(encoder.pos_embed.permute(0, 3, 1, 2).contiguous())
+        self.blocks = nn.ModuleList(_Block(block) for block in encoder.blocks)
+        self.neck = nn.Sequential(
+            *(layer if isinstance(layer, nn.Conv2d) else _Norm(layer) for layer in encoder.neck)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map [B, 3, S, S] to [B, 256, S/16, S/16]."""
+        x = self.patch_embed(images) + self.pos_embed
+        delta = None
+        for block in self.blocks:
+            x, delta = block(x, delta)
+        return self.neck(x if delta is None else x + delta)
+
+
+class _Block(nn.Module):
+    """`Block`, whose last sum is left to the next block, which makes it with its first norm."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        attention: Attention = block.attn
+        self.num_heads, self.window = attention.num_heads, attention.window
+        self.rel_pos_h, self.rel_pos_w = attention.rel_pos_h, attention.rel_pos_w
+        self.qkv, self.proj = _pointwise(attention.qkv), _pointwise(attention.proj)
+        self.norm1, self.norm2 = _Norm(block.norm1), _Norm(block.norm2)
+        self.lin1, self.lin2 = _pointwise(block.mlp.lin1), _pointwise(block.mlp.lin2)
+
+    def forward(self, x: Tensor, delta: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Map x and what is still to be added to it, [B, C, G, G], to the same one block on."""
+        if delta is None:
+            normed = self.norm1(x)
+        else:
+            x, normed = self.norm1.add(x, delta)
+        mixed = REL_POS_ATTENTION(
+            *(self.qkv(normed), self.qkv.bias, self.rel_pos_h, self.rel_pos_w),
+            self.num_heads,
+            self.window,
+        )
+        x, normed = self.norm2.add(x, self.proj(mixed))
+        return x, self.lin2(GELU(self.lin1(normed)))
+
+
+class _Norm(nn.Module):
+    """Layer norm over channels, alone or with the sum before it."""
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return LAYER_NORM(x, self.weight, self.bias, self.eps)
+
+    def add(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+        return ADD_LAYER_NORM(x, delta, self.weight, self.bias, self.eps)
+
+
+def _pointwise(linear: nn.Linear) -> nn.Conv2d:
+    """Return a linear layer as a 1x1 convolution that shares its weights."""
+    conv = nn.Conv2d(linear.in_features, linear.out_features, 1, device="meta")
+    conv.weight, conv.bias = _constant(linear.weight[:, :, None, None]), linear.bias
+    return conv
+
+
+def _constant(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.detach(), requires_grad=False)
+
+
+class PluginKernels:
+    """`ImageKernels` in the plugin's operators."""
+
+    def embed_masks(
+        self, image: Tensor, masks: Tensor, has_mask: Tensor, weights: MaskWeights
+    ) -> Tensor:
+        side = masks.shape[-1] // 4
+        out: Tensor = EMBED_MASKS(image, masks, has_mask, *weights, side, MASK_EPSILON)
+        return out
+
+    def tokens_to_image(self, queries: Tensor, image: Image) -> Tensor:
+        out: Tensor = TOKENS_TO_IMAGE(queries, image.rows, image.pe)
+        return out
+
+    def image_to_tokens(
+        self, image: Image, keys: Tensor, offsets: Tensor, values: Tensor, norm: nn.LayerNorm
+    ) -> Tensor:
+        tensors = (image.rows, image.pe, keys, offsets, values, norm.weight, norm.bias)
+        out: Tensor = IMAGE_TO_TOKENS(*tensors, NUM_HEADS, norm.eps)
+        return out
+
+    def upscale(self, image: Tensor, weights: Tensor, layers: nn.Sequential, side: int) -> Tensor:
+        first, norm, _, second, _ = list[Any](layers)
+        masks: Tensor = UPSCALE_MASKS(
+            image,
+            weights,
+            quadruple_weight(first),
+            first.bias,
+            norm.weight,
+            norm.bias,
+            quadruple_weight(second),
+            second.bias,
+            side,
+            norm.eps,
+        )
+        return masks

@@ -1,0 +1,21 @@
+#pragma once
+
+#include "layer_norm.h"
+
+namespace samtrt {
+
+// (x, delta, weight, bias) -> (sum, y); [B, C, G, G] twice, [C] twice
+struct AddLayerNorm : Norm {
+  static constexpr char const* kName = "SamtrtAddLayerNorm";
+  static constexpr int kInputs = 4, kOutputs = 2;
+  static constexpr Kind kKinds[]{Kind::kGrid,   Kind::kGrid, Kind::kFloats,
+                                 Kind::kFloats, Kind::kGrid, Kind::kGrid};
+
+  static cudaError_t run(Attributes const& a, Tensor const* in, void const* const* inputs,
+                         void* const* outputs, void*, cudaStream_t stream) {
+    return layer_norm(in->type, inputs[0], inputs[1], floats(inputs[2]), floats(inputs[3]),
+                      outputs[0], outputs[1], tokens_of(*in), in[0][1], a.epsilon, stream);
+  }
+};
+
+}  // namespace samtrt
