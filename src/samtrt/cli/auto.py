@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samtrt.choices import BackendName
+from samtrt.choices import BackendName, PixelWork
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
     DeviceOption,
     ModelDir,
+    PixelsOption,
     ThreadsOption,
     load_predictor,
 )
@@ -74,6 +75,7 @@ def auto(
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 0,
+    pixels: PixelsOption = PixelWork.DEVICE,
     checkpoint: CheckpointOption = None,
 ) -> None:
     """Find the masks of everything in each image.
@@ -102,7 +104,7 @@ def auto(
     chosen = _parse_formats(formats)
     sources = find_sources([images], (SUFFIX,))
     check_directory(output)
-    with load_predictor(directory, backend, device, threads, checkpoint) as predictor:
+    with load_predictor(directory, backend, device, threads, checkpoint, pixels) as predictor:
         generator = AutomaticMaskGenerator(predictor, output_mode="coco_rle", **options)
         settings = {
             **predictor.identity,

@@ -10,12 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from samtrt.choices import BackendName
+from samtrt.choices import BackendName, PixelWork
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
     DeviceOption,
     ModelDir,
+    PixelsOption,
     ThreadsOption,
     load_predictor,
 )
@@ -29,6 +30,7 @@ def bench(
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 0,
+    pixels: PixelsOption = PixelWork.DEVICE,
     checkpoint: CheckpointOption = None,
     image: Annotated[
         Path | None, typer.Option("--image", "-i", help="Image file. Default: built in.")
@@ -64,7 +66,7 @@ def bench(
     console = Console(stderr=True)
     with (
         console.status("loading the engines") as status,
-        load_predictor(directory, backend, device, threads, checkpoint) as predictor,
+        load_predictor(directory, backend, device, threads, checkpoint, pixels) as predictor,
     ):
         picture = image or assets.DEMO_PHOTOGRAPH
         result = benching.bench(predictor, picture, settings, status.update)

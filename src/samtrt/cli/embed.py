@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samtrt.choices import BackendName, Precision
+from samtrt.choices import BackendName, PixelWork, Precision
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
     DeviceOption,
     ModelDir,
+    PixelsOption,
     ThreadsOption,
     load_predictor,
 )
@@ -34,6 +35,7 @@ def embed(
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 0,
+    pixels: PixelsOption = PixelWork.DEVICE,
     checkpoint: CheckpointOption = None,
 ) -> None:
     """Encode images to files that 'predict' and 'auto' take instead of the images.
@@ -49,7 +51,7 @@ def embed(
     check_storable(precision)
     sources = find_sources(images)
     failed = 0
-    with load_predictor(directory, backend, device, threads, checkpoint) as predictor:
+    with load_predictor(directory, backend, device, threads, checkpoint, pixels) as predictor:
 
         def place(source: Path) -> Path:
             return output / (source.stem + SUFFIX)

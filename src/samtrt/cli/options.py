@@ -25,7 +25,10 @@ ThreadsOption = Annotated[
 ]
 PixelsOption = Annotated[
     PixelWork,
-    typer.Option("--pixels", help="Where images are prepared and masks are formed."),
+    typer.Option(
+        "--pixels",
+        help="TensorRT: where images are prepared and masks formed, on its device or on the host.",
+    ),
 ]
 CheckpointOption = Annotated[
     Path | None,
@@ -34,11 +37,15 @@ CheckpointOption = Annotated[
 
 
 def load_predictor(
-    directory: Path, backend: BackendName, device: str, threads: int, checkpoint: Path | None
+    directory: Path,
+    backend: BackendName,
+    device: str,
+    threads: int,
+    checkpoint: Path | None,
+    pixels: PixelWork = PixelWork.DEVICE,
 ) -> Predictor:
     """Open a model directory with the shared options."""
     from samtrt.predictor import Predictor
 
-    return Predictor.load(
-        directory, backend, BackendOptions(device=device, threads=threads, checkpoint=checkpoint)
-    )
+    options = BackendOptions(device=device, threads=threads, pixels=pixels, checkpoint=checkpoint)
+    return Predictor.load(directory, backend, options)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samtrt.choices import BackendName
+from samtrt.choices import BackendName, PixelWork
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
     DeviceOption,
     ModelDir,
+    PixelsOption,
     ThreadsOption,
     load_predictor,
 )
@@ -61,6 +62,7 @@ def predict(
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 0,
+    pixels: PixelsOption = PixelWork.DEVICE,
     checkpoint: CheckpointOption = None,
 ) -> None:
     """Segment what points, boxes or a rough mask point at in one image."""
@@ -71,7 +73,7 @@ def predict(
 
     if boxes and (point or box or mask):
         raise PromptError("--boxes makes one prompt of each box: leave out --point, --box, --mask")
-    pixels: UInt8Array | None = None
+    picture: UInt8Array | None = None
     name = image.name
     if is_embedding_file(image):
         name = read_embedding_info(image).image_name
@@ -81,19 +83,19 @@ def predict(
                 "use --save-mask or --json instead of --output"
             )
     else:
-        pixels = read_image(image)
-    with load_predictor(directory, backend, device, threads, checkpoint) as predictor:
-        if pixels is None:
+        picture = read_image(image)
+    with load_predictor(directory, backend, device, threads, checkpoint, pixels) as predictor:
+        if picture is None:
             predictor.set_embedding(load_embedding(image, predictor))
         else:
-            predictor.set_image(pixels)
+            predictor.set_image(picture)
         prompts = _prompts(predictor, name, point or [], box or [], boxes, mask)
         found = results.segment(predictor, prompts, every)
         written = results.write(
             found,
             predictor,
             name,
-            pixels,
+            picture,
             overlay=overlay,
             mask=mask_path,
             json=json_path,

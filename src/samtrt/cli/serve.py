@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from samtrt.choices import BackendName
+from samtrt.choices import BackendName, PixelWork
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
     DeviceOption,
     ModelDir,
+    PixelsOption,
     ThreadsOption,
     load_predictor,
 )
@@ -24,6 +25,7 @@ def serve(
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 0,
+    pixels: PixelsOption = PixelWork.DEVICE,
     checkpoint: CheckpointOption = None,
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8000,
@@ -72,5 +74,5 @@ def serve(
         upload_slots=queue,
         request_seconds=timeout,
     )
-    predictor = load_predictor(directory, backend, device, threads, checkpoint)
+    predictor = load_predictor(directory, backend, device, threads, checkpoint, pixels)
     run(predictor, settings, directory, host, port)

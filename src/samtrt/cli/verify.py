@@ -12,8 +12,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from samtrt.choices import BackendName
-from samtrt.cli.options import BackendOption, DeviceOption, ModelDir, ThreadsOption, load_predictor
+from samtrt.choices import BackendName, PixelWork
+from samtrt.cli.options import (
+    BackendOption,
+    DeviceOption,
+    ModelDir,
+    PixelsOption,
+    ThreadsOption,
+    load_predictor,
+)
 
 if TYPE_CHECKING:
     from samtrt.verification.compare import Report
@@ -28,6 +35,7 @@ def verify(
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 0,
+    pixels: PixelsOption = PixelWork.DEVICE,
     image: Annotated[
         list[Path] | None,
         typer.Option("--image", "-i", help="Image to compare on; repeatable. Default: built in."),
@@ -72,7 +80,7 @@ def verify(
         console.print(f"written to {save_reference}", highlight=False)
         return
     with console.status("loading both models") as status:
-        candidate = load_predictor(directory, backend, device, threads, path)
+        candidate = load_predictor(directory, backend, device, threads, path, pixels)
         if reference:
             stored = load_reference(reference, candidate.manifest, images)
             expected, seed = stored.predictor, stored.seed
