@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--calib", type=int, default=8, help="scenes to calibrate on, of 16")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    images = {path.name: read_image(path) for path in find_sources([SCENES])}
+    images = {path.name: read_image(path) for path in find_sources([SCENES]).paths}
     names = list(images)
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "model"

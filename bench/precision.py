@@ -70,8 +70,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    files = find_sources([arguments.images])
-    calibration = find_sources([arguments.calib]) if arguments.calib else files[:CALIBRATION]
+    files = find_sources([arguments.images]).paths
+    calibration = find_sources([arguments.calib]).paths if arguments.calib else files[:CALIBRATION]
     others = [path for path in files if path not in calibration]
     tested = {path.name: read_image(path) for path in others[: arguments.most]}
     rows: dict[str, Row] = {}

@@ -14,8 +14,8 @@ ROOT = Path(samtrt.__file__).parent
 
 LAYERS = (
     ("errors", "choices", "types", "_version"),
-    ("files", "images", "sources"),
-    ("cuda",),
+    ("files", "images"),
+    ("cuda", "sources"),
     ("preparation",),
     ("registry",),
     ("assets", "manifest"),

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from samtrt.choices import Precision
 from samtrt.errors import ImageError, OutputError
-from samtrt.files import sha256_of, write_atomic
+from samtrt.files import check_ours, printable, sha256_of, write_tensors
 from samtrt.predictor import Predictor
 from samtrt.types import Embedding, Size
 
@@ -45,6 +44,7 @@ class EmbeddingInfo:
         image_sha256: Hash of the image's file.
         features_sha256: Hash of the stored tensor's bytes.
         original_height, original_width: Size of the image in pixels.
+        read_as: How the image's values became pixels, where the user chose it.
     """
 
     model: str
@@ -57,6 +57,7 @@ class EmbeddingInfo:
     features_sha256: str
     original_height: int
     original_width: int
+    read_as: str = ""
 
     @property
     def original_size(self) -> Size:
@@ -84,6 +85,8 @@ def save_embedding(
     predictor: Predictor,
     image_path: str | Path,
     precision: Precision = Precision.FP16,
+    read_as: str = "",
+    force: bool = False,
 ) -> EmbeddingInfo:
     """Write an embedding; the file appears whole or not at all.
 
@@ -94,13 +97,17 @@ def save_embedding(
         image_path: The image's file, which is hashed.
         precision: What the tensor is stored in: fp16 takes half the room (2 MB at 1024 input) and
             rounds by at most 0.05 %.
+        read_as: How the image's values became pixels, where the user chose it.
+        force: Whether a file that is no embedding may be replaced, such as a checkpoint.
 
     Raises:
-        OutputError: where the file cannot be written, the values do not fit into fp16, or another
-            precision than fp16 and fp32 is asked for.
+        ImageError: where the image's file is gone.
+        OutputError: where the file cannot be written or is another's, the values do not fit into
+            fp16, or another precision than fp16 and fp32 is asked for.
     """
     path, image_path = Path(path), Path(image_path)
     check_storable(precision)
+    check_ours(path, has_embedding_header, force)
     dtype = _STORED_AS[precision]
     with np.errstate(over="ignore"):
         features = np.ascontiguousarray(embedding.host_features(), dtype=dtype)
@@ -109,16 +116,31 @@ def save_embedding(
     info = EmbeddingInfo(
         **predictor.identity,
         stored_as=precision.value,
-        image_name=image_path.name,
-        image_sha256=sha256_of(image_path),
+        image_name=printable(image_path.name),
+        image_sha256=_sha256_of_image(image_path),
         features_sha256=_sha256(features),
         original_height=embedding.original_size[0],
         original_width=embedding.original_size[1],
+        read_as=read_as,
     )
     metadata = {"format": FORMAT} | {name: str(value) for name, value in asdict(info).items()}
-    with write_atomic(path) as temporary:
-        save_file({_TENSOR: features}, temporary, metadata)
+    write_tensors(path, {_TENSOR: features}, metadata)
     return info
+
+
+def has_embedding_header(path: Path) -> bool:
+    """Tell whether a file begins as an embedding does, even if the rest is damaged; or is empty."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_HEADER)
+    except OSError:
+        return False
+    return not start or _FORMATS in start
+
+
+_FORMATS = b"samtrt-embedding-"
+_HEADER = 4096
+"""Bytes that the length and the metadata of an embedding are within."""
 
 
 def read_embedding_info(path: str | Path) -> EmbeddingInfo:
@@ -175,7 +197,8 @@ def load_embedding(
     manifest = predictor.manifest
     grid = manifest.embedding_size
     expected = (1, manifest.embed_channels, grid, grid)
-    if features.shape != expected or _sha256(features) != info.features_sha256:
+    whole = features.shape == expected and bool(np.isfinite(features).all())
+    if not whole or _sha256(features) != info.features_sha256:
         raise ImageError(f"{path} is damaged: its tensor is not the one that was stored; {again}")
     return Embedding(features.astype(np.float32), manifest.frame(info.original_size))
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from samtrt.backends.base import Backend
 from samtrt.cuda.memory import Memory, joined
-from samtrt.errors import ImageError
+from samtrt.errors import ImageError, SamtrtError
 from samtrt.manifest import Manifest
 from samtrt.preparation import cuda, host
 from samtrt.preparation.frame import Frame
@@ -97,7 +97,7 @@ def batch_limit(encoder: Backend, wanted: int) -> int:
 
 def encode_each(
     encoder: Backend, model: Manifest, items: Iterable[T], read: Callable[[T], UInt8Array] | None
-) -> Iterator[tuple[T, Embedding | ImageError]]:
+) -> Iterator[tuple[T, Embedding | SamtrtError]]:
     """Read, prepare and encode; `Predictor.encode_many` says the rest."""
 
     def work(item: Any) -> Prepared:
@@ -111,16 +111,30 @@ def encode_each(
         while group := list(islice(ready, together)):
             prepared = [_result(future) for _, future in group]
             images = [image for image in prepared if isinstance(image, Prepared)]
-            embeddings = iter(encode_together(encoder, images) if images else ())
+            embeddings = iter(_encode_apart(encoder, images))
             for (item, _), image in zip(group, prepared, strict=True):
-                yield item, image if isinstance(image, ImageError) else next(embeddings)
+                yield item, next(embeddings) if isinstance(image, Prepared) else image
 
 
-def _result(future: Future[Prepared]) -> Prepared | ImageError:
+def _encode_apart(
+    encoder: Backend, images: Sequence[Prepared]
+) -> Sequence[Embedding | SamtrtError]:
+    """Encode images together or, where that fails, one by one: only some of them may be why."""
+    try:
+        return encode_together(encoder, images) if images else ()
+    except SamtrtError as error:
+        if len(images) == 1:
+            return [error]
+    return [one for image in images for one in _encode_apart(encoder, [image])]
+
+
+def _result(future: Future[Prepared]) -> Prepared | SamtrtError:
     try:
         return future.result()
-    except ImageError as error:
+    except SamtrtError as error:
         return error
+    except MemoryError:
+        return ImageError("the image takes more memory than there is; make it smaller")
 
 
 def in_order(

@@ -6,12 +6,15 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import platformdirs
 
 from samtrt.errors import OutputError
@@ -23,30 +26,110 @@ def cache_dir() -> Path:
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("samtrt")
 
 
+def printable(text: object) -> str:
+    """Return text on one line that any terminal and encoding can show: the rest is escaped.
+
+    File names may hold line ends, terminal commands and bytes that are not UTF-8.
+    """
+    return "".join(
+        letter
+        if letter.isprintable()
+        else letter.encode("ascii", "backslashreplace").decode()
+        if ord(letter) > 127
+        else letter.encode("unicode_escape").decode()
+        for letter in str(text)
+    )
+
+
+def check_target(path: Path) -> Path:
+    """Return where a file is to be written: `path`, or what it is a link to.
+
+    Raises:
+        OutputError: where that is a folder, a device, a pipe or a socket, which are not replaced.
+    """
+    try:
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return target
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise OutputError(f"cannot write {path}: {_reason(error)}") from None
+    if stat.S_ISREG(mode) and target.parts[1:2] not in (("dev",), ("proc",)):
+        return target
+    kind = "a folder" if stat.S_ISDIR(mode) else "a device, a pipe or the like"
+    raise OutputError(f"cannot write {path}: it is {kind}; give the name of a file")
+
+
+def check_ours(path: Path, is_ours: Callable[[Path], bool], force: bool) -> None:
+    """Make sure that a file may be replaced.
+
+    Args:
+        path: Where something is to be written.
+        is_ours: Tells whether samtrt wrote the file that is there.
+        force: Whether the user allowed to replace any.
+
+    Raises:
+        OutputError: where there is a file that is not ours.
+    """
+    if not force and check_target(path).exists() and not is_ours(path):
+        raise OutputError(
+            f"{path} is there already and was not written by samtrt: give another name, or replace "
+            "it with --force"
+        )
+
+
 @contextmanager
 def write_atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block ends well.
 
+    A file that is replaced hands on its permissions; of a link, the file that it points to is
+    replaced.
+
     Raises:
-        OutputError: where the place cannot be written or has no room. Nothing is left behind.
+        OutputError: where the place cannot be written or has no room, or is no file. Nothing is
+            left behind.
     """
+    target = check_target(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _new_file_beside(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _new_file_beside(target)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {path}: {_reason(error)}") from None
     try:
+        mode = stat.S_IMODE((target if target.exists() else temporary).stat().st_mode)
+        temporary.chmod(mode | stat.S_IWUSR)  # no more than the old one, while it is written
         yield temporary
-        temporary.replace(path)
+        temporary.chmod(mode)
+        temporary.replace(target)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+        raise OutputError(f"cannot write {path}: {_reason(error)}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def write_tensors(
+    path: Path, tensors: dict[str, npt.NDArray[Any]], metadata: dict[str, str]
+) -> None:
+    """Write a .safetensors file, whole or not at all.
+
+    Raises:
+        OutputError: as `write_atomic`.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    with write_atomic(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:  # also for a full disk
+            raise OutputError(f"cannot write {path}: {error}") from None
+
+
 @contextmanager
 def staging_directory(target: Path) -> Iterator[Path]:
-    """Yield an empty directory beside `target` whose files move into it when the block ends well.
+    """Yield an empty directory whose files move into `target` when the block ends well.
+
+    It lies in `target` where that exists, which may be a file system of its own, else beside it.
 
     Raises:
         OutputError: where the place cannot be written or has no room. `target` keeps the files
@@ -55,29 +138,39 @@ def staging_directory(target: Path) -> Iterator[Path]:
     if target.exists() and not target.is_dir():
         raise OutputError(f"cannot write into {target}: it is a file, not a directory")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        place = target if target.exists() else target.parent
+        place.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
     except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from None
+        raise OutputError(f"cannot write {target}: {_reason(error)}") from None
     try:
         yield staging
         target.mkdir(exist_ok=True)
         for file in sorted(staging.iterdir()):
             file.replace(target / file.name)
     except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from None
+        raise OutputError(f"cannot write {target}: {_reason(error)}") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+_PREFIX = ".samtrt-"
+"""Of names of what is not finished yet."""
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _new_file_beside(path: Path) -> Path:
     """Create an empty file of a new name, with the permissions that any new file gets.
 
     `tempfile` gives its files to their owner alone, and the mask that says what others get cannot
-    be read without changing it for every thread of the process.
+    be read without changing it for every thread of the process. The name is a short one: `path`
+    may have one as long as names can be.
     """
     while True:
-        temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+        temporary = path.with_name(f"{_PREFIX}{secrets.token_hex(4)}{path.suffix[:16]}")
         try:
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except FileExistsError:

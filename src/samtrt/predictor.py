@@ -18,7 +18,7 @@ from samtrt.backends import BackendOptions, open_backend
 from samtrt.backends.base import Backend
 from samtrt.choices import BackendName, Precision, Stage
 from samtrt.encoding import Image, encode_each, encode_together, prepare
-from samtrt.errors import ImageError, PromptError
+from samtrt.errors import BackendError, ImageError, PromptError, SamtrtError
 from samtrt.manifest import Manifest
 from samtrt.masks.forming import former_of
 from samtrt.masks.rle import Rle
@@ -130,7 +130,7 @@ class Predictor(Closeable):
 
     def encode_many(
         self, items: Iterable[T], read: Callable[[T], UInt8Array] | None = None
-    ) -> Iterator[tuple[T, Embedding | ImageError]]:
+    ) -> Iterator[tuple[T, Embedding | SamtrtError]]:
         """Encode images one after the other, while threads read and prepare those that follow.
 
         On a GPU this takes as long as the encoder does; an encoder that takes several images at
@@ -142,7 +142,8 @@ class Predictor(Closeable):
             read: Called in threads, with each item; None where items are images.
 
         Yields:
-            Each item, in order, with its embedding, or with the `ImageError` that it raised.
+            Each item, in order, with its embedding, or with the error of reading
+            (`ImageError`) or of encoding it.
         """
         return encode_each(self.encoder, self.manifest, items, read)
 
@@ -181,6 +182,7 @@ class Predictor(Closeable):
         for start, feeds in self._runs(embedding, prompts):
             out = self.decoder.run(feeds, on_host=False)
             masks, score = out["low_res_masks"], to_host(out["iou_predictions"])[:, 1:]
+            check_results(score)
             place = np.argwhere(wanted(score))
             # Of four masks, the first is not among the three.
             rows = place @ (masks.shape[1], 1) + 1
@@ -367,6 +369,15 @@ class Predictor(Closeable):
         self.reset_image()
         self.encoder.close()
         self.decoder.close()
+
+
+def check_results(*arrays: npt.NDArray[np.float32]) -> None:
+    """Raise `BackendError` where an engine gave NaN or infinities: no mask can be told from it."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise BackendError(
+            "the engine's results are not numbers (NaN or infinite): compare it with its "
+            "checkpoint by: samtrt verify"
+        )
 
 
 def select_masks(

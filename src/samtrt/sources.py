@@ -2,45 +2,141 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 
 from samtrt.errors import ImageError
+from samtrt.files import printable
+from samtrt.images.formats import suffixes
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_NAMED = 3
+"""Skipped files that are named; of more, only their number is told."""
 
 
-def find_sources(paths: Sequence[Path], more: tuple[str, ...] = ()) -> list[Path]:
+@dataclass(frozen=True)
+class Source:
+    """An image to work on.
+
+    Attributes:
+        path: The file.
+        name: What its results are called: its path in the folder that was given, without suffix.
+    """
+
+    path: Path
+    name: PurePath
+
+    @property
+    def shown(self) -> str:
+        """The file's path in the folder that was given, as datasets name it."""
+        return self.name.with_name(self.path.name).as_posix()
+
+
+@dataclass
+class Sources:
+    """What `find_sources` found.
+
+    Attributes:
+        found: The images, by name.
+        skipped: Files in the folders that are no images by their suffix.
+        folders: Folders in the folders, that were not searched.
+    """
+
+    found: list[Source] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+    folders: int = 0
+
+    @property
+    def paths(self) -> list[Path]:
+        return [source.path for source in self.found]
+
+    def notice(self) -> str:
+        """Say in a line what was left out; empty where nothing was."""
+        parts = []
+        if self.skipped:
+            names = [printable(path.name) for path in self.skipped[:_NAMED]]
+            if (rest := len(self.skipped) - len(names)) > 0:
+                names.append(f"{rest} more")
+            kinds = Counter(path.suffix.lower() or "no suffix" for path in self.skipped)
+            listed = ", ".join(f"{printable(kind)}: {n}" for kind, n in kinds.most_common(_NAMED))
+            parts.append(
+                f"{_count(len(self.skipped), 'file')} that no image reader has a suffix "
+                f"for ({listed}): {', '.join(names)}"
+            )
+        if self.folders:
+            parts.append(f"{_count(self.folders, 'folder')} in it (search them with --recursive)")
+        return f"skipped {' and '.join(parts)}" if parts else ""
+
+
+def find_sources(
+    paths: Sequence[Path],
+    more: tuple[str, ...] = (),
+    recursive: bool = False,
+    leave_out: Path | None = None,
+) -> Sources:
     """Return the files among `paths`, and those that their folders hold, by name.
 
     Args:
-        paths: Files, taken as they are, and folders.
+        paths: Files, taken as they are, and folders. Hidden files and folders do not count.
         more: Suffixes to look for in folders beside those of images.
+        recursive: Whether folders in folders are searched too. Links to folders are not followed.
+        leave_out: A folder not to be searched, such as the one that results go to.
 
     Raises:
-        ImageError: where a folder holds none, or two files would write results of one name.
+        ImageError: where a folder cannot be read or holds none, or two files would write results
+            of one name.
     """
-    found: list[Path] = []
+    wanted = suffixes() + more
+    sources = Sources()
     for path in paths:
-        inside = _in_folder(path, IMAGE_SUFFIXES + more) if path.is_dir() else [path]
+        if not path.is_dir():
+            sources.found.append(Source(path, PurePath(path.stem)))
+            continue
+        inside = []
+        for file in _files(path, recursive, leave_out, sources):
+            if file.suffix.lower() in wanted:
+                inside.append(Source(file, file.relative_to(path).with_suffix("")))
+            else:
+                sources.skipped.append(file)
         if not inside:
+            left = f"; {notice}" if (notice := sources.notice()) else ""
+            raise ImageError(f"{path} holds no image{left}")
+        sources.found += inside
+    by_name: dict[PurePath, Source] = {}
+    for source in sources.found:
+        if (other := by_name.setdefault(source.name, source)) is not source:
             raise ImageError(
-                f"{path} holds no file that ends in {', '.join(IMAGE_SUFFIXES + more)}"
+                f"{other.path} and {source.path} would write results of the same name: rename one, "
+                "or run them apart"
             )
-        found += inside
-    by_stem: dict[str, Path] = {}
-    for file in found:
-        if (other := by_stem.setdefault(file.stem, file)) is not file:
-            raise ImageError(
-                f"{other} and {file} would write results of the same name: rename one, or run "
-                "them apart"
-            )
-    return found
+    return sources
 
 
-def _in_folder(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    return sorted(
-        file
-        for file in folder.iterdir()
-        if file.is_file() and file.suffix.lower() in suffixes and not file.name.startswith(".")
-    )
+def _files(
+    folder: Path, recursive: bool, leave_out: Path | None, sources: Sources
+) -> Iterator[Path]:
+    """Yield the files of a folder that are not hidden; count the folders left out."""
+
+    def fail(error: OSError) -> None:
+        raise ImageError(f"cannot read {error.filename}: {error.strerror or error}")
+
+    apart = leave_out.resolve() if leave_out else None
+    for place, folders, names in os.walk(folder, onerror=fail):
+        here = Path(place)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and (here / name).resolve() != apart
+        )
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield here / name
+        if not recursive:
+            sources.folders += len(folders)
+            folders.clear()
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("s" if number != 1 else "")

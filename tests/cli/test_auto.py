@@ -39,7 +39,7 @@ def test_a_folder_becomes_every_format(run: Run, fake_directory: Path, folder: P
     assert done.out.startswith("3 images, ")
     assert done.out.splitlines()[-1] == str(out / "annotations.json")
     assert names(out) == sorted(
-        ["annotations.json"]
+        [".samtrt", "annotations.json"]
         + [
             f"{kind}/{stem}{suffix}"
             for stem in "abc"
@@ -104,10 +104,11 @@ def test_an_unreadable_image_is_reported_and_the_rest_done(
     done = run("auto", fake_directory, folder, "-o", out, "-f", "none", *OPTIONS)
     assert done.code == 1
     assert "b.jpg" in done.err
-    assert done.err.count("\n") == 1
+    assert done.err.count("\n") == 2
+    assert "skipped 1 file that no image reader has a suffix for (.txt: 1): notes.txt" in done.err
     assert "2 images" in done.out
-    assert "1 could not be read" in done.out
-    assert names(out) == ["annotations.json", "coco/a.json", "coco/c.json"]
+    assert "1 failed" in done.out
+    assert names(out) == [".samtrt", "annotations.json", "coco/a.json", "coco/c.json"]
     assert len(json.loads((out / "annotations.json").read_text())["images"]) == 2
     alone = run("auto", fake_directory, folder / "b.jpg", "-o", out, *OPTIONS)
     assert alone.code == 2
@@ -144,7 +145,7 @@ def test_an_embedding_gives_the_masks_of_its_image(
     ("arguments", "message"),
     [
         (("none.png", "-o", "out"), "no image at none.png"),
-        (("EMPTY", "-o", "out"), "holds no file that ends in"),
+        (("EMPTY", "-o", "out"), "EMPTY holds no image"),
         (("none.png", "-o", "out", "-f", "gif"), "unknown format 'gif'"),
         (("none.png", "-o", "FILE"), "cannot write into"),
         (("none.png", "-o", "out", "--crop-overlap-ratio", "2"), "crop_overlap_ratio"),

@@ -148,7 +148,7 @@ def test_bad_input_is_one_line(
 
 def test_mask_prompt_of_another_size(run: Run, fake_directory: Path, photo: Path) -> None:
     rough = photo.parent / "rough.png"
-    Image.new("L", (10, 10)).save(rough)
+    Image.new("L", (10, 10), 1).save(rough)
     done = run("predict", fake_directory, photo, "-b", "fake", "--mask", rough)
     assert done.code == 2
     assert "is 10 x 10 pixels and the image is 200 x 120" in done.err

@@ -6,6 +6,7 @@ OUT/overlay/NAME.png     the picture with its masks drawn
 OUT/labelmap/NAME.png    mask numbers, 8 bits a pixel or, with more than 255 masks, 16
 OUT/labelme/NAME.json    polygons for labelme
 OUT/yolo/NAME.txt        polygons for YOLO segmentation
+OUT/.samtrt              says that the directory is ours
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from samtrt.formats.yolo import yolo_labels
 from samtrt.masks import rle
 from samtrt.masks.drawing import colour_of, draw_masks
 from samtrt.masks.record import MaskRecord
+from samtrt.sources import Source
 from samtrt.types import Size, UInt8Array
 
 
@@ -61,42 +63,75 @@ class AutoOutput:
         formats: What to write beside COCO JSON.
         settings: All that the masks depend on beside the image: model, precision, thresholds.
             Results of other settings do not count as done.
+        force: Whether files are replaced that were changed since they were written.
     """
 
     directory: Path
     formats: Sequence[AutoFormat]
     settings: dict[str, Any]
+    force: bool = False
 
-    def path(self, source: Path, kind: AutoFormat) -> Path:
+    def path(self, source: Source, kind: AutoFormat) -> Path:
         """Return where `source`'s file of a format goes."""
-        return self.directory / kind.value / (source.stem + _SUFFIXES[kind])
+        return self._place(source, kind.value, _SUFFIXES[kind])
 
-    def marker(self, source: Path) -> Path:
+    def marker(self, source: Source) -> Path:
         """Return where `source`'s COCO JSON goes."""
-        return self.directory / "coco" / f"{source.stem}.json"
+        return self._place(source, "coco", ".json")
 
-    def formats_of(self, source: Path) -> list[AutoFormat]:
+    def _place(self, source: Source, kind: str, suffix: str) -> Path:
+        return self.directory / kind / source.name.with_name(source.name.name + suffix)
+
+    def formats_of(self, source: Source) -> list[AutoFormat]:
         """Return the formats that can be written: an embedding has no pixels to draw on."""
         return [
             kind
             for kind in self.formats
-            if kind is not AutoFormat.OVERLAY or not is_embedding_file(source)
+            if kind is not AutoFormat.OVERLAY or not is_embedding_file(source.path)
         ]
 
-    def is_done(self, source: Path) -> bool:
-        """Tell whether every file of `source` is there, made of this image with these settings."""
-        if not all(self.path(source, kind).is_file() for kind in self.formats_of(source)):
-            return False
-        dataset = _read_dataset(self.marker(source))
-        if dataset is None:
-            return False
+    def is_done(self, source: Source) -> bool:
+        """Tell whether every file of `source` is as written, of this image with these settings."""
+        hashes = (self._written(source) or {}).get("files", {})
         try:
-            return bool(dataset.get("info") == self._info(source))
+            return self._is_current(source) and all(
+                hashes.get(kind.value) == sha256_of(self.path(source, kind))
+                for kind in self.formats_of(source)
+            )
+        except OSError:
+            return False
+
+    def _is_current(self, source: Source) -> bool:
+        """Tell whether the COCO JSON is of this image with these settings."""
+        written = self._written(source)
+        try:
+            return written is not None and {**self._info(source), "files": None} == {
+                **written,
+                "files": None,
+            }
         except ImageError:  # whoever reads the image next will report it
             return False
 
+    def _written(self, source: Source) -> dict[str, Any] | None:
+        """Return what `write` noted of an image; None where there is no such note."""
+        dataset = _read_dataset(self.marker(source)) or {}
+        info = dataset.get("info")
+        return dict(info) if isinstance(info, dict) and "source_sha256" in info else None
+
+    def _check_unchanged(self, source: Source) -> None:
+        """Raise `OutputError` where a file that would be replaced was changed, as by hand."""
+        hashes = (self._written(source) or {}).get("files", {})
+        for kind in self.formats_of(source):
+            path = self.path(source, kind)
+            before = hashes.get(kind.value)
+            if before and path.is_file() and path.stat().st_size and sha256_of(path) != before:
+                raise OutputError(
+                    f"{path} was changed since samtrt wrote it: move it away, or replace it with "
+                    "--force"
+                )
+
     def write(
-        self, source: Path, records: Sequence[MaskRecord], size: Size, pixels: UInt8Array | None
+        self, source: Source, records: Sequence[MaskRecord], size: Size, pixels: UInt8Array | None
     ) -> None:
         """Write one image's files, each whole or not at all.
 
@@ -109,7 +144,14 @@ class AutoOutput:
         Raises:
             OutputError: where a file cannot be written.
         """
-        name = read_embedding_info(source).image_name if is_embedding_file(source) else source.name
+        name = source.shown
+        picture = source.path
+        if is_embedding_file(picture):
+            picture = picture.with_name(read_embedding_info(picture).image_name)
+            name = PurePath(name).with_name(picture.name).as_posix()
+        if not self.force:
+            self._check_unchanged(source)
+        hashes = {}
         for kind in self.formats_of(source):
             path = self.path(source, kind)
             if kind is AutoFormat.OVERLAY and pixels is not None:
@@ -117,24 +159,27 @@ class AutoOutput:
             elif kind is AutoFormat.LABELMAP:
                 _write_png(path, label_map(records, size))
             elif kind is AutoFormat.LABELME:
-                picture = os.path.relpath(source.with_name(name).resolve(), path.parent.resolve())
-                _write_json(path, labelme_document(records, Path(picture).as_posix(), size))
+                link = os.path.relpath(picture.resolve(), path.parent.resolve())
+                _write_json(path, labelme_document(records, Path(link).as_posix(), size))
             elif kind is AutoFormat.YOLO:
                 _write_text(path, yolo_labels(records, size))
-        _write_json(self.marker(source), coco_dataset(records, name, size, self._info(source)))
+            hashes[kind.value] = sha256_of(path)
+        info = {**self._info(source), "files": hashes}
+        _write_json(self.marker(source), coco_dataset(records, name, size, info))
 
-    def merge(self, sources: Sequence[Path]) -> Path:
+    def merge(self, sources: Sequence[Source]) -> Path:
         """Write `annotations.json` from the images of this run that are done."""
-        datasets = (_read_dataset(self.marker(s)) for s in sources if self.is_done(s))
+        datasets = (_read_dataset(self.marker(s)) for s in sources if self._is_current(s))
         path = self.directory / "annotations.json"
         _write_json(path, merge_coco(dataset for dataset in datasets if dataset is not None))
         return path
 
-    def _info(self, source: Path) -> dict[str, Any]:
+    def _info(self, source: Source) -> dict[str, Any]:
+        path = source.path
         try:
-            return {**self.settings, "source": source.name, "source_sha256": sha256_of(source)}
+            return {**self.settings, "source": source.shown, "source_sha256": sha256_of(path)}
         except OSError as error:
-            raise ImageError(f"cannot read {source}: {error.strerror or error}") from None
+            raise ImageError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def draw_records(pixels: UInt8Array, records: Sequence[MaskRecord]) -> UInt8Array:
@@ -148,14 +193,14 @@ def _read_dataset(path: Path) -> dict[str, Any] | None:
     """Read one image's COCO JSON; None where it is missing or damaged, and must be made again."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     whole = isinstance(data, dict) and len(data.get("images", ())) == 1 and "annotations" in data
     return data if whole else None
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
-    _write_text(path, json.dumps(data, separators=(",", ":")) + "\n")
+    _write_text(path, json.dumps(data, separators=(",", ":"), allow_nan=False) + "\n")
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -168,9 +213,33 @@ def _write_png(path: Path, picture: npt.NDArray[np.uint8] | npt.NDArray[np.uint1
         Image.fromarray(picture).save(temporary, format="PNG")
 
 
-def check_directory(path: Path) -> None:
-    """Raise `OutputError` before any work where `path` cannot become the output directory."""
+def claim_directory(path: Path, force: bool = False) -> None:
+    """Make `path` an output directory, before any work.
+
+    Raises:
+        OutputError: where it cannot be one, or holds files of the same places that samtrt did not
+            write, such as labels made by hand, and `force` is not set.
+    """
+    note = path / NOTE
+    places = [path / "annotations.json", path / "coco", *(path / kind.value for kind in AutoFormat)]
     try:
         path.mkdir(parents=True, exist_ok=True)
+        taken = [place for place in places if place.is_file() or _holds_files(place)]
+        if taken and not note.is_file() and not force:
+            raise OutputError(
+                f"{taken[0]} is there already and was not written by samtrt: choose another "
+                "directory, or replace what has the same name with --force"
+            )
+        if not note.is_file():
+            with write_atomic(note) as temporary:
+                temporary.write_text("Results of samtrt auto.\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write into {path}: {error.strerror or error}") from None
+
+
+NOTE = ".samtrt"
+"""Name of the file that says that a directory is ours."""
+
+
+def _holds_files(place: Path) -> bool:
+    return place.is_dir() and any(place.iterdir())

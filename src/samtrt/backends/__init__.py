@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samtrt.choices import BackendName, PixelWork, Stage, Target
+from samtrt.errors import BackendError
 
 if TYPE_CHECKING:
     from samtrt.backends.base import Backend
@@ -30,6 +31,14 @@ class BackendOptions:
     threads: int = 0
     pixels: PixelWork = PixelWork.DEVICE
     checkpoint: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threads <= MOST_THREADS:
+            raise BackendError(f"threads must be 0..{MOST_THREADS}, not {self.threads}")
+
+
+MOST_THREADS = 1024
+"""More than any machine has cores; each costs memory, and runtimes start all of them."""
 
 
 def open_backend(

@@ -6,6 +6,12 @@ needs only its own extras.
 
 from __future__ import annotations
 
+import os
+import platform
+import sys
+import tempfile
+import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -26,6 +32,7 @@ from samtrt.cli.quantize import quantize
 from samtrt.cli.serve import serve
 from samtrt.cli.verify import verify
 from samtrt.errors import SamtrtError
+from samtrt.files import printable
 
 app = typer.Typer(
     name="samtrt",
@@ -74,14 +81,41 @@ for _command in (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code.
 
-    0: done. 1: `verify` found the engines wanting, or one of many images could not be read.
-    2: bad input, told in one line. 130: interrupted.
+    0: done. 1: `verify` found the engines wanting, or one of many images failed. 2: bad input,
+    told in one line. 70: a mistake in samtrt itself. 130: interrupted.
     """
+    # Decoders warn of what is damaged by Python's warnings; a command tells it in a line.
+    warnings.filterwarnings("ignore", module=r"PIL\.|tifffile")
     try:
         app(args=argv)
     except SamtrtError as error:
-        typer.secho(f"samtrt: error: {error}", fg="red", err=True)
+        _fail(f"error: {error}")
+        return 2
+    except MemoryError:
+        _fail("error: there is not enough memory for this")
         return 2
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except Exception as error:
+        _fail(
+            f"internal error, please report it{_save_trace(error)}: {type(error).__name__}: {error}"
+        )
+        return 70
     return 0
+
+
+def _fail(line: str) -> None:
+    typer.secho(f"samtrt: {printable(line)}", fg="red", err=True)
+
+
+def _save_trace(error: Exception) -> str:
+    """Write where an error came from to a file; return words that name it."""
+    text = "".join(traceback.format_exception(error))
+    about = f"samtrt {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
+    try:
+        handle, name = tempfile.mkstemp(prefix="samtrt-error-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{about}{sys.argv}\n{text}")
+    except OSError:  # no room for it either
+        return ""
+    return f" with {name}"

@@ -20,11 +20,22 @@ from samtrt.cli.options import (
     ThreadsOption,
     load_predictor,
 )
+from samtrt.cli.reading import (
+    BackgroundOption,
+    ForceOption,
+    ImageReader,
+    RecursiveOption,
+    ValueRangeOption,
+    failure,
+    note,
+)
+from samtrt.files import printable
 
 if TYPE_CHECKING:
     from samtrt.automatic.generator import AutomaticMaskGenerator, Progress
     from samtrt.automatic.output import AutoOutput
     from samtrt.predictor import Predictor
+    from samtrt.sources import Source
     from samtrt.types import Embedding, UInt8Array
 
 _FORMATS = "overlay,labelmap,labelme,yolo"
@@ -72,6 +83,10 @@ def auto(
     min_mask_region_area: Annotated[
         int, typer.Option(min=0, help="Remove smaller holes and islands, in pixels.")
     ] = 0,
+    recursive: RecursiveOption = False,
+    value_range: ValueRangeOption = None,
+    background: BackgroundOption = "white",
+    force: ForceOption = False,
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 0,
@@ -80,11 +95,11 @@ def auto(
 ) -> None:
     """Find the masks of everything in each image.
 
-    A restart skips images that are done; one that cannot be read is reported, and the exit code
-    is then 1 once all others are done.
+    A restart skips images that are done; one that fails, whatever failed, is reported, and the
+    exit code is then 1 once all others are done.
     """
     from samtrt.automatic.generator import AutomaticMaskGenerator
-    from samtrt.automatic.output import AutoOutput, check_directory
+    from samtrt.automatic.output import AutoOutput, claim_directory
     from samtrt.embeddings import SUFFIX
     from samtrt.sources import find_sources
 
@@ -102,17 +117,21 @@ def auto(
         "min_mask_region_area": min_mask_region_area,
     }
     chosen = _parse_formats(formats)
-    sources = find_sources([images], (SUFFIX,))
-    check_directory(output)
+    read = ImageReader(value_range, background)
+    sources = find_sources([images], (SUFFIX,), recursive, leave_out=output)
+    if notice := sources.notice():
+        note(notice)
+    claim_directory(output, force)
     with load_predictor(directory, backend, device, threads, checkpoint, pixels) as predictor:
         generator = AutomaticMaskGenerator(predictor, output_mode="coco_rle", **options)
         settings = {
             **predictor.identity,
             "mask_threshold": predictor.manifest.mask_threshold,
             **{name: value for name, value in options.items() if name != "points_per_batch"},
+            **({"read_as": read.read_as} if read.read_as else {}),
         }
-        files = AutoOutput(output, chosen, settings)
-        failed = _run(generator, files, sources, single=not images.is_dir())
+        files = AutoOutput(output, chosen, settings, force)
+        failed = _run(generator, files, sources.found, read, single=not images.is_dir())
     if failed:
         raise typer.Exit(1)
 
@@ -129,58 +148,61 @@ def _parse_formats(text: str) -> list[Any]:
 
 
 def _run(
-    generator: AutomaticMaskGenerator, files: AutoOutput, sources: list[Path], single: bool
+    generator: AutomaticMaskGenerator,
+    files: AutoOutput,
+    sources: list[Source],
+    read: ImageReader,
+    single: bool,
 ) -> int:
     """Do what is not done; return how many images failed.
 
     A single image's error is the command's own; in a folder it is reported and the run goes on.
     """
     from samtrt.encoding import in_order
-    from samtrt.errors import ImageError
 
     begun, masks, failed = time.monotonic(), 0, 0
     waiting = [source for source in sources if not files.is_done(source)]
-    done = len(sources) - len(waiting)
-    skipped = done
+    done = skipped = len(sources) - len(waiting)
     try:
         # The next image is read while this one is segmented.
-        read = partial(_read, predictor=generator.predictor)
+        work = partial(_read, predictor=generator.predictor, read=read)
         with (
             _Bar(len(waiting)) as bar,
-            closing(in_order(waiting, read, workers=1, ahead=1)) as ready,
+            closing(in_order(waiting, work, workers=1, ahead=1)) as ready,
         ):
+            read.tell = bar.print
             for source, future in ready:
                 try:
                     masks += _segment(generator, files, source, future.result(), bar.part)
                     done += 1
-                except ImageError as error:
+                except Exception as error:
                     if single:
                         raise
                     failed += 1
-                    bar.print(f"samtrt: skipped: {error}")
+                    bar.print(failure(source.path, error))
                 bar.next()
     finally:  # also when interrupted: what is done stays usable
         merged = files.merge(sources) if done else None
     parts = [f"{done - skipped} images, {masks} masks in {time.monotonic() - begun:.1f} s"]
     parts += [f"{skipped} done before"] if skipped else []
-    parts += [f"{failed} could not be read"] if failed else []
+    parts += [f"{failed} failed"] if failed else []
     typer.echo("; ".join(parts))
     if merged:
-        typer.echo(merged)
+        typer.echo(printable(merged))
     return failed
 
 
-def _read(source: Path, predictor: Predictor) -> UInt8Array | Embedding:
+def _read(source: Source, predictor: Predictor, read: ImageReader) -> UInt8Array | Embedding:
     from samtrt.embeddings import is_embedding_file, load_embedding
-    from samtrt.images import read_image
 
-    return load_embedding(source, predictor) if is_embedding_file(source) else read_image(source)
+    path = source.path
+    return load_embedding(path, predictor) if is_embedding_file(path) else read(path)
 
 
 def _segment(
     generator: AutomaticMaskGenerator,
     files: AutoOutput,
-    source: Path,
+    source: Source,
     image: UInt8Array | Embedding,
     progress: Progress,
 ) -> int:
@@ -226,7 +248,7 @@ class _Bar:
 
     def print(self, line: str) -> None:
         """Print a line above the bar."""
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(f"samtrt: {printable(line)}", markup=False, soft_wrap=True)
 
     def __enter__(self) -> _Bar:
         self._bar.start()

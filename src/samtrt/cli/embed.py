@@ -18,9 +18,20 @@ from samtrt.cli.options import (
     ThreadsOption,
     load_predictor,
 )
+from samtrt.cli.reading import (
+    BackgroundOption,
+    ForceOption,
+    ImageReader,
+    RecursiveOption,
+    ValueRangeOption,
+    failure,
+    note,
+)
+from samtrt.files import printable
 
 if TYPE_CHECKING:
     from samtrt.predictor import Predictor
+    from samtrt.sources import Source
 
 
 def embed(
@@ -32,6 +43,10 @@ def embed(
     precision: Annotated[
         Precision, typer.Option("--precision", help="fp16 takes half the room of fp32.")
     ] = Precision.FP16,
+    recursive: RecursiveOption = False,
+    value_range: ValueRangeOption = None,
+    background: BackgroundOption = "white",
+    force: ForceOption = False,
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 0,
@@ -41,52 +56,66 @@ def embed(
     """Encode images to files that 'predict' and 'auto' take instead of the images.
 
     Each file holds the hashes of its image and model, and is refused for any other. A restart
-    skips what is done; an image that cannot be read is reported, and the exit code is then 1.
+    skips what is done; an image that cannot be read, encoded or stored is reported, and the exit
+    code is then 1.
     """
     from samtrt.embeddings import SUFFIX, check_storable, save_embedding
-    from samtrt.errors import ImageError
-    from samtrt.images import read_image
+    from samtrt.errors import SamtrtError
     from samtrt.sources import find_sources
 
     check_storable(precision)
-    sources = find_sources(images)
-    failed = 0
+    read = ImageReader(value_range, background)
+    sources = find_sources(images, recursive=recursive, leave_out=output)
+    if notice := sources.notice():
+        note(notice)
+    alone, failed = len(sources.found) == 1, 0
     with load_predictor(directory, backend, device, threads, checkpoint, pixels) as predictor:
 
-        def place(source: Path) -> Path:
-            return output / (source.stem + SUFFIX)
+        def place(source: Source) -> Path:
+            return output / source.name.with_name(source.name.name + SUFFIX)
 
-        def not_done() -> Iterator[Path]:
-            for source in sources:
+        def not_done() -> Iterator[Source]:
+            for source in sources.found:
                 path = place(source)
-                if _is_done(path, predictor, source, precision):
-                    typer.echo(f"{path} is up to date")
+                if _is_done(path, predictor, source.path, precision, read.read_as):
+                    typer.echo(f"{printable(path)} is up to date")
                 else:
                     yield source
 
-        for source, encoded in predictor.encode_many(not_done(), read_image):
-            if not isinstance(encoded, ImageError):
-                path = place(source)
-                save_embedding(path, encoded, predictor, source, precision)
-                typer.echo(path)
-            elif len(sources) == 1:
-                raise encoded
-            else:
+        for source, encoded in predictor.encode_many(not_done(), lambda one: read(one.path)):
+            path = place(source)
+            try:
+                if isinstance(encoded, SamtrtError):
+                    raise encoded
+                save_embedding(
+                    *(path, encoded, predictor, source.path, precision),
+                    read_as=read.read_as,
+                    force=force,
+                )
+            except SamtrtError as error:
+                if alone:
+                    raise
                 failed += 1
-                typer.secho(f"samtrt: skipped: {encoded}", err=True)
+                note(failure(source.path, error))
+            else:
+                typer.echo(printable(path))
     if failed:
+        note(f"{failed} of {len(sources.found)} images failed")
         raise typer.Exit(1)
 
 
-def _is_done(path: Path, predictor: Predictor, image: Path, precision: Precision) -> bool:
-    """Tell whether `path` holds this image as this predictor encodes it, stored as asked."""
+def _is_done(
+    path: Path, predictor: Predictor, image: Path, precision: Precision, read_as: str
+) -> bool:
+    """Tell whether `path` holds this image as this model encodes it, read and stored as asked."""
     from samtrt.embeddings import load_embedding, read_embedding_info
     from samtrt.errors import ImageError
 
-    if not path.is_file():
-        return False
     try:
+        if not path.is_file():
+            return False
         load_embedding(path, predictor, image)
-        return read_embedding_info(path).stored_as == precision.value
-    except ImageError:  # of another image or model, or damaged: make it anew
+        info = read_embedding_info(path)
+        return (info.stored_as, info.read_as) == (precision.value, read_as)
+    except (ImageError, OSError):  # of another image or model, or damaged: make it anew
         return False

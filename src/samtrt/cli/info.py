@@ -61,8 +61,8 @@ def _describe(directory: Path, as_json: bool) -> None:
         typer.echo(json.dumps(manifest.model_dump(mode="json") | {"engines": described}, indent=2))
         return
     table = Table(show_header=False)
-    table.add_row("model", f"{manifest.model}, {manifest.image_size} pixels")
-    table.add_row("preparation", str(manifest.preparation))
+    table.add_row("model", escape(f"{manifest.model}, {manifest.image_size} pixels"))
+    table.add_row("preparation", escape(str(manifest.preparation)))
     table.add_row("precision", manifest.precision.value)
     if manifest.quantized:
         record = manifest.quantized
@@ -70,11 +70,13 @@ def _describe(directory: Path, as_json: bool) -> None:
         table.add_row("encoder", f"int8 ({record.method.value}), {kept} layers in fp32")
     table.add_row("opset", str(manifest.opset))
     table.add_row("encoder batch", "dynamic" if manifest.dynamic_batch else "1")
-    table.add_row("checkpoint", f"{manifest.checkpoint.name} {manifest.checkpoint.sha256[:16]}...")
+    checkpoint = f"{manifest.checkpoint.name} {manifest.checkpoint.sha256[:16]}..."
+    table.add_row("checkpoint", escape(checkpoint))
     for entries in manifest.files.values():
         for entry in entries:
-            table.add_row(entry.name, f"{entry.size / 1e6:.1f} MB, sha256 checked")
-    table.add_row("made with", ", ".join(f"{k} {v}" for k, v in manifest.versions.items()))
+            table.add_row(escape(entry.name), f"{entry.size / 1e6:.1f} MB, sha256 checked")
+    versions = ", ".join(f"{k} {v}" for k, v in manifest.versions.items())
+    table.add_row("made with", escape(versions))
     for (target, stage), found in engines.items():
         text = str(found) if isinstance(found, EngineError) else "\n".join(_engine_lines(found))
         table.add_row(f"{target.value} {stage.value}", escape(text))

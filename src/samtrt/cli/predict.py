@@ -18,6 +18,8 @@ from samtrt.cli.options import (
     ThreadsOption,
     load_predictor,
 )
+from samtrt.cli.reading import BackgroundOption, ForceOption, ImageReader, ValueRangeOption
+from samtrt.files import printable
 
 if TYPE_CHECKING:
     from samtrt.predictor import Predictor
@@ -43,7 +45,7 @@ def predict(
     ] = None,
     mask: Annotated[
         Path | None,
-        typer.Option("--mask", help="Rough mask as a prompt: a picture, white is object."),
+        typer.Option("--mask", help="Rough mask as a prompt: a picture whose background is 0."),
     ] = None,
     every: Annotated[
         bool,
@@ -59,6 +61,9 @@ def predict(
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Masks as COCO RLE with box, area and scores.")
     ] = None,
+    value_range: ValueRangeOption = None,
+    background: BackgroundOption = "white",
+    force: ForceOption = False,
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 0,
@@ -69,10 +74,15 @@ def predict(
     from samtrt.cli import results
     from samtrt.embeddings import is_embedding_file, load_embedding, read_embedding_info
     from samtrt.errors import PromptError
-    from samtrt.images import read_image
 
     if boxes and (point or box or mask):
         raise PromptError("--boxes makes one prompt of each box: leave out --point, --box, --mask")
+    read = ImageReader(value_range, background)
+    results.check_outputs(
+        [path for path in (overlay, mask_path, json_path) if path],
+        [path for path in (image, boxes, mask) if path],
+        force,
+    )
     picture: UInt8Array | None = None
     name = image.name
     if is_embedding_file(image):
@@ -83,7 +93,7 @@ def predict(
                 "use --save-mask or --json instead of --output"
             )
     else:
-        picture = read_image(image)
+        picture = read(image)
     with load_predictor(directory, backend, device, threads, checkpoint, pixels) as predictor:
         if picture is None:
             predictor.set_embedding(load_embedding(image, predictor))
@@ -99,10 +109,11 @@ def predict(
             overlay=overlay,
             mask=mask_path,
             json=json_path,
+            force=force,
         )
     results.show(found)
     for path in written:
-        typer.echo(path)
+        typer.echo(printable(path))
 
 
 def _prompts(
@@ -116,7 +127,7 @@ def _prompts(
     """Turn the command line's prompts into arguments of `predict_batch`."""
     from samtrt.errors import PromptError
     from samtrt.formats import read_boxes
-    from samtrt.images import read_image
+    from samtrt.images import read_mask
     from samtrt.masks.logits import logits_from_mask
 
     if boxes:
@@ -131,7 +142,7 @@ def _prompts(
             raise PromptError("several boxes are prompts of their own: give them without --point")
         prompts["boxes"] = [_numbers(text, "--box", (4,)) for text in box]
     if mask:
-        rough = read_image(mask).max(axis=2) > 127
+        rough = read_mask(mask)
         if rough.shape != predictor.original_size:
             height, width = predictor.original_size
             raise PromptError(

@@ -39,7 +39,7 @@ def quantize(
 
     options = QuantizeOptions(method, min_iou, tuple(keep) if keep else None)
     with Console(stderr=True).status("reading images") as status:
-        images = {str(path): read_image(path) for path in find_sources(calib)}
+        images = {str(path): read_image(path) for path in find_sources(calib).paths}
         manifest = quantize_model(directory, output, images, options, status.update)
     record = manifest.quantized
     assert record is not None

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 from rich.console import Console
 from rich.table import Table
 
+from samtrt._version import __version__
 from samtrt.errors import OutputError
-from samtrt.files import write_atomic
+from samtrt.files import check_ours, write_atomic
 from samtrt.masks import drawing, rle
 from samtrt.masks.logits import box_of_mask
-from samtrt.predictor import Predictor
+from samtrt.predictor import Predictor, check_results
 from samtrt.types import BoolArray, UInt8Array
 
 
@@ -58,6 +60,7 @@ def segment(predictor: Predictor, prompts: dict[str, Any], every: bool) -> Resul
     points = np.shape(prompts.get("point_coords", ()))
     ambiguous = points[1:2] == (1,) and len(prompts) == 2
     masks, scores, _ = predictor.predict_batch(**prompts, multimask_output=every or ambiguous)
+    check_results(scores)
     found = []
     for prompt, (candidates, values) in enumerate(zip(masks, scores, strict=True)):
         order = np.argsort(-values, kind="stable")
@@ -86,22 +89,70 @@ def write(
     overlay: Path | None = None,
     mask: Path | None = None,
     json: Path | None = None,
+    force: bool = False,
 ) -> list[Path]:
-    """Write what was asked for and return the paths; each file appears whole or not at all."""
+    """Write what was asked for and return the paths; each file appears whole or not at all.
+
+    Raises:
+        OutputError: where a file cannot be written, or is there, not of samtrt, and `force` is not
+            set.
+    """
+    masks = mask_paths(mask, len(results.found))
+    for path in masks if len(masks) > 1 else ():
+        check_ours(path, is_ours, force)
     written: list[Path] = []
     if overlay and pixels is not None:
         written.append(save_picture(overlay, draw(results, pixels)))
     if mask:
-        several = len(results.found) > 1
-        for i, item in enumerate(results.found):
-            path = mask.with_name(f"{mask.stem}-{i}{mask.suffix}") if several else mask
+        for path, item in zip(masks, results.found, strict=True):
             written.append(save_picture(path, item.mask.astype(np.uint8) * 255))
     if json:
         with write_atomic(json) as temporary:
             document = as_json(results, predictor, image_name)
-            temporary.write_text(jsonlib.dumps(document, indent=2) + "\n", encoding="utf-8")
+            text = jsonlib.dumps(document, indent=2, allow_nan=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
         written.append(json)
     return written
+
+
+def mask_paths(path: Path | None, count: int) -> list[Path]:
+    """Return where masks go: NAME-0.png, NAME-1.png and so on where there are several."""
+    if path is None:
+        return []
+    if count == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(count)]
+
+
+def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path], force: bool) -> None:
+    """Make sure, before any work, that outputs replace neither inputs nor what is not ours.
+
+    Raises:
+        OutputError: where they would, or a place is no place for a file.
+    """
+    for path in outputs:
+        if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):
+            raise OutputError(f"{path} is what is read: give another name to the result")
+        check_ours(path, is_ours, force)
+
+
+def is_ours(path: Path) -> bool:
+    """Tell whether samtrt wrote a picture or a JSON file; an empty file counts too."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+        if not start:
+            return True
+        if path.suffix.lower() == ".json":
+            return _JSON_KEY.encode() in start
+        with Image.open(path) as picture:
+            return str(picture.getexif().get(ExifTags.Base.Software, "")).startswith(SOFTWARE)
+    except Exception:  # whatever a decoder raises: then it is another's
+        return False
+
+
+SOFTWARE = "samtrt"
+_JSON_KEY = '"checkpoint_sha256"'
 
 
 def draw(results: Results, pixels: UInt8Array) -> UInt8Array:
@@ -151,8 +202,14 @@ def save_picture(path: Path, pixels: UInt8Array) -> Path:
     Raises:
         OutputError: for a suffix that Pillow cannot write, and where the place cannot be written.
     """
-    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in Image.SAVE or kind in ("PDF", "EPS", "PALM", "HDF5", "GRIB", "BUFR", "WMF"):
         raise OutputError(f"cannot write {path}: use a picture's suffix, such as .png")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = f"{SOFTWARE} {__version__}"
     with write_atomic(path) as temporary:
-        Image.fromarray(pixels).save(temporary)
+        try:
+            Image.fromarray(pixels).save(temporary, format=kind, exif=exif)
+        except (ValueError, KeyError, SystemError) as error:  # too large for the format, and such
+            raise OutputError(f"cannot write {path} as {kind}: {error}") from None
     return path

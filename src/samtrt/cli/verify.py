@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from samtrt.choices import BackendName, PixelWork
@@ -76,8 +77,11 @@ def verify(
     if save_reference:
         with console.status("loading the checkpoint") as status:
             expected = load_predictor(directory, BackendName.PYTORCH, "cpu", threads, path)
-            record(save_reference, expected, images, seed, status.update)
-        console.print(f"written to {save_reference}", highlight=False)
+            record(
+                *(save_reference, expected, images, seed),
+                lambda line: status.update(escape(line)),
+            )
+        console.print(f"written to {save_reference}", highlight=False, markup=False)
         return
     with console.status("loading both models") as status:
         candidate = load_predictor(directory, backend, device, threads, path, pixels)
@@ -91,7 +95,10 @@ def verify(
             limits = replace(limits, mean_iou=min_iou)
         if min_worst_iou is not None:
             limits = replace(limits, worst_iou=min_worst_iou)
-        report = verifying.verify(expected, candidate, images, limits, seed, status.update)
+        report = verifying.verify(
+            *(expected, candidate, images, limits, seed),
+            lambda line: status.update(escape(line)),
+        )
     if json_path:
         with write_atomic(json_path) as temporary:
             temporary.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
@@ -117,7 +124,7 @@ def show(report: Report) -> None:
         table.add_column(heading, justify="left" if heading == "image" else "right")
     for item in report.embeddings:
         size = f"{item.size[1]} x {item.size[0]}"
-        table.add_row(item.image, size, f"{item.max_abs:.2e}", f"{item.relative:.2e}")
+        table.add_row(escape(item.image), size, f"{item.max_abs:.2e}", f"{item.relative:.2e}")
     console.print(table)
 
     table = Table()
@@ -139,4 +146,4 @@ def show(report: Report) -> None:
     if report.passed:
         console.print("[green]verified[/]: the engines give the checkpoint's masks")
     for failure in report.failures:
-        console.print(f"[red]failed[/]: {failure}")
+        console.print(f"[red]failed[/]: {escape(failure)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from samtrt.images.formats import FORMATS, suffixes
 from samtrt.images.limits import MAX_PIXELS, Limits
+from samtrt.images.masks import read_mask
 from samtrt.images.read import (
     ImageNotice,
     Picture,
@@ -26,6 +27,7 @@ __all__ = [
     "decode_picture",
     "parse_range",
     "read_image",
+    "read_mask",
     "read_picture",
     "suffixes",
 ]

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from samtrt.errors import PromptError
 from samtrt.masks.upscaling import upscale_one
 from samtrt.preparation.frame import Frame
 from samtrt.types import BoolArray
@@ -43,7 +44,12 @@ def logits_from_mask(mask: BoolArray, frame: Frame) -> npt.NDArray[np.float32]:
 
     The mask is averaged down to the low-res frame; full coverage becomes +10, none (and the
     padding) -10.
+
+    Raises:
+        PromptError: for an empty mask, which asks for nothing.
     """
+    if not mask.any():
+        raise PromptError("the mask prompt is empty: none of its pixels is set")
     height, width = frame.resized
     padded = np.zeros((frame.image_size, frame.image_size), dtype=np.float32)
     padded[:height, :width] = cv2.resize(

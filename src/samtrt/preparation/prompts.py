@@ -20,6 +20,9 @@ from samtrt.types import Size
 LABEL_PADDING = -1
 LABEL_BOX = (2, 3)
 
+_LARGEST = 1e30
+"""Of all numbers in a prompt, with room to be scaled to the model's frame in float32."""
+
 
 @dataclass(frozen=True)
 class DecoderPrompts:
@@ -132,8 +135,9 @@ def _as_float(value: npt.ArrayLike, what: str) -> npt.NDArray[np.float64]:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise PromptError(f"{what} must be an array of numbers, the same count in each") from None
-    if not np.isfinite(array).all():
-        raise PromptError(f"{what} must be finite numbers")
+    # Engines compute in float32: what it cannot hold would become infinite there.
+    if not (np.abs(array) <= _LARGEST).all():
+        raise PromptError(f"{what} must be finite numbers of at most {_LARGEST:g}")
     return array
 
 

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load, save_file
+from safetensors.numpy import load
 
 from samtrt._version import __version__
 from samtrt.backends.base import Arrays, Backend, HostBackend, stage_tensors
 from samtrt.choices import Stage
 from samtrt.errors import VerificationError
-from samtrt.files import write_atomic
+from samtrt.files import write_tensors
 from samtrt.manifest import Manifest
 from samtrt.predictor import Predictor
 from samtrt.types import UInt8Array
@@ -86,8 +86,7 @@ def record(
         for number, run in enumerate(one.runs)
         for name, array in run.items()
     }
-    with write_atomic(path) as temporary:
-        save_file(tensors, temporary, {"format": FORMAT, "about": json.dumps(about)})
+    write_tensors(path, tensors, {"format": FORMAT, "about": json.dumps(about)})
 
 
 def load_reference(path: Path, manifest: Manifest, images: Mapping[str, UInt8Array]) -> Reference:

@@ -1,0 +1,79 @@
+"""How the commands read images: the options for it, and what was assumed or failed, in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from samtrt.errors import SamtrtError
+from samtrt.files import printable
+
+if TYPE_CHECKING:
+    from samtrt.images import ReadOptions
+    from samtrt.types import UInt8Array
+
+ValueRangeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--value-range",
+        metavar="LOW:HIGH",
+        help="Values that are black and white. Default: 8 bits as they are; else what the file "
+        "declares, or percentiles of the image.",
+    ),
+]
+BackgroundOption = Annotated[
+    str,
+    typer.Option("--background", metavar="COLOUR", help="What transparent parts are shown over."),
+]
+RecursiveOption = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Search the folders in a folder too.")
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace files that samtrt did not write.")
+]
+
+
+def note(line: str) -> None:
+    """Print a line to standard error."""
+    typer.echo(f"samtrt: {printable(line)}", err=True)
+
+
+def failure(path: Path, error: Exception) -> str:
+    """Say what failed, with the image's name where the error does not say it."""
+    what = str(error) if isinstance(error, SamtrtError) else f"{type(error).__name__}: {error}"
+    return f"failed: {what}" if str(path) in what else f"failed: {path}: {what}"
+
+
+class ImageReader:
+    """Reads images as the options say, from any thread, and tells what was assumed."""
+
+    def __init__(
+        self, value_range: str | None, background: str, tell: Callable[[str], None] = note
+    ) -> None:
+        from samtrt.images import ReadOptions, parse_range
+        from samtrt.images.values import colour_named
+
+        colour_named(background)  # before any work
+        self.options: ReadOptions = ReadOptions(
+            parse_range(value_range) if value_range is not None else None, background
+        )
+        self.tell = tell
+
+    @property
+    def read_as(self) -> str:
+        """What the user chose, in words; empty where it is the default."""
+        low_high, over = self.options.value_range, self.options.background
+        parts = [f"{low_high[0]:g}:{low_high[1]:g}"] if low_high else []
+        return " ".join(parts + ([f"over {over}"] if over != "white" else []))
+
+    def __call__(self, path: Path) -> UInt8Array:
+        """Read an image, RGB, uint8 [H, W, 3]; raises `ImageError`."""
+        from samtrt.images import read_picture
+
+        picture = read_picture(path, self.options)
+        for notice in picture.notices:
+            self.tell(f"note: {path}: {notice}")
+        return picture.pixels
