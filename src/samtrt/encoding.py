@@ -154,5 +154,7 @@ def in_order(
                 yield waiting.popleft()
         while waiting:
             yield waiting.popleft()
+        # The last ones are out but perhaps not begun: they are waited for, not cancelled.
+        pool.shutdown()
     finally:
         pool.shutdown(cancel_futures=True)

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy.typing as npt
 import platformdirs
 
 from samtrt.errors import OutputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def cache_dir() -> Path:
