@@ -117,10 +117,10 @@ def test_an_image_that_cannot_be_encoded_or_written_is_named(
     put(folder, "a.png", "b.png", "c.png")
     real = samtrt.encoding.prepare
 
-    def fail(image: np.ndarray, *rest: object) -> object:
+    def fail(image: np.ndarray, *rest: object, **named: object) -> object:
         if np.array_equal(image, random_image(40, 60, 1)):
             raise BackendError("no memory left on the device")
-        return real(image, *rest)
+        return real(image, *rest, **named)
 
     for place in ("samtrt.encoding.prepare", "samtrt.predictor.prepare"):
         monkeypatch.setattr(place, fail)
