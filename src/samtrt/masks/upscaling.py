@@ -100,10 +100,9 @@ class _Axis:
 
     @classmethod
     def build(cls, pixels: int, resized: int, image_size: int, cells: int) -> _Axis:
-        matrix = _bilinear(pixels, resized) @ _bilinear(image_size, cells)[:resized]
-        used = matrix > 0
-        first = used.argmax(axis=1)
-        last = cells - 1 - used[:, ::-1].argmax(axis=1)
+        places, weights = _sources(pixels, resized, image_size, cells)
+        first = np.where(weights > 0, places, cells).min(axis=1)
+        last = np.where(weights > 0, places, -1).max(axis=1)
         drawn_on = int(last[-1]) + 1
         numbers = np.arange(drawn_on + 1)
         begin, end = np.searchsorted(last, numbers), np.searchsorted(first, numbers)
@@ -163,16 +162,33 @@ def upscale_one(logits: Floats, frame: Frame) -> Floats:
     return resize(padded[:height, :width], frame.original)
 
 
-def _bilinear(n_out: int, n_in: int) -> npt.NDArray[np.float64]:
-    """Return the matrix [n_out, n_in] of `interpolate(mode="bilinear", align_corners=False)`."""
+def _bilinear(n_out: int, n_in: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Return what `interpolate(mode="bilinear", align_corners=False)` draws each value from.
+
+    Returns:
+        The two places of each in the input, and their weights: [n_out, 2] each.
+    """
     source = np.clip((np.arange(n_out) + 0.5) * (n_in / n_out) - 0.5, 0, n_in - 1)
     low = source.astype(np.intp)
     weight = source - low
-    rows = np.arange(n_out)
-    matrix = np.zeros((n_out, n_in))
-    matrix[rows, low] = 1 - weight
-    matrix[rows, np.minimum(low + 1, n_in - 1)] += weight
-    return matrix
+    places = np.stack([low, np.minimum(low + 1, n_in - 1)], axis=1)
+    return places, np.stack([1 - weight, weight], axis=1)
+
+
+def _sources(
+    pixels: int, resized: int, image_size: int, cells: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Return the four cells, some alike, that each pixel is drawn from, both resizes together.
+
+    Not as matrices: those of a side of millions of pixels would take gigabytes. Arguments as of
+    `axis_weights`; returns the cells and their weights, [n, 4] each.
+    """
+    rows, row_weights = _bilinear(pixels, resized)
+    places, weights = _bilinear(image_size, cells)
+    return (
+        places[rows].reshape(pixels, 4),
+        (row_weights[:, :, None] * weights[rows]).reshape(pixels, 4),
+    )
 
 
 def axis_weights(
@@ -189,9 +205,10 @@ def axis_weights(
     Returns:
         The first of three cells, [n], never decreasing, and the weights of the three, [n, 3].
     """
-    matrix = _bilinear(pixels, resized) @ _bilinear(image_size, cells)[:resized]
-    first = np.minimum((matrix > 0).argmax(axis=1), cells - 3)
-    return first, np.take_along_axis(matrix, first[:, None] + np.arange(3), axis=1)
+    places, weights = _sources(pixels, resized, image_size, cells)
+    first = np.minimum(np.where(weights > 0, places, cells).min(axis=1), cells - 3)
+    sums = [np.where(places == first[:, None] + k, weights, 0).sum(axis=1) for k in range(3)]
+    return first, np.stack(sums, axis=1)
 
 
 class Upscaler:
