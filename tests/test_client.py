@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 from samtrt import Client
+from samtrt.client import _seconds
 from samtrt.errors import ImageError, PromptError, RemoteError
 from samtrt.manifest import Manifest
 from samtrt.server.settings import Settings
@@ -80,7 +82,6 @@ def test_an_evicted_image_is_sent_again(
     image = client.upload(picture)
     first = image.id
     served.app.state.scheduler.store._forget(first)
-    served.app.state.scheduler.store.remove(first)
     assert image.predict([[50, 60]], [1]).masks.any()
     assert image.id != first
 
@@ -142,3 +143,72 @@ def test_no_server(url: str) -> None:
 def test_the_model(client: Client) -> None:
     model: dict[str, Any] = client.model()
     assert (model["model"], model["backend"], model["image_size"]) == ("vit_t", "fake", 256)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"<html>hello</html>",
+        b"",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"id": 1}',
+        b'{"id": "a", "height": "x", "width": 1, "encode_ms": 1}',
+        b"[" * 100_000,
+        b'{"id": "a", "height": 1'
+        + b"0" * 400
+        + b', "width": 1, "encode_ms": 1'
+        + b"0" * 400
+        + b"}",
+    ],
+)
+def test_an_answer_that_is_no_samtrt_servers(text: bytes, picture: np.ndarray) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=text))
+    client = Client("http://other", http=httpx.Client(transport=transport))
+    with pytest.raises(RemoteError, match="is this the address of a samtrt server") as error:
+        client.upload(picture)
+    assert "\n" not in str(error.value)
+
+
+MASKS = [
+    {},
+    {"results": []},
+    {"results": [{"masks": []}]},
+    {"results": [{"masks": [{"rle": {"size": [1, 1], "counts": "1"}, "score": 1}]}]},
+    {"results": [{"masks": [{"rle": {"size": [120, 200], "counts": "P" * 9}, "score": 1}]}]},
+    {"results": [{"masks": [{"rle": {"size": [120, 200], "counts": [2**62] * 4}, "score": 1}]}]},
+]
+
+
+@pytest.mark.parametrize("answer", MASKS)
+def test_masks_that_are_none(answer: dict[str, Any], picture: np.ndarray) -> None:
+    image = {"id": "a", "height": 120, "width": 200, "encode_ms": 1}
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=answer if "masks" in request.url.path else image)
+
+    client = Client("http://other", http=httpx.Client(transport=httpx.MockTransport(respond)))
+    with pytest.raises(RemoteError, match="not masks"):
+        client.upload(picture).predict([[1, 1]], [1])
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [
+        (None, 1, 1),
+        ("5", 5, 5),
+        ("100000", 60, 60),
+        ("9" * 400, 60, 60),
+        ("9" * 5000, 60, 60),
+        ("-3", 1, 1),
+        ("soon", 1, 1),
+        ("inf", 1, 1),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
+        ("Wed, 21 Oct 9999 07:28:00 GMT", 60, 60),
+    ],
+)
+def test_the_wait_for_a_busy_server_has_a_bound(
+    header: str | None, least: float, most: float
+) -> None:
+    assert least <= _seconds(header) <= most

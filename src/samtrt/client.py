@@ -14,6 +14,9 @@ from __future__ import annotations
 import base64
 import io
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,13 +27,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from samtrt.choices import Resize
-from samtrt.errors import ImageError, PromptError, RemoteError, SamtrtError
+from samtrt.errors import ImageError, MaskError, PromptError, RemoteError, SamtrtError
 from samtrt.masks import rle
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.host import check_image
-from samtrt.types import Closeable, Embedding, Prediction, Size, UInt8Array
+from samtrt.types import BoolArray, Closeable, Embedding, Prediction, Size, UInt8Array
 
 _GONE = (404, 410)
+
+LONGEST_WAIT = 60.0
+"""Seconds that the client waits at most before it repeats a request, whatever the server asks."""
 
 
 class Client(Closeable):
@@ -105,8 +111,7 @@ class Client(Closeable):
         raise _error(response, is_upload=path == "/v1/images")
 
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self.request(method, path, **options).json()
-        return answer
+        return json_of(self.request(method, path, **options))
 
     def close(self) -> None:
         """Close the connections."""
@@ -120,9 +125,10 @@ class RemoteImage:
     def __init__(self, client: Client, data: bytes, answer: dict[str, Any]) -> None:
         self._client = client
         self._data = data
-        self.id: str = answer["id"]
-        self.original_size: Size = (answer["height"], answer["width"])
-        self.encode_ms: float = answer["encode_ms"]
+        with _expecting("an image's id and size"):
+            self.id = str(answer["id"])
+            self.original_size: Size = (int(answer["height"]), int(answer["width"]))
+            self.encode_ms = float(answer["encode_ms"])
 
     def predict(
         self,
@@ -152,18 +158,22 @@ class RemoteImage:
             "candidates": 3 if multimask_output else 1,
             "low_res_logits": low_res_logits,
         }
-        masks = self._call("POST", "/masks", json=body).json()["results"][0]["masks"]
-        return Prediction(
-            np.stack([rle.decode(mask["rle"]) for mask in masks]),
-            np.array([mask["score"] for mask in masks], dtype=np.float32),
-            np.stack([_logits(mask.get("low_res_logits")) for mask in masks]),
-        )
+        answer = json_of(self._call("POST", "/masks", json=body))
+        with _expecting("masks"):
+            masks = answer["results"][0]["masks"]
+            return Prediction(
+                np.stack([self._mask(mask["rle"]) for mask in masks]),
+                np.array([mask["score"] for mask in masks], dtype=np.float32),
+                np.stack([_logits(mask.get("low_res_logits")) for mask in masks]),
+            )
 
     def auto(self, **options: Any) -> list[dict[str, Any]]:
         """Find everything in the image; options as `AutomaticMaskGenerator`, where the server
         takes them. Each mask has bool [H, W] as `segmentation`, and the server's other fields."""
-        masks = self._call("POST", "/auto", json=options).json()["masks"]
-        return [{"segmentation": rle.decode(mask.pop("rle")), **mask} for mask in masks]
+        answer = json_of(self._call("POST", "/auto", json=options))
+        with _expecting("masks"):
+            masks = answer["masks"]
+            return [{"segmentation": self._mask(mask.pop("rle")), **mask} for mask in masks]
 
     def embedding(self) -> Embedding:
         """Fetch the embedding, to prompt it with a decoder of one's own."""
@@ -172,11 +182,12 @@ class RemoteImage:
         def numbers(name: str) -> tuple[int, ...]:
             return tuple(int(part) for part in response.headers[name].split(","))
 
-        features = np.frombuffer(response.content, dtype="<f4").reshape(numbers("X-Shape"))
-        height, width = numbers("X-Original-Size")
-        resize = Resize(model["preparation"]["resize"])
-        frame = Frame((height, width), model["image_size"], model["mask_size"], resize)
-        return Embedding(features, frame)
+        with _expecting("an embedding"):
+            features = np.frombuffer(response.content, dtype="<f4").reshape(numbers("X-Shape"))
+            height, width = numbers("X-Original-Size")
+            resize = Resize(model["preparation"]["resize"])
+            frame = Frame((height, width), model["image_size"], model["mask_size"], resize)
+            return Embedding(features, frame)
 
     def delete(self) -> None:
         """Free what the server holds of the image; fine where it does not any more."""
@@ -197,13 +208,20 @@ class RemoteImage:
     ) -> None:
         self.delete()
 
+    def _mask(self, encoded: rle.Rle) -> BoolArray:
+        """Decode a mask of this image; one of another size is none."""
+        if tuple(encoded["size"]) != self.original_size:
+            raise ValueError("a mask has not the image's size")
+        return rle.decode(encoded)
+
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             return self._client.request(method, f"/v1/images/{self.id}{path}", **options)
         except RemoteError as error:
             if error.status not in _GONE:
                 raise
-        self.id = self._client.send_image(self._data)["id"]
+        with _expecting("an image's id"):
+            self.id = str(self._client.send_image(self._data)["id"])
         return self._client.request(method, f"/v1/images/{self.id}{path}", **options)
 
 
@@ -237,15 +255,56 @@ def _logits(text: str | None) -> npt.NDArray[np.float32]:
     return flat.reshape(side, side)
 
 
+def json_of(response: httpx.Response) -> dict[str, Any]:
+    """Return the JSON object that a response holds.
+
+    Raises:
+        RemoteError: where it holds none: some other server answers there, or a proxy.
+    """
+    try:
+        answer = response.json()
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise _unexpected(response.status_code, "JSON")
+    return answer
+
+
+@contextmanager
+def _expecting(what: str) -> Iterator[None]:
+    """Turn an answer that lacks something, or has it in another form, into one line."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, MaskError):
+        raise _unexpected(200, what) from None
+
+
+def _unexpected(status: int, what: str) -> RemoteError:
+    return RemoteError(
+        f"the server's answer is not {what}: is this the address of a samtrt server?",
+        status,
+        "unexpected_answer",
+    )
+
+
 def _seconds(header: str | None) -> float:
-    return float(header) if header and header.isdecimal() else 1.0
+    """Return how long to wait, from `Retry-After`: a count of seconds, or a date."""
+    text = (header or "").strip()
+    if text.isdecimal():
+        # By its digits first: Python refuses to read numbers of thousands.
+        return min(float(text), LONGEST_WAIT) if len(text) < 10 else LONGEST_WAIT
+    try:
+        seconds = parsedate_to_datetime(text).timestamp() - time.time()
+    except (TypeError, ValueError, OverflowError):
+        return 1.0
+    return min(max(seconds, 0.0), LONGEST_WAIT)
 
 
 def _error(response: httpx.Response, is_upload: bool) -> SamtrtError:
     try:
         detail = response.json()["error"]
         message, code = str(detail["message"]), str(detail["code"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         message, code = f"the server answered {response.status_code}", "error"
     if is_upload and response.status_code in (413, 415, 422):
         return ImageError(message)
