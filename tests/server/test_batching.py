@@ -34,7 +34,7 @@ def test_every_job_gets_its_own_result(jobs: list[Job], max_batch: int, workers:
     futures = [queue.submit(job, job[1], job[2]) for job in jobs]
     gate.set()
     assert [future.result(10) for future in futures] == [number + 1 for number, _, _ in jobs]
-    queue.close()
+    assert queue.close(10)
     assert sorted(job for batch in batches for job in batch) == sorted(jobs)
     for batch in batches:
         assert len({key for _, key, _ in batch}) == 1
@@ -50,7 +50,7 @@ def test_only_jobs_at_fault_fail(bad: set[int], max_batch: int) -> None:
 
     queue: BatchQueue[int, int] = BatchQueue(run, max_batch, 1, "test")
     futures = [queue.submit(i) for i in range(10)]
-    queue.close()
+    assert queue.close(10)
     assert {i for i, future in enumerate(futures) if future.exception(0)} == bad
 
 
@@ -63,7 +63,7 @@ def test_closing_finishes_what_was_taken_and_takes_no_more() -> None:
 
     queue: BatchQueue[int, int] = BatchQueue(run, 2, 1, "test")
     futures = [queue.submit(i) for i in range(5)]
-    closing = threading.Thread(target=queue.close)
+    closing = threading.Thread(target=queue.close, args=(10,))
     closing.start()
     gate.set()
     closing.join(10)
@@ -85,7 +85,7 @@ def test_a_cancelled_job_is_not_run() -> None:
     futures = [queue.submit(i) for i in range(3)]
     assert futures[1].cancel()
     gate.set()
-    queue.close()
+    assert queue.close(10)
     assert seen == [0, 2]
     with pytest.raises(CancelledError):
         futures[1].result(0)

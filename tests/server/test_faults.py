@@ -150,8 +150,8 @@ BAD_PROMPTS: list[tuple[Any, str]] = [
     ({"mask": {"size": [120, 200], "counts": "5"}}, "add up"),
     ({"low_res_logits": "%%%"}, "base64"),
     ({"low_res_logits": "AAAA"}, "3 bytes"),
-    ("point", "valid dictionary"),
-    (None, "valid dictionary"),
+    ("point", "an object"),
+    (None, "an object"),
 ]
 
 

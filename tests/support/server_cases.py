@@ -19,6 +19,7 @@ from samtrt.choices import Stage
 from samtrt.manifest import Manifest
 from samtrt.predictor import Predictor
 from samtrt.server.app import create_app
+from samtrt.server.connections import options_of
 from samtrt.server.settings import Settings
 
 
@@ -69,6 +70,7 @@ class Served:
         self.encoder = Gated(manifest, Stage.ENCODER)
         self.decoder = Gated(manifest, Stage.DECODER)
         self.predictor = Predictor(self.encoder, self.decoder, manifest)
+        self.settings = settings
         self.app = create_app(self.predictor, settings, **options)
         self.client = TestClient(
             self.app, base_url="http://localhost", raise_server_exceptions=False
@@ -102,9 +104,10 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 
 @contextmanager
-def live(app: Any) -> Iterator[str]:
+def live(app: Any, settings: Settings | None = None) -> Iterator[str]:
     """Serve an application over real sockets from a thread; yield its URL."""
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False)
+    options = options_of(settings or Settings())
+    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +15,9 @@ from samtrt.masks import rle
 from samtrt.masks.rle import Rle
 from samtrt.masks.upscaling import NO_PART, Part, Upscaler
 from samtrt.types import BoolArray, Size
+
+Check = Callable[[], None]
+"""Raises where masks are not wanted any more."""
 
 Box = tuple[int, int, int, int]
 Point = tuple[float, float]
@@ -144,7 +148,12 @@ class Sieve:
     """Tells which masks of one crop are worth keeping."""
 
     def __init__(
-        self, upscaler: Upscaler, stability: StabilityTest, crop: CropBox, size: Size
+        self,
+        upscaler: Upscaler,
+        stability: StabilityTest,
+        crop: CropBox,
+        size: Size,
+        check: Check = lambda: None,
     ) -> None:
         """Take what is the same for every mask of a crop.
 
@@ -153,9 +162,11 @@ class Sieve:
             stability: Which masks are stable enough.
             crop: The crop.
             size: (height, width) of the whole image.
+            check: Called before each piece of work.
         """
         self._upscaler, self._test = upscaler, stability
         self._crop, self._size = crop, size
+        self._check = check
 
     def survey(
         self,
@@ -167,6 +178,7 @@ class Sieve:
 
         Leaves out those that are surely unstable.
         """
+        self._check()
         test, upscaler = self._test, self._upscaler
         lowered = upscaler.above(logits, test.lowest)
         stable = test.seem_stable(lowered, upscaler.above(logits, test.highest))
@@ -197,6 +209,7 @@ class Sieve:
         """Form a mask at full size; None where it is unstable or cut off by the crop's edge."""
         if prospect.formed:
             return prospect.formed
+        self._check()
         test, part = self._test, prospect.part
         (y1, y2), (x1, x2) = part.ys, part.xs
         mask = np.empty((x2 - x1, y2 - y1), dtype=np.bool_)

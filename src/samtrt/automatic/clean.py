@@ -7,15 +7,23 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from samtrt.automatic.candidates import Candidate
+from samtrt.automatic.candidates import Candidate, Check
 from samtrt.automatic.select import suppress
 from samtrt.masks import rle
 from samtrt.types import BoolArray
 
 
-def clean(found: list[Candidate], least_area: int, threshold: float) -> list[Candidate]:
-    """Fill small holes, remove small islands, then drop the duplicates that this made."""
-    cleaned = [_without_small_regions(candidate, least_area) for candidate in found]
+def clean(
+    found: list[Candidate], least_area: int, threshold: float, check: Check = lambda: None
+) -> list[Candidate]:
+    """Fill small holes, remove small islands, then drop the duplicates that this made.
+
+    `check` is called before each mask.
+    """
+    cleaned = []
+    for candidate in found:
+        check()
+        cleaned.append(_without_small_regions(candidate, least_area))
     # Masks that needed no change are preferred.
     scores = [float(new is old) for new, old in zip(cleaned, found, strict=True)]
     return suppress(cleaned, scores, threshold)

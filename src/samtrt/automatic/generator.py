@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from samtrt.automatic.candidates import Candidate, Prospects, Sieve, StabilityTest
+from samtrt.automatic.candidates import Candidate, Check, Prospects, Sieve, StabilityTest
 from samtrt.automatic.clean import clean
 from samtrt.automatic.device import DeviceSieve
 from samtrt.automatic.grid import CropBox, crop_boxes, layered_point_grids
@@ -159,13 +159,17 @@ class AutomaticMaskGenerator:
         )
 
     def generate(
-        self, image: UInt8Array | Embedding, progress: Progress | None = None
+        self,
+        image: UInt8Array | Embedding,
+        progress: Progress | None = None,
+        check: Check | None = None,
     ) -> list[MaskRecord]:
         """Find the masks of an image.
 
         Args:
             image: RGB, uint8 [H, W, 3]; or, without crops, what `Predictor.encode` returned.
             progress: Called after each batch of points.
+            check: Called between all steps, also by other threads; what it raises ends the search.
 
         Returns:
             One record a mask, in the official generator's order: by falling predicted IoU or, with
@@ -181,19 +185,20 @@ class AutomaticMaskGenerator:
             size = image.original_size
         else:
             size = check_image(image).shape[:2]
+        check = check or _go_on
         crops = crop_boxes(size, self.crop_n_layers, self.crop_overlap_ratio)
         count = _Counter(progress, sum(len(self.grids[layer]) for _, layer in crops))
         found: list[Candidate] = []
         for crop, layer in crops:
             embedding = image if isinstance(image, Embedding) else self._encode(image, crop)
-            found += self._search(embedding, crop, self.grids[layer], size, count)
+            found += self._search(embedding, crop, self.grids[layer], size, count, check)
         if len(crops) > 1:
             # Smaller crops show an object larger: prefer their masks.
             areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (c.crop for c in found)]
             found = suppress(found, 1 / np.array(areas, dtype=np.float32), self.crop_nms_thresh)
         if self.min_mask_region_area > 0:
             limit = max(self.box_nms_thresh, self.crop_nms_thresh)
-            found = clean(found, self.min_mask_region_area, limit)
+            found = clean(found, self.min_mask_region_area, limit, check)
         return [self._record(candidate) for candidate in found]
 
     def _encode(self, image: UInt8Array, crop: CropBox) -> Embedding:
@@ -207,6 +212,7 @@ class AutomaticMaskGenerator:
         grid: npt.NDArray[np.float64],
         size: Size,
         count: _Counter,
+        check: Check,
     ) -> list[Candidate]:
         """Find one crop's masks, where they are: on a GPU, or on the host."""
         test = StabilityTest(
@@ -214,16 +220,20 @@ class AutomaticMaskGenerator:
             self.stability_score_offset,
             self.stability_score_thresh,
         )
-        batches = self._batches(embedding, grid)
+        batches = self._batches(embedding, grid, check)
         if self.predictor.decoder.memory is not None:
             return self._search_on_device(embedding, crop, batches, size, test, count)
-        return self._search_on_host(embedding, crop, batches, size, test, count)
+        sieve = Sieve(Upscaler(embedding.frame), test, crop, size, check)
+        return self._search_on_host(embedding, batches, sieve, count)
 
-    def _batches(self, embedding: Embedding, grid: npt.NDArray[np.float64]) -> Iterator[_Batch]:
+    def _batches(
+        self, embedding: Embedding, grid: npt.NDArray[np.float64], check: Check
+    ) -> Iterator[_Batch]:
         """Yield the points of a grid, a batch at a time, as the decoder takes them."""
         height, width = embedding.original_size
         points = grid * (width, height)
         for start in range(0, len(points), self.points_per_batch):
+            check()
             part = points[start : start + self.points_per_batch]
             # A point on the far edge is inside for the official code; in float32, which the
             # decoder takes, the next smaller float64 is the same number.
@@ -233,14 +243,11 @@ class AutomaticMaskGenerator:
     def _search_on_host(
         self,
         embedding: Embedding,
-        crop: CropBox,
         batches: Iterator[_Batch],
-        size: Size,
-        test: StabilityTest,
+        sieve: Sieve,
         count: _Counter,
     ) -> list[Candidate]:
         """Look at a batch's masks in threads while the next one is decoded."""
-        sieve = Sieve(Upscaler(embedding.frame), test, crop, size)
         workers = _workers()
         with ThreadPoolExecutor(workers) as pool:
             prospects = Prospects(sieve, pool)
@@ -316,6 +323,10 @@ class AutomaticMaskGenerator:
             stability_score=candidate.stability,
             crop_box=_xywh(candidate.crop),
         )
+
+
+def _go_on() -> None:
+    """Let a search go on: nobody asked to be able to end it."""
 
 
 class _Counter:

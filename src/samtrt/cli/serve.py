@@ -54,7 +54,14 @@ def serve(
     ] = None,
     spill: Annotated[int, typer.Option(min=1, help="Most that may lie there, MiB.")] = 8192,
     queue: Annotated[int, typer.Option(min=1, help="Uploads in progress; more get 429.")] = 32,
+    memory: Annotated[
+        int, typer.Option(min=96, help="Memory for images and masks in the making, MiB.")
+    ] = 512,
+    connections: Annotated[int, typer.Option(min=8, help="Most open connections.")] = 512,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request.")] = 60.0,
+    shutdown: Annotated[
+        float, typer.Option(min=0, help="Seconds for requests that were taken before a stop.")
+    ] = 20.0,
 ) -> None:
     """Serve a model: encode an image once, then answer prompts in milliseconds."""
     from samtrt.server.run import run
@@ -72,7 +79,10 @@ def serve(
         spill_dir=spill_dir,
         spill_bytes=spill * MIB,
         upload_slots=queue,
+        memory_bytes=memory * MIB,
+        max_connections=connections,
         request_seconds=timeout,
+        shutdown_seconds=shutdown,
     )
     predictor = load_predictor(directory, backend, device, threads, checkpoint, pixels)
     run(predictor, settings, directory, host, port)

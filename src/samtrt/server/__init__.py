@@ -3,11 +3,11 @@
 Needs the `server` extra. `app.create_app` builds the ASGI application, `samtrt serve` runs it.
 """
 
+from importlib.util import find_spec
+
 from samtrt.errors import MissingExtraError
 
-try:
-    import fastapi  # noqa: F401
-    import prometheus_client  # noqa: F401
-    import uvicorn  # noqa: F401
-except ImportError as error:
-    raise MissingExtraError("The server", "server", error.name or "fastapi") from None
+# Looked for, not imported: the processes of `readers` need none of them.
+for _package in ("fastapi", "prometheus_client", "python_multipart", "uvicorn"):
+    if find_spec(_package) is None:
+        raise MissingExtraError("The server", "server", _package)

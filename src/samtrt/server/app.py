@@ -15,13 +15,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from samtrt._version import __version__
-from samtrt.choices import Stage
 from samtrt.predictor import Predictor
 from samtrt.server import page, routes
+from samtrt.server.decoder import load_decoder
 from samtrt.server.errors import add_error_handlers
 from samtrt.server.metrics import Metrics
+from samtrt.server.openapi import describe_bodies
 from samtrt.server.scheduler import Scheduler
-from samtrt.server.schemas import DecoderFile
 from samtrt.server.security import Guard
 from samtrt.server.settings import Settings
 
@@ -47,11 +47,13 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await scheduler.intake.readers.start()
         app.state.ready = True
         yield
         app.state.ready = False
-        await asyncio.to_thread(scheduler.close)
-        predictor.close()
+        # Freeing a model that is still at work would end the process badly.
+        if await asyncio.to_thread(scheduler.close):
+            predictor.close()
 
     app = FastAPI(
         title="samtrt",
@@ -64,7 +66,8 @@ def create_app(
     )
     app.state.ready = False
     app.state.scheduler = scheduler
-    app.state.decoder, app.state.decoder_path = _decoder_file(predictor, directory)
+    app.state.decoder = load_decoder(predictor.manifest, directory)
+    describe_bodies(app)
     add_error_handlers(app)
     app.include_router(routes.router)
     app.include_router(page.router)
@@ -137,6 +140,8 @@ class _Observed:
 
         try:
             await self._app(scope, receive, watched)
+        except asyncio.CancelledError:
+            status = 503  # a stop, whose time is up; uvicorn closes the connection
         finally:
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", "other")
@@ -147,16 +152,3 @@ class _Observed:
 
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-
-
-def _decoder_file(
-    predictor: Predictor, directory: Path | None
-) -> tuple[DecoderFile | None, Path | None]:
-    """Describe the decoder's graph, if there is one that a browser can load: a single file."""
-    entries = predictor.manifest.files.get(Stage.DECODER, ())
-    if directory is None or len(entries) != 1:
-        return None, None
-    path = predictor.manifest.path_of(directory, Stage.DECODER)
-    entry = entries[0]
-    url = "/v1/model/decoder.onnx"
-    return DecoderFile(url=url, sha256=entry.sha256, size=entry.size), path

@@ -2,38 +2,74 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
 import threading
 
 from samtrt.automatic.generator import AutomaticMaskGenerator
 from samtrt.masks.record import MaskRecord
-from samtrt.server.errors import ClientLeftError
+from samtrt.server.errors import ApiError, ClientLeftError
+from samtrt.server.reading import parse_json
 from samtrt.server.scheduler import Scheduler
 from samtrt.server.schemas import AutoMask, AutoRequest, Rle
+from samtrt.server.waiting import result_of, run_in
+from samtrt.types import Embedding
+
+BYTES_A_PIXEL = 4
+"""Memory to form one mask, at most, for each of the threads that do."""
+BYTES_A_CLEANED_PIXEL = 12
+"""Memory to remove a mask's small regions."""
 
 
-async def run_auto(scheduler: Scheduler, image_id: str, request: AutoRequest) -> list[AutoMask]:
+async def run_auto(scheduler: Scheduler, image_id: str, body: bytes) -> list[AutoMask]:
     """Find all masks of an image, best first, in a thread of its own.
 
     No crops: they would need the image's pixels, and the server keeps embeddings alone.
     """
-    embedding = await scheduler.in_pool(scheduler.store.get, image_id)
-    left = threading.Event()
+    request = AutoRequest()
+    if body:
+        with scheduler.parses.admit():
+            request = await run_in(
+                scheduler.quick, parse_json, AutoRequest, body, scheduler.settings
+            )
+    with scheduler.autos.admit():
+        embedding = await scheduler.get(image_id)
+        left = threading.Event()
+        async with scheduler.memory.hold(_memory(embedding, request)):
+            future = scheduler.auto_pool.submit(_work, scheduler, embedding, request, left)
+            return await result_of(future, left)
 
-    def check(_: int, __: int) -> None:
+
+def _memory(embedding: Embedding, request: AutoRequest) -> int:
+    height, width = embedding.original_size
+    forming = BYTES_A_PIXEL * min(16, os.cpu_count() or 1)
+    return height * width * max(forming, BYTES_A_CLEANED_PIXEL * (request.min_mask_region_area > 0))
+
+
+def _work(
+    scheduler: Scheduler, embedding: Embedding, request: AutoRequest, left: threading.Event
+) -> list[AutoMask]:
+    room = scheduler.settings.max_answer_bytes
+
+    def check() -> None:
         if left.is_set():
             raise ClientLeftError
 
-    def work() -> list[AutoMask]:
-        generator = AutomaticMaskGenerator(
-            scheduler.predictor, output_mode="coco_rle", **request.model_dump()
-        )
-        return [_answer(record) for record in generator.generate(embedding, check)]
-
-    try:
-        return await asyncio.wrap_future(scheduler.auto_pool.submit(work))
-    finally:
-        left.set()
+    check()
+    generator = AutomaticMaskGenerator(
+        scheduler.predictor, output_mode="coco_rle", **request.model_dump()
+    )
+    answers = []
+    for record in generator.generate(embedding, check=check):
+        check()
+        answers.append(_answer(record))
+        room -= len(answers[-1].rle.counts) + 200
+        if room < 0:
+            raise ApiError(
+                413,
+                "the answer has more than the limit of "
+                f"{scheduler.settings.max_answer_bytes:,} bytes: ask for fewer points",
+            )
+    return answers
 
 
 def _answer(record: MaskRecord) -> AutoMask:

@@ -30,6 +30,12 @@ class Admission:
         self._metrics = metrics
         self._seconds = 1.0  # how long a slot was lately held, smoothed
 
+    def check(self) -> None:
+        """Refuse, as `admit` does, without holding anything: before a body is read."""
+        with self._lock:
+            if self._used >= self._slots:
+                raise self._busy()
+
     @contextmanager
     def admit(self, weight: int = 1) -> Iterator[None]:
         """Hold `weight` slots for the block.
@@ -40,13 +46,7 @@ class Admission:
         with self._lock:
             # A request heavier than all slots runs alone rather than never.
             if self._used and self._used + weight > self._slots:
-                self._metrics.rejected.labels(self._what).inc()
-                raise ApiError(
-                    429,
-                    f"the server is busy with {self._used} {self._what}: try again later",
-                    "busy",
-                    retry_after=min(30, max(1, math.ceil(self._seconds))),
-                )
+                raise self._busy()
             self._change(weight)
         start = time.monotonic()
         try:
@@ -55,6 +55,15 @@ class Admission:
             with self._lock:
                 self._seconds += 0.1 * (time.monotonic() - start - self._seconds)
                 self._change(-weight)
+
+    def _busy(self) -> ApiError:
+        self._metrics.rejected.labels(self._what).inc()
+        return ApiError(
+            429,
+            f"the server is busy with {self._used} {self._what}: try again later",
+            "busy",
+            retry_after=min(30, max(1, math.ceil(self._seconds))),
+        )
 
     def _change(self, weight: int) -> None:
         self._used += weight
@@ -105,13 +114,19 @@ class BatchQueue(Generic[Job, Result]):
             self._condition.notify()
         return future
 
-    def close(self) -> None:
-        """Finish what was queued, then end the threads."""
+    def close(self, seconds: float) -> bool:
+        """Finish what was queued, for `seconds`, and drop the rest; False where work goes on."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
+        end = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, end - time.monotonic()))
+        with self._condition:
+            for entry in self._waiting:
+                entry.future.cancel()
+            self._waiting.clear()
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self) -> None:
         while batch := self._take():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -82,7 +83,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return error_response(ApiError(422, _first_problem(error)))
+        return error_response(ApiError(422, _first_problem(error)))  # of path and query: short
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> JSONResponse:
@@ -91,9 +92,13 @@ def add_error_handlers(app: FastAPI) -> None:
         return JSONResponse(body, error.status_code, dict(error.headers or {}))
 
     @app.exception_handler(Exception)
-    async def bug(_: Request, __: Exception) -> JSONResponse:
+    async def bug(request: Request, __: Exception) -> JSONResponse:
         # Starlette logs the trace itself after this answer.
-        return error_response(ApiError(500, "the server failed on this request; its log says why"))
+        incident = secrets.token_hex(4)
+        route = getattr(request.scope.get("route"), "path", "other")
+        log.error("internal error %s: %s %s", incident, request.method, route)
+        message = f"internal error {incident}: please report it with the trace in the server's log"
+        return error_response(ApiError(500, message))
 
 
 def _first_problem(error: RequestValidationError) -> str:

@@ -10,31 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from samtrt.errors import MaskError, PromptError
-from samtrt.masks.logits import box_of_mask, logits_from_mask
-from samtrt.masks.rle import compress, decode, encode
+from samtrt.errors import PromptError
+from samtrt.masks.logits import box_of_mask
+from samtrt.masks.rle import compress, encode
 from samtrt.masks.upscaling import upscale_one
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.prompts import DecoderPrompts, build_prompts
 from samtrt.server.schemas import Candidate, MasksRequest, Prompt, Rle
-from samtrt.types import BoolArray, Size
-
-
-def read_rle(rle: Rle, size: Size) -> BoolArray:
-    """Decode a client's mask [H, W].
-
-    Raises:
-        PromptError: where it is not a mask of this size.
-    """
-    if tuple(rle.size) != size:
-        raise PromptError(
-            f"the mask has the size {rle.size[0]} x {rle.size[1]} (height x width) "
-            f"and the image {size[0]} x {size[1]}"
-        )
-    try:
-        return decode({"size": rle.size, "counts": rle.counts}, size[0] * size[1])
-    except MaskError as error:
-        raise PromptError(str(error)) from None
+from samtrt.types import BoolArray
 
 
 def read_logits(text: str, mask_size: int) -> npt.NDArray[np.float32]:
@@ -50,16 +33,21 @@ def read_logits(text: str, mask_size: int) -> npt.NDArray[np.float32]:
     return np.frombuffer(raw, dtype="<f4").reshape(1, mask_size, mask_size)
 
 
-def read_prompt(prompt: Prompt, frame: Frame) -> DecoderPrompts:
-    """Check one prompt against the image and encode it for the decoder."""
+def read_prompt(
+    prompt: Prompt, frame: Frame, mask: npt.NDArray[np.float32] | None
+) -> DecoderPrompts:
+    """Check one prompt against the image and encode it for the decoder.
+
+    Args:
+        prompt: What the client asks.
+        frame: Where the image lies in the model's square.
+        mask: What became of its mask: logits [1, M, M].
+    """
     labels = prompt.labels
     if prompt.points is not None and labels is None:
         labels = [1] * len(prompt.points)
-    mask = None
     if prompt.low_res_logits is not None:
         mask = read_logits(prompt.low_res_logits, frame.mask_size)
-    elif prompt.mask is not None:
-        mask = logits_from_mask(read_rle(prompt.mask, frame.original), frame)
     return build_prompts(
         frame,
         None if prompt.points is None else [prompt.points],

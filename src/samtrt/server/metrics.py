@@ -53,3 +53,8 @@ class Metrics:
         self.spill_failures = Counter(
             "samtrt_spill_failures", "Evicted images that the disk did not take", registry=registry
         )
+        self.readers_died = Counter(
+            "samtrt_readers_died",
+            "Processes that ended while they read what a client sent",
+            registry=registry,
+        )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gzip
-from functools import lru_cache
+import re
+from collections.abc import Iterator
+from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, StreamingResponse
 
 from samtrt.server.errors import ApiError
+from samtrt.server.sending import SLICE
 
 STATIC = Path(str(resources.files("samtrt.server"))) / "static"
 SAMPLE = Path(str(resources.files("samtrt"))) / "assets" / "demo.jpg"
@@ -69,7 +72,24 @@ def _send(request: Request, name: str) -> Response:
         return FileResponse(path, media_type=media_type, headers=headers)
     # WebAssembly is kept compressed: a quarter of the size in the package and on the wire.
     headers["Vary"] = "Accept-Encoding"
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if _takes_gzip(request.headers.get("accept-encoding", "")):
         headers["Content-Encoding"] = "gzip"
         return FileResponse(path, media_type=media_type, headers=headers)
-    return Response(gzip.decompress(path.read_bytes()), media_type=media_type, headers=headers)
+    # No browser comes here. Starlette reads such a generator in threads, as fast as it is sent.
+    content = iter(()) if request.method == "HEAD" else _unpacked(path)
+    return StreamingResponse(content, media_type=media_type, headers=headers)
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Read `Accept-Encoding`: what has the weight 0 is refused."""
+    weights = {}
+    for part in accepted.lower().replace(" ", "").split(","):
+        coding, _, weight = part.partition(";")
+        weights[coding] = weight
+    weight = weights.get("gzip", weights.get("*", "q=0"))
+    return not re.fullmatch(r"q=0(\.0*)?", weight)
+
+
+def _unpacked(path: Path) -> Iterator[bytes]:
+    with gzip.open(path) as file:
+        yield from iter(partial(file.read, SLICE), b"")

@@ -1,74 +1,97 @@
-"""Reading uploads, and waiting for work no longer than the client does."""
+"""Reading what clients send: bodies within limits of time and memory, JSON off the event loop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
-from starlette.requests import ClientDisconnect
+from pydantic import BaseModel, ValidationError
 
+from samtrt.server.budget import Account
 from samtrt.server.errors import ApiError, ClientLeftError
+from samtrt.server.settings import Settings
 
-T = TypeVar("T")
-
-
-async def read_upload(request: Request, seconds: float) -> bytes:
-    """Return the bytes of an uploaded file, from a form or from the body itself.
-
-    Raises:
-        ApiError: 408 where it takes longer than `seconds`, 415 and 422 where it is no upload.
-        ClientLeftError: where the client stops sending.
-    """
-    try:
-        return await asyncio.wait_for(_read_upload(request), seconds)
-    except ClientDisconnect:
-        raise ClientLeftError from None
-    except TimeoutError:
-        raise ApiError(408, f"the upload took longer than {seconds:g} s", "slow_upload") from None
+Model = TypeVar("Model", bound=BaseModel)
 
 
-async def _read_upload(request: Request) -> bytes:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=8) as form:
-            file = form.get("file")
-            if not isinstance(file, UploadFile):
-                raise ApiError(422, "the form has no file in its field 'file'")
-            return await file.read()
-    if kind and kind != "application/octet-stream" and not kind.startswith("image/"):
+def check_upload_kind(request: Request) -> str:
+    """Return an upload's content type; refuse one that is no image (415) before it is read."""
+    content_type = request.headers.get("content-type", "")
+    kind = content_type.partition(";")[0].strip().lower()
+    known = ("", "application/octet-stream", "multipart/form-data")
+    if kind not in known and not kind.startswith("image/"):
         raise ApiError(
             415,
             "send an image's bytes as image/* or application/octet-stream, or a form with the "
             "field 'file'",
         )
-    return await request.body()
+    return content_type
 
 
-async def for_client(request: Request, work: Coroutine[Any, Any, T], seconds: float) -> T:
-    """Wait for `work`; stop it when the time is up or the client is gone.
+def check_json_kind(request: Request) -> None:
+    """Refuse a body that is not said to be JSON: it is what other sites' forms can send."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and "+json" in kind):
+        raise ApiError(415, "send JSON, with the header Content-Type: application/json")
+
+
+async def read_body(request: Request, settings: Settings, account: Account) -> bytes:
+    """Return a request's body. `Guard` limits its size.
+
+    Args:
+        request: Whose body.
+        settings: How long it may take.
+        account: Where its bytes are counted as they arrive.
 
     Raises:
-        ApiError: 504 where it takes longer than `seconds`.
-        ClientLeftError: where the client closes the connection first.
+        ApiError: 408 where it takes too long, 429 where the server holds too many bytes.
+        ClientLeftError: where the client stops sending.
     """
-    task = asyncio.ensure_future(work)
-    left = asyncio.ensure_future(_left(request))
-    try:
-        await asyncio.wait({task, left}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        if left.done():
+    loop = asyncio.get_running_loop()
+    end = loop.time() + settings.request_seconds
+    parts: list[bytes] = []
+    while True:
+        left = min(settings.stall_seconds, end - loop.time())
+        try:
+            message = await asyncio.wait_for(request.receive(), left)
+        except TimeoutError:  # two classes before Python 3.11
+            raise ApiError(
+                408,
+                f"the request did not arrive: it may take {settings.request_seconds:g} s, and "
+                f"{settings.stall_seconds:g} s without a byte",
+                "slow_upload",
+            ) from None
+        if message["type"] == "http.disconnect":
             raise ClientLeftError
-        raise ApiError(504, f"not done after {seconds:g} s: the server gave up", retry_after=10)
-    finally:
-        task.cancel()
-        left.cancel()
+        part = message.get("body", b"")
+        account.add(len(part))
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
 
 
-async def _left(request: Request) -> None:
-    """Return once the client closed the connection. The body must have been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def parse_json(model: type[Model], body: bytes, settings: Settings) -> Model:
+    """Parse and check a JSON body. Takes time by its size: not for the event loop.
+
+    Raises:
+        ApiError: 422 with the first thing that is wrong.
+    """
+    # Before anything is made of them: every value but the first of its list follows a comma, and
+    # names and texts stand between quotes. Right or wrong, each becomes an object.
+    for what, count, most in (
+        ("values", body.count(b",") + 1, settings.max_json_values),
+        ("names and texts", body.count(b'"') // 2, settings.max_json_texts),
+    ):
+        if count > most:
+            raise ApiError(422, f"the request has {count:,} {what}; the server takes {most:,}")
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise ApiError(422, _first_problem(error)) from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else str(first["msg"])

@@ -8,18 +8,19 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as PathParam
-from fastapi.responses import FileResponse
 from fastapi.security import HTTPBearer
+from pydantic import BaseModel
 
 from samtrt._version import __version__
 from samtrt.server.auto import run_auto
+from samtrt.server.decoder import Decoder
 from samtrt.server.errors import ApiError
-from samtrt.server.reading import for_client, read_upload
+from samtrt.server.openapi import body_of
+from samtrt.server.reading import check_json_kind, check_upload_kind, read_body
 from samtrt.server.scheduler import Scheduler
 from samtrt.server.schemas import (
     AutoAnswer,
     AutoRequest,
-    DecoderFile,
     ErrorAnswer,
     ImageAnswer,
     Limits,
@@ -28,16 +29,19 @@ from samtrt.server.schemas import (
     ModelAnswer,
     PromptResult,
 )
+from samtrt.server.sending import SlicedResponse
+from samtrt.server.waiting import for_client, run_in
+from samtrt.types import Embedding, FloatArray
 
 _ERRORS = {
     400: "The body cannot be read",
     401: "The token is missing or wrong",
     403: "The request came from a page or for a name that is not this server's",
     404: "No image has this id",
-    408: "The upload took too long",
+    408: "The body took too long",
     410: "The image was dropped to make room: upload it again",
     413: "Too many bytes or pixels",
-    415: "Not an image of a known format",
+    415: "Not an image of a known format, or not JSON",
     422: "The request says something that cannot be done",
     429: "Busy: try again after `Retry-After` seconds",
     500: "The model failed on this request",
@@ -103,10 +107,14 @@ async def add_image(request: Request, scheduler: SchedulerOf) -> ImageAnswer:
     EXIF orientation is applied: coordinates are those of the upright image.
     """
     start = time.perf_counter()
-    with scheduler.uploads.admit():
-        data = await read_upload(request, scheduler.settings.request_seconds)
+    content_type = check_upload_kind(request)
+    scheduler.uploads.check()
+    with scheduler.bodies.account() as account:
+        body = await read_body(request, scheduler.settings, account)
         image_id, embedding, seconds = await for_client(
-            request, scheduler.add_image(data), scheduler.settings.request_seconds
+            request,
+            scheduler.add_image(body, content_type),
+            scheduler.settings.request_seconds,
         )
     height, width = embedding.original_size
     return ImageAnswer(
@@ -121,50 +129,48 @@ async def add_image(request: Request, scheduler: SchedulerOf) -> ImageAnswer:
 @router.post(
     "/images/{image_id}/masks",
     response_model=MasksAnswer,
-    response_model_exclude_none=True,
-    responses=_errors(404, 410, 413, 422, 429, 500, 503, 504),
+    responses=_errors(404, 408, 410, 413, 415, 422, 429, 500, 503, 504),
+    openapi_extra=body_of(MasksRequest, required=True),
     summary="Segment what prompts point at",
 )
-async def masks(
-    image_id: ImageId, body: MasksRequest, request: Request, scheduler: SchedulerOf
-) -> MasksAnswer:
+async def masks(image_id: ImageId, request: Request, scheduler: SchedulerOf) -> Response:
     """Answer one or many prompts on an image that was uploaded before."""
     start = time.perf_counter()
-    if len(body.prompts) > scheduler.settings.max_prompts:
-        raise ApiError(
-            422,
-            f"{len(body.prompts)} prompts in one request; the server takes "
-            f"{scheduler.settings.max_prompts}",
-        )
-    with scheduler.prompts.admit(len(body.prompts)):
+    check_json_kind(request)
+    scheduler.prompts.check()
+    with scheduler.bodies.account() as account:
+        body = await read_body(request, scheduler.settings, account)
         results, seconds = await for_client(
             request, scheduler.answer(image_id, body), scheduler.settings.request_seconds
         )
-    return MasksAnswer(
+    answer = MasksAnswer(
         results=[PromptResult(masks=candidates) for candidates in results],
         decode_ms=_ms(seconds),
         total_ms=_ms(time.perf_counter() - start),
     )
+    return await _json(scheduler, answer)
 
 
 @router.post(
     "/images/{image_id}/auto",
     response_model=AutoAnswer,
-    responses=_errors(404, 410, 413, 422, 429, 500, 503, 504),
+    responses=_errors(404, 408, 410, 413, 415, 422, 429, 500, 503, 504),
+    openapi_extra=body_of(AutoRequest, required=False),
     summary="Segment everything",
 )
-async def auto(
-    image_id: ImageId, request: Request, scheduler: SchedulerOf, body: AutoRequest | None = None
-) -> AutoAnswer:
+async def auto(image_id: ImageId, request: Request, scheduler: SchedulerOf) -> Response:
     """Prompt with a grid of points and keep the masks that are good and not repeated."""
     start = time.perf_counter()
-    with scheduler.autos.admit():
+    scheduler.autos.check()
+    with scheduler.bodies.account() as account:
+        body = await read_body(request, scheduler.settings, account)
+        if body:
+            check_json_kind(request)
         found = await for_client(
-            request,
-            run_auto(scheduler, image_id, body or AutoRequest()),
-            scheduler.settings.auto_seconds,
+            request, run_auto(scheduler, image_id, body), scheduler.settings.auto_seconds
         )
-    return AutoAnswer(masks=found, total_ms=_ms(time.perf_counter() - start))
+    answer = AutoAnswer(masks=found, total_ms=_ms(time.perf_counter() - start))
+    return await _json(scheduler, answer)
 
 
 @router.get(
@@ -172,49 +178,66 @@ async def auto(
     response_class=Response,
     responses={
         200: {"description": "the embedding's bytes", "content": {"application/octet-stream": {}}},
-        **_errors(404, 410, 422),
+        **_errors(404, 410, 422, 429, 504),
     },
     summary="Fetch the embedding",
 )
 async def embedding(
     image_id: ImageId,
+    request: Request,
     scheduler: SchedulerOf,
     dtype: Annotated[Literal["float32", "float16"], Query(description="of the numbers")] = (
         "float32"
     ),
 ) -> Response:
     """Send the raw numbers, little-endian, C order; headers give shape, dtype and image sizes."""
-    found = await scheduler.in_pool(scheduler.store.get, image_id)
-    features = found.host_features().astype("<f2" if dtype == "float16" else "<f4")
+    found, features = await for_client(
+        request,
+        _numbers(scheduler, image_id, "<f2" if dtype == "float16" else "<f4"),
+        scheduler.settings.request_seconds,
+    )
     if dtype == "float16" and not np.isfinite(features).all():
         raise ApiError(422, "this embedding does not fit float16: ask for dtype=float32")
-    return Response(
-        features.tobytes(),
-        media_type="application/octet-stream",
-        headers={
+    return SlicedResponse(
+        features.data,
+        "application/octet-stream",
+        {
             "X-Shape": ",".join(map(str, features.shape)),
             "X-Dtype": dtype,
             "X-Original-Size": ",".join(map(str, found.original_size)),
             "X-Input-Size": ",".join(map(str, found.frame.resized)),
         },
+        scheduler.answers,
     )
+
+
+async def _numbers(scheduler: Scheduler, image_id: str, dtype: str) -> tuple[Embedding, FloatArray]:
+    """Look an image up; return it and its numbers as they are sent."""
+    found = await scheduler.get(image_id)
+
+    def convert() -> FloatArray:
+        with np.errstate(over="ignore"):  # what does not fit is told to the client
+            return np.ascontiguousarray(found.host_features(), dtype=dtype)
+
+    return found, await run_in(scheduler.quick, convert)
 
 
 @router.delete(
     "/images/{image_id}",
     status_code=204,
-    responses=_errors(404, 410),
+    responses=_errors(404, 410, 504),
     summary="Forget an image",
 )
-async def remove_image(image_id: ImageId, scheduler: SchedulerOf) -> None:
+async def remove_image(image_id: ImageId, request: Request, scheduler: SchedulerOf) -> None:
     """Free what the server holds of an image."""
-    await scheduler.in_pool(scheduler.store.remove, image_id)
+    await for_client(request, scheduler.remove(image_id), scheduler.settings.request_seconds)
 
 
 @router.get("/model", response_model=ModelAnswer, responses=_errors(), summary="Describe the model")
 async def model(request: Request, scheduler: SchedulerOf) -> ModelAnswer:
     """Say which model runs where, and within which limits."""
     manifest, limits = scheduler.predictor.manifest, scheduler.settings
+    decoder: Decoder | None = request.app.state.decoder
     return ModelAnswer(
         model=manifest.model,
         checkpoint=manifest.checkpoint.name,
@@ -227,7 +250,7 @@ async def model(request: Request, scheduler: SchedulerOf) -> ModelAnswer:
         backend=scheduler.predictor.decoder.name,
         device=scheduler.predictor.decoder.device,
         version=__version__,
-        decoder=request.app.state.decoder,
+        decoder=decoder.file if decoder else None,
         limits=Limits(
             max_upload_bytes=limits.max_upload_bytes,
             max_pixels=limits.max_pixels,
@@ -239,7 +262,7 @@ async def model(request: Request, scheduler: SchedulerOf) -> ModelAnswer:
 
 @router.get(
     "/model/decoder.onnx",
-    response_class=FileResponse,
+    response_class=Response,
     responses={
         200: {"description": "the graph", "content": {"application/octet-stream": {}}},
         304: {"description": "The client has it already"},
@@ -249,15 +272,19 @@ async def model(request: Request, scheduler: SchedulerOf) -> ModelAnswer:
 )
 async def decoder_graph(request: Request) -> Response:
     """Send `decoder.onnx`, for decoding on the client. Its ETag is its sha256."""
-    file: DecoderFile | None = request.app.state.decoder
-    if file is None:
+    decoder: Decoder | None = request.app.state.decoder
+    if decoder is None:
         raise ApiError(404, "this server has no decoder graph in one file to give away")
-    headers = {"ETag": f'"{file.sha256}"', "Cache-Control": "private, no-cache"}
+    headers = {"ETag": f'"{decoder.file.sha256}"', "Cache-Control": "private, no-cache"}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    return FileResponse(
-        request.app.state.decoder_path, media_type="application/octet-stream", headers=headers
-    )
+    return SlicedResponse(decoder.content, "application/octet-stream", headers)
+
+
+async def _json(scheduler: Scheduler, answer: BaseModel) -> Response:
+    """Write an answer, which may be long, off the event loop."""
+    text = await run_in(scheduler.quick, answer.model_dump_json, exclude_none=True)
+    return SlicedResponse(text.encode(), "application/json", bodies=scheduler.answers)
 
 
 def _ms(seconds: float) -> float:

@@ -2,35 +2,83 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import os
 import signal
+import socket
+import threading
+from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from samtrt.predictor import Predictor
 from samtrt.server.app import create_app
+from samtrt.server.connections import options_of, room_for_connections
 from samtrt.server.settings import Settings
+
+log = logging.getLogger("samtrt.server")
+
+LAST_SECONDS = 5.0
+"""For what is left after `Settings.shutdown_seconds`: then the process ends, whatever it does."""
 
 
 def run(predictor: Predictor, settings: Settings, directory: Path, host: str, port: int) -> None:
-    """Serve until SIGINT or SIGTERM; requests that were taken are finished first."""
+    """Serve until SIGINT or SIGTERM; requests that were taken get `shutdown_seconds` to finish."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    room = room_for_connections(settings.max_connections)
+    if room < settings.max_connections:
+        log.warning("the limit of open files (ulimit -n) leaves room for %d connections", room)
+    settings = replace(settings, max_connections=room)
     app = create_app(predictor, settings, directory)
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,  # it would log paths, and with them the ids of images
-        server_header=False,
-        timeout_keep_alive=30,
-        # Every request ends by its own limit; this one is for connections that hang.
-        timeout_graceful_shutdown=int(settings.auto_seconds) + 10,
-        h11_max_incomplete_event_size=64 * 1024,
-    )
     # uvicorn raises the signal again once it is done; a stop that was asked for is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run()
+        Server(app, settings, host=host, port=port).run()
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with limits for clients that are slow and for how long a stop may take."""
+
+    def __init__(self, app: FastAPI, settings: Settings, host: str, port: int) -> None:
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,  # it would log paths, and with them the ids of images
+            server_header=False,
+            timeout_graceful_shutdown=int(settings.shutdown_seconds),
+            **options_of(settings),
+        )
+        super().__init__(config)
+        self._scheduler = app.state.scheduler
+        self._seconds = settings.shutdown_seconds + LAST_SECONDS
+        self._end: threading.Timer | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._scheduler.intake.readers.start()  # the first upload need not wait for them
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self._end is None:
+            self._end = threading.Timer(self._seconds, self._give_up)
+            self._end.daemon = True
+            self._end.start()
+
+    def _give_up(self) -> None:
+        """End the process where something cannot be interrupted: a model that is at work."""
+        log.error("work did not end within %g s of the stop: it is cut off", self._seconds)
+        self._scheduler.close(0)
+        os._exit(1)

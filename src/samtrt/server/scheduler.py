@@ -1,43 +1,43 @@
-"""Between the routes and the predictor: queues, threads and the cache of embeddings.
+"""Between the routes and the predictor: queues, threads, processes and the cache of embeddings.
 
-All work runs in threads; the coroutines here only wait for it.
+All work runs in threads, and what is untrusted in processes; the coroutines here only wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
 import os
-import threading
 import time
-import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
-from samtrt.encoding import Prepared, batch_limit, encode_together, prepare
+from samtrt.encoding import Prepared, batch_limit, encode_together
 from samtrt.errors import BackendError, DeviceMemoryError, PromptError
-from samtrt.images import Limits, decode_image
 from samtrt.predictor import Predictor
-from samtrt.preparation.frame import Frame
 from samtrt.preparation.prompts import DecoderPrompts
 from samtrt.server.batching import Admission, BatchQueue
+from samtrt.server.budget import Bodies, Budget
 from samtrt.server.errors import ApiError
+from samtrt.server.intake import Intake
 from samtrt.server.masks_io import read_prompt, write_candidate
 from samtrt.server.metrics import Metrics
+from samtrt.server.reading import parse_json
 from samtrt.server.schemas import Candidate, MasksRequest
-from samtrt.server.settings import FORMATS, Settings
+from samtrt.server.settings import Settings
 from samtrt.server.store import ImageStore
+from samtrt.server.waiting import result_of, run_in
 from samtrt.types import Embedding
 
-P = ParamSpec("P")
 T = TypeVar("T")
 Logits = npt.NDArray[np.float32]
+
+BYTES_A_FORMED_PIXEL = 6
+"""Memory to bring one mask's logits to the image's size and encode it, at most."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class DecodeJob:
 
 
 class Scheduler:
-    """One predictor, shared by all requests."""
+    """One predictor, shared by all requests. Its coroutines belong to one event loop."""
 
     def __init__(self, predictor: Predictor, settings: Settings, metrics: Metrics) -> None:
         self.predictor = predictor
@@ -56,8 +56,15 @@ class Scheduler:
         self.store = ImageStore(settings, metrics)
         self.uploads = Admission("uploads", settings.upload_slots, metrics)
         self.prompts = Admission("prompts", settings.prompt_slots, metrics)
+        self.parses = Admission("requests", settings.parse_slots, metrics)
         self.autos = Admission("automatic mask runs", settings.auto_slots, metrics)
-        self.pool = ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1), "work")
+        self.bodies = Bodies(settings.body_bytes)
+        self.answers = Bodies(settings.answer_bytes)
+        self.memory = Budget(settings.memory_bytes)
+        self.intake = Intake(predictor.manifest, settings, metrics, self.memory)
+        # Apart, so that looking an image up never waits for masks of another that are formed.
+        self.quick = ThreadPoolExecutor(4, "quick")
+        self.forming = ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1), "form")
         self.auto_pool = ThreadPoolExecutor(1, "auto")
         self._encodes: BatchQueue[Prepared, Embedding] = BatchQueue(
             self._encode, batch_limit(predictor.encoder, settings.encode_batch), 1, "encode"
@@ -67,61 +74,92 @@ class Scheduler:
         )
         self._gains_from_batches = predictor.decoder.device != "cpu"
 
-    def close(self) -> None:
-        """Finish the work that was taken, then free everything."""
-        self._encodes.close()
-        self._decodes.close()
-        self.pool.shutdown()
-        self.auto_pool.shutdown(cancel_futures=True)
-        self.store.close()
-
-    async def in_pool(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run blocking work in a thread; cancelling takes it out of the queue if it waits."""
-        return await asyncio.wrap_future(self.pool.submit(work, *args, **kwargs))
-
-    async def add_image(self, data: bytes) -> tuple[str, Embedding, float]:
-        """Encode a picture's bytes. Returns its id, its embedding and the encoder's seconds."""
-        prepared = await self.in_pool(self._prepare, data)
-        start = time.perf_counter()
-        embedding = await asyncio.wrap_future(self._encodes.submit(prepared))
-        seconds = time.perf_counter() - start
-        return await self.in_pool(self.store.add, embedding), embedding, seconds
-
-    async def answer(
-        self, image_id: str, request: MasksRequest
-    ) -> tuple[list[list[Candidate]], float]:
-        """Answer every prompt of a request: candidates by prompt, and the decoder's seconds."""
-        embedding, groups = await self.in_pool(self._read_request, image_id, request)
-        start = time.perf_counter()
-        futures = [
-            asyncio.wrap_future(
-                self._decodes.submit(
-                    DecodeJob(embedding, prompts), self._key(image_id, prompts), len(prompts)
-                )
-            )
-            for _, prompts in groups
+    def close(self, seconds: float = 3.0) -> bool:
+        """Free everything but the predictor; False where it is still at work after `seconds`."""
+        self.intake.close()
+        end = time.monotonic() + seconds
+        ended = [
+            queue.close(max(0.0, end - time.monotonic()))
+            for queue in (self._encodes, self._decodes)
         ]
-        decoded = await asyncio.gather(*futures)
-        seconds = time.perf_counter() - start
+        for pool in (self.quick, self.forming, self.auto_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
+        self.store.close()
+        return all(ended)
 
-        left = threading.Event()
-        try:
-            results: dict[int, list[Candidate]] = {}
+    async def add_image(self, body: bytes, content_type: str) -> tuple[str, Embedding, float]:
+        """Encode an uploaded picture. Returns its id, its embedding and the encoder's seconds."""
+        with self.uploads.admit():
+            prepared = await self.intake.read_picture(body, content_type)
+            start = time.perf_counter()
+            embedding = await result_of(self._encodes.submit(prepared))
+            seconds = time.perf_counter() - start
+            return await run_in(self.quick, self.store.add, embedding), embedding, seconds
+
+    async def get(self, image_id: str) -> Embedding:
+        """Look an image up; raises as `ImageStore.get`."""
+        return await run_in(self.quick, self.store.get, image_id)
+
+    async def remove(self, image_id: str) -> None:
+        """Forget an image; raises as `ImageStore.remove`."""
+        await run_in(self.quick, self.store.remove, image_id)
+
+    async def answer(self, image_id: str, body: bytes) -> tuple[list[list[Candidate]], float]:
+        """Answer every prompt of a request: candidates by prompt, and the decoder's seconds."""
+        with self.parses.admit():
+            request = await run_in(self.quick, parse_json, MasksRequest, body, self.settings)
+        if len(request.prompts) > self.settings.max_prompts:
+            raise ApiError(
+                422,
+                f"{len(request.prompts)} prompts in one request; the server takes "
+                f"{self.settings.max_prompts}",
+            )
+        with self.prompts.admit(len(request.prompts)):
+            embedding = await self.get(image_id)
+            masks = await self.intake.read_masks(request, embedding.frame)
+            groups = await run_in(self.quick, self._group, embedding, request, masks)
+            start = time.perf_counter()
+            decoded = await _all_of(
+                [
+                    self._decodes.submit(
+                        DecodeJob(embedding, prompts), self._key(image_id, prompts), len(prompts)
+                    )
+                    for _, prompts in groups
+                ]
+            )
+            seconds = time.perf_counter() - start
+            results: list[list[Candidate]] = [[] for _ in request.prompts]
+            room = self.settings.max_answer_bytes
             for (indexes, _), (logits, scores) in zip(groups, decoded, strict=True):
-                written = await self.in_pool(
-                    self._write, logits, scores, embedding.frame, request, left
-                )
-                results.update(zip(indexes, written, strict=True))
-        except asyncio.CancelledError:
-            left.set()
-            raise
-        return [results[i] for i in sorted(results)], seconds
+                for row, index in enumerate(indexes):
+                    for i in _chosen(scores[row], request):
+                        candidate = await self._form(
+                            embedding, logits[row, i], float(scores[row, i]), request
+                        )
+                        results[index].append(candidate)
+                        room -= candidate.nbytes
+                        if room < 0:
+                            raise ApiError(
+                                413,
+                                "the answer has more than the limit of "
+                                f"{self.settings.max_answer_bytes:,} bytes: ask for fewer masks",
+                            )
+            return results, seconds
 
-    def _prepare(self, data: bytes) -> Prepared:
-        check_picture(data, self.settings.max_pixels)
-        limits = Limits(formats=FORMATS, max_pixels=self.settings.max_pixels)
-        image = decode_image(data, "the image", limits)
-        return prepare(image, self.predictor.manifest)
+    async def _form(
+        self, embedding: Embedding, logits: Logits, score: float, request: MasksRequest
+    ) -> Candidate:
+        height, width = embedding.original_size
+        async with self.memory.hold(height * width * BYTES_A_FORMED_PIXEL):
+            return await run_in(
+                self.forming,
+                write_candidate,
+                logits,
+                score,
+                embedding.frame,
+                self.predictor.manifest.mask_threshold,
+                request,
+            )
 
     def _encode(self, jobs: Sequence[Prepared]) -> list[Embedding]:
         self.metrics.batch_size.labels("encoder").observe(len(jobs))
@@ -149,11 +187,10 @@ class Scheduler:
         ends = np.cumsum([len(job.prompts) for job in jobs])[:-1]
         return list(zip(np.split(logits, ends), np.split(scores, ends), strict=True))
 
-    def _read_request(
-        self, image_id: str, request: MasksRequest
-    ) -> tuple[Embedding, list[tuple[list[int], DecoderPrompts]]]:
-        """Look the image up and encode the prompts, grouped by their number of points."""
-        embedding = self.store.get(image_id)
+    def _group(
+        self, embedding: Embedding, request: MasksRequest, masks: dict[int, Logits]
+    ) -> list[tuple[list[int], DecoderPrompts]]:
+        """Encode a request's prompts for the decoder, grouped by their number of points."""
         most = self.predictor.decoder.inputs["point_coords"].max_shape
         groups: dict[int, list[tuple[int, DecoderPrompts]]] = {}
         for index, prompt in enumerate(request.prompts):
@@ -162,15 +199,15 @@ class Scheduler:
                     f"prompt {index} has {len(prompt.points or ())} points; the server takes "
                     f"{self.settings.max_points}"
                 )
-            encoded = read_prompt(prompt, embedding.frame)
+            encoded = read_prompt(prompt, embedding.frame, masks.get(index))
             count = encoded.point_coords.shape[1]
             if most and count > most[1]:
                 raise PromptError(
-                    f"prompt {index} comes to {count} points and this model takes "
+                    f"prompt {index} comes to {count} points and this model's engine takes "
                     f"{most[1]}, where a box counts as two and a missing one as one"
                 )
             groups.setdefault(count, []).append((index, encoded))
-        return embedding, [
+        return [
             (
                 [index for index, _ in group],
                 DecoderPrompts.joined([prompts for _, prompts in group]),
@@ -178,49 +215,20 @@ class Scheduler:
             for group in groups.values()
         ]
 
-    def _write(
-        self,
-        logits: Logits,
-        scores: Logits,
-        frame: Frame,
-        request: MasksRequest,
-        left: threading.Event,
-    ) -> list[list[Candidate]]:
-        """Write the candidates of each prompt; stop early once nobody waits for them."""
-        threshold = self.predictor.manifest.mask_threshold
-        return [
-            [
-                write_candidate(masks[i], float(ious[i]), frame, threshold, request)
-                for i in _chosen(ious, request)
-                if not left.is_set()
-            ]
-            for masks, ious in zip(logits, scores, strict=True)
-        ]
+
+async def _all_of(futures: Sequence[Future[T]]) -> list[T]:
+    """Wait for all; where one fails, the others are not waited for in vain."""
+    tasks = [asyncio.ensure_future(result_of(future)) for future in futures]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 def _chosen(scores: Logits, request: MasksRequest) -> list[int]:
     """Pick among the decoder's four masks: 0 is the single one, 1..3 whole, part and subpart."""
     wanted = {1: [0], 3: [1, 2, 3], 4: [0, 1, 2, 3]}[request.candidates]
     return [max(wanted, key=lambda i: scores[i])] if request.best_only else wanted
-
-
-def check_picture(data: bytes, max_pixels: int) -> None:
-    """Read the header alone and refuse what is no picture (415) or too large (413)."""
-    if not data:
-        raise ApiError(422, "the request has no image: its body is empty")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-                width, height = picture.size
-    except UnidentifiedImageError:
-        names = ", ".join(FORMATS)
-        raise ApiError(415, f"this is not an image of a known format ({names})") from None
-    except Image.DecompressionBombError:
-        raise ApiError(413, f"the image has more than {max_pixels:,} pixels") from None
-    except (OSError, SyntaxError, ValueError):
-        return  # `decode_image` says what is damaged
-    if width * height > max_pixels:
-        raise ApiError(
-            413, f"the image has {width} x {height} pixels, more than the limit of {max_pixels:,}"
-        )

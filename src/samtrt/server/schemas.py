@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from samtrt.preparation.spec import Preparation
 
+# Lists stop at their first error: a request may hold a million, and each takes time and memory.
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Point = Annotated[list[Number], Field(min_length=2, max_length=2)]
+Point = Annotated[list[Number], Field(min_length=2, max_length=2, fail_fast=True)]
 # Far above any useful prompt; the server's own, lower limits are in its settings.
 _MANY = 20_000
 
@@ -21,20 +22,22 @@ class _Model(BaseModel):
 class Rle(_Model):
     """A mask as COCO run-length encoding: runs of 0 and 1 in turn, column by column."""
 
-    size: Annotated[list[int], Field(min_length=2, max_length=2, description="height, width")]
+    size: Annotated[
+        list[int], Field(min_length=2, max_length=2, description="height, width", fail_fast=True)
+    ]
     counts: Annotated[str, Field(max_length=1_000_000, description="compressed, as pycocotools")]
 
 
 class Prompt(_Model):
     """Points, a box, a mask, or any of them together, in the image's own pixels."""
 
-    points: Annotated[list[Point], Field(min_length=1, max_length=_MANY)] | None = Field(
-        None, description="[x, y] of each point"
+    points: Annotated[list[Point], Field(min_length=1, max_length=_MANY, fail_fast=True)] | None = (
+        Field(None, description="[x, y] of each point")
     )
-    labels: Annotated[list[Literal[0, 1]], Field(max_length=_MANY)] | None = Field(
+    labels: Annotated[list[Literal[0, 1]], Field(max_length=_MANY, fail_fast=True)] | None = Field(
         None, description="for each point 1 (foreground) or 0 (background); all 1 where left out"
     )
-    box: Annotated[list[Number], Field(min_length=4, max_length=4)] | None = Field(
+    box: Annotated[list[Number], Field(min_length=4, max_length=4, fail_fast=True)] | None = Field(
         None, description="x1, y1, x2, y2"
     )
     mask: Rle | None = Field(None, description="a mask of the image's size to start from")
@@ -71,7 +74,7 @@ class MasksRequest(_Model):
         },
     )
 
-    prompts: Annotated[list[Prompt], Field(min_length=1, max_length=1000)]
+    prompts: Annotated[list[Prompt], Field(min_length=1, max_length=1000, fail_fast=True)]
     candidates: Literal[1, 3, 4] = Field(
         3,
         description="masks for each prompt: 3 (whole, part, subpart: best for one point), "
@@ -93,6 +96,12 @@ class Candidate(_Model):
     rle: Rle | None = None
     png: str | None = Field(None, description="base64 of a one-channel PNG, 0 or 255")
     low_res_logits: str | None = Field(None, description="base64 of float32 [M, M]")
+
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes it takes in an answer."""
+        counts = self.rle.counts if self.rle else ""
+        return len(counts) + len(self.png or "") + len(self.low_res_logits or "") + 200
 
 
 class PromptResult(_Model):

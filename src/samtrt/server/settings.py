@@ -9,9 +9,6 @@ from samtrt.errors import SamtrtError
 
 MIB = 1 << 20
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-"""Pillow's names of the accepted image formats."""
-
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -29,15 +26,33 @@ class Settings:
             loopback server against pages that rebind their own name to 127.0.0.1.
         cors_origins: Origins whose pages may call the API besides our own.
         max_pixels: The most that an image's width times height may be.
+        max_side: The most that either may be.
+        max_ratio: The most that one may be of the other: nothing is left of a side that the
+            model's resize brings to less than a few pixels.
         max_points: Points in one prompt. Decoder memory grows with it.
-        upload_slots: Uploads being received, decoded or encoded at once; more are refused.
+        max_mask_pixels: Pixels of all masks that one request gives as prompts.
+        max_answer_bytes: Bytes of the masks in one answer.
+        upload_slots: Uploads being decoded or encoded at once; more are refused.
         prompt_slots: Prompts being answered at once, summed over requests.
+        parse_slots: JSON bodies being parsed at once.
         encode_batch: Images in one encoder call, where the encoder's batch is dynamic.
+        readers: Processes that decode images and masks; 0 for one a core, eight at most.
+        body_bytes: Request bodies held at once, summed.
+        answer_bytes: Answers being sent at once, summed.
+        memory_bytes: What decoding images, and forming masks from logits, may take at once.
+        request_seconds: For a request's body to arrive, and then for its answer to be ready.
+        auto_seconds: For automatic masks to be ready.
+        shutdown_seconds: For requests that were taken before a stop was asked for.
         cache_bytes: Embeddings held in memory. One of a 1024-pixel model is 4 MiB.
         device_cache_bytes: Embeddings held on the GPU that encoded them, before they move to
             memory; some of them do earlier where the GPU is full.
         spill_dir: Where embeddings go that memory has no room for; None to drop them.
         spill_bytes: The most that they may take there.
+        max_connections: Open connections; fewer where the system allows fewer files.
+        header_seconds: For a request's head to arrive.
+        idle_seconds: For the next request on a connection.
+        stall_seconds: Without progress in what a client sends or takes.
+        answer_seconds: For a client to take one answer.
     """
 
     token: str | None = None
@@ -45,20 +60,45 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     max_upload_bytes: int = 32 * MIB
     max_pixels: int = 64_000_000
+    max_side: int = 32_768
+    max_ratio: int = 200
     max_json_bytes: int = 4 * MIB
     max_prompts: int = 64
     max_points: int = 100
+    max_mask_pixels: int = 256_000_000
+    max_answer_bytes: int = 96 * MIB
     upload_slots: int = 32
     prompt_slots: int = 256
+    parse_slots: int = 16
     auto_slots: int = 4
     encode_batch: int = 8
     decode_workers: int = 2
+    readers: int = 0
+    body_bytes: int = 128 * MIB
+    answer_bytes: int = 256 * MIB
+    memory_bytes: int = 512 * MIB
     request_seconds: float = 60.0
     auto_seconds: float = 300.0
+    shutdown_seconds: float = 20.0
     cache_bytes: int = 1024 * MIB
     device_cache_bytes: int = 1024 * MIB
     spill_dir: Path | None = None
     spill_bytes: int = 8192 * MIB
+    max_connections: int = 512
+    header_seconds: float = 10.0
+    idle_seconds: float = 30.0
+    stall_seconds: float = 20.0
+    answer_seconds: float = 300.0
+
+    @property
+    def max_json_values(self) -> int:
+        """Values in one JSON body: far above any that keeps the other limits."""
+        return 4 * self.max_prompts * (4 * self.max_points + 16)
+
+    @property
+    def max_json_texts(self) -> int:
+        """Names and texts in one JSON body: twice what prompts with all their fields have."""
+        return 16 * (self.max_prompts + 4)
 
 
 def check_exposure(host: str, token: str | None, insecure: bool) -> frozenset[str] | None:
