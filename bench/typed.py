@@ -32,7 +32,11 @@ def converted(path: Path, stage: Stage, converter: str) -> onnx.ModelProto:
         return convert(load_graph(path), Precision.FP16, IMAGE_INPUTS[stage])
     from modelopt.onnx.autocast import convert_to_mixed_precision
 
-    return convert_to_mixed_precision(str(path), keep_io_types=True)
+    model = convert_to_mixed_precision(str(path), keep_io_types=True)
+    del model.graph.value_info[
+        :
+    ]  # shapes of one size of input, to which ONNX Runtime would hold it
+    return model
 
 
 def typed(source: Path, target: Path, converter: str) -> None:
