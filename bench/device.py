@@ -111,7 +111,7 @@ def kernels(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
         right[f"counts {size}"] = np.array_equal(counted, np.stack(facts[:3]))
         boxes = [rle.find_runs(np.ascontiguousarray(mask.T), size[0]).box for mask in masks]
         right[f"boxes {size}"] = np.array_equal(facts.boxes, boxes)
-        encoded = former.encode(logits, chosen, 0.0)
+        encoded = [rle.with_list(one) for one in former.encode(logits, chosen, 0.0)]
         right[f"rle {size}"] = encoded == [rle.encode(mask) for mask in masks]
     result: dict[str, Any] = {"right": right}
     if not options.small:

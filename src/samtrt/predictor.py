@@ -348,7 +348,7 @@ class Predictor(Closeable):
         """As `predict_batch`, but masks are uncompressed RLE: on a GPU, all that leaves it.
 
         Returns:
-            C masks of each of P prompts, and IoU predictions [P, C].
+            C masks of each of P prompts, their counts int32 arrays, and IoU predictions [P, C].
         """
         embedding = self.embedding
         prompts = build_prompts(embedding.frame, point_coords, point_labels, boxes, mask_input)

@@ -314,6 +314,8 @@ class AutomaticMaskGenerator:
             segmentation = rle.decode(candidate.rle)
         elif self.output_mode == "coco_rle":
             segmentation = rle.compress(candidate.rle)
+        else:
+            segmentation = rle.with_list(candidate.rle)
         return MaskRecord(
             segmentation=segmentation,
             area=rle.area(candidate.rle),

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from samtrt.cuda.kernels import Kernels, load_kernels
 from samtrt.cuda.memory import CudaArray, Memory
-from samtrt.masks.rle import Rle, rle_of_edges
+from samtrt.masks.rle import Rle
 from samtrt.masks.upscaling import axis_weights
 from samtrt.preparation.frame import Frame
 from samtrt.types import Size
@@ -139,6 +139,8 @@ class MaskFormer:
     ) -> list[Rle]:
         """Return masks as uncompressed RLE, of the frame's image or of one that it is a part of.
 
+        Counts are int32 arrays.
+
         Args:
             logits: float32 [N, M, M].
             planes: [K], which of them.
@@ -160,13 +162,19 @@ class MaskFormer:
         )  # fmt: skip
         self._kernels.launch("count_edges", (groups, count), 64, *inputs)
         self._kernels.launch("sum_edges", (1, count), 256, counts, width, totals)
-        ends = np.cumsum(totals.numpy(), dtype=np.int64)
-        begins = memory.upload(np.r_[np.int64(0), ends[:-1]])
+        # Before and after each mask's edges there is room for 0 and the end of the image.
+        ends = np.cumsum(totals.numpy() + 2, dtype=np.int64)
+        starts = np.r_[np.int64(0), ends[:-1]]
+        begins = memory.upload(starts + 1)
         edges = memory.empty((int(ends[-1]),), np.dtype(np.int32))
         self._kernels.launch("write_edges", (groups, count), 64, *inputs, begins, edges)
-        parts = np.split(edges.numpy(), ends[:-1])
-        memory.synchronize()  # where there are no edges, nothing has waited
-        return [rle_of_edges(part, (whole, across)) for part in parts]
+        found = edges.numpy()
+        found[starts], found[ends - 1] = 0, total
+        lengths = np.diff(found)
+        return [
+            {"size": [whole, across], "counts": lengths[start : end - 1]}
+            for start, end in zip(starts, ends, strict=True)
+        ]
 
     def _begin(self, planes: Numbers) -> CudaArray:
         self._memory.cuda.use()

@@ -28,7 +28,7 @@ class Former(Protocol):
         """Return masks, bool [K, H, W]."""
 
     def encode(self, logits: Any, planes: Numbers, threshold: float) -> list[Rle]:
-        """Return masks as uncompressed RLE."""
+        """Return masks as uncompressed RLE, their counts as int32 arrays."""
 
 
 class HostFormer:
@@ -49,7 +49,7 @@ class HostFormer:
         self, logits: npt.NDArray[np.float32], planes: Numbers, threshold: float
     ) -> list[Rle]:
         each = (self.masks(logits, planes[i : i + 1], threshold) for i in range(len(planes)))
-        return [rle.encode(mask[0]) for mask in each]
+        return [rle.with_array(rle.encode(mask[0])) for mask in each]
 
 
 def former_of(logits: Tensor, frame: Frame) -> Former:

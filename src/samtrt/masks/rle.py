@@ -18,7 +18,11 @@ _LONGEST = 7
 
 
 class Rle(TypedDict):
-    """COCO RLE. `counts`: lengths of runs, background first, or their compressed string."""
+    """COCO RLE.
+
+    `counts`: lengths of runs, background first, as a list or as int32 [R], or their compressed
+    string.
+    """
 
     size: list[int]
     counts: Any
@@ -58,6 +62,16 @@ def rle_of_edges(edges: npt.NDArray[np.integer], size: Size) -> Rle:
     if len(counts) > 1 and counts[-1] == 0:
         counts.pop()
     return {"size": [int(size[0]), int(size[1])], "counts": counts}
+
+
+def with_array(rle: Rle) -> Rle:
+    """Return uncompressed RLE with its counts as int32 [R]."""
+    return {"size": rle["size"], "counts": np.asarray(rle["counts"], dtype=np.int32)}
+
+
+def with_list(rle: Rle) -> Rle:
+    """Return uncompressed RLE with its counts as a list, as the official code and JSON have it."""
+    return {"size": rle["size"], "counts": np.asarray(rle["counts"]).tolist()}
 
 
 def find_runs(transposed: BoolArray, height: int, x: int = 0, y: int = 0) -> Runs:
@@ -188,4 +202,4 @@ def compress(rle: Rle) -> Rle:
 
 def area(rle: Rle) -> int:
     """Count the pixels of uncompressed RLE."""
-    return int(sum(rle["counts"][1::2]))
+    return int(np.sum(rle["counts"][1::2], dtype=np.int64))
