@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,10 @@ from samtrt.choices import Stage
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.predictor import Predictor
 from support.samples import make_manifest
+from support.sharing import Make, made_once, name_of, root_of_run, share_cores
+
+# Before a library starts its threads, which is when it is imported; what tests start inherits it.
+share_cores()
 
 settings.register_profile("default", deadline=None, max_examples=50)
 settings.load_profile("default")
@@ -80,29 +84,49 @@ def picture() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A seeded vit_t as an official-style .pth."""
-    import torch
-
-    from samtrt.models import build_sam, seed_weights
-    from samtrt.registry import get_spec
-
-    sam = build_sam(get_spec("vit_t"))
-    seed_weights(sam)
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth"
-    torch.save(sam.state_dict(), path)
-    return path
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Make], Path]:
+    """Make a directory once for all processes of the run: `shared(name, fill)` returns it."""
+    root = root_of_run(tmp_path_factory.getbasetemp())
+    return lambda name, make: made_once(root / name, make)
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model directory exported from `tiny_checkpoint` with defaults."""
-    from samtrt.checkpoints.load import load_checkpoint
-    from samtrt.export.onnx import export_model
+def tiny_checkpoint(shared: Callable[[str, Make], Path]) -> Path:
+    """A seeded vit_t as an official-style .pth."""
 
-    directory = tmp_path_factory.mktemp("export") / "tiny"
-    export_model(load_checkpoint(tiny_checkpoint), directory)
-    return directory
+    def make(directory: Path) -> None:
+        import torch
+
+        from samtrt.models import build_sam, seed_weights
+        from samtrt.registry import get_spec
+
+        sam = build_sam(get_spec("vit_t"))
+        seed_weights(sam)
+        torch.save(sam.state_dict(), directory / "tiny.pth")
+
+    return shared("checkpoint", make) / "tiny.pth"
+
+
+@pytest.fixture(scope="session")
+def exported(shared: Callable[[str, Make], Path], tiny_checkpoint: Path) -> Callable[..., Path]:
+    """Export `tiny_checkpoint` with options of `ExportOptions`, each choice once in a run."""
+
+    def export(**options: object) -> Path:
+        def make(directory: Path) -> None:
+            from samtrt.checkpoints.load import load_checkpoint
+            from samtrt.export.onnx import ExportOptions, export_model
+
+            export_model(load_checkpoint(tiny_checkpoint), directory, ExportOptions(**options))
+
+        return shared(name_of(options), make)
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def tiny_model(exported: Callable[..., Path]) -> Path:
+    """The model directory exported from `tiny_checkpoint` with defaults; see also `model`."""
+    return exported()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ under `training/photos` are real and were outlined by hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,9 @@ PHOTOS = HERE.parent / "training" / "photos"
 
 
 @pytest.fixture(scope="module")
-def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Predictor]:
-    directory = tmp_path_factory.mktemp("small") / "model"
-    export_model(load_checkpoint(assets.SMALL_CHECKPOINT), directory)
+def engines(shared: Callable[..., Path]) -> Iterator[Predictor]:
+    checkpoint = load_checkpoint(assets.SMALL_CHECKPOINT)
+    directory = shared("vit_s", lambda place: export_model(checkpoint, place))
     with Predictor.load(directory) as predictor:
         yield predictor
 

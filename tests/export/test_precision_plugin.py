@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from samtrt.backends.base import IMAGE_INPUTS
-from samtrt.checkpoints.load import load_checkpoint
 from samtrt.choices import AttentionForm, Precision, Stage
-from samtrt.export.onnx import ExportOptions, export_model
 from samtrt.export.operators import graph as operators
 from samtrt.export.operators.registry import OPERATORS
 from samtrt.export.precision import convert, load_graph, save_graph
@@ -23,12 +22,9 @@ TYPES = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT
 
 
 @pytest.fixture(scope="module")
-def exported(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def directory(exported: Callable[..., Path]) -> Path:
     """The tiny model in the plugin form."""
-    directory = tmp_path_factory.mktemp("plugin") / "model"
-    options = ExportOptions(attention=AttentionForm.PLUGIN)
-    export_model(load_checkpoint(tiny_checkpoint, "vit_t"), directory, options)
-    return directory
+    return exported(attention=AttentionForm.PLUGIN)
 
 
 def run(path: Path, stage: Stage) -> list[np.ndarray]:
@@ -70,9 +66,9 @@ def runnable(model: onnx.ModelProto, low: int) -> dict[str, int]:
 @pytest.mark.parametrize("stage", Stage)
 @pytest.mark.parametrize("precision", TYPES)
 def test_inputs_have_the_plugins_types(
-    exported: Path, tmp_path: Path, stage: Stage, precision: Precision
+    directory: Path, tmp_path: Path, stage: Stage, precision: Precision
 ) -> None:
-    source, low = exported / f"{stage.value}.onnx", TYPES[precision]
+    source, low = directory / f"{stage.value}.onnx", TYPES[precision]
     model = convert(load_graph(source), precision, IMAGE_INPUTS[stage])
     assert not model.functions
     save_graph(model, tmp_path / "typed.onnx")  # checks it
@@ -88,9 +84,9 @@ def test_inputs_have_the_plugins_types(
 
 @pytest.mark.parametrize("stage", Stage)
 def test_half_precision_gives_the_same_numbers(
-    exported: Path, tmp_path: Path, stage: Stage
+    directory: Path, tmp_path: Path, stage: Stage
 ) -> None:
-    source = exported / f"{stage.value}.onnx"
+    source = directory / f"{stage.value}.onnx"
     model = convert(load_graph(source), Precision.FP16, IMAGE_INPUTS[stage])
     runnable(model, TensorProto.FLOAT16)
     onnx.save(model, tmp_path / "typed.onnx")

@@ -6,7 +6,7 @@ import ctypes
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,9 +29,12 @@ TYPES = [pytest.param(dtype, id=str(dtype)) for dtype in TOLERANCE]
 
 
 @pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Kernels:
+def kernels(shared: Callable[..., Path]) -> Kernels:
     """The kernels, but for that whose instructions only Hopper has, compiled for this machine."""
-    folder = tmp_path_factory.mktemp("kernels")
+    return Kernels(shared("kernels", compile_kernels) / "kernels.so")
+
+
+def compile_kernels(folder: Path) -> None:
     sources = [*SOURCES.glob("*.cu"), SOURCES / "capi.cpp", *EMULATOR.glob("*.cpp")]
     flags = [
         "-std=c++17",
@@ -56,7 +59,6 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Kernels:
     library = folder / "kernels.so"
     objects = [str(folder / f"{path.stem}.o") for path in sources]
     subprocess.run(["g++", "-shared", *objects, "-o", str(library)], check=True)
-    return Kernels(library)
 
 
 @pytest.fixture(autouse=True)

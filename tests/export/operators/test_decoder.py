@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from onnx import ModelProto, helper
 
 from samtrt.checkpoints.load import load_checkpoint, load_sam
 from samtrt.choices import AttentionForm, Precision, Stage, Target
-from samtrt.export.onnx import ExportOptions, export_model
 from samtrt.export.operators import graph as operators
 from samtrt.export.operators.embed_masks import EMBED_MASKS
 from samtrt.export.operators.graph import inline_fallback, strip_functions
@@ -57,11 +57,8 @@ def sam(tiny_checkpoint: Path) -> Sam:
 
 
 @pytest.fixture(scope="module")
-def model(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("plugin-decoder") / "model"
-    options = ExportOptions(attention=AttentionForm.PLUGIN, opset=17)
-    export_model(load_checkpoint(tiny_checkpoint), directory, options)
-    return directory
+def model(exported: Callable[..., Path]) -> Path:
+    return exported(attention=AttentionForm.PLUGIN, opset=17)
 
 
 def expected(sam: Sam, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -79,9 +79,9 @@ def export(
 
 
 @pytest.fixture(scope="module")
-def model(export: Export) -> Path:
+def model(exported: Export) -> Path:
     """A model directory as for TensorRT 8.6."""
-    return export(opset=17)
+    return exported(attention=AttentionForm.PLUGIN, opset=17)
 
 
 @pytest.fixture(scope="module")
