@@ -47,6 +47,9 @@ class Source(_Frozen):
 
     name: str
     sha256: str
+    tensors: str | None = Field(
+        default=None, description="which of several models in the file, by its names' beginning"
+    )
 
 
 class Quantized(_Frozen):

@@ -32,6 +32,15 @@ def test_the_content_tells_the_format(tmp_path: Path, state: State, kind: str, s
     assert equal(load_checkpoint(path), state)
 
 
+def test_a_header_whose_length_begins_as_a_pickle(tmp_path: Path, state: State) -> None:
+    path, padding = tmp_path / "sam.safetensors", 0
+    save_file(state, path)
+    while path.read_bytes()[:1] != b"\x80":
+        padding += 8
+        save_file(state, path, {"padding": "x" * padding})
+    assert equal(load_checkpoint(path), state)
+
+
 class Exploit:
     """Makes a file when it is unpickled."""
 
@@ -65,7 +74,7 @@ def test_a_pickle_that_runs_code_is_refused(
 
 
 def test_a_pickled_module_is_refused(save: Callable[[object], Path]) -> None:
-    assert "samtrt.models.layers.LayerNorm" in refusal(save(build_sam(SPEC)))
+    assert "run code when loaded (samtrt." in refusal(save(build_sam(SPEC)))
 
 
 @pytest.mark.parametrize("kind", ["archive", "legacy", "safetensors"])

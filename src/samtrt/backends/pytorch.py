@@ -16,6 +16,7 @@ from samtrt.backends.base import Backend, Tensors, stage_tensors
 from samtrt.choices import Precision, Stage
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.manifest import Manifest
+from samtrt.preparation.spec import PreparationChanges
 from samtrt.types import DeviceArray, Tensor, to_host
 
 try:
@@ -52,7 +53,7 @@ class PyTorchBackend(Backend):
         """Load the checkpoint that the model directory was exported from."""
         if options.checkpoint is None:
             raise BackendError("the pytorch backend runs a checkpoint: name it with --checkpoint")
-        loaded = _load(options.checkpoint, options.device)
+        loaded = _load(options.checkpoint, options.device, manifest)
         if loaded.sha256 != manifest.checkpoint.sha256:
             raise BackendError(
                 f"the model directory was exported from {manifest.checkpoint.name} (sha256 "
@@ -130,8 +131,12 @@ class TorchArray(DeviceArray):
 class _Loaded:
     """A model and the hash of its checkpoint."""
 
-    def __init__(self, path: Path) -> None:
-        checkpoint = load_checkpoint(path)
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        # What the manifest says of images holds: the checkpoint need not say it again.
+        prepared = PreparationChanges.to(manifest.preparation)
+        checkpoint = load_checkpoint(
+            path, tensors=manifest.checkpoint.tensors, preparation=prepared
+        )
         self.sha256 = checkpoint.sha256
         self.sam = load_sam(checkpoint)
         self.sam.image_encoder.set_attention_form(AttentionForm.MASK)
@@ -142,16 +147,17 @@ _open: WeakValueDictionary[tuple[object, ...], _Loaded] = WeakValueDictionary()
 hashing a checkpoint takes seconds. It goes with the encoder."""
 
 
-def _load(path: Path, device: str) -> _Loaded:
+def _load(path: Path, device: str, manifest: Manifest) -> _Loaded:
     """Return the model of a checkpoint file, the one in use where the file is still the same."""
     try:
         status = path.stat()
     except OSError:
-        return _Loaded(path)  # which says what is wrong
-    key = path.resolve(), status.st_ino, status.st_size, status.st_mtime_ns, device
+        return _Loaded(path, manifest)  # which says what is wrong
+    file = path.resolve(), status.st_ino, status.st_size, status.st_mtime_ns
+    key = *file, manifest.checkpoint.tensors, device
     loaded = _open.get(key)
     if loaded is None:
-        loaded = _open[key] = _Loaded(path)
+        loaded = _open[key] = _Loaded(path, manifest)
     return loaded
 
 

@@ -1,21 +1,28 @@
 """From a weight file to a checked state dict with official names, and to a model.
 
-Official files, fine-tunes of them (wrapped by a trainer, prefixed by `DataParallel`) and
-`transformers.SamModel` weights all come out the same. Which model it is follows from the tensors.
+Official files, fine-tunes of them (wherever a trainer put them) and `transformers.SamModel`
+weights all come out the same. Which model it is follows from the tensors, how images are prepared
+from what is said beside them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from samtrt.checkpoints.hugging_face import check_config, read_preparation
+from samtrt.checkpoints.layouts import OFFICIAL
+from samtrt.checkpoints.wording import dims, some
+from samtrt.choices import ValueScale
 from samtrt.errors import CheckpointError, MissingExtraError
 from samtrt.files import sha256_of
-from samtrt.preparation.spec import SAM_MEAN, SAM_STD, Preparation
+from samtrt.preparation.spec import RGB, SAM_MEAN, SAM_STD, Preparation, PreparationChanges
 from samtrt.registry import MODELS, ModelSpec, get_spec
 
 try:
@@ -25,46 +32,14 @@ except ImportError:
 
 from torch import Tensor
 
-from samtrt.checkpoints.weight_files import find_weights, read_weights
+from samtrt.checkpoints.adapters import merge_adapters
+from samtrt.checkpoints.search import Found, find_model
+from samtrt.checkpoints.weight_files import HF_NAMES, find_weights, read_weights
 from samtrt.models import Sam
 from samtrt.models.vit import Attention
 
-_WRAPPERS = ("model", "state_dict", "model_state_dict", "module")
-_ANCHOR = "image_encoder.patch_embed.proj.weight"
-_HF_ANCHOR = "vision_encoder.patch_embed.projection.weight"
-_POSITIONS = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
-_PIXELS = {"pixel_mean": SAM_MEAN, "pixel_std": SAM_STD}
-
-# Names of transformers' `modeling_sam.py` to official ones, applied one after another.
-_HF_RENAMES = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"^shared_image_embedding\.positional_embedding$", _POSITIONS),
-        (r"^prompt_encoder\.shared_embedding\.positional_embedding$", _POSITIONS),
-        (r"^prompt_encoder\.mask_embed\.conv1", "prompt_encoder.mask_downscaling.0"),
-        (r"^prompt_encoder\.mask_embed\.layer_norm1", "prompt_encoder.mask_downscaling.1"),
-        (r"^prompt_encoder\.mask_embed\.conv2", "prompt_encoder.mask_downscaling.3"),
-        (r"^prompt_encoder\.mask_embed\.layer_norm2", "prompt_encoder.mask_downscaling.4"),
-        (r"^prompt_encoder\.mask_embed\.conv3", "prompt_encoder.mask_downscaling.6"),
-        (r"^prompt_encoder\.point_embed\.", "prompt_encoder.point_embeddings."),
-        (r"^vision_encoder\.patch_embed\.projection", "image_encoder.patch_embed.proj"),
-        (r"^vision_encoder\.neck\.conv1", "image_encoder.neck.0"),
-        (r"^vision_encoder\.neck\.layer_norm1", "image_encoder.neck.1"),
-        (r"^vision_encoder\.neck\.conv2", "image_encoder.neck.2"),
-        (r"^vision_encoder\.neck\.layer_norm2", "image_encoder.neck.3"),
-        (r"^vision_encoder\.layers\.", "image_encoder.blocks."),
-        (r"^vision_encoder\.", "image_encoder."),
-        (r"^mask_decoder\.upscale_conv1", "mask_decoder.output_upscaling.0"),
-        (r"^mask_decoder\.upscale_layer_norm", "mask_decoder.output_upscaling.1"),
-        (r"^mask_decoder\.upscale_conv2", "mask_decoder.output_upscaling.3"),
-        # Three linear layers: proj_in, layers.0, proj_out there; layers.0, 1, 2 here.
-        (r"(hypernetworks_mlps\.\d+|iou_prediction_head)\.layers\.0\.", r"\1.layers.1."),
-        (r"\.proj_in\.", ".layers.0."),
-        (r"\.proj_out\.", ".layers.2."),
-        (r"\.layer_norm_final_attn\.", ".norm_final_attn."),
-        (r"\.layer_norm(\d)\.", r".norm\1."),
-    )
-)
+_ENCODER = "image_encoder."
+_PIXELS = ("pixel_mean", "pixel_std")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +51,11 @@ class Checkpoint:
         state_dict: Official names to finite, contiguous float32 tensors on the CPU. They may be
             mapped from the file: as long as they live, it must not be cut or overwritten in place.
         path: The file or directory that was read.
+        sha256: Of the file. For several shards, of their hex digests joined in order of name. Of
+            one of several models in a file, of the file's digest and the model's name.
         preparation: How images become the encoder's input.
-        sha256: Of the file. For several shards, of their hex digests joined in order of name.
+        tensors: Which of several models in the file it is, where one was chosen.
+        notices: What was done that a user should know of, a line each.
     """
 
     spec: ModelSpec
@@ -85,19 +63,31 @@ class Checkpoint:
     path: Path
     sha256: str
     preparation: Preparation
+    tensors: str | None = None
+    notices: tuple[str, ...] = ()
 
 
-def load_checkpoint(path: Path, model: str | None = None) -> Checkpoint:
+def load_checkpoint(
+    path: Path,
+    model: str | None = None,
+    tensors: str | None = None,
+    preparation: PreparationChanges | None = None,
+) -> Checkpoint:
     """Read and check a checkpoint: a file, or a Hugging Face model directory.
 
     Args:
         path: A `.pth`, `.pt`, `.bin` or `.safetensors` file (told from its content), or a directory
             with `model.safetensors`, `pytorch_model.bin`, or shards of one of them.
         model: Name of the model that it must be; None takes what it is.
+        tensors: Which of several models in the file is meant: the beginning of its tensors' names,
+            "." for none. None where there is one alone.
+        preparation: What the user says of it; the rest is what the checkpoint says, else the
+            model's own.
 
     Raises:
         CheckpointError: where it cannot be read safely, is not a whole SAM, holds NaN or Inf, or
-            is not the model called `model`.
+            is not the model called `model`; where it holds several models and none is chosen, has
+            an adapter that cannot be merged, or does not say how images are prepared.
     """
     wanted = get_spec(model) if model is not None else None
     try:
@@ -105,25 +95,51 @@ def load_checkpoint(path: Path, model: str | None = None) -> Checkpoint:
         loaded: dict[object, object] = {}
         for file in files:
             loaded.update(read_weights(file))
-        state = _official_names(_unwrap(loaded))
-        _drop_normalisation(state)
-        spec = _detect(state)
-        if wanted is not None and _shapes(wanted) != _shapes(spec):
-            raise CheckpointError(
-                f"the checkpoint is {_describe(spec)}, --model says {wanted.name}; name the "
-                "checkpoint's own model, or leave --model out"
+        found, others = find_model(loaded, tensors)
+        _check_dense(found.state)
+        notices = merge_adapters(found.state, others)
+        spec = _recognise(found, wanted)
+        strangers = [name for name in others if name.rpartition(".")[2] not in _PIXELS]
+        if strangers:
+            notices.append(
+                f"left out {len(strangers)} tensors that are not its own: {some(strangers)}"
             )
-        _check_names_and_shapes(state, spec)
-        state = _to_float32(state)
+        folder = _folder_of(path)
+        if folder is not None:
+            check_config(folder, spec)
+        prepared = _preparation(found, folder, spec, preparation or PreparationChanges())
+        state = _to_float32(found.state)
         digests = [sha256_of(file) for file in files]
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
-    joined = hashlib.sha256("".join(digests).encode()).hexdigest()
-    spec = wanted or spec
-    sha256 = digests[0] if len(digests) == 1 else joined
-    return Checkpoint(spec, state, path, sha256, spec.preparation)
+    sha256 = digests[0] if len(digests) == 1 else _joined(*digests)
+    if tensors is not None:
+        sha256 = _joined(sha256, tensors)
+    return Checkpoint(spec, state, path, sha256, prepared, tensors, tuple(notices))
+
+
+def _joined(*digests: str) -> str:
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _folder_of(path: Path) -> Path | None:
+    """Return the Hugging Face directory that a checkpoint is of, for what it says beside."""
+    if path.is_dir():
+        return path
+    return path.parent if path.name in HF_NAMES else None
+
+
+def _recognise(found: Found, wanted: ModelSpec | None) -> ModelSpec:
+    spec = detect(found.state)
+    if wanted is not None and _shapes(wanted) != _shapes(spec):
+        raise CheckpointError(
+            f"the checkpoint is {_describe(spec)}, --model says {wanted.name}; name the "
+            "checkpoint's own model, or leave --model out"
+        )
+    _check_names_and_shapes(found.state, spec)
+    return wanted or spec
 
 
 def load_sam(checkpoint: Checkpoint) -> Sam:
@@ -140,67 +156,53 @@ def load_sam(checkpoint: Checkpoint) -> Sam:
     return sam.eval()
 
 
-def _unwrap(loaded: Mapping[object, object]) -> Mapping[object, object]:
-    """Return the state dict inside what trainers save: {"model": ...}, {"state_dict": ...}."""
-    for _ in range(3):  # a pickle may hold itself
-        inner = next((loaded[k] for k in _WRAPPERS if isinstance(loaded.get(k), Mapping)), None)
-        if not isinstance(inner, Mapping):
-            break
-        loaded = inner
-    return loaded
+def _preparation(
+    found: Found, folder: Path | None, spec: ModelSpec, changes: PreparationChanges
+) -> Preparation:
+    """Return what the user says, else the checkpoint, else the model's own."""
+    base = spec.preparation
+    complete = changes.says_values and changes.resize is not None
+    if folder is not None and not complete:
+        base = read_preparation(folder, spec.image_size) or base
+    said = {name: found.beside[name] for name in _PIXELS if name in found.beside}
+    if said and not changes.says_values:
+        base = _normalisation(said, base)
+    try:
+        return changes.of(base)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise CheckpointError(reason) from None
 
 
-def _official_names(loaded: Mapping[object, object]) -> dict[str, Tensor]:
-    """Strip what `DataParallel` and the like put in front, and rename Hugging Face's tensors."""
-    names = [name for name in loaded if isinstance(name, str)]
-    prefixes = [
-        (name.removesuffix(anchor), anchor)
-        for name in names
-        for anchor in (_ANCHOR, _HF_ANCHOR)
-        if name == anchor or name.endswith("." + anchor)
-    ]
-    if not prefixes:
-        raise CheckpointError(
-            f"not a SAM checkpoint: no tensor {_ANCHOR} (nor Hugging Face's {_HF_ANCHOR}); "
-            f"it holds {_some(map(str, loaded)) or 'nothing'}"
-        )
-    prefix, anchor = min(prefixes, key=lambda found: len(found[0]))
-    state: dict[str, Tensor] = {}
-    for key, value in loaded.items():
-        if not isinstance(value, Tensor):
-            raise CheckpointError(f"{key} is a {type(value).__name__}, not a tensor")
-        name = str(key).removeprefix(prefix)
-        if anchor == _HF_ANCHOR:
-            for pattern, replacement in _HF_RENAMES:
-                name = pattern.sub(replacement, name)
-        # Hugging Face may store one position matrix under two names.
-        if name in state and not torch.equal(state[name], value):
-            raise CheckpointError(f"two tensors disagree about {name}; the second is {key}")
-        state[name] = value
-    return state
+def _normalisation(said: Mapping[str, Tensor], base: Preparation) -> Preparation:
+    """Take mean and deviation from a checkpoint's `pixel_mean` and `pixel_std`."""
+    values = {name: tensor.flatten().tolist() for name, tensor in said.items()}
+    mean, std = (values.get(name, []) for name in _PIXELS)
+    listed = " and ".join(f"{name} is {found[:3]}" for name, found in values.items())
+    if len(mean) == len(std) == 3:
+        official = zip((*mean, *std), (*SAM_MEAN, *SAM_STD), strict=True)
+        if all(abs(one - other) < 0.1 for one, other in official):
+            return base
+        # Zero tells no range; everything else lies in one or in the other.
+        if any(mean):
+            scale = ValueScale.BYTE if max(mean) > 1 else ValueScale.UNIT
+            try:
+                changes = PreparationChanges(scale, _rgb(mean), _rgb(std))
+                return changes.of(base)
+            except ValidationError:
+                pass
+    raise CheckpointError(f"{listed}: say how images are prepared with --scale, --mean and --std")
 
 
-def _drop_normalisation(state: dict[str, Tensor]) -> None:
-    """Remove `pixel_mean` and `pixel_std`, which must be those that images are prepared with."""
-    for name, expected in _PIXELS.items():
-        tensor = state.pop(name, None)
-        if tensor is None:
-            continue
-        found = tensor.flatten().tolist()
-        close = len(found) == 3 and all(
-            abs(a - b) < 0.1 for a, b in zip(found, expected, strict=True)
-        )
-        if not close:
-            raise CheckpointError(
-                f"{name} is {found[:3]}, and images are prepared with {list(expected)}; fold the "
-                "difference into the weights of patch_embed first"
-            )
+def _rgb(values: list[float]) -> RGB:
+    red, green, blue = values
+    return red, green, blue
 
 
-def _detect(state: Mapping[str, Tensor]) -> ModelSpec:
+def detect(state: Mapping[str, Tensor]) -> ModelSpec:
     """Return the known spec with the tensors' shape, or a custom one; every number is in them."""
-    encoder = "image_encoder."
-    embed_dim, _, patch_size, _ = _shape_of(state, _ANCHOR, 4)
+    encoder = _ENCODER
+    embed_dim, _, patch_size, _ = _shape_of(state, OFFICIAL.anchor, 4)
     grid = _shape_of(state, encoder + "pos_embed", 4)[1]
     depth = len(
         {m[1] for name in state if (m := re.match(r"image_encoder\.blocks\.(\d+)\.", name))}
@@ -238,7 +240,7 @@ def _shape_of(state: Mapping[str, Tensor], name: str, ndim: int) -> tuple[int, .
         raise CheckpointError(f"the tensor {name} is missing")
     shape = tuple(state[name].shape)
     if len(shape) != ndim or 0 in shape:
-        raise CheckpointError(f"{name} is {_dims(shape)}, expected {ndim} axes, none empty")
+        raise CheckpointError(f"{name} is {dims(shape)}, expected {ndim} axes, none empty")
     return shape
 
 
@@ -251,12 +253,12 @@ def _shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
 def _check_names_and_shapes(state: Mapping[str, Tensor], spec: ModelSpec) -> None:
     expected = _shapes(spec)
     wrong = [
-        f"{name} is {_dims(state[name].shape)}, expected {_dims(shape)}"
+        f"{name} is {dims(state[name].shape)}, expected {dims(shape)}"
         for name, shape in expected.items()
         if name in state and state[name].shape != shape
     ]
     problems = [
-        f"{what}: {_some(names)}"
+        f"{what}: {some(names)}"
         for what, names in (
             ("missing tensors", [name for name in expected if name not in state]),
             ("tensors that SAM does not have", [name for name in state if name not in expected]),
@@ -268,18 +270,22 @@ def _check_names_and_shapes(state: Mapping[str, Tensor], spec: ModelSpec) -> Non
         raise CheckpointError(f"it does not fit {_describe(spec)}; {'; '.join(problems)}")
 
 
-def _to_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    converted = {}
-    broken = []
+def _check_dense(state: Mapping[str, Tensor]) -> None:
     for name, tensor in state.items():
         if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
             kind = "empty of data" if tensor.is_meta else f"{tensor.dtype}, {tensor.layout}"
             raise CheckpointError(f"{name} is {kind}; dense floating-point weights are needed")
+
+
+def _to_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    converted = {}
+    broken = []
+    for name, tensor in state.items():
         converted[name] = tensor.detach().to(torch.float32).contiguous()
         if not converted[name].isfinite().all():
             broken.append(name)
     if broken:
-        raise CheckpointError(f"NaN or infinite values in {_some(broken)}; the file is of no use")
+        raise CheckpointError(f"NaN or infinite values in {some(broken)}; the file is of no use")
     return converted
 
 
@@ -290,14 +296,3 @@ def _describe(spec: ModelSpec) -> str:
         f"a custom model (width {spec.embed_dim}, {spec.depth} blocks, {spec.num_heads} heads, "
         f"images of {spec.image_size})"
     )
-
-
-def _dims(shape: Iterable[int]) -> str:
-    return "x".join(map(str, shape)) or "a scalar"
-
-
-def _some(names: Iterable[str], limit: int = 3) -> str:
-    """List the first few names and say how many more there are."""
-    listed = list(names)
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more

@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from samtrt.checkpoints.hugging_face import refuse_adapter
 from samtrt.errors import CheckpointError, MissingExtraError
 
 try:
@@ -25,8 +26,10 @@ except ImportError:
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from samtrt.checkpoints.inert import STAND_INS
+
 # In the order in which transformers looks for them.
-_HF_NAMES = ("model.safetensors", "pytorch_model.bin")
+HF_NAMES = ("model.safetensors", "pytorch_model.bin")
 _DAMAGED = "the file is truncated or damaged; get it again"
 _RESAVE = (
     "where you trust the file, save its weights alone with torch.save(model.state_dict(), ...) or "
@@ -44,14 +47,15 @@ def find_weights(path: Path) -> tuple[Path, ...]:
         if not path.exists():
             raise CheckpointError("there is no such file or directory")
         return (path,)
-    for name in _HF_NAMES:
+    refuse_adapter(path)
+    for name in HF_NAMES:
         if (path / name).is_file():
             return (path / name,)
         index = path / f"{name}.index.json"
         if index.is_file():
             return _shards(index)
     raise CheckpointError(
-        f"the directory holds neither {' nor '.join(_HF_NAMES)} (nor an index of shards); "
+        f"the directory holds neither {' nor '.join(HF_NAMES)} (nor an index of shards); "
         "name the weight file itself"
     )
 
@@ -83,6 +87,7 @@ def read_weights(path: Path) -> Mapping[Any, object]:
     try:
         with path.open("rb") as file:
             head = file.read(9)
+        size = path.stat().st_size
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror or error}") from None
     if not head:
@@ -90,10 +95,12 @@ def read_weights(path: Path) -> Mapping[Any, object]:
     if head.startswith(b"PK\x03\x04"):
         _check_archive(path)
         return _read_torch(path, archive=True)
+    # 8 bytes of header length, then JSON. The length may begin as a pickle does, and a pickle's
+    # first bytes make no length that its file has.
+    if head[8:] == b"{" and (head[:1] != b"\x80" or int.from_bytes(head[:8], "little") < size):
+        return _read_safetensors(path)
     if head[:1] == b"\x80":  # a bare pickle, as torch.save wrote before 1.6
         return _read_torch(path, archive=False)
-    if head[8:] == b"{":  # 8 bytes of header length, then JSON
-        return _read_safetensors(path)
     raise CheckpointError(
         "this is neither a PyTorch file (.pth, .pt, .bin) nor safetensors; it may be a web page or "
         "a Git LFS pointer saved in a checkpoint's place"
@@ -122,6 +129,7 @@ def _read_torch(path: Path, *, archive: bool) -> Mapping[Any, object]:
     try:
         with (
             nullcontext(str(path)) if by_path else path.open("rb") as source,
+            torch.serialization.safe_globals(STAND_INS),
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")  # about pickle protocols; the error says enough

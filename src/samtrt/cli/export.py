@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from samtrt.choices import AttentionForm, Precision
+from samtrt.choices import AttentionForm, Precision, Resize, ResizeFilter, ValueScale
 
 
 def export(
@@ -18,6 +18,27 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="Model directory to write.")],
     model: Annotated[
         str | None, typer.Option("--model", help="Fail unless the checkpoint is this model.")
+    ] = None,
+    tensors: Annotated[
+        str | None,
+        typer.Option(help="Which of several models in a file: how its tensors' names begin."),
+    ] = None,
+    scale: Annotated[
+        ValueScale | None,
+        typer.Option(help="Range of the pixels it was trained on; with --mean and --std."),
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="Subtracted from pixels of that range.")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="They are then divided by it.")
+    ] = None,
+    resize: Annotated[
+        Resize | None,
+        typer.Option(help="Longest side and padding (SAM), or stretched to a square (MedSAM)."),
+    ] = None,
+    resize_filter: Annotated[
+        ResizeFilter | None, typer.Option("--filter", help="What images are resized with.")
     ] = None,
     precision: Annotated[
         Precision, typer.Option(help="What the graphs compute in; their borders are fp32.")
@@ -38,11 +59,22 @@ def export(
         ),
     ] = AttentionForm.ADD,
 ) -> None:
-    """Turn a checkpoint into encoder.onnx and decoder.onnx, with a manifest."""
+    """Turn a checkpoint into encoder.onnx and decoder.onnx, with a manifest.
+
+    How images are prepared is read from the checkpoint where it says so, and is else SAM's own:
+    a fine-tune that was trained on other images needs --scale, --mean, --std and --resize.
+    """
     from samtrt.checkpoints import fetch
     from samtrt.checkpoints.load import load_checkpoint
     from samtrt.export.onnx import ExportOptions, default_opset, export_model
+    from samtrt.preparation.spec import PreparationChanges
 
+    try:
+        changes = PreparationChanges(
+            scale, _numbers(mean, "--mean"), _numbers(std, "--std"), resize, resize_filter
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     options = ExportOptions(
         precision=precision,
         opset=default_opset(precision) if opset is None else opset,
@@ -52,10 +84,25 @@ def export(
     )
     console = Console(stderr=True)
     with console.status("reading the checkpoint") as status:
-        loaded = load_checkpoint(fetch.resolve(checkpoint), model)
+        loaded = load_checkpoint(fetch.resolve(checkpoint), model, tensors, changes)
         manifest = export_model(loaded, output, options, status.update)
     for entries in manifest.files.values():
         for entry in entries:
             typer.echo(f"{output / entry.name}  {entry.size / 1e6:.1f} MB")
+    for notice in loaded.notices:
+        typer.echo(notice)
+    typer.echo(f"images: {manifest.preparation}")
     typer.echo(f"{manifest.model} exported ({precision.value}, opset {manifest.opset}).")
     typer.echo(f"Next: samtrt verify {output} --checkpoint {checkpoint}")
+
+
+def _numbers(text: str | None, option: str) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{option} takes three numbers, such as 0.485,0.456,0.406, not '{text}'"
+        ) from None
+    return red, green, blue

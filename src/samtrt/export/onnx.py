@@ -239,7 +239,9 @@ def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
         simplified=options.simplify,
         dynamic_batch=options.dynamic_batch,
         attention=options.attention.value,
-        checkpoint=Source(name=checkpoint.path.name, sha256=checkpoint.sha256),
+        checkpoint=Source(
+            name=checkpoint.path.name, sha256=checkpoint.sha256, tensors=checkpoint.tensors
+        ),
         files={},
         versions={
             "samtrt": __version__,

@@ -1,0 +1,204 @@
+"""What a Hugging Face model directory says beside its weights, in JSON: obeyed, or refused.
+
+`preprocessor_config.json` (in newer versions part of `processor_config.json`) says how images are
+prepared, `config.json` how layers compute. What it leaves out has the defaults of `transformers`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from samtrt.choices import Resize, ResizeFilter, ValueScale
+from samtrt.errors import CheckpointError
+from samtrt.preparation.spec import RGB, Preparation
+from samtrt.registry import ModelSpec
+
+_PREPROCESSOR = "preprocessor_config.json"
+_PROCESSOR = "processor_config.json"
+_CONFIG = "config.json"
+_ADAPTER = "adapter_config.json"
+
+# PIL.Image.Resampling by number.
+_FILTERS = (
+    ResizeFilter.NEAREST,
+    ResizeFilter.LANCZOS,
+    ResizeFilter.BILINEAR,
+    ResizeFilter.BICUBIC,
+    ResizeFilter.BOX,
+    ResizeFilter.HAMMING,
+)
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_BYTE = 1 / 255
+
+_COMPUTED: dict[str, dict[str, tuple[Any, ...]]] = {
+    "vision_config": {
+        "hidden_act": ("gelu",),
+        "layer_norm_eps": (1e-6,),
+        "qkv_bias": (True,),
+        "use_abs_pos": (True,),
+        "use_rel_pos": (True,),
+        "num_channels": (3,),
+    },
+    "prompt_encoder_config": {
+        "hidden_act": ("gelu",),
+        "layer_norm_eps": (1e-6,),
+        "mask_input_channels": (16,),
+        "num_point_embeddings": (4,),
+    },
+    "mask_decoder_config": {
+        "hidden_act": ("relu",),
+        # The official decoder has 1e-5 where Hugging Face's, of the same weights, has 1e-6.
+        "layer_norm_eps": (1e-6, 1e-5),
+        "num_attention_heads": (8,),
+        "attention_downsample_rate": (2,),
+        "num_multimask_outputs": (3,),
+        "num_hidden_layers": (2,),
+        "iou_head_depth": (3,),
+    },
+}
+"""What a SAM's layers compute, where the tensors do not tell."""
+
+
+def refuse_adapter(directory: Path) -> None:
+    """Raise `CheckpointError` where a directory holds an adapter alone, as PEFT saves it."""
+    about = _read(directory / _ADAPTER)
+    if about is not None:
+        kind, base = about.get("peft_type", "PEFT"), about.get("base_model_name_or_path")
+        raise CheckpointError(
+            f"this is a {kind} adapter of {base or 'another model'}, not a whole model: merge it "
+            "with PEFT's merge_and_unload() and save the result with save_pretrained()"
+        )
+
+
+def check_config(directory: Path, spec: ModelSpec) -> None:
+    """Refuse a `config.json` that asks for another computation than a SAM's.
+
+    Raises:
+        CheckpointError: which names the setting.
+    """
+    config = _read(directory / _CONFIG) or {}
+    kind = config.get("model_type", "sam")
+    if kind != "sam":
+        raise CheckpointError(f"{_CONFIG} says that this is a '{kind}' model, not a 'sam'")
+    for section, settings in _COMPUTED.items():
+        found = _section(config, section)
+        for name, known in settings.items():
+            if name in found and not any(_is(found[name], value) for value in known):
+                raise CheckpointError(
+                    f"{_CONFIG}: {section}.{name} is {found[name]!r}, and samtrt computes "
+                    f"{' or '.join(repr(value) for value in known)}"
+                )
+    vision = _section(config, "vision_config")
+    shape = {
+        "num_attention_heads": spec.num_heads,
+        "image_size": spec.image_size,
+        "patch_size": spec.patch_size,
+    }
+    for name, value in shape.items():
+        if name in vision and vision[name] != value:
+            raise CheckpointError(
+                f"{_CONFIG}: vision_config.{name} is {vision[name]!r}, and the tensors say {value}"
+            )
+
+
+def read_preparation(directory: Path, image_size: int) -> Preparation | None:
+    """Return how the directory says that images are prepared; None where it says nothing.
+
+    Raises:
+        CheckpointError: where it asks for what cannot be done, or contradicts the model's size.
+    """
+    name, about = _PREPROCESSOR, _read(directory / _PREPROCESSOR)
+    if about is None:
+        name, about = _PROCESSOR, (_read(directory / _PROCESSOR) or {}).get("image_processor")
+    return preparation_of(about, image_size, name) if isinstance(about, dict) else None
+
+
+def preparation_of(about: dict[str, Any], image_size: int, name: str) -> Preparation:
+    """Return what a processor's settings, read from the file `name`, say."""
+    try:
+        return _preparation(about, image_size)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+    raise CheckpointError(
+        f"{name}: {reason}; say how images are prepared with --scale, --mean, --std, --resize"
+    )
+
+
+def _preparation(about: dict[str, Any], image_size: int) -> Preparation:
+    if not about.get("do_resize", True):
+        raise ValueError("do_resize is false, and the model takes one size alone")
+    resize = _resize(about, image_size)
+    resample = about.get("resample", 2)
+    if type(resample) is not int or not 0 <= resample < len(_FILTERS):
+        raise ValueError(f"resample is {resample!r}, not 0 to {len(_FILTERS) - 1}")
+    mean: RGB = (0.0, 0.0, 0.0)
+    std: RGB = (1.0, 1.0, 1.0)
+    if about.get("do_normalize", True):
+        mean = _three(about.get("image_mean", _IMAGENET_MEAN))
+        std = _three(about.get("image_std", _IMAGENET_STD))
+    factor = float(about.get("rescale_factor", _BYTE)) if about.get("do_rescale", True) else 1.0
+    if not math.isfinite(factor) or factor <= 0:
+        raise ValueError(f"rescale_factor is {factor:g}")
+    scale = ValueScale.UNIT if math.isclose(factor, _BYTE, rel_tol=1e-6) else ValueScale.BYTE
+    if scale is ValueScale.BYTE:  # (x f - mean) / std = (x - mean / f) / (std / f)
+        mean = _three([value / factor for value in mean])
+        std = _three([value / factor for value in std])
+    return Preparation(scale=scale, mean=mean, std=std, resize=resize, filter=_FILTERS[resample])
+
+
+def _resize(about: dict[str, Any], image_size: int) -> Resize:
+    size = about.get("size", {"longest_edge": image_size})
+    if isinstance(size, int):
+        size = {"height": size, "width": size}
+    if not isinstance(size, dict):
+        raise TypeError(f"size is {size!r}")
+    sides = {side: size[side] for side in ("longest_edge", "height", "width") if size.get(side)}
+    wrong = {side: value for side, value in sides.items() if value != image_size}
+    if wrong or not sides:
+        raise ValueError(f"size is {size!r}, and the model takes {image_size} x {image_size}")
+    if sides.keys() == {"height", "width"}:
+        return Resize.STRETCH
+    if sides.keys() != {"longest_edge"}:
+        raise ValueError(f"size is {size!r}")
+    pad = about.get("pad_size", {"height": image_size, "width": image_size})
+    if not about.get("do_pad", True) or pad != {"height": image_size, "width": image_size}:
+        raise ValueError(f"images are not padded to {image_size} x {image_size}")
+    return Resize.LONGEST
+
+
+def _three(values: Any) -> RGB:
+    if isinstance(values, int | float):
+        values = (values,) * 3
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def _section(config: dict[str, Any], name: str) -> dict[str, Any]:
+    found = config.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _is(found: object, known: object) -> bool:
+    if isinstance(known, float) and isinstance(found, int | float):
+        return math.isclose(found, known, rel_tol=1e-3)
+    return found == known
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path.name} is not a JSON object; get it again")
+    return data
