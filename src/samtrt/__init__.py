@@ -29,8 +29,11 @@ if TYPE_CHECKING:
         HardwareCompatibility,
         Precision,
         Quantization,
+        Resize,
+        ResizeFilter,
         Stage,
         Target,
+        ValueScale,
     )
     from samtrt.client import Client, RemoteImage
     from samtrt.errors import (
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     from samtrt.manifest import Manifest
     from samtrt.masks.record import MaskRecord
     from samtrt.predictor import Predictor
+    from samtrt.preparation.spec import Preparation, PreparationChanges
     from samtrt.tensorrt.plugin.library import register_plugins
     from samtrt.types import Embedding, Prediction
     from samtrt.verification.compare import Report, Thresholds, verify
@@ -81,8 +85,11 @@ _NAMES = {
         "HardwareCompatibility",
         "Precision",
         "Quantization",
+        "Resize",
+        "ResizeFilter",
         "Stage",
         "Target",
+        "ValueScale",
     ),
     "client": (
         "Client",
@@ -122,6 +129,10 @@ _NAMES = {
     "manifest": ("Manifest",),
     "masks.record": ("MaskRecord",),
     "predictor": ("Predictor",),
+    "preparation.spec": (
+        "Preparation",
+        "PreparationChanges",
+    ),
     "tensorrt.plugin.library": ("register_plugins",),
     "types": (
         "Embedding",
@@ -166,6 +177,8 @@ __all__ = [
     "Precision",
     "Prediction",
     "Predictor",
+    "Preparation",
+    "PreparationChanges",
     "PromptError",
     "Quantization",
     "QuantizeOptions",
@@ -173,10 +186,13 @@ __all__ = [
     "RemoteError",
     "RemoteImage",
     "Report",
+    "Resize",
+    "ResizeFilter",
     "SamtrtError",
     "Stage",
     "Target",
     "Thresholds",
+    "ValueScale",
     "VerificationError",
     "__version__",
     "build_engines",
