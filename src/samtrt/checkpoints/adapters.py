@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from samtrt.checkpoints.wording import dims
 from samtrt.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _WRAPPED = re.compile(r"^(?P<layer>.+\.qkv)\.(?:qkv|qkv_proj)\.(?P<kind>weight|bias)$")
 _PAIR = re.compile(

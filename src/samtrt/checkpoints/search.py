@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
-
 from samtrt.checkpoints.inert import Array
 from samtrt.checkpoints.layouts import LAYOUTS, Layout
 from samtrt.checkpoints.wording import some
-from samtrt.errors import CheckpointError
+from samtrt.errors import CheckpointError, MissingExtraError
+
+try:
+    import torch
+except ImportError:
+    raise MissingExtraError("Loading a checkpoint", "export", "torch") from None
+
+from torch import Tensor
 
 TOP = "."
 """What the option calls the model whose tensors have no prefix."""
