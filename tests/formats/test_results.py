@@ -153,3 +153,31 @@ def test_label_map_numbers_masks_and_puts_the_small_on_top() -> None:
     many = label_map([record(small)] * 299 + [record(big)], SIZE)
     assert many.dtype == np.uint16
     assert many.max() == 300
+
+
+def test_ragged_parts_are_joined_in_little_time_and_memory() -> None:
+    """All pairs of corners of these would be 10^9 distances."""
+    mask = np.zeros((300, 300), dtype=bool)
+    mask[1::3, 1::3] = True
+    polygons = polygons_of(mask)
+    assert len(polygons) == 10_000
+    corners = join_polygons(polygons)
+    assert len(corners) <= sum(map(len, polygons)) + 3 * len(polygons)
+    filled = cv2.fillPoly(np.zeros(mask.shape, np.uint8), [corners], 1) > 0
+    assert not (mask & ~filled).any()
+    steps = np.abs(np.diff(corners.astype(int), axis=0)).max(axis=1)
+    assert np.percentile(steps, 99) <= 3, "bridges are short"
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=12))
+def test_a_joined_polygon_has_every_corner_and_comes_back(spots: list[tuple[int, int]]) -> None:
+    mask = np.zeros((33, 33), dtype=bool)
+    for x, y in spots:
+        mask[y : y + 2, x : x + 2] = True
+    polygons = polygons_of(mask)
+    corners = join_polygons(polygons)
+    assert {tuple(c) for c in corners.tolist()} == {
+        tuple(c) for polygon in polygons for c in polygon.tolist()
+    }
+    filled = cv2.fillPoly(np.zeros(mask.shape, np.uint8), [corners], 1) > 0
+    assert not (mask & ~filled).any()

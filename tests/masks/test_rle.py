@@ -166,3 +166,25 @@ def test_what_is_not_rle_is_refused(broken: Any, words: str) -> None:
 def test_a_limit_is_kept_before_anything_is_allocated() -> None:
     with pytest.raises(MaskError, match="limit of 99"):
         rle.decode({"size": [10, 10], "counts": [100]}, max_pixels=99)
+
+
+@given(mask=masks, packed=st.booleans())
+def test_a_mask_is_cut_to_its_box(mask: np.ndarray, packed: bool) -> None:
+    encoded = rle.compress(rle.encode(mask)) if packed else rle.encode(mask)
+    patch = rle.cut(encoded)
+    whole = np.zeros_like(mask)
+    height, width = patch.mask.shape
+    whole[patch.y : patch.y + height, patch.x : patch.x + width] = patch.mask
+    np.testing.assert_array_equal(whole, mask)
+    assert (patch.x, patch.y, width, height) == box_of_mask(mask)
+    np.testing.assert_array_equal(rle.patch_of(mask).mask, patch.mask)
+    found = rle.find_runs(np.ascontiguousarray(mask.T), len(mask))
+    for one, other in zip(rle.runs_of(encoded), found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_empty_runs_between_do_not_matter() -> None:
+    odd: rle.Rle = {"size": [2, 4], "counts": [0, 2, 0, 1, 2, 0, 1, 2]}
+    assert rle.runs_of(odd).starts.tolist() == [0, 6]
+    assert rle.runs_of(odd).ends.tolist() == [3, 8]
+    np.testing.assert_array_equal(rle.cut(odd).mask, rle.decode(odd))

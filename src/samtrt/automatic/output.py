@@ -185,7 +185,7 @@ class AutoOutput:
 def draw_records(pixels: UInt8Array, records: Sequence[MaskRecord]) -> UInt8Array:
     """Draw masks, each in its number's colour, the large ones first so that small ones show."""
     order = sorted(range(len(records)), key=lambda i: -records[i]["area"])
-    masks = (rle.decode(rle.of(records[i]["segmentation"])) for i in order)
+    masks = (rle.cut(rle.of(records[i]["segmentation"])) for i in order)
     return draw_masks(pixels, masks, [colour_of(i) for i in order])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,8 @@ from samtrt._version import __version__
 from samtrt.errors import OutputError
 from samtrt.files import check_ours, write_atomic
 from samtrt.masks import drawing, rle
-from samtrt.masks.logits import box_of_mask
 from samtrt.predictor import Predictor, check_results
-from samtrt.types import BoolArray, UInt8Array
+from samtrt.types import UInt8Array
 
 
 @dataclass(frozen=True)
@@ -28,19 +27,25 @@ class Found:
 
     Attributes:
         prompt: Which prompt it answers, from 0.
-        mask: bool [H, W].
+        segmentation: The mask as compressed RLE: at full size, a hundred masks of a large picture
+            would fill the memory.
         score: The model's IoU prediction.
-        box: x, y, width, height in pixels.
+        box: x, y, width, height in pixels; zeros for an empty mask.
+        area: Pixels in the mask.
     """
 
     prompt: int
-    mask: BoolArray
+    segmentation: rle.Rle
     score: float
     box: tuple[int, int, int, int]
+    area: int
 
-    @property
-    def area(self) -> int:
-        return int(np.count_nonzero(self.mask))
+    @classmethod
+    def of(cls, prompt: int, mask: rle.Rle, score: float) -> Found:
+        runs = rle.runs_of(mask)
+        x1, y1, x2, y2 = runs.box
+        box = (x1, y1, x2 - x1 + 1, y2 - y1 + 1) if runs.area else (0, 0, 0, 0)
+        return cls(prompt, rle.compress(mask), score, box, runs.area)
 
 
 @dataclass(frozen=True)
@@ -58,16 +63,32 @@ def segment(predictor: Predictor, prompts: dict[str, Any], every: bool) -> Resul
     prompt gets the single mask that the model gives for it, as the paper advises (section 3).
     """
     points = np.shape(prompts.get("point_coords", ()))
-    ambiguous = points[1:2] == (1,) and len(prompts) == 2
-    masks, scores, _ = predictor.predict_batch(**prompts, multimask_output=every or ambiguous)
-    check_results(scores)
+    several = every or (points[1:2] == (1,) and len(prompts) == 2)
     found = []
-    for prompt, (candidates, values) in enumerate(zip(masks, scores, strict=True)):
-        order = np.argsort(-values, kind="stable")
-        for i in order if every else order[:1]:
-            mask = candidates[i]
-            found.append(Found(prompt, mask, float(values[i]), box_of_mask(mask)))
+    for start, some in _parts(prompts, predictor):
+        masks, scores = predictor.predict_rle(**some, multimask_output=several)
+        check_results(scores)
+        for prompt, (candidates, values) in enumerate(zip(masks, scores, strict=True), start):
+            order = np.argsort(-values, kind="stable")
+            for i in order if every else order[:1]:
+                found.append(Found.of(prompt, candidates[i], float(values[i])))
     return Results(prompts, tuple(found))
+
+
+def _parts(prompts: dict[str, Any], predictor: Predictor) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Divide many boxes, so that few masks are there at a time before they are packed."""
+    boxes = prompts.get("boxes", ())
+    height, width = predictor.original_size
+    step = max(min(predictor.prompts_per_run, _PIXELS // (height * width)), 1)
+    if len(boxes) <= step:
+        yield 0, prompts
+        return
+    for start in range(0, len(boxes), step):
+        yield start, {**prompts, "boxes": boxes[start : start + step]}
+
+
+_PIXELS = 1 << 30
+"""Of the masks that are there at a time, as lists of run lengths."""
 
 
 def show(results: Results) -> None:
@@ -105,7 +126,7 @@ def write(
         written.append(save_picture(overlay, draw(results, pixels)))
     if mask:
         for path, item in zip(masks, results.found, strict=True):
-            written.append(save_picture(path, item.mask.astype(np.uint8) * 255))
+            written.append(save_picture(path, _white(item)))
     if json:
         with write_atomic(json) as temporary:
             document = as_json(results, predictor, image_name)
@@ -113,6 +134,15 @@ def write(
             temporary.write_text(text + "\n", encoding="utf-8")
         written.append(json)
     return written
+
+
+def _white(item: Found) -> UInt8Array:
+    """Return a mask as a picture, uint8 [H, W]: 255 where it is."""
+    height, width = item.segmentation["size"]
+    picture = np.zeros((height, width), dtype=np.uint8)
+    x, y, mask = rle.cut(item.segmentation)
+    picture[y : y + mask.shape[0], x : x + mask.shape[1]][mask] = 255
+    return picture
 
 
 def mask_paths(path: Path | None, count: int) -> list[Path]:
@@ -157,7 +187,7 @@ _JSON_KEY = '"checkpoint_sha256"'
 
 def draw(results: Results, pixels: UInt8Array) -> UInt8Array:
     """Draw masks and prompts over the image."""
-    picture = drawing.draw_masks(pixels, [item.mask for item in results.found])
+    picture = drawing.draw_masks(pixels, (rle.cut(item.segmentation) for item in results.found))
     for box in results.prompts.get("boxes", ()):
         picture = drawing.draw_box(picture, box)
     for coords, labels in zip(
@@ -186,7 +216,7 @@ def as_json(results: Results, predictor: Predictor, image_name: str) -> dict[str
         "masks": [
             {
                 "prompt": item.prompt,
-                "segmentation": rle.compress(rle.encode(item.mask)),
+                "segmentation": item.segmentation,
                 "bbox": list(item.box),
                 "area": item.area,
                 "predicted_iou": round(item.score, 6),

@@ -30,5 +30,6 @@ def label_map(
         raise OutputError(f"a label map has room for 65535 masks, not {len(records)}")
     labels = np.zeros(size, dtype=np.uint8 if len(records) <= 255 else np.uint16)
     for index in sorted(range(len(records)), key=lambda i: -records[i]["area"]):
-        labels[rle.decode(rle.of(records[index]["segmentation"]))] = index + 1
+        x, y, mask = rle.cut(rle.of(records[index]["segmentation"]))
+        labels[y : y + mask.shape[0], x : x + mask.shape[1]][mask] = index + 1
     return labels

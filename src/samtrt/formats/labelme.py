@@ -27,7 +27,7 @@ def labelme_document(
     """
     shapes = []
     for number, record in enumerate(records):
-        for polygon in polygons_of(rle.decode(rle.of(record["segmentation"]))):
+        for polygon in polygons_of(rle.cut(rle.of(record["segmentation"]))):
             shapes.append(
                 {
                     "label": label,

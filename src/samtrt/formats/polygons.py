@@ -7,27 +7,29 @@ have any.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from samtrt.masks.logits import box_of_mask
+from samtrt.masks.rle import Patch, patch_of
 from samtrt.types import BoolArray
 
 Polygon = npt.NDArray[np.int32]
 """[N, 2], XY in pixels, N >= 3; the last point joins the first."""
 
 
-def polygons_of(mask: BoolArray) -> list[Polygon]:
+def polygons_of(mask: BoolArray | Patch) -> list[Polygon]:
     """Return the outline of each part of a mask [H, W], the largest first."""
-    x, y, width, height = box_of_mask(mask)
-    part = np.ascontiguousarray(mask[y : y + height, x : x + width], dtype=np.uint8)
+    x, y, part = mask if isinstance(mask, Patch) else patch_of(mask)
     if not part.size:
         return []
     contours, _ = cv2.findContours(
-        part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(int(x), int(y))
+        np.ascontiguousarray(part).view(np.uint8),
+        cv2.RETR_EXTERNAL,
+        cv2.CHAIN_APPROX_SIMPLE,
+        offset=(int(x), int(y)),
     )
     found = sorted(contours, key=cv2.contourArea, reverse=True)
     # A part of one or two pixels has fewer corners than readers accept: say the last one again.
@@ -38,14 +40,98 @@ def polygons_of(mask: BoolArray) -> list[Polygon]:
 
 
 def join_polygons(polygons: Sequence[Polygon]) -> Polygon:
-    """Make one polygon of several, by bridges of no width between the nearest corners.
+    """Make one polygon of several, by bridges of no width between corners that are near.
 
-    Filled, the bridges add lines one pixel wide.
+    Filled, the bridges add lines one pixel wide. Time and memory grow as N log N with the number
+    of corners: only corners that follow each other in some order along the plane are compared.
     """
-    joined = polygons[0]
-    for polygon in polygons[1:]:
-        squares = ((joined[:, None].astype(np.int64) - polygon[None]) ** 2).sum(axis=2)
-        at, start = np.unravel_index(int(squares.argmin()), squares.shape)
-        loop = np.roll(polygon, -int(start), axis=0)
-        joined = np.concatenate([joined[: at + 1], loop, loop[:1], joined[at:]])
-    return joined
+    if len(polygons) == 1:
+        return polygons[0]
+    bridges = _bridges(polygons)
+    joined: list[npt.NDArray[np.int32]] = []
+    # Around the largest polygon; at a bridge, first around what it leads to, then back over it.
+    ways = [_around(polygons[0], 0, bridges[0])]
+    seen = {0}
+    while ways:
+        step = next(ways[-1], None)
+        if step is None:
+            ways.pop()
+        elif isinstance(step, np.ndarray):
+            joined.append(step)
+        elif step[0] not in seen:
+            seen.add(step[0])
+            polygon, start = polygons[step[0]], step[1]
+            ways.append(_around(polygon, start, bridges[step[0]]))
+    return np.concatenate(joined)
+
+
+Bridges = list[dict[int, list[tuple[int, int]]]]
+"""For each polygon, and its corners with bridges, the polygons and corners that these lead to."""
+
+
+def _around(
+    corners: Polygon, start: int, bridges: dict[int, list[tuple[int, int]]]
+) -> Iterator[Polygon | tuple[int, int]]:
+    """Yield corners from `start` on and back to it and, after each with bridges, where they lead.
+
+    A corner is said again after each of its bridges, as the way comes back over it.
+    """
+    turned = np.concatenate([corners[start:], corners[: start + 1]])
+    begin = 0
+    for place, corner in sorted(((corner - start) % len(corners), corner) for corner in bridges):
+        yield turned[begin : place + 1]
+        for lead in bridges[corner]:
+            yield lead
+            yield turned[place : place + 1]
+        begin = place + 1
+    yield turned[begin:]
+
+
+def _bridges(polygons: Sequence[Polygon]) -> Bridges:
+    """Choose bridges that make the polygons one tree: short ones first (Kruskal)."""
+    points = np.concatenate(polygons).astype(np.int64)
+    lengths = np.array([len(polygon) for polygon in polygons])
+    owners = np.repeat(np.arange(len(polygons)), lengths)
+    numbers = np.arange(len(points)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    pairs = []
+    for key in (_along_z(points), _along_z(points + 21845), points[:, 0], points[:, 1]):
+        order = np.lexsort((points[:, 1], points[:, 0], key))
+        pair = np.stack([order[:-1], order[1:]], axis=1)
+        pairs.append(pair[owners[pair[:, 0]] != owners[pair[:, 1]]])
+    found = np.concatenate(pairs)
+    squares = ((points[found[:, 0]] - points[found[:, 1]]) ** 2).sum(axis=1)
+    found = found[np.argsort(squares, kind="stable")]
+    # Of the bridges between two polygons, the shortest.
+    ends = np.sort(owners[found], axis=1)
+    kept = np.sort(np.unique(ends[:, 0] * len(polygons) + ends[:, 1], return_index=True)[1])
+    roots = list(range(len(polygons)))
+
+    def root(polygon: int) -> int:
+        while roots[polygon] != polygon:
+            roots[polygon] = roots[roots[polygon]]
+            polygon = roots[polygon]
+        return polygon
+
+    bridges: Bridges = [{} for _ in polygons]
+    missing = len(polygons) - 1
+    for (one, other), (a, b) in zip(
+        found[kept].tolist(), owners[found[kept]].tolist(), strict=True
+    ):
+        if not missing:
+            break
+        if (left := root(a)) == (right := root(b)):
+            continue
+        roots[left] = right
+        missing -= 1
+        bridges[a].setdefault(int(numbers[one]), []).append((b, int(numbers[other])))
+        bridges[b].setdefault(int(numbers[other]), []).append((a, int(numbers[one])))
+    return bridges
+
+
+def _along_z(points: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the places of points [N, 2] along a Z-order curve, by which neighbours are near."""
+    place = np.zeros(len(points), dtype=np.int64)
+    for bit in range(20):
+        for axis in (0, 1):
+            place |= (points[:, axis] >> bit & 1) << (2 * bit + axis)
+    return place

@@ -24,7 +24,7 @@ def yolo_labels(records: Sequence[MaskRecord], size: Size, kind: int = 0) -> str
     height, width = size
     lines = []
     for record in records:
-        polygons = polygons_of(rle.decode(rle.of(record["segmentation"])))
+        polygons = polygons_of(rle.cut(rle.of(record["segmentation"])))
         if polygons:
             shares = (join_polygons(polygons) + 0.5) / (width, height)
             lines.append(f"{kind} " + " ".join(f"{share:.6f}" for share in shares.ravel()) + "\n")

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from samtrt.masks.logits import box_of_mask
+from samtrt.masks.rle import Patch, patch_of
 from samtrt.types import BoolArray, UInt8Array
 
 Colour = tuple[int, int, int]
@@ -42,7 +42,7 @@ def colour_of(index: int) -> Colour:
 
 def draw_masks(
     image: UInt8Array,
-    masks: Iterable[BoolArray],
+    masks: Iterable[BoolArray | Patch],
     colours: Sequence[Colour] | None = None,
     alpha: float = 0.45,
 ) -> UInt8Array:
@@ -50,7 +50,8 @@ def draw_masks(
 
     Args:
         image: uint8 [H, W, 3], RGB.
-        masks: bool [H, W] each, drawn in this order; a generator works, one mask is held at a time.
+        masks: bool [H, W] each, or cut to their boxes, drawn in this order; a generator works, one
+            mask is held at a time.
         colours: One for each mask; by default `colour_of` its index.
         alpha: Opacity of the fill, 0..1.
     """
@@ -58,24 +59,32 @@ def draw_masks(
     width = line_width(image)
     for index, mask in enumerate(masks):
         colour = colours[index % len(colours)] if colours else colour_of(index)
-        _draw_mask(out, np.asarray(mask, dtype=np.bool_), colour, alpha, width)
+        patch = mask if isinstance(mask, Patch) else patch_of(np.asarray(mask, dtype=np.bool_))
+        _draw_mask(out, patch, colour, alpha, width)
     return out
 
 
-def _draw_mask(out: UInt8Array, mask: BoolArray, colour: Colour, alpha: float, width: int) -> None:
-    x, y, w, h = box_of_mask(mask)
-    if not w:
+def _draw_mask(out: UInt8Array, patch: Patch, colour: Colour, alpha: float, width: int) -> None:
+    x, y, mask = patch
+    if not mask.size:
         return
-    # Work in the mask's box, with room for the outline around it.
-    top, left = max(y - width, 0), max(x - width, 0)
-    region = (slice(top, y + h + width), slice(left, x + w + width))
-    view, part = out[region], mask[region]
     fill = np.asarray(colour, dtype=np.float32) * alpha
-    view[part] = (view[part] * np.float32(1 - alpha) + fill + 0.5).astype(np.uint8)
-    contours, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    canvas = np.ascontiguousarray(view)
-    cv2.drawContours(canvas, contours, -1, colour, width, cv2.LINE_AA)
-    view[...] = canvas
+    rows = max(_AT_ONCE // mask.shape[1], 1)
+    for start in range(0, len(mask), rows):  # a mask may be as large as a large picture
+        part = mask[start : start + rows]
+        view = out[y + start : y + start + len(part), x : x + mask.shape[1]]
+        view[part] = (view[part] * np.float32(1 - alpha) + fill + 0.5).astype(np.uint8)
+    contours, _ = cv2.findContours(
+        np.ascontiguousarray(mask).view(np.uint8),
+        cv2.RETR_CCOMP,
+        cv2.CHAIN_APPROX_NONE,
+        offset=(x, y),
+    )
+    cv2.drawContours(out, contours, -1, colour, width, cv2.LINE_AA)
+
+
+_AT_ONCE = 1 << 20
+"""Pixels blended at a time."""
 
 
 def draw_points(image: UInt8Array, coords: npt.ArrayLike, labels: npt.ArrayLike) -> UInt8Array:

@@ -12,6 +12,7 @@ from samtrt.masks import rle
 from samtrt.masks.cuda import MaskFormer
 from samtrt.masks.logits import upscale_logits, upscale_masks
 from samtrt.masks.rle import Rle
+from samtrt.masks.upscaling import Upscaler
 from samtrt.preparation.frame import Frame
 from samtrt.types import BoolArray, Tensor
 
@@ -48,8 +49,10 @@ class HostFormer:
     def encode(
         self, logits: npt.NDArray[np.float32], planes: Numbers, threshold: float
     ) -> list[Rle]:
-        each = (self.masks(logits, planes[i : i + 1], threshold) for i in range(len(planes)))
-        return [rle.with_array(rle.encode(mask[0])) for mask in each]
+        upscaler = Upscaler(self.frame)
+        original = self.frame.original
+        runs = (upscaler.runs(logits[plane], threshold) for plane in planes)
+        return [rle.with_array(each.to_rle(original)) for each in runs]
 
 
 def former_of(logits: Tensor, frame: Frame) -> Former:

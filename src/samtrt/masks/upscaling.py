@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from samtrt.masks.rle import Runs, find_runs
 from samtrt.preparation.frame import Frame
 from samtrt.types import BoolArray, Size
 
@@ -255,6 +256,18 @@ class Upscaler:
         for start in range(0, bottom - top, step):
             values = self._x.stretch(columns[:, start : start + step], part.left)
             yield Region(left, top + start, values[left:right])
+
+    def runs(self, logits: Floats, threshold: float) -> Runs:
+        """Form what of one mask's logits [M, M] exceeds a threshold, as runs.
+
+        At no time is there more than the mask's own part at full size, and that as a bool each.
+        """
+        part = self.parts(logits[None], self.above(logits[None], threshold))[0]
+        (top, bottom), (left, right) = part.ys, part.xs
+        mask = np.empty((right - left, bottom - top), dtype=np.bool_)
+        for _, y, values in self.strips(part):
+            np.greater(values, threshold, out=mask[:, y - top : y - top + values.shape[1]])
+        return find_runs(mask, self.original[0], left, top)
 
     def bounds(self, masks: BoolArray) -> Bounds:
         """Bound the boxes of K masks' full-size pixels.
