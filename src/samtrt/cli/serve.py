@@ -44,7 +44,7 @@ def serve(
         typer.Option("--cors-origin", help="Origin whose pages may use the API; repeatable."),
     ] = None,
     max_upload: Annotated[int, typer.Option(min=1, help="Largest upload, MiB.")] = 32,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Largest image, megapixels.")] = 64,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest image, megapixels.")] = 50,
     cache: Annotated[int, typer.Option(min=1, help="Memory for embeddings, MiB.")] = 1024,
     device_cache: Annotated[
         int, typer.Option(min=0, help="Of the GPU's memory, for embeddings made there, MiB.")
@@ -56,7 +56,7 @@ def serve(
     queue: Annotated[int, typer.Option(min=1, help="Uploads in progress; more get 429.")] = 32,
     memory: Annotated[
         int, typer.Option(min=96, help="Memory for images and masks in the making, MiB.")
-    ] = 512,
+    ] = 384,
     connections: Annotated[int, typer.Option(min=8, help="Most open connections.")] = 512,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request.")] = 60.0,
     shutdown: Annotated[

@@ -69,18 +69,38 @@ def samples_of(picture: Image.Image, data: bytes) -> Samples:
     elif picture.mode in ("LA", "PA", "La", "RGBA", "RGBa") or picture.has_transparency_data:
         # From premultiplied colours there is no other way than through their own mode.
         whole = picture.convert("LA") if picture.mode == "La" else picture
-        bands = np.asarray(whole.convert("RGBA"))
+        bands = _array(whole.convert("RGBA"))
         samples = Samples(bands[..., :3], bands[..., 3], BYTES)
     elif picture.mode in ("1", "L"):
-        samples = Samples(np.asarray(picture.convert("L")), known=BYTES)
+        samples = Samples(_array(picture.convert("L")), known=BYTES)
     else:
-        samples = Samples(np.asarray(_rgb(picture)), known=BYTES)
+        samples = Samples(_array(_rgb(picture)), known=BYTES)
     return replace(
         samples,
         colour=turn(samples.colour, orientation),
         alpha=None if samples.alpha is None else turn(samples.alpha, orientation),
         notices=notices,
     )
+
+
+_ROWS = 1 << 20
+"""Pixels brought from Pillow to NumPy at a time."""
+
+
+def _array(picture: Image.Image) -> npt.NDArray[np.uint8]:
+    """Return a picture's bytes, [H, W] or [H, W, C].
+
+    Some rows at a time: Pillow makes two copies of what it hands over.
+    """
+    picture.load()
+    width, height = picture.size
+    bands = len(picture.getbands())
+    out = np.empty((height, width, bands)[: 2 if bands == 1 else 3], dtype=np.uint8)
+    step = max(_ROWS // width, 1)
+    for top in range(0, height, step):
+        rows = picture.crop((0, top, width, min(top + step, height)))
+        out[top : top + step] = np.asarray(rows)
+    return out
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
@@ -95,7 +115,7 @@ def _rgb(picture: Image.Image) -> Image.Image:
                 return turned
         except (ImageCms.PyCMSError, OSError):
             pass  # a broken profile, or one of other colours: as if there were none
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy it
 
 
 def _known(picture: Image.Image) -> tuple[float, float] | None:

@@ -52,9 +52,9 @@ def logits_from_mask(mask: BoolArray, frame: Frame) -> npt.NDArray[np.float32]:
         raise PromptError("the mask prompt is empty: none of its pixels is set")
     height, width = frame.resized
     padded = np.zeros((frame.image_size, frame.image_size), dtype=np.float32)
-    padded[:height, :width] = cv2.resize(
-        mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA
-    )
+    # In the order that OpenCV wants: it would make a copy, of four bytes a pixel, of any other.
+    values = np.ascontiguousarray(mask, dtype=np.float32)
+    padded[:height, :width] = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
     coverage = cv2.resize(padded, (frame.mask_size, frame.mask_size), interpolation=cv2.INTER_AREA)
     return ((2 * coverage - 1) * PROMPT_LOGIT)[None].astype(np.float32)
 

@@ -65,13 +65,14 @@ class Intake:
             max_side=settings.max_side,
             max_ratio=settings.max_ratio,
         )
-        need = SMALL
+        room = SMALL
         while True:
-            arguments = body, content_type, self._model, limits, need
-            found = await self._read(need, partial(self._picture, arguments))
+            arguments = body, content_type, self._model, limits, room
+            # The body comes to the process in one piece, and is then taken apart.
+            found = await self._read(room + 2 * len(body), partial(self._picture, arguments))
             if isinstance(found, Prepared):
                 return found
-            need = found  # more than was set aside: once more, when there is room for it
+            room = found  # more than was set aside: once more, when there is that much
 
     async def read_masks(
         self, request: MasksRequest, frame: Frame

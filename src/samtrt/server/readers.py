@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -27,6 +28,9 @@ T = TypeVar("T")
 
 SLACK = 48 << 20
 """Bytes that a reader may take beyond what it is allowed: buffers of decoders, the allocator's."""
+
+LARGE = 128 << 20
+"""Allowance after whose use a process is replaced: freed memory does not all go back."""
 
 
 class ReaderDiedError(SamtrtError):
@@ -91,7 +95,10 @@ class Readers:
             except BaseException:
                 self._keep(reader)
                 raise
-            self._keep(reader)
+            if allowance < LARGE:
+                self._keep(reader)
+            else:
+                self._discard(reader)
             return result
 
     async def _open(self) -> _Reader:
@@ -145,6 +152,8 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if sys.platform == "linux":
+        _held_at_start()
     if sys.platform != "win32":
         import resource
 
@@ -165,12 +174,20 @@ def _run(allowance: int, work: Callable[..., T], args: tuple[object, ...]) -> T:
 
 
 def _limit_memory(extra: int) -> None:
-    """Let this process allocate `extra` bytes more than it holds; beyond, it gets MemoryError."""
+    """Let this process hold `extra` bytes more than at its start; beyond, it gets MemoryError."""
     if sys.platform == "linux":
         import resource
 
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
-        limit = pages * resource.getpagesize() + extra
+        limit = _held_at_start() + extra
         resource.setrlimit(
             resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1])
         )
+
+
+@lru_cache
+def _held_at_start() -> int:
+    """Return the bytes of data that the process held before its first work."""
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
+    return pages * resource.getpagesize()

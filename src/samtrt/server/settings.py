@@ -25,7 +25,8 @@ class Settings:
         allowed_hosts: Host names that requests may be addressed to; None for any. Guards a
             loopback server against pages that rebind their own name to 127.0.0.1.
         cors_origins: Origins whose pages may call the API besides our own.
-        max_pixels: The most that an image's width times height may be.
+        max_pixels: The most that an image's width times height may be. Decoding takes some eight
+            bytes for each, which `memory_bytes` must have.
         max_side: The most that either may be.
         max_ratio: The most that one may be of the other: nothing is left of a side that the
             model's resize brings to less than a few pixels.
@@ -59,7 +60,7 @@ class Settings:
     allowed_hosts: frozenset[str] | None = frozenset(LOOPBACK)
     cors_origins: tuple[str, ...] = ()
     max_upload_bytes: int = 32 * MIB
-    max_pixels: int = 64_000_000
+    max_pixels: int = 50_000_000
     max_side: int = 32_768
     max_ratio: int = 200
     max_json_bytes: int = 4 * MIB
@@ -76,7 +77,7 @@ class Settings:
     readers: int = 0
     body_bytes: int = 128 * MIB
     answer_bytes: int = 256 * MIB
-    memory_bytes: int = 512 * MIB
+    memory_bytes: int = 384 * MIB
     request_seconds: float = 60.0
     auto_seconds: float = 300.0
     shutdown_seconds: float = 20.0

@@ -21,11 +21,14 @@ from samtrt.masks.logits import logits_from_mask
 from samtrt.masks.rle import decode
 from samtrt.preparation.frame import Frame
 
-BYTES_A_PIXEL = 16
-"""Memory to decode one pixel of a picture, at most, that is set aside before it is done."""
+BYTES_A_PIXEL = 8
+"""Memory to decode one pixel of a picture that is set aside before it is done."""
 
-BYTES_A_MASK_PIXEL = 10
-"""The same for a mask: as booleans, as numbers, and these once more in another order."""
+BYTES_A_DEEP_PIXEL = 28
+"""The same for more than eight bits, or for what only decoding can tell."""
+
+BYTES_A_MASK_PIXEL = 6
+"""The same for a mask: as booleans and as numbers."""
 
 BYTES_A_RUN = 64
 """Memory to decode one character of compressed run lengths, at most."""
@@ -83,6 +86,7 @@ def check_picture(data: bytes, limits: Limits) -> int:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=limits.formats) as picture:
                 width, height = picture.size
+                deep = picture.format == "TIFF" or picture.mode[0] in "IF" or _is_deep_png(data)
     except UnidentifiedImageError:
         names = ", ".join(limits.formats)
         raise RefusedError(415, f"this is not an image of a known format ({names})") from None
@@ -97,7 +101,11 @@ def check_picture(data: bytes, limits: Limits) -> int:
         limits.check_size(width, height, 0, "the image")
     except ImageError as error:
         raise RefusedError(413, str(error)) from None
-    return width * height * BYTES_A_PIXEL
+    return width * height * (BYTES_A_DEEP_PIXEL if deep else BYTES_A_PIXEL)
+
+
+def _is_deep_png(data: bytes) -> bool:
+    return data[:8] == b"\x89PNG\r\n\x1a\n" and data[24:25] == b"\x10"
 
 
 def read_masks(masks: list[tuple[list[int], str]], frame: Frame) -> list[npt.NDArray[np.float32]]:
