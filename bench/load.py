@@ -15,9 +15,7 @@ import asyncio
 import io
 import json
 import random
-import subprocess
 import sys
-import threading
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -28,8 +26,10 @@ import httpx
 import numpy as np
 from PIL import Image, ImageDraw
 
-from samtrt.masks.logits import mask_iou, mask_to_rle, rle_to_mask
+from samtrt.masks import rle
+from samtrt.masks.logits import mask_iou
 from samtrt.predictor import Predictor
+from target import Target
 
 LEAST_IOU = 0.99
 SIZES = ((480, 640), (600, 400), (1080, 1920), (333, 1000), (768, 768), (1500, 1000))
@@ -92,7 +92,7 @@ def make_case(seed: int, predictor: Predictor) -> Case:
         case.prompts.append(prompt)
         case.expected.append(
             [
-                {"rle": mask_to_rle(mask), "score": float(score)}
+                {"rle": rle.compress(rle.encode(mask)), "score": float(score)}
                 for mask, score in zip(masks, scores, strict=True)
             ]
         )
@@ -105,7 +105,7 @@ def check_masks(tally: Tally, got: list[dict[str, Any]], expected: list[dict[str
         if ours["rle"] == theirs["rle"]:
             tally.identical += 1
             continue
-        iou = mask_iou(rle_to_mask(ours["rle"]), rle_to_mask(theirs["rle"]))
+        iou = mask_iou(rle.decode(ours["rle"]), rle.decode(theirs["rle"]))
         tally.least_iou = min(tally.least_iou, iou)
         if iou < LEAST_IOU or abs(ours["score"] - theirs["score"]) > 0.01:
             tally.faults.append(f"a mask has IoU {iou:.4f} with the direct call's")
@@ -134,9 +134,20 @@ class Visitor:
             await asyncio.sleep(int(response.headers["Retry-After"]) * self.random.uniform(1, 2))
         return response
 
-    async def run(self, end: float) -> None:
+    async def run(self, end: float, shared: list[str]) -> None:
         while time.monotonic() < end:
-            await self.visit(self.random.choice(self.cases), end)
+            number = self.random.randrange(len(self.cases))
+            if shared:
+                await self.share(self.cases[number], shared[number])
+            else:
+                await self.visit(self.cases[number], end)
+
+    async def share(self, case: Case, path: str) -> None:
+        """Ask about an image that others ask about too; it must be there."""
+        if self.random.random() < 0.1:
+            await self.fetch_embedding(case, path)
+        elif not await self.ask(case, path):
+            self.tally.faults.append("an image that nobody deleted is lost")
 
     async def visit(self, case: Case, end: float) -> None:
         headers = {"Content-Type": "image/png"}
@@ -176,52 +187,28 @@ class Visitor:
         return response.status_code in (200, 429)
 
 
-class Server:
-    """`samtrt serve` as a process, with its memory watched."""
-
-    def __init__(self, directory: Path, options: list[str]) -> None:
-        command = [sys.executable, "-m", "samtrt", "serve", str(directory), "--port", "0"]
-        self.process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
-        assert self.process.stderr
-        self.url = ""
-        for line in self.process.stderr:
-            if "running on" in line:
-                self.url = line.split("running on ")[1].split()[0]
-                break
-        threading.Thread(target=self._drain, daemon=True).start()
-        self.memory: list[float] = []
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def _drain(self) -> None:
-        assert self.process.stderr
-        for _ in self.process.stderr:
-            pass
-
-    def _watch(self) -> None:
-        status = Path(f"/proc/{self.process.pid}/status")
-        while self.process.poll() is None:
-            for line in status.read_text().splitlines():
-                if line.startswith("VmRSS"):
-                    self.memory.append(int(line.split()[1]) / 1024)
-            time.sleep(1)
-
-    def stop(self) -> int:
-        self.process.terminate()
-        return self.process.wait(60)
-
-
-async def load(url: str, cases: list[Case], clients: int, seconds: float) -> Tally:
+async def load(url: str, cases: list[Case], clients: int, seconds: float, shared: bool) -> Tally:
     tally = Tally()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(
         base_url=url, timeout=120, limits=limits, trust_env=False
     ) as client:
+        paths = [await upload(client, case) for case in cases] if shared else []
         end = time.monotonic() + seconds
         visitors = [Visitor(client, cases, tally, seed) for seed in range(clients)]
-        for done in await asyncio.gather(*(v.run(end) for v in visitors), return_exceptions=True):
+        for done in await asyncio.gather(
+            *(v.run(end, paths) for v in visitors), return_exceptions=True
+        ):
             if isinstance(done, BaseException):
                 tally.faults.append(f"a client failed: {done!r}")
     return tally
+
+
+async def upload(client: httpx.AsyncClient, case: Case) -> str:
+    """Send an image; return the path of what is asked about it."""
+    headers = {"Content-Type": "image/png"}
+    response = await client.post("/v1/images", content=case.data, headers=headers)
+    return f"/v1/images/{response.raise_for_status().json()['id']}"
 
 
 def report(tally: Tally, memory: list[float], arguments: argparse.Namespace) -> dict[str, Any]:
@@ -261,7 +248,11 @@ def main() -> int:
     parser.add_argument("--cache", type=int, default=64, help="server's memory for embeddings, MiB")
     parser.add_argument("--threads", type=int, default=1, help="server's threads per operation")
     parser.add_argument("--queue", type=int, default=8, help="server's uploads in progress")
-    parser.add_argument("--memory", type=float, default=4096, help="most the server may use, MiB")
+    parser.add_argument("--spill-dir", type=Path, help="where the server puts what does not fit")
+    parser.add_argument(
+        "--shared", action="store_true", help="all ask about the same images, which nobody deletes"
+    )
+    parser.add_argument("--memory", type=float, default=4096, help="most the server may use")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
 
@@ -269,16 +260,21 @@ def main() -> int:
         cases = [make_case(seed, predictor) for seed in range(arguments.images)]
     names = ("cache", "threads", "queue")
     options = [text for n in names for text in (f"--{n}", str(getattr(arguments, n)))]
-    server = Server(arguments.directory, options)
-    tally = asyncio.run(load(server.url, cases, arguments.clients, arguments.seconds))
-    code = server.stop()
+    if arguments.spill_dir:
+        options += ["--spill-dir", str(arguments.spill_dir)]
+    server = Target(arguments.directory, *options)
+    server.what = "load"
+    tally = asyncio.run(
+        load(server.url, cases, arguments.clients, arguments.seconds, arguments.shared)
+    )
+    _, code = server.stop(60)
     if code:
         tally.faults.append(f"the server ended with {code}")
-    if max(server.memory) > arguments.memory:
-        tally.faults.append(f"the server used {max(server.memory):.0f} MiB")
+    if server.peak > arguments.memory:
+        tally.faults.append(f"the server used {server.peak:.0f} MiB")
     if not tally.compared:
         tally.faults.append("nothing was compared")
-    result = report(tally, server.memory, arguments)
+    result = report(tally, server.samples, arguments)
     text = json.dumps(result, indent=2)
     print(text)
     if arguments.json:
