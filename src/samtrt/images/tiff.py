@@ -26,7 +26,8 @@ from samtrt.images.tags import Directory
 from samtrt.images.values import BYTES, Samples, ValueRange
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION = 256, 257, 258, 259, 262, 270
-SAMPLES, PLANAR, TILE_WIDTH, TILE_HEIGHT = 277, 284, 322, 323
+SAMPLES, PLANAR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS = 277, 284, 322, 323, 324
+STRIP_OFFSETS, ROWS, STRIP_BYTES = 273, 278, 279
 EXTRA, FORMAT, DEPTH, NODATA = 338, 339, 32997, 42113
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK, LAB, ICC_LAB = 0, 1, 2, 5, 8, 9
 _ASSOCIATED, _UNASSOCIATED = 1, 2
@@ -69,6 +70,45 @@ def check(directory: Directory, limits: Limits, name: str) -> None:
     room = (max(width, 4096), max(height, 4096))
     if tile[0] > 2 * room[0] or tile[1] > 2 * room[1]:
         raise ImageError(f"{name} has tiles of {tile[0]} x {tile[1]} pixels, larger than itself")
+    _check_coverage(directory, name)
+
+
+def _check_coverage(directory: Directory, name: str) -> None:
+    """Raise `ImageError` where there are too few strips or tiles for the size that is declared.
+
+    Decoders leave the rest black.
+    """
+    width, height = directory.integer(WIDTH), directory.integer(HEIGHT)
+    planes = directory.integer(SAMPLES, 1) if directory.integer(PLANAR, 1) == 2 else 1
+    if TILE_OFFSETS in directory.tags:
+        found = directory.tags[TILE_OFFSETS].count
+        sides = directory.integer(TILE_WIDTH), directory.integer(TILE_HEIGHT)
+        if min(sides) < 1:
+            raise ImageError(f"{name} is damaged: its tiles have no size")
+        needed = -(-width // sides[0]) * -(-height // sides[1]) * planes
+    else:
+        found = directory.tags[STRIP_OFFSETS].count if STRIP_OFFSETS in directory.tags else 0
+        rows = directory.integer(ROWS, height) or height
+        needed = -(-height // rows) * planes
+    if found < needed:
+        raise ImageError(
+            f"{name} is damaged or truncated: it has {found:,} strips or tiles, and its size needs "
+            f"{needed:,}"
+        )
+    if TILE_OFFSETS not in directory.tags and _is_unpacked(directory):
+        bits = sum(directory.integers(BITS, _MOST_SAMPLES)) or directory.integer(SAMPLES, 1)
+        there = sum(directory.integers(STRIP_BYTES, needed))
+        if STRIP_BYTES in directory.tags and there < height * (width * bits // 8):
+            raise ImageError(
+                f"{name} is damaged or truncated: its strips have {there:,} bytes, and its size "
+                "needs more"
+            )
+
+
+def _is_unpacked(directory: Directory) -> bool:
+    """Tell whether each sample takes the bits that it is said to have."""
+    plain = directory.integer(PHOTOMETRIC, 1) in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, 3, CMYK)
+    return plain and directory.integer(COMPRESSION, 1) == 1
 
 
 def samples_of(data: bytes, directory: Directory) -> Samples:

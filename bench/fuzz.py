@@ -1,0 +1,297 @@
+"""Mutate small files of every kind and read them: nothing but a SamtrtError may come out.
+
+    python bench/fuzz.py --seconds 600
+    python bench/fuzz.py --reader pictures --count 500000
+
+Inputs are read in a child process with a limit on memory and on the time of each, so that a crash
+of a decoder is counted and named too. An input that fails is written to --keep, to become a test.
+Every run with the same seed makes the same inputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import multiprocessing
+import random
+import resource
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tifffile
+from PIL import Image
+
+from samtrt.embeddings import read_embedding_info
+from samtrt.errors import SamtrtError
+from samtrt.images import Limits, ReadOptions, decode_picture, read_mask
+from samtrt.images.formats import FORMATS
+from samtrt.masks import rle
+
+BATCH = 500
+MEMORY = 6 << 30
+SECONDS_EACH = 20
+OPTIONS = ReadOptions(limits=Limits(max_pixels=1 << 20, max_memory=1 << 28))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--count", type=int, help="stop after so many inputs a reader")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--reader", choices=sorted(READERS), action="append")
+    parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"))
+    arguments = parser.parse_args()
+    names = arguments.reader or sorted(READERS)
+    share = arguments.seconds / len(names)
+    failed = False
+    for name in names:
+        tally = fuzz(name, share, arguments.count, arguments.seed, arguments.keep)
+        print(tally.line(name), flush=True)
+        failed |= bool(tally.failures)
+    raise SystemExit(1 if failed else 0)
+
+
+@dataclass
+class Tally:
+    """What became of the inputs of one reader."""
+
+    read: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    failures: Counter[str] = field(default_factory=Counter)
+
+    def line(self, name: str) -> str:
+        total = self.read + self.refused + self.failures.total()
+        kinds = "".join(f"\n    {count} x {kind}" for kind, count in self.failures.most_common())
+        return (
+            f"{name}: {total:,} inputs in {self.seconds:.0f} s: {self.refused:,} refused in a "
+            f"line, {self.read:,} read, {self.failures.total()} failed{kinds}"
+        )
+
+
+def fuzz(name: str, seconds: float, count: int | None, seed: int, keep: Path) -> Tally:
+    """Read mutated files in batches, each in a process of its own."""
+    tally, begun, batch = Tally(), time.monotonic(), 0
+    context = multiprocessing.get_context("fork")
+    seeds = READERS[name][0]()
+    while time.monotonic() - begun < seconds and (count is None or batch * BATCH < count):
+        start = batch * BATCH
+        while start < (batch + 1) * BATCH:
+            results, place = context.SimpleQueue(), context.Value("q", start)
+            work = context.Process(
+                target=_read, args=(name, seeds, seed, place, (batch + 1) * BATCH, results)
+            )
+            work.start()
+            read, refused, failures = _collect(work, results)
+            tally.read += read
+            tally.refused += refused
+            for kind, number in failures:
+                tally.failures[kind] += 1
+                keep.mkdir(parents=True, exist_ok=True)
+                data = mutated(seeds, random.Random(f"{seed}/{name}/{number}"))
+                (keep / f"{name}-{seed}-{number}").write_bytes(data)
+            start = place.value + 1 if work.exitcode else (batch + 1) * BATCH
+            if work.exitcode:
+                tally.failures[f"the process ended with {work.exitcode}"] += 1
+                keep.mkdir(parents=True, exist_ok=True)
+                data = mutated(seeds, random.Random(f"{seed}/{name}/{place.value}"))
+                (keep / f"{name}-{seed}-{place.value}").write_bytes(data)
+        batch += 1
+    tally.seconds = time.monotonic() - begun
+    return tally
+
+
+def _collect(work: Any, results: Any) -> tuple[int, int, list[tuple[str, int]]]:
+    found: tuple[int, int, list[tuple[str, int]]] = (0, 0, [])
+    while work.is_alive() or not results.empty():
+        if results.empty():
+            work.join(0.01)
+        else:
+            found = results.get()
+    work.join()
+    return found
+
+
+def _read(name: str, seeds: list[bytes], seed: int, place: Any, stop: int, results: Any) -> None:
+    """Read inputs from `place` on; the child's own process."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # too slow is a failure: the alarm ends us
+    reader = READERS[name][1]
+    read = refused = 0
+    failures: list[tuple[str, int]] = []
+    for number in range(place.value, stop):
+        place.value = number
+        data = mutated(seeds, random.Random(f"{seed}/{name}/{number}"))
+        signal.alarm(SECONDS_EACH)
+        try:
+            reader(data)
+            read += 1
+        except SamtrtError as error:
+            refused += 1
+            if "\n" in str(error):
+                failures.append(("an error of several lines", number))
+        except BaseException as error:
+            failures.append((f"{type(error).__name__}: {str(error)[:80]}", number))
+        signal.alarm(0)
+    results.put((read, refused, failures))
+
+
+INTERESTING = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000)
+INTERESTING += (0xFFFFFFFF, 1 << 16, 1 << 20, 1 << 24)
+
+
+def mutated(seeds: list[bytes], chance: random.Random) -> bytes:
+    """Return one of the seeds with one to eight changes; more often near its head."""
+    data = bytearray(chance.choice(seeds))
+    for _ in range(chance.choice((1, 1, 1, 2, 3, 8))):
+        if not data:
+            break
+        reach = min(len(data), chance.choice((32, 128, 1024, len(data))))
+        place = chance.randrange(reach)
+        match chance.randrange(8):
+            case 0:
+                data[place] ^= 1 << chance.randrange(8)
+            case 1:
+                data[place] = chance.randrange(256)
+            case 2 | 3:
+                width = chance.choice((1, 2, 4))
+                value = chance.choice(INTERESTING) & ((1 << 8 * width) - 1)
+                order = chance.choice(("little", "big"))
+                data[place : place + width] = value.to_bytes(width, order)
+            case 4:
+                del data[place : place + chance.choice((1, 2, 4, 16, 256))]
+            case 5:
+                some = data[place : place + chance.choice((1, 4, 16, 256))]
+                data[place:place] = some
+            case 6:
+                del data[place:]
+            case 7:
+                other = chance.choice(seeds)
+                begin = chance.randrange(len(other)) if other else 0
+                data[place : place + 16] = other[begin : begin + 16]
+    return bytes(data)
+
+
+def picture_seeds() -> list[bytes]:
+    """Return a small picture of every format and of the kinds of TIFF and PNG."""
+    rgb = np.random.default_rng(0).integers(0, 256, (12, 17, 3), dtype=np.uint8)
+    image = Image.fromarray(rgb)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.0
+    seeds = []
+    for kind in FORMATS:
+        for mode in ("RGB", "L", "P", "RGBA", "CMYK", "1", "I;16", "F"):
+            buffer = io.BytesIO()
+            try:
+                image.convert(mode).save(buffer, kind, exif=exif)
+            except Exception:  # that format has no such mode, or cannot be written
+                continue
+            seeds.append(buffer.getvalue())
+    for options in ({"progressive": True}, {"quality": 100, "subsampling": 0}):
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", exif=exif, **options)
+        seeds.append(buffer.getvalue())
+    frames = io.BytesIO()
+    image.save(frames, "GIF", save_all=True, append_images=[image.rotate(90)])
+    seeds.append(frames.getvalue())
+    for dtype in ("u1", "u2", "i2", "u4", "f2", "f4", "f8"):
+        for options in (
+            {},
+            {"compression": "zlib"},
+            {"tile": (16, 16)},
+            {"bigtiff": True},
+            {"byteorder": ">"},
+            {"planarconfig": "separate"},
+        ):
+            buffer = io.BytesIO()
+            values: Any = rgb.astype(dtype)
+            if "planarconfig" in options:
+                values = np.ascontiguousarray(values.transpose(2, 0, 1))
+            tifffile.imwrite(buffer, values, photometric="rgb", **options)
+            seeds.append(buffer.getvalue())
+    for suffix in (".png", ".tif"):
+        for values in (rgb.astype("u2") * 16, np.dstack([rgb, rgb[..., :1]]).astype("u2") * 257):
+            seeds.append(cv2.imencode(suffix, values)[1].tobytes())
+    seeds.append(cv2.imencode(".tif", rgb.astype("f4"))[1].tobytes())
+    return seeds
+
+
+def read_picture(data: bytes) -> None:
+    pixels = decode_picture(data, "a", OPTIONS).pixels
+    assert pixels.dtype == np.uint8
+    assert pixels.ndim == 3
+    assert pixels.shape[2] == 3
+    assert 0 < pixels.shape[0] * pixels.shape[1] <= OPTIONS.limits.max_pixels
+
+
+_PLACE = Path(tempfile.gettempdir()) / "samtrt-fuzz-input"
+
+
+def read_mask_file(data: bytes) -> None:
+    _PLACE.write_bytes(data)
+    assert read_mask(_PLACE, OPTIONS.limits).any()
+
+
+def rle_seeds() -> list[bytes]:
+    masks = np.random.default_rng(0).random((6, 9, 11)) > 0.6
+    plain = [rle.encode(mask) for mask in masks]
+    return [json.dumps(one).encode() for one in (*plain, *map(rle.compress, plain))]
+
+
+def read_rle(data: bytes) -> None:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(document, dict):
+        return
+    decoded: Any = rle.decode(document, 1 << 20)  # type: ignore[arg-type]
+    patch = rle.cut(document, 1 << 20)  # type: ignore[arg-type]
+    assert patch.mask.sum() == decoded.sum()
+
+
+def embedding_seeds() -> list[bytes]:
+    from safetensors.numpy import save
+
+    fields = {
+        "format": "samtrt-embedding-2",
+        "model": "vit_t",
+        "checkpoint_sha256": "0" * 64,
+        "precision": "fp32",
+        "preparation": "x",
+        "stored_as": "fp16",
+        "image_name": "a.png",
+        "image_sha256": "0" * 64,
+        "features_sha256": "0" * 64,
+        "original_height": "9",
+        "original_width": "9",
+        "read_as": "",
+    }
+    return [save({"image_embeddings": np.zeros((1, 4, 2, 2), np.float16)}, fields)]
+
+
+def read_embedding(data: bytes) -> None:
+    _PLACE.write_bytes(data)
+    read_embedding_info(_PLACE)
+
+
+READERS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes], None]]] = {
+    "pictures": (picture_seeds, read_picture),
+    "masks": (picture_seeds, read_mask_file),
+    "rle": (rle_seeds, read_rle),
+    "embeddings": (embedding_seeds, read_embedding),
+}
+
+if __name__ == "__main__":
+    main()
