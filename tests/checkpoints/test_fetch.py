@@ -5,6 +5,7 @@ import shutil
 from collections import namedtuple
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -240,3 +241,32 @@ def test_a_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "file").touch()
     monkeypatch.setenv("SAMTRT_CACHE", str(tmp_path / "file" / "cache"))
     refused("cannot write", "SAMTRT_CACHE")
+
+
+def test_a_server_that_sends_next_to_nothing_is_given_up(
+    server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(fetching, "SLOW_BYTES", 1 << 30)
+    refused("the server sent", "bytes in 0 s", "5 attempts in a row")
+    assert len(server.requests) == 5
+
+
+@pytest.mark.parametrize("validator", ['"v1"\r\nX-Evil: 1', "\x00\xff", '"é"', ""])
+def test_a_broken_note_of_the_servers_version_is_left_out(
+    server: FileServer, validator: str
+) -> None:
+    put_part(CONTENT[:1000], validator)
+    assert fetch("vit_b").read_bytes() == CONTENT
+    assert server.ranges() == ["bytes=1000-"]
+    assert "if-range" not in server.requests[0]
+
+
+def test_a_size_of_a_thousand_digits_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    headers = [(b"Content-Length", b"9" * 5000), (b"ETag", b'"\xff"')]
+    answer = httpx.MockTransport(lambda _: httpx.Response(200, headers=headers))
+    publish(monkeypatch, "http://localhost/tiny.pth")
+    with httpx.Client(transport=answer) as client, pytest.raises(DownloadError) as caught:
+        fetch("vit_b", client=client)
+    assert "bytes long, expected 200000" in str(caught.value)
+    assert len(str(caught.value)) < 300

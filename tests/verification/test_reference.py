@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from safetensors.numpy import load_file, save_file
 
 from samtrt.backends import BackendOptions
 from samtrt.errors import VerificationError
-from samtrt.manifest import Source
+from samtrt.manifest import Manifest, Source
 from samtrt.predictor import Predictor
 from samtrt.verification.compare import verify
-from samtrt.verification.reference import load_reference, record
+from samtrt.verification.reference import FORMAT, load_reference, record
 from support.oracle import random_image
 
 IMAGES = {"wide": random_image(100, 170), "tall": random_image(90, 40, seed=1)}
@@ -89,3 +90,52 @@ def test_refuses_other_prompts(stored: Path, tiny_model: Path) -> None:
         with pytest.raises(VerificationError, match="is of other prompts"):
             verify(reference.predictor, candidate, IMAGES, seed=4)
     assert any(key.endswith("low_res_masks") for key in load_file(stored))
+
+
+def broken(about: object) -> dict[str, str]:
+    return {"format": FORMAT, "about": json.dumps(about) if not isinstance(about, str) else about}
+
+
+ABOUT = {"checkpoint_sha256": "CHECKPOINT", "preparation": "PREPARATION", "images": {}, "seed": 0}
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        "[" * 100_000,
+        "9" * 5000,
+        "{}",
+        "[]",
+        "null",
+        "no json",
+        {"checkpoint_sha256": 3, "model": "x"},
+        {**ABOUT, "runs": {}},
+        {**ABOUT, "runs": {"encoder": 10**400, "decoder": 0}},
+        {**ABOUT, "runs": {"encoder": -1, "decoder": 0}},
+        {**ABOUT, "runs": {"encoder": "x", "decoder": 0}},
+        {**ABOUT, "runs": {"encoder": 0, "decoder": 0}},
+        {**ABOUT, "runs": {"encoder": 1, "decoder": 1}, "seed": "x"},
+        {**ABOUT, "runs": {"encoder": 1, "decoder": 1}, "seed": -1},
+    ],
+    ids=lambda about: str(about)[:40],
+)
+def test_broken_files_are_told_in_a_line(about: object, manifest: Manifest, tmp_path: Path) -> None:
+    path = tmp_path / "reference.safetensors"
+    known = broken(about)
+    known["about"] = (
+        known["about"]
+        .replace("CHECKPOINT", manifest.checkpoint.sha256)
+        .replace('"PREPARATION"', json.dumps(str(manifest.preparation)))
+    )
+    save_file({"encoder.1.x": np.zeros(2, np.float32), "one": np.zeros(1)}, path, known)
+    with pytest.raises(VerificationError) as caught:
+        load_reference(path, manifest, {})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff" * 20, b"\x02" + bytes(7) + b"[]", bytes(8)])
+def test_other_files_are_told_in_a_line(data: bytes, manifest: Manifest, tmp_path: Path) -> None:
+    path = tmp_path / "reference.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(VerificationError, match="is damaged or no stored reference"):
+        load_reference(path, manifest, {})

@@ -29,6 +29,8 @@ ATTEMPTS = 5  # in a row without progress; then the download fails
 BACKOFF = 1.0  # seconds before the second attempt, doubled before each further one
 PROGRESS = 1 << 20  # bytes after which an attempt counts as progress
 TIMEOUT = 30.0  # seconds to connect, and between two pieces of data
+SLOW_SECONDS = 60.0  # an attempt that brings less than SLOW_BYTES in each of these is given up
+SLOW_BYTES = 1 << 16
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -199,8 +201,8 @@ def _request(client: httpx.Client, download: Download, part: Path, report: Repor
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-        if _validator_file(part).is_file():
-            headers["If-Range"] = _validator_file(part).read_text(encoding="latin-1")
+        if validator := _read_validator(part):
+            headers["If-Range"] = validator
     with client.stream("GET", download.url, headers=headers) as response:
         if response.status_code == httpx.codes.OK:  # from the beginning, asked for or not
             start = 0
@@ -210,7 +212,9 @@ def _request(client: httpx.Client, download: Download, part: Path, report: Repor
             _check_status(download, response, part, start)
         with part.open("ab" if start else "wb") as file:
             report(start, download.size)
+            pace = _Pace()
             for data in response.iter_raw():
+                pace.check(len(data))
                 start += len(data)
                 if start > download.size:
                     break
@@ -221,6 +225,23 @@ def _request(client: httpx.Client, download: Download, part: Path, report: Repor
         _check_size(download, str(start))
     if start < download.size:
         raise _TryAgainError(f"the connection closed after {start} of {download.size} bytes")
+
+
+class _Pace:
+    """Notices a server that sends so little that the download would take days."""
+
+    def __init__(self) -> None:
+        self._since, self._bytes = time.monotonic(), 0
+
+    def check(self, size: int) -> None:
+        """Count what arrived; raise `_TryAgainError` where it was too little for too long."""
+        self._bytes += size
+        seconds = time.monotonic() - self._since
+        if seconds < SLOW_SECONDS:
+            return
+        if self._bytes < SLOW_BYTES:
+            raise _TryAgainError(f"the server sent {self._bytes} bytes in {seconds:.0f} s")
+        self._since, self._bytes = time.monotonic(), 0
 
 
 def _check_status(download: Download, response: httpx.Response, part: Path, start: int) -> None:
@@ -245,9 +266,10 @@ def _check_status(download: Download, response: httpx.Response, part: Path, star
 
 
 def _check_size(download: Download, announced: str) -> None:
-    if announced.isdecimal() and int(announced) != download.size:
+    # No whole number in ASCII of 20 digits or more is a size, and Python refuses to read thousands.
+    if announced.isdecimal() and (len(announced) > 20 or int(announced) != download.size):
         raise DownloadError(
-            f"{download.url} is {announced} bytes long, expected {download.size}; "
+            f"{download.url} is {announced[:24]} bytes long, expected {download.size}; "
             "something else answers in the server's place, or the published file has changed"
         )
 
@@ -257,10 +279,17 @@ def _save_validator(part: Path, headers: httpx.Headers) -> None:
     etag = headers.get("ETag", "")
     # RFC 9110, 13.1.5: If-Range takes no weak ETag.
     validator = etag if etag.startswith('"') else headers.get("Last-Modified", "")
-    if validator:
-        _validator_file(part).write_text(validator, encoding="latin-1")
+    if validator.isascii() and validator.isprintable() and validator:
+        _validator_file(part).write_text(validator, encoding="ascii")
     else:
         _validator_file(part).unlink(missing_ok=True)
+
+
+def _read_validator(part: Path) -> str:
+    """Return what was kept of the server's answer; empty where it is none, or damaged."""
+    file = _validator_file(part)
+    text = file.read_text(encoding="latin-1") if file.is_file() else ""
+    return text if text.isascii() and text.isprintable() else ""
 
 
 def _validator_file(part: Path) -> Path:

@@ -96,14 +96,31 @@ def load_reference(path: Path, manifest: Manifest, images: Mapping[str, UInt8Arr
         VerificationError: where the file is not such a file, or is of another checkpoint or of
             other images.
     """
+    again = "write it again with: samtrt verify --save-reference"
     try:
-        content = path.read_bytes()
-        tensors = load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return _load(path, manifest, images, again)
     except OSError as error:
-        raise VerificationError(f"cannot read {path}: {error.strerror}") from None
-    except (SafetensorError, ValueError):
-        raise VerificationError(f"{path} is damaged or no .safetensors file") from None
+        raise VerificationError(f"cannot read {path}: {error.strerror or error}") from None
+    except _DAMAGE as error:
+        raise VerificationError(
+            f"{path} is damaged or no stored reference ({type(error).__name__}); {again}"
+        ) from None
+
+
+_DAMAGE = (
+    *(SafetensorError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(RecursionError, MemoryError),
+)
+"""What reading a file of any content may raise."""
+
+
+def _load(
+    path: Path, manifest: Manifest, images: Mapping[str, UInt8Array], again: str
+) -> Reference:
+    """Read a reference; raises `_DAMAGE` where the file is not as `record` writes it."""
+    content = path.read_bytes()
+    tensors = load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     metadata = header.get("__metadata__", {})
     if metadata.get("format") != FORMAT:
         raise VerificationError(
@@ -121,7 +138,7 @@ def load_reference(path: Path, manifest: Manifest, images: Mapping[str, UInt8Arr
     if about["preparation"] != str(manifest.preparation):
         raise VerificationError(
             f"{path} was computed on images prepared otherwise ({about['preparation']}; here: "
-            f"{manifest.preparation}): write it again with: samtrt verify --save-reference"
+            f"{manifest.preparation}): {again}"
         )
     if about["images"] != {name: _hash(image) for name, image in images.items()}:
         raise VerificationError(
@@ -132,7 +149,10 @@ def load_reference(path: Path, manifest: Manifest, images: Mapping[str, UInt8Arr
         _Replay(manifest, stage, _runs(tensors, stage, about["runs"][stage.value]))
         for stage in (Stage.ENCODER, Stage.DECODER)
     )
-    return Reference(Predictor(encoder, decoder, manifest), about["seed"])
+    seed = about["seed"]
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"the seed is {seed}")
+    return Reference(Predictor(encoder, decoder, manifest), seed)
 
 
 class _Recorder(HostBackend):
@@ -172,6 +192,14 @@ class _Replay(HostBackend):
                 "the stored reference is of other prompts: it was written by another version of "
                 "samtrt; compute it again with: samtrt verify --save-reference"
             )
+        if not all(
+            name in recorded and info.accepts(recorded[name].shape)
+            for name, info in self.outputs.items()
+        ):
+            raise VerificationError(
+                "the stored reference lacks results: it is damaged; write it again with: samtrt "
+                "verify --save-reference"
+            )
         return {name: recorded[name] for name in self.outputs}
 
     def close(self) -> None:
@@ -180,7 +208,8 @@ class _Replay(HostBackend):
 
 def _same_prompts(recorded: Tensors, feeds: Arrays) -> bool:
     return all(
-        recorded[name].shape == feeds[name].shape
+        name in recorded
+        and recorded[name].shape == feeds[name].shape
         and np.allclose(recorded[name], feeds[name], rtol=0, atol=_SAME_PIXELS)
         for name in _PROMPTS
         if name in feeds
@@ -188,6 +217,8 @@ def _same_prompts(recorded: Tensors, feeds: Arrays) -> bool:
 
 
 def _runs(tensors: Tensors, stage: Stage, count: int) -> list[Tensors]:
+    if not 0 <= count <= len(tensors):
+        raise ValueError(f"{count} runs of {len(tensors)} tensors")
     runs: list[Tensors] = [{} for _ in range(count)]
     for key, array in tensors.items():
         where, number, name = key.split(".")
