@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -121,6 +122,32 @@ def test_a_client_that_leaves_while_it_uploads(running: Process, picture: np.nda
     figures = running.client.get("/metrics").text
     assert 'samtrt_slots_in_use{what="uploads"} 0.0' in figures
     assert "Traceback" not in running.log
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGTERM")
+def test_a_stop_ends_in_its_time_whatever_clients_do(
+    fake_directory: Path, picture: np.ndarray
+) -> None:
+    process = Process(fake_directory, "--shutdown", "1")
+    image_id = process.client.post("/v1/images", content=image_bytes(picture)).json()["id"]
+    head = f"HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+    requests = [
+        f"GET /v1/images/{image_id}/embedding {head}\r\n",  # and never reads
+        f"POST /v1/images {head}Content-Length: 9999\r\n\r\n",  # and never sends
+        f"POST /v1/images/{image_id}/auto {head}Content-Type: application/json\r\n"
+        'Content-Length: 23\r\n\r\n{"points_per_side": 64}',
+        "GET / HTTP/1.1",
+        "",
+    ]
+    with ExitStack() as stack:
+        for request in requests * 3:
+            address = ("127.0.0.1", process.port)
+            connection = stack.enter_context(socket.create_connection(address))
+            connection.sendall(request.encode())
+        process.process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+    process.client.close()
+    assert "Traceback" not in process.log
 
 
 @pytest.mark.parametrize(

@@ -131,13 +131,18 @@ def room_for_connections(wanted: int) -> int:
     except ImportError:  # Windows has no such limit
         return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    aim = wanted + _OTHER_FILES
+    aim = wanted + _backlog(wanted) + _OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < aim:
         soft = aim if hard == resource.RLIM_INFINITY else min(aim, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY:
         return wanted
-    return max(_WANTED, min(wanted, soft - _OTHER_FILES))
+    return max(_WANTED, min(wanted, (soft - _OTHER_FILES) * 4 // 5))
+
+
+def _backlog(connections: int) -> int:
+    """Return how many connections are accepted at once, before one too many can be closed."""
+    return max(_WANTED, min(128, connections // 4))
 
 
 def options_of(settings: Settings) -> dict[str, Any]:
@@ -145,6 +150,7 @@ def options_of(settings: Settings) -> dict[str, Any]:
     return {
         "http": connection_class(settings),
         "ws": "none",
+        "backlog": _backlog(settings.max_connections),
         "timeout_keep_alive": settings.idle_seconds,
         "h11_max_incomplete_event_size": 64 * 1024,
     }

@@ -32,8 +32,8 @@ async def result_of(future: Future[T], stop: threading.Event | None = None) -> T
             stop.set()
         if not future.cancel():
             ending = asyncio.wrap_future(future)
+            ending.add_done_callback(_settle)
             await asyncio.wait([ending])
-            _settle(ending)
         raise
 
 
