@@ -41,11 +41,12 @@ from samtrt.automatic import generator as amg  # noqa: E402
 from samtrt.automatic.nms import nms  # noqa: E402
 from samtrt.backends import BackendOptions  # noqa: E402
 from samtrt.checkpoints.load import load_checkpoint, load_sam  # noqa: E402
+from samtrt.decoding import select_masks  # noqa: E402
 from samtrt.export.onnx import export_model  # noqa: E402
 from samtrt.images import read_image  # noqa: E402
 from samtrt.masks.logits import mask_iou  # noqa: E402
 from samtrt.masks.upscaling import Upscaler  # noqa: E402
-from samtrt.predictor import Predictor, select_masks  # noqa: E402
+from samtrt.predictor import Predictor  # noqa: E402
 from samtrt.preparation.prompts import build_prompts  # noqa: E402
 from seeded import seeded_checkpoint  # noqa: E402
 from support.oracle import official_sam, segment_anything_oracle  # noqa: E402

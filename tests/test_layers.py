@@ -23,6 +23,7 @@ LAYERS = (
     ("checkpoints", "client", "formats"),
     ("backends",),
     ("encoding", "environment"),
+    ("decoding",),
     ("predictor",),
     ("embeddings",),
     ("automatic", "benchmark", "verification"),

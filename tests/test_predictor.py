@@ -11,10 +11,11 @@ import pytest
 
 from samtrt.backends.pytorch import PyTorchBackend
 from samtrt.choices import Quantization, Resize, Stage
+from samtrt.decoding import select_masks
 from samtrt.errors import BackendError, ImageError, PromptError
 from samtrt.manifest import FileEntry, Quantized
 from samtrt.models import build_sam, seed_weights
-from samtrt.predictor import Predictor, select_masks
+from samtrt.predictor import Predictor
 from samtrt.preparation.prompts import build_prompts
 from samtrt.registry import get_spec
 from support.oracle import official_sam, random_image, segment_anything_oracle

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from samtrt.backends.base import Backend, Tensors
+from samtrt.decoding import select_masks
 from samtrt.encoding import prepare
 from samtrt.environment import versions
 from samtrt.errors import BackendError
 from samtrt.images import read_image
 from samtrt.masks.logits import upscale_masks
-from samtrt.predictor import Predictor, select_masks
+from samtrt.predictor import Predictor
 from samtrt.preparation.prompts import DecoderPrompts, build_prompts
 from samtrt.types import Embedding, Tensor, UInt8Array
 

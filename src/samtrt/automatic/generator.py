@@ -25,6 +25,7 @@ from samtrt.automatic.device import DeviceSieve
 from samtrt.automatic.grid import CropBox, crop_boxes, layered_point_grids
 from samtrt.automatic.select import select, suppress
 from samtrt.cuda.memory import CudaArray
+from samtrt.decoding import planes_of
 from samtrt.errors import ImageError, PromptError
 from samtrt.masks import rle
 from samtrt.masks.cuda import MaskFormer
@@ -32,7 +33,7 @@ from samtrt.masks.forming import former_of
 from samtrt.masks.record import MaskRecord
 from samtrt.masks.rle import Rle
 from samtrt.masks.upscaling import Upscaler
-from samtrt.predictor import Predictor, planes_of
+from samtrt.predictor import Predictor
 from samtrt.preparation.host import check_image
 from samtrt.preparation.prompts import DecoderPrompts, build_prompts
 from samtrt.types import BoolArray, Embedding, Size, Tensor, UInt8Array

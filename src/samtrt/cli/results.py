@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from samtrt._version import __version__
+from samtrt.decoding import check_results
 from samtrt.errors import OutputError
 from samtrt.files import check_ours, write_atomic
 from samtrt.masks import drawing, rle
-from samtrt.predictor import Predictor, check_results
+from samtrt.predictor import Predictor
 from samtrt.types import UInt8Array
 
 
