@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from samtrt.export.onnx import ExportOptions, export_model
     from samtrt.export.operators.graph import inline_fallback, strip_functions
     from samtrt.export.quantize import QuantizeOptions, quantize_model
-    from samtrt.images import read_image
+    from samtrt.images import ImageNotice, read_image
     from samtrt.manifest import Manifest
     from samtrt.masks.record import MaskRecord
     from samtrt.predictor import Predictor
@@ -104,6 +104,7 @@ _NAMES = {
         "EngineError",
         "ExportError",
         "ImageError",
+        "ImageNotice",
         "ManifestError",
         "MaskError",
         "MissingExtraError",
@@ -125,7 +126,7 @@ _NAMES = {
         "QuantizeOptions",
         "quantize_model",
     ),
-    "images": ("read_image",),
+    "images": ("ImageNotice", "read_image"),
     "manifest": ("Manifest",),
     "masks.record": ("MaskRecord",),
     "predictor": ("Predictor",),
@@ -168,6 +169,7 @@ __all__ = [
     "Float32Part",
     "HardwareCompatibility",
     "ImageError",
+    "ImageNotice",
     "Manifest",
     "ManifestError",
     "MaskError",

@@ -189,8 +189,8 @@ _JSON_KEY = '"checkpoint_sha256"'
 def draw(results: Results, pixels: UInt8Array) -> UInt8Array:
     """Draw masks and prompts over the image."""
     picture = drawing.draw_masks(pixels, (rle.cut(item.segmentation) for item in results.found))
-    for box in results.prompts.get("boxes", ()):
-        picture = drawing.draw_box(picture, box)
+    if (boxes := results.prompts.get("boxes")) is not None:
+        picture = drawing.draw_boxes(picture, boxes)
     for coords, labels in zip(
         results.prompts.get("point_coords", ()),
         results.prompts.get("point_labels", ()),

@@ -107,11 +107,19 @@ def draw_points(image: UInt8Array, coords: npt.ArrayLike, labels: npt.ArrayLike)
 
 def draw_box(image: UInt8Array, box: npt.ArrayLike, colour: Colour = _BOX) -> UInt8Array:
     """Draw a box (x1, y1, x2, y2) as a thin line with a dark border that shows on any ground."""
+    return draw_boxes(image, [box], colour)
+
+
+def draw_boxes(
+    image: UInt8Array, boxes: Iterable[npt.ArrayLike], colour: Colour = _BOX
+) -> UInt8Array:
+    """Draw boxes, each as `draw_box`, on one copy of the image."""
     out = image.copy()
-    x1, y1, x2, y2 = (round(float(side)) for side in np.ravel(np.asarray(box)))
     width = line_width(image)
-    cv2.rectangle(out, (x1, y1), (x2, y2), _DARK, width + 2)
-    cv2.rectangle(out, (x1, y1), (x2, y2), colour, width)
+    for box in boxes:
+        x1, y1, x2, y2 = (round(float(side)) for side in np.ravel(np.asarray(box)))
+        cv2.rectangle(out, (x1, y1), (x2, y2), _DARK, width + 2)
+        cv2.rectangle(out, (x1, y1), (x2, y2), colour, width)
     return out
 
 
