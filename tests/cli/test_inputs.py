@@ -263,3 +263,22 @@ def test_a_mistake_of_ours_is_one_line_and_a_file(
     assert str(report) in done.err
     assert "Traceback" in report.read_text()
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied", "/locked/a.png"),
+        OSError(28, "No space left on device", "/full/a.png"),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_one_line(
+    run: Run, fake_directory: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("samtrt.cli.results.segment", fail)
+    done = run("predict", fake_directory, photo, "-p", "60,60", *FAKE)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"cannot use {error.filename}: {error.strerror}" in done.err

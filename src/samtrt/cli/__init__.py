@@ -94,6 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         _fail("error: there is not enough memory for this")
         return 2
+    except OSError as error:  # a place that is locked, full or gone
+        where = f"cannot use {error.filename}: " if error.filename else ""
+        _fail(f"error: {where}{error.strerror or error}")
+        return 2
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     except Exception as error:

@@ -77,7 +77,7 @@ def _draw_mask(out: UInt8Array, patch: Patch, colour: Colour, alpha: float, widt
     contours, _ = cv2.findContours(
         np.ascontiguousarray(mask).view(np.uint8),
         cv2.RETR_CCOMP,
-        cv2.CHAIN_APPROX_NONE,
+        cv2.CHAIN_APPROX_SIMPLE,
         offset=(x, y),
     )
     cv2.drawContours(out, contours, -1, colour, width, cv2.LINE_AA)
