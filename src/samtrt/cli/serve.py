@@ -56,7 +56,7 @@ def serve(
     queue: Annotated[int, typer.Option(min=1, help="Uploads in progress; more get 429.")] = 32,
     memory: Annotated[
         int, typer.Option(min=96, help="Memory for images and masks in the making, MiB.")
-    ] = 384,
+    ] = 320,
     connections: Annotated[int, typer.Option(min=8, help="Most open connections.")] = 512,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request.")] = 60.0,
     shutdown: Annotated[

@@ -77,7 +77,7 @@ class Settings:
     readers: int = 0
     body_bytes: int = 128 * MIB
     answer_bytes: int = 256 * MIB
-    memory_bytes: int = 384 * MIB
+    memory_bytes: int = 320 * MIB
     request_seconds: float = 60.0
     auto_seconds: float = 300.0
     shutdown_seconds: float = 20.0
