@@ -233,13 +233,14 @@ class AutomaticMaskGenerator:
         """Yield the points of a grid, a batch at a time, as the decoder takes them."""
         height, width = embedding.original_size
         points = grid * (width, height)
+        # A point on the far edge is inside for the official code; in float32, which the decoder
+        # takes, the next smaller float64 is the same number.
+        inside = np.minimum(points, np.nextafter((width, height), 0))
+        prompts = build_prompts(embedding.frame, inside[:, None], np.ones((len(points), 1)))
         for start in range(0, len(points), self.points_per_batch):
             check()
-            part = points[start : start + self.points_per_batch]
-            # A point on the far edge is inside for the official code; in float32, which the
-            # decoder takes, the next smaller float64 is the same number.
-            inside = np.minimum(part, np.nextafter((width, height), 0))
-            yield part, build_prompts(embedding.frame, inside[:, None], np.ones((len(part), 1)))
+            stop = start + self.points_per_batch
+            yield points[start:stop], DecoderPrompts(**prompts.part(start, stop))
 
     def _search_on_host(
         self,

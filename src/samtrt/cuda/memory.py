@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.cuda.pool import Pool
-from samtrt.cuda.runtime import THREAD_STREAM, Cuda
+from samtrt.cuda.runtime import LEGACY_STREAM, THREAD_STREAM, Cuda
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.types import DeviceArray, Tensor, to_host
 
@@ -210,7 +210,8 @@ def adopted(array: Any, memory: Memory) -> CudaArray | None:
     except ImportError:
         raise MissingExtraError("Taking another library's arrays", "kernels", "cuda-core") from None
     memory.cuda.use()
-    view = StridedMemoryView.from_any_interface(array, stream_ptr=THREAD_STREAM)
+    # PyTorch takes no thread's stream; those wait for the legacy one.
+    view = StridedMemoryView.from_any_interface(array, stream_ptr=LEGACY_STREAM)
     if not view.is_device_accessible:
         return None
     shape, dtype = tuple(view.shape), np.dtype(view.dtype)

@@ -10,6 +10,8 @@ from typing import Any
 from samtrt.errors import BackendError, DeviceMemoryError, MissingExtraError
 
 OUT_OF_MEMORY = 2
+LEGACY_STREAM = 1
+"""CUDA's handle of the stream that waits for the streams of threads, and they for it."""
 THREAD_STREAM = 2
 """CUDA's handle of a stream that every thread has of its own, for each GPU."""
 _MISSING_DRIVER = {

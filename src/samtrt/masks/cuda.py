@@ -26,6 +26,9 @@ _STRIP = 128
 """Rows that one thread block forms of a mask."""
 _FAR = 1 << 30  # as in the source
 
+_RUN_BLOCKS = 16
+"""Thread blocks that work on one mask's runs."""
+
 _TAPS = np.dtype([("weights", np.float32, 3), ("first", np.int32)])
 
 Numbers = npt.NDArray[np.integer]
@@ -162,19 +165,16 @@ class MaskFormer:
         )  # fmt: skip
         self._kernels.launch("count_edges", (groups, count), 64, *inputs)
         self._kernels.launch("sum_edges", (1, count), 256, counts, width, totals)
-        # Before and after each mask's edges there is room for 0 and the end of the image.
-        ends = np.cumsum(totals.numpy() + 2, dtype=np.int64)
-        starts = np.r_[np.int64(0), ends[:-1]]
-        begins = memory.upload(starts + 1)
+        ends = np.cumsum(totals.numpy(), dtype=np.int64)
+        begins = memory.upload(np.r_[np.int64(0), ends[:-1]])
         edges = memory.empty((int(ends[-1]),), np.dtype(np.int32))
         self._kernels.launch("write_edges", (groups, count), 64, *inputs, begins, edges)
-        found = edges.numpy()
-        found[starts], found[ends - 1] = 0, total
-        lengths = np.diff(found)
-        return [
-            {"size": [whole, across], "counts": lengths[start : end - 1]}
-            for start, end in zip(starts, ends, strict=True)
-        ]
+        lengths = memory.empty((int(ends[-1]) + count,), np.dtype(np.int32))
+        self._kernels.launch(
+            "measure_runs", (_RUN_BLOCKS, count), 256, edges, begins, totals, total, lengths
+        )
+        parts = np.split(lengths.numpy(), (ends + np.arange(1, count + 1))[:-1])
+        return [{"size": [whole, across], "counts": part} for part in parts]
 
     def _begin(self, planes: Numbers) -> CudaArray:
         self._memory.cuda.use()

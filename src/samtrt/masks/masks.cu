@@ -279,3 +279,16 @@ extern "C" __global__ void __launch_bounds__(64)
                }
              });
 }
+
+// lengths: of the runs between a mask's edges, the first from 0 and the last to `total`. Each mask
+// has one more of them than edges.
+extern "C" __global__ void __launch_bounds__(256)
+    measure_runs(int const* edges, long long const* begins, int const* totals, int total,
+                 int* lengths) {
+  int const count = totals[blockIdx.y];
+  int const* const mine = edges + begins[blockIdx.y];
+  int* const to = lengths + begins[blockIdx.y] + blockIdx.y;
+  for (int i = blockIdx.x * 256 + threadIdx.x; i <= count; i += gridDim.x * 256) {
+    to[i] = (i < count ? mine[i] : total) - (i > 0 ? mine[i - 1] : 0);
+  }
+}

@@ -92,15 +92,16 @@ def build_prompts(
         points, kinds = _check_points(point_coords, point_labels, frame.original)
         counts["point_coords"] = len(points)
         if boxes is None:
-            points = np.pad(points, ((0, 0), (0, 1), (0, 0)))
-            kinds = np.pad(kinds, ((0, 0), (0, 1)), constant_values=LABEL_PADDING)
+            padding = np.zeros((len(points), 1, 2)), np.full((len(points), 1), LABEL_PADDING)
+            points = np.concatenate([points, padding[0]], axis=1)
+            kinds = np.concatenate([kinds, padding[1]], axis=1)
         coords.append(points)
         labels.append(kinds)
     if boxes is not None:
         corners = _check_boxes(boxes, frame.original).reshape(-1, 2, 2)
         counts["boxes"] = len(corners)
         coords.append(corners)
-        labels.append(np.tile(np.array(LABEL_BOX, dtype=np.float64), (len(corners), 1)))
+        labels.append(np.broadcast_to(np.array(LABEL_BOX, np.float64), (len(corners), 2)))
     if mask_input is not None:
         masks = _check_masks(mask_input, frame.mask_size)
         counts["mask_input"] = len(masks)
@@ -153,7 +154,7 @@ def _check_points(
         )
     if not points.shape[1]:
         raise PromptError("point_coords holds no point; leave it out instead")
-    bad = ~np.isin(kinds, (0, 1))
+    bad = (kinds != 0) & (kinds != 1)
     if bad.any():
         raise PromptError(
             f"point label {kinds[bad][0]:g} is not known: use 1 for foreground, 0 for background"
@@ -173,13 +174,16 @@ def _check_boxes(value: npt.ArrayLike, original: Size) -> npt.NDArray[np.float64
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise PromptError(f"a box is x1, y1, x2, y2: boxes must be P x 4, not {boxes.shape}")
     height, width = original
-    for x1, y1, x2, y2 in boxes:
-        box = f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g})"
-        if x2 <= x1 or y2 <= y1:
+    x1, y1, x2, y2 = boxes.T
+    empty = (x2 <= x1) | (y2 <= y1)
+    # Detectors overshoot the border, so a box only has to touch the image.
+    bad = np.flatnonzero(empty | (x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height))
+    if len(bad):
+        first = bad[0]
+        box = f"box ({', '.join(f'{side:g}' for side in boxes[first])})"
+        if empty[first]:
             raise PromptError(f"{box} is empty: it must be x1, y1, x2, y2 with x1 < x2, y1 < y2")
-        # Detectors overshoot the border, so a box only has to touch the image.
-        if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
-            raise PromptError(f"{box} is outside the image, which is {width} x {height} pixels")
+        raise PromptError(f"{box} is outside the image, which is {width} x {height} pixels")
     return boxes
 
 

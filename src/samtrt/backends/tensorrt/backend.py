@@ -156,9 +156,7 @@ class TensorRtBackend(Backend):
             self._cuda.use()
             lane, feeds, count = self._choose(feeds)
             self._last = lane
-            lane.run(feeds)
-            made = {name: lane.output(name, count) for name in self.outputs}
-            return {name: each.numpy() if on_host else each.copy() for name, each in made.items()}
+            return dict(lane.run(feeds, on_host, count))
 
     def _choose(self, feeds: Tensors) -> tuple[Lane, Tensors, int | None]:
         """Return the fastest engine for these feeds, what it takes, and how many prompts count.

@@ -38,7 +38,7 @@ class Lane:
         self._api, self._engine = api, engine
         self.memory = memory
         self._cuda = cuda = memory.cuda
-        self._largest = {**inputs, **outputs}
+        self._largest, self._outputs = {**inputs, **outputs}, tuple(outputs)
         self._buffers: dict[str, CudaArray] = {}
         self._staging: dict[str, npt.NDArray[np.uint8]] = {}
         self._zeros: set[str] = set()
@@ -75,8 +75,16 @@ class Lane:
             raise BackendError(self._failed("cannot make room to run the engine", messages))
         return context
 
-    def run(self, feeds: Tensors) -> None:
-        """Copy checked feeds in, run, and wait. Outputs are then where `output` says."""
+    def run(
+        self, feeds: Tensors, on_host: bool, rows: int | None = None
+    ) -> dict[str, npt.NDArray[Any] | CudaArray]:
+        """Copy checked feeds in, run, and wait for copies of all outputs.
+
+        Args:
+            feeds: As of `Backend.run`.
+            on_host: Where to copy outputs; otherwise on the GPU.
+            rows: How many rows of each to copy; None for all.
+        """
         try:
             self._set_shapes({name: tuple(tensor.shape) for name, tensor in feeds.items()})
             for name, tensor in feeds.items():
@@ -84,6 +92,7 @@ class Lane:
             self._cuda.record(self._events[0], self._open)
             self._execute()
             self._cuda.record(self._events[1], self._open)
+            return {name: self._copy_out(name, on_host, rows) for name in self._outputs}
         finally:
             # Even after a failure: what was queued still uses the buffers.
             self._cuda.synchronize(self._open)
@@ -152,13 +161,20 @@ class Lane:
                 self._drop_graph()
         self._capturable = self._graph is not None
 
-    def output(self, name: str, rows: int | None = None) -> CudaArray:
-        """Return an output of the last run, or its first rows; the next run writes over it."""
+    def _copy_out(self, name: str, on_host: bool, rows: int | None) -> npt.NDArray[Any] | CudaArray:
+        """Queue a copy of an output: the next run writes over the engine's own."""
         shape, dtype = tuple(self._context.get_tensor_shape(name)), self._largest[name][1]
-        if rows is not None:
-            shape = (rows, *shape[1:])
-        buffer = self._buffers[name]
-        return CudaArray(self.memory, buffer.pointer, shape, dtype, buffer.owner)
+        shape = shape if rows is None else (rows, *shape[1:])
+        copied: npt.NDArray[Any] | CudaArray
+        if on_host:
+            copied = self.memory.empty_host(shape, dtype)
+            target = copied.ctypes.data
+        else:
+            copied = self.memory.empty(shape, dtype)
+            target = copied.pointer
+        if copied.nbytes:
+            self._cuda.copy(target, self._buffers[name].pointer, copied.nbytes, self._open)
+        return copied
 
     def elapsed_ms(self) -> float | None:
         """Milliseconds of the last run on the GPU, or None before the first."""
