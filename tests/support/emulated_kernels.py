@@ -1,13 +1,15 @@
 """CUDA kernels that are compiled at run time, in the emulator, on the stand-in for CUDA.
 
 They run in stream order. A kernel sees the stand-in's memory; an array that was given back too
-early holds something else by the time that the kernel runs.
+early holds something else by the time that the kernel runs. What it reads or writes beyond an
+array's end is a segmentation fault.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import mmap
 import re
 import subprocess
 import tempfile
@@ -90,17 +92,38 @@ class EmulatedKernels:
         function = getattr(self._library, f"emulate_{name}")
 
         def work() -> None:
-            seen = list(values)
+            seen, guarded = list(values), []
             for i, (pointer, size) in arrays.items():
                 view = cuda.view(pointer, size, stream.device)
                 assert view is not None, cuda.faults
-                seen[i] = np.asarray(np.uint64(view.ctypes.data if size else 0))
+                guarded.append((view, Guarded(view)))
+                seen[i] = np.asarray(np.uint64(guarded[-1][1].address))
             pointers = (ctypes.c_void_p * len(seen))(*(value.ctypes.data for value in seen))
             with _ONE_AT_A_TIME:
                 function(*map(ctypes.c_uint, blocks), ctypes.c_int(threads), pointers)
+            for view, copy in guarded:
+                copy.give_back(view)
 
         with cuda._lock:
             cuda.enqueue(stream, name, work)
+
+
+class Guarded:
+    """A copy of an array that ends where memory ends: one byte further is a segmentation fault."""
+
+    def __init__(self, data: np.ndarray) -> None:
+        size, page = data.nbytes, mmap.PAGESIZE
+        whole = (size // page + 2) * page
+        self._map = mmap.mmap(-1, whole)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        self.address = start + whole - page - size
+        protect = ctypes.CDLL(None, use_errno=True).mprotect
+        assert protect(ctypes.c_void_p(start + whole - page), page, 0) == 0
+        ctypes.memmove(self.address, data.ctypes.data, size)
+
+    def give_back(self, data: np.ndarray) -> None:
+        """Copy what the kernel left there."""
+        ctypes.memmove(data.ctypes.data, self.address, data.nbytes)
 
 
 def is_array(value: Any) -> bool:
