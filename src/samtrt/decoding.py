@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.backends.base import Backend
+from samtrt.cuda.memory import all_to_host
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
 from samtrt.masks.forming import Former, former_of
@@ -124,8 +125,9 @@ class Decoding:
                 if return_logits
                 else former.masks(flat, planes, self.manifest.mask_threshold)
             )
-            masks.append(to_host(formed).reshape(len(logits), -1, *formed.shape[1:]))
-            chosen, score = select_masks(to_host(logits), to_host(ious), multimask_output)
+            full, *rest = all_to_host([formed, logits, ious])
+            masks.append(full.reshape(len(logits), -1, *full.shape[1:]))
+            chosen, score = select_masks(rest[0], rest[1], multimask_output)
             low_res.append(chosen)
             scores.append(score)
         return Prediction(_joined(masks), _joined(scores), _joined(low_res))
@@ -141,7 +143,8 @@ class Decoding:
             found = former.encode(flat, planes, self.manifest.mask_threshold)
             each = len(planes) // len(logits)
             masks += [found[i : i + each] for i in range(0, len(found), each)]
-            scores.append(select_masks(to_host(ious), to_host(ious), multimask_output)[1])
+            every = to_host(ious)
+            scores.append(select_masks(every, every, multimask_output)[1])
         return masks, _joined(scores)
 
 

@@ -12,6 +12,7 @@ pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
 
 from samtrt.automatic import device
 from samtrt.automatic.generator import AutomaticMaskGenerator
+from samtrt.errors import BackendError
 from samtrt.masks import rle
 from support.blobs import blob_predictor
 from support.on_device import on_device
@@ -68,6 +69,22 @@ def test_masks_are_formed_early_where_memory_is_short(monkeypatch: pytest.Monkey
     monkeypatch.setattr(device, "MOST_HELD", 5 * 64 * 64 * 4)
     with on_device(monkeypatch, host) as (predictor, _):
         check(AutomaticMaskGenerator(predictor, **options).generate(image), wanted)
+
+
+def test_an_engine_that_gives_no_numbers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, image = blob_predictor(make_manifest()), random_image(90, 120)
+    compute = host.decoder._compute
+
+    def broken(feeds: Any) -> Any:
+        out = compute(feeds)
+        return {**out, "iou_predictions": np.full_like(out["iou_predictions"], np.nan)}
+
+    monkeypatch.setattr(host.decoder, "_compute", broken)
+    with (
+        on_device(monkeypatch, host) as (predictor, _),
+        pytest.raises(BackendError, match="not numbers"),
+    ):
+        AutomaticMaskGenerator(predictor, points_per_side=4).generate(image)
 
 
 def check(got: list[Any], wanted: list[Any]) -> None:

@@ -16,6 +16,7 @@ from samtrt.automatic.candidates import Candidate, StabilityTest
 from samtrt.automatic.grid import CropBox, touches_crop_edge
 from samtrt.automatic.nms import nms
 from samtrt.cuda.memory import CudaArray, joined
+from samtrt.decoding import check_results
 from samtrt.masks.cuda import Facts, Limits, MaskFormer, Place
 from samtrt.masks.rle import Rle
 from samtrt.types import Size
@@ -69,9 +70,13 @@ class DeviceSieve:
             planes: [K], which of them are masks to look at.
             scores: float32 [N], the model's IoU predictions.
             points: float64 [K, 2], each mask's prompt, in the crop's pixels.
+
+        Raises:
+            BackendError: where scores are no numbers.
         """
         test, has_limit = self.test, self.least_score > 0
         ious = scores.numpy()[planes]
+        check_results(ious)
         limits = Limits(test.threshold, test.threshold + test.offset, test.threshold - test.offset)
         facts = self.former.measure(
             logits, planes, limits, scores if has_limit else None, self.least_score

@@ -226,6 +226,26 @@ def adopted(array: Any, memory: Memory) -> CudaArray | None:
     return found
 
 
+def all_to_host(arrays: Sequence[Tensor]) -> list[npt.NDArray[Any]]:
+    """Return NumPy arrays, copied where they are not: those on a GPU with one wait for all."""
+    found: list[npt.NDArray[Any]] = []
+    memory: Memory | None = None
+    for array in arrays:
+        if not isinstance(array, CudaArray) or (memory and array.memory is not memory):
+            found.append(to_host(array))
+            continue
+        if memory is None:
+            memory = array.memory
+            memory.cuda.use()
+        copied = memory.empty_host(array.shape, array.dtype)
+        if array.nbytes:
+            memory.cuda.copy(copied.ctypes.data, array.pointer, array.nbytes, THREAD_STREAM)
+        found.append(copied)
+    if memory:
+        memory.synchronize()
+    return found
+
+
 def joined(arrays: Sequence[Tensor]) -> Tensor:
     """Concatenate along the first axis, where the arrays are; one alone is not copied."""
     first = arrays[0]
