@@ -16,10 +16,10 @@ from samtrt.automatic.candidates import Candidate, StabilityTest
 from samtrt.automatic.grid import CropBox, touches_crop_edge
 from samtrt.automatic.nms import nms
 from samtrt.cuda.memory import CudaArray, joined
-from samtrt.decoding import check_results
+from samtrt.decoding import check_results, planes_of
 from samtrt.masks.cuda import Facts, Limits, MaskFormer, Place
 from samtrt.masks.rle import Rle
-from samtrt.types import Size
+from samtrt.types import Size, Tensor
 
 MOST_HELD = 1 << 30
 """Bytes of low-res logits that wait on the GPU (4,096 masks of 256 x 256)."""
@@ -56,24 +56,32 @@ class DeviceSieve:
     size: Size
     _held: list[_Held] = field(default_factory=list)
 
-    def add(
-        self,
-        logits: CudaArray,
-        planes: npt.NDArray[np.intp],
-        scores: CudaArray,
-        points: npt.NDArray[np.float64],
-    ) -> None:
-        """Filter more masks.
+    def add(self, logits: Tensor, scores: Tensor, points: npt.NDArray[np.float64]) -> None:
+        """Filter three masks of each of P more prompts.
 
         Args:
-            logits: float32 [N, M, M].
-            planes: [K], which of them are masks to look at.
-            scores: float32 [N], the model's IoU predictions.
-            points: float64 [K, 2], each mask's prompt, in the crop's pixels.
+            logits: float32 [P, 4, M, M] on the GPU, as the decoder gives them.
+            scores: float32 [P, 4] on the GPU, the model's IoU predictions.
+            points: float64 [P, 2], the prompts, in the crop's pixels.
 
         Raises:
             BackendError: where scores are no numbers.
         """
+        planes = planes_of(logits, multimask_output=True)
+        points = np.repeat(points, len(planes) // len(points), axis=0)
+        flat, ious = logits.reshape(-1, *logits.shape[2:]), scores.reshape(-1)
+        assert isinstance(flat, CudaArray)
+        assert isinstance(ious, CudaArray)
+        self._add(flat, ious, planes, points)
+
+    def _add(
+        self,
+        logits: CudaArray,
+        scores: CudaArray,
+        planes: npt.NDArray[np.intp],
+        points: npt.NDArray[np.float64],
+    ) -> None:
+        """Filter planes [K] of logits [N, M, M], with scores [N] and a point [K, 2] for each."""
         test, has_limit = self.test, self.least_score > 0
         ious = scores.numpy()[planes]
         check_results(ious)

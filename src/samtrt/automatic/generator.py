@@ -24,19 +24,16 @@ from samtrt.automatic.clean import clean
 from samtrt.automatic.device import DeviceSieve
 from samtrt.automatic.grid import CropBox, crop_boxes, layered_point_grids
 from samtrt.automatic.select import select, suppress
-from samtrt.cuda.memory import CudaArray
-from samtrt.decoding import planes_of
 from samtrt.errors import ImageError, PromptError
 from samtrt.masks import rle
-from samtrt.masks.cuda import MaskFormer
-from samtrt.masks.forming import former_of
+from samtrt.masks.forming import device_former
 from samtrt.masks.record import MaskRecord
 from samtrt.masks.rle import Rle
 from samtrt.masks.upscaling import Upscaler
 from samtrt.predictor import Predictor
 from samtrt.preparation.host import check_image
 from samtrt.preparation.prompts import DecoderPrompts, build_prompts
-from samtrt.types import BoolArray, Embedding, Size, Tensor, UInt8Array
+from samtrt.types import BoolArray, Embedding, Size, UInt8Array
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 _OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
@@ -222,8 +219,11 @@ class AutomaticMaskGenerator:
             self.stability_score_thresh,
         )
         batches = self._batches(embedding, grid, check)
-        if self.predictor.decoder.memory is not None:
-            return self._search_on_device(embedding, crop, batches, size, test, count)
+        memory = self.predictor.decoder.memory
+        if memory is not None:
+            former = device_former(memory, embedding.frame)
+            on_device = DeviceSieve(former, test, self.pred_iou_thresh, crop, size)
+            return self._search_on_device(embedding, batches, on_device, count)
         sieve = Sieve(Upscaler(embedding.frame), test, crop, size, check)
         return self._search_on_host(embedding, batches, sieve, count)
 
@@ -264,46 +264,25 @@ class AutomaticMaskGenerator:
     def _search_on_device(
         self,
         embedding: Embedding,
-        crop: CropBox,
         batches: Iterator[_Batch],
-        size: Size,
-        test: StabilityTest,
+        sieve: DeviceSieve,
         count: _Counter,
     ) -> list[Candidate]:
-        """Look at a batch's masks on the GPU while it decodes the next one."""
-        sieve: DeviceSieve | None = None
-
-        def look(logits: Tensor, scores: Tensor, points: npt.NDArray[np.float64]) -> None:
-            nonlocal sieve
-            assert isinstance(logits, CudaArray)
-            assert isinstance(scores, CudaArray)
-            if sieve is None:
-                former = former_of(logits, embedding.frame)
-                assert isinstance(former, MaskFormer)
-                sieve = DeviceSieve(former, test, self.pred_iou_thresh, crop, size)
-            planes = planes_of(logits, multimask_output=True)
-            each = len(planes) // len(points)
-            flat = logits.reshape(-1, *logits.shape[2:])
-            assert isinstance(flat, CudaArray)
-            ious = scores.reshape(-1)
-            assert isinstance(ious, CudaArray)
-            sieve.add(flat, planes, ious, np.repeat(points, each, axis=0))
-
-        # One thread, so that masks keep their order.
-        with ThreadPoolExecutor(1) as pool:
-            waiting: Future[None] | None = None
+        """Look at a run's masks on the GPU while it decodes the next one."""
+        waiting: Future[None] | None = None
+        with ThreadPoolExecutor(1) as pool:  # one thread, so that masks keep their order
             for points, prompts in batches:
                 start = 0
                 for logits, scores in self.predictor.decoded(embedding, prompts):
                     if waiting:
                         waiting.result()
-                    part = points[start : start + len(logits)]
-                    waiting = pool.submit(look, logits, scores, part)
-                    start += len(part)
+                    stop = start + len(logits)
+                    waiting = pool.submit(sieve.add, logits, scores, points[start:stop])
+                    start = stop
                 count(len(points))
             if waiting:
                 waiting.result()
-        return sieve.select(self.box_nms_thresh) if sieve else []
+        return sieve.select(self.box_nms_thresh)
 
     def _promising(self, scores: npt.NDArray[np.float32]) -> BoolArray:
         if self.pred_iou_thresh > 0:

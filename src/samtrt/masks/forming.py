@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from samtrt.cuda.memory import CudaArray
+from samtrt.cuda.memory import CudaArray, Memory
 from samtrt.masks import rle
 from samtrt.masks.cuda import MaskFormer
 from samtrt.masks.logits import upscale_logits, upscale_masks
@@ -58,6 +58,10 @@ class HostFormer:
 def former_of(logits: Tensor, frame: Frame) -> Former:
     """Return what forms masks of a frame from logits where these are."""
     if isinstance(logits, CudaArray):
-        memory = logits.memory
-        return memory.keep((MaskFormer, frame), lambda: MaskFormer(frame, memory))
+        return device_former(logits.memory, frame)
     return HostFormer(frame)
+
+
+def device_former(memory: Memory, frame: Frame) -> MaskFormer:
+    """Return what forms masks of a frame in the memory of a GPU."""
+    return memory.keep((MaskFormer, frame), lambda: MaskFormer(frame, memory))
