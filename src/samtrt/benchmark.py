@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from samtrt.backends.base import Backend, Tensors
-from samtrt.decoding import select_masks
+from samtrt.decoding import planes_of
 from samtrt.encoding import prepare
 from samtrt.environment import versions
 from samtrt.errors import BackendError
 from samtrt.images import read_image
-from samtrt.masks.logits import upscale_masks
+from samtrt.masks.forming import former_of
 from samtrt.predictor import Predictor
+from samtrt.preparation.frame import Frame
 from samtrt.preparation.prompts import DecoderPrompts, build_prompts
-from samtrt.types import Embedding, Tensor, UInt8Array
+from samtrt.types import Embedding, Tensor, UInt8Array, to_host
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,12 @@ def grid_prompts(embedding: Embedding, count: int, points: int) -> DecoderPrompt
     return build_prompts(embedding.frame, coords, np.ones((count, points)))
 
 
+def form(logits: Tensor, frame: Frame, threshold: float) -> npt.NDArray[Any]:
+    """Form three masks of each prompt where their logits are, and bring them to the host."""
+    flat = logits.reshape(-1, *logits.shape[2:])
+    return to_host(former_of(logits, frame).masks(flat, planes_of(logits, True), threshold))
+
+
 def end_to_end(predictor: Predictor, image: Path, settings: Settings) -> list[Timing]:
     """Time each step from an image file to one prompt's masks, and the whole."""
     threshold = predictor.manifest.mask_threshold
@@ -168,9 +176,8 @@ def end_to_end(predictor: Predictor, image: Path, settings: Settings) -> list[Ti
         pixels: UInt8Array = step("read image", lambda: read_image(image))
         embedding = step("preprocess and encode", lambda: predictor.encode(pixels))
         prompts = step("prompt", lambda: grid_prompts(embedding, 1, settings.points))
-        every, scores = step("decode", lambda: predictor.decode(embedding, prompts))
-        logits, _ = select_masks(every, scores, True)
-        step("upscale", lambda: upscale_masks(logits, embedding.frame, threshold))
+        logits, _ = step("decode", lambda: next(iter(predictor.decoded(embedding, prompts))))
+        step("upscale", lambda: form(logits, embedding.frame, threshold))
 
     for _ in range(settings.warmup + settings.runs):
         step("end to end", whole)
