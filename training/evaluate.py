@@ -136,8 +136,27 @@ def by_area(values: list[float], area: list[float]) -> dict[str, float]:
     return {name: round(float(v.mean()), 4) for name, v in found.items() if len(v)}
 
 
+def reliability(score: list[float], true_iou: list[float]) -> dict[str, object]:
+    """Compare predicted IoU with true IoU: a reliability diagram in tenths, and its mean error.
+
+    Each row of the diagram is [mean predicted, mean true, masks] of the masks whose predicted IoU
+    lies in that tenth (those outside 0..1 count for the nearest). The error is the mean distance
+    of the two, weighted by masks: the expected calibration error of Guo et al. (2017).
+    """
+    scores, trues = np.array(score), np.array(true_iou)
+    tenth = np.clip((scores * 10).astype(int), 0, 9)
+    rows = [
+        [float(scores[here].mean()), float(trues[here].mean()), int(here.sum())]
+        for here in (tenth == k for k in range(10))
+        if here.any()
+    ]
+    error = sum(count * abs(told - true) for told, true, count in rows) / len(scores)
+    diagram = [[round(told, 3), round(true, 3), count] for told, true, count in rows]
+    return {"calibration_error": round(error, 4), "reliability": diagram}
+
+
 def evaluate(model: Sam, composer: Composer, count: int, batch: int = 20) -> dict[str, object]:
-    """Mean IoU over all masks of `count` held-out scenes, and Spearman of score and IoU."""
+    """Mean IoU over all masks of `count` held-out scenes, and how its scores compare with IoU."""
     found: dict[str, list[float]] = {}
     done = 0
     while done < count:
@@ -161,6 +180,7 @@ def evaluate(model: Sam, composer: Composer, count: int, batch: int = 20) -> dic
         "by_points": [means[f"points_{n}"] for n in range(1, POINTS + 1)],
         "box_by_area": by_area(found["box"], area),
         "spearman": round(float(spearmanr(score, true_iou).statistic), 4),
+        **reliability(score, true_iou),
         "targets": TARGETS,
     }
 

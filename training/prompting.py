@@ -5,6 +5,8 @@ How many tokens a prompt has never depends on the data, so that a CUDA graph can
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,18 +26,46 @@ def weighted_pixel(weight: Tensor, generator: torch.Generator, stride: int) -> T
     return cell * stride + (inside * stride).floor()
 
 
-def inner_points(masks: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Draw points inside masks [P, S, S]: [P, count, 2].
+class Shapes(NamedTuple):
+    """What prompts for masks are drawn from, computed once for all rounds.
+
+    Attributes:
+        cover: Share of each cell of 2 x 2 pixels that a mask covers, float [P, S / 2, S / 2].
+        inside: 1 for cells that lie inside the mask, [P, S / 2, S / 2]; for a mask that fills no
+            cell, those that it touches.
+        depth: How much of a cell's surroundings the mask fills, in 0..1, [P, S / 2, S / 2].
+        box: Tight boxes (x0, y0, x1, y1), [P, 4] in pixels.
+    """
+
+    cover: Tensor
+    inside: Tensor
+    depth: Tensor
+    box: Tensor
+
+    @classmethod
+    def of(cls, masks: Tensor) -> Shapes:
+        """Look at masks, bool [P, S, S]."""
+        cover = F.avg_pool2d(masks[:, None].float(), 2)[:, 0]
+        touched, solid = (cover > 0).float(), (cover == 1).float()
+        filled = (solid.amax((1, 2), keepdim=True) > 0).float()
+        coarse = F.interpolate(touched[:, None], scale_factor=0.5)
+        depth = F.interpolate(F.avg_pool2d(coarse, 21, 1, 10), scale_factor=2.0)[:, 0]
+        return cls(cover, solid * filled + touched * (1 - filled), depth, boxes(masks))
+
+    @property
+    def size(self) -> int:
+        """S."""
+        return 2 * self.cover.shape[-1]
+
+
+def inner_points(shapes: Shapes, count: int, generator: torch.Generator) -> Tensor:
+    """Draw points inside masks: [P, count, 2].
 
     For half of the masks they lie anywhere inside, for the others they are drawn to the middle.
     """
-    small = F.max_pool2d(masks[:, None].float(), 2)[:, 0]
-    solid = -F.max_pool2d(-masks[:, None].float(), 2)[:, 0]
-    solid = torch.where(solid.amax((1, 2), keepdim=True) > 0, solid, small)
-    depth = F.avg_pool2d(F.interpolate(small[:, None], scale_factor=0.5), 21, 1, 10)
-    depth = F.interpolate(depth, scale_factor=2.0)[:, 0]
-    central = torch.rand(len(masks), 1, 1, generator=generator, device=masks.device) < 0.5
-    weight = solid * (depth**4 * central + ~central)
+    inside = shapes.inside
+    central = torch.rand(len(inside), 1, 1, generator=generator, device=inside.device) < 0.5
+    weight = inside * (shapes.depth**4 * central + ~central)
     return torch.stack([weighted_pixel(weight, generator, 2) for _ in range(count)], 1)
 
 
@@ -67,18 +97,18 @@ def jitter(box: Tensor, generator: torch.Generator, size: int) -> Tensor:
 
 
 def fresh_prompt(
-    masks: Tensor, use_box: Tensor, tokens: int, generator: torch.Generator
+    shapes: Shapes, use_box: Tensor, tokens: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Prompt for masks [P, S, S] with `tokens` >= 2 tokens: coords [P, N, 2] and labels [P, N].
+    """Prompt for P masks with `tokens` >= 2 tokens: coords [P, N, 2] and labels [P, N].
 
     Where `use_box` [P] they are points inside the mask and the box, elsewhere points and the
     padding point: what the official predictor makes of a user's prompts.
     """
-    points = inner_points(masks, tokens - 1, generator)
-    corners = jitter(boxes(masks), generator, masks.shape[-1]).reshape(-1, 2, 2)
+    points = inner_points(shapes, tokens - 1, generator)
+    corners = jitter(shapes.box, generator, shapes.size).reshape(-1, 2, 2)
     boxed = torch.cat([points[:, :-1], corners], 1)
     padded = torch.cat([points, torch.zeros_like(points[:, :1])], 1)
-    labels = torch.ones(len(masks), tokens, dtype=torch.long, device=masks.device)
+    labels = torch.ones(len(points), tokens, dtype=torch.long, device=points.device)
     labels[:, -2] += use_box  # box corners are 2 and 3
     labels[:, -1] = PADDING + (3 - PADDING) * use_box
     return torch.where(use_box[:, None, None], boxed, padded), labels

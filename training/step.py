@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from losses import round_loss
-from prompting import PADDING, corrective_points, fresh_prompt
+from prompting import PADDING, Shapes, corrective_points, fresh_prompt
 from samtrt.models import Sam
 from scenes import Composer, Scenes, choose_masks, normalise
 from teacher import Student, Teacher
@@ -103,10 +103,10 @@ class Step:
         self, scenes: Scenes, masks: Tensor, usable: Tensor
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         args, prompts = self.args, len(masks)
-        fine = F.avg_pool2d(masks[:, None].float(), 2)
-        truth = F.avg_pool2d(fine, 2)[:, 0]
+        shapes = Shapes.of(masks)
+        truth = F.avg_pool2d(shapes.cover[:, None], 2)[:, 0]
         use_box = torch.rand(prompts, generator=self.generator, device=self.device) < 0.5
-        coords, labels = fresh_prompt(masks, use_box, 2, self.generator)
+        coords, labels = fresh_prompt(shapes, use_box, 2, self.generator)
         side = truth.shape[-1]
         previous = torch.zeros(prompts, 1, side, side, device=self.device)
         has_mask = torch.zeros(prompts, device=self.device)
@@ -124,13 +124,13 @@ class Step:
             repeated = each.flatten(0, 1)
             for turn in range(args.rounds):
                 logits, scores = self.decode(repeated, coords, labels, previous, has_mask)
-                loss, mean_iou = self.loss(logits, scores, fine[:, 0], usable)
+                loss, mean_iou = self.loss(logits, scores, shapes.cover, usable)
                 total = total + loss
                 ious.append((mean_iou * usable).sum() / usable.sum().clamp(min=1))
                 if turn + 1 < args.rounds:
                     chosen = answer(logits, scores, use_box, turn)
                     coords, labels, kept = self._next_prompt(
-                        masks, truth, chosen, coords, labels, turn + 1
+                        shapes, truth, chosen, coords, labels, turn + 1
                     )
                     previous, has_mask = chosen[:, None] * kept[:, None, None, None], kept.float()
         return total, distance, ious
@@ -145,7 +145,7 @@ class Step:
 
     def _next_prompt(
         self,
-        masks: Tensor,
+        shapes: Shapes,
         truth: Tensor,
         chosen: Tensor,
         coords: Tensor,
@@ -157,12 +157,12 @@ class Step:
         Returns coords, labels and which prompts go on, bool [P]: those come with their mask.
         """
         points, their = corrective_points(chosen, truth, count, self.generator)
-        draw = torch.rand(3, len(masks), 1, generator=self.generator, device=self.device)
+        draw = torch.rand(3, len(truth), 1, generator=self.generator, device=self.device)
         # Now and then a mask comes back with no new point, only to be refined.
         their = torch.where(draw[0] < 0.15, torch.full_like(their, PADDING), their)
         coords, labels = torch.cat([coords, points], 1), torch.cat([labels, their], 1)
         kept = draw[1] >= RESTARTS
-        new = fresh_prompt(masks, draw[2, :, 0] < 0.5, labels.shape[1], self.generator)
+        new = fresh_prompt(shapes, draw[2, :, 0] < 0.5, labels.shape[1], self.generator)
         coords = torch.where(kept[:, :, None], coords, new[0])
         return coords, torch.where(kept, labels, new[1]), kept[:, 0]
 

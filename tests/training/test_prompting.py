@@ -43,7 +43,8 @@ def test_prompts_follow_the_mask(x: int, y: int, w: int, h: int, tokens: int, se
     generator = torch.Generator().manual_seed(seed)
     assert prompting.boxes(masks)[0].tolist() == [x, y, x + w - 1, y + h - 1]
     use_box = torch.tensor([True, False])
-    coords, labels = prompting.fresh_prompt(masks, use_box, tokens, generator)
+    shapes = prompting.Shapes.of(masks)
+    coords, labels = prompting.fresh_prompt(shapes, use_box, tokens, generator)
     assert labels.tolist() == [[1] * (tokens - 2) + [2, 3], [1] * (tokens - 1) + [-1]]
     for row, count in ((0, tokens - 2), (1, tokens - 1)):
         px, py = coords[row, :count].long().unbind(1)
@@ -133,6 +134,12 @@ def test_soft_truth_is_its_own_best_answer(edge: float) -> None:
 def test_figures_are_told_apart_by_size() -> None:
     means = evaluate.by_area([0.2, 0.4, 0.9], [0.004, 0.009, 0.5])
     assert means == {"below 1%": pytest.approx(0.3), "above 3%": 0.9}
+
+
+def test_reliability_tells_how_far_scores_are_off() -> None:
+    found = evaluate.reliability([0.92, 0.98, 0.31, 1.03], [0.9, 0.8, 0.31, 0.9])
+    assert found["reliability"] == [[0.31, 0.31, 1], [pytest.approx(0.977), 0.867, 3]]
+    assert found["calibration_error"] == pytest.approx(0.75 * 0.11, abs=1e-4)
 
 
 @pytest.fixture(scope="module")
