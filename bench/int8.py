@@ -34,7 +34,8 @@ from samtrt.export.onnx import ExportOptions, export_model
 from samtrt.images import read_image
 from samtrt.predictor import Predictor
 from samtrt.sources import find_sources
-from samtrt.verification.compare import REDUCED, verify
+from samtrt.verification.compare import verify
+from samtrt.verification.report import REDUCED
 
 SCENES = Path(__file__).parent.parent / "tests" / "assets" / "heldout"
 KINDS = ("qkv", "proj", "lin1", "lin2")

@@ -64,7 +64,8 @@ if TYPE_CHECKING:
     from samtrt.preparation.spec import Preparation, PreparationChanges
     from samtrt.tensorrt.plugin.library import register_plugins
     from samtrt.types import Embedding, Prediction
-    from samtrt.verification.compare import Report, Thresholds, verify
+    from samtrt.verification.compare import verify
+    from samtrt.verification.report import Report, Thresholds
 
 _NAMES = {
     "automatic.generator": ("AutomaticMaskGenerator",),
@@ -139,10 +140,10 @@ _NAMES = {
         "Embedding",
         "Prediction",
     ),
-    "verification.compare": (
+    "verification.compare": ("verify",),
+    "verification.report": (
         "Report",
         "Thresholds",
-        "verify",
     ),
 }
 """What is public, by the module that has it."""

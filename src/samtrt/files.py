@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import platformdirs
 
@@ -178,6 +179,19 @@ def _new_file_beside(path: Path) -> Path:
         except FileExistsError:
             continue
         return temporary
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it, at once: a FIFO would wait for its other end.
+
+    Raises:
+        OSError: where it cannot be read, or is no regular file.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return os.fdopen(handle, "rb")
 
 
 def sha256_of(path: Path) -> str:

@@ -11,9 +11,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from samtrt.backends import BackendOptions
+from samtrt.backends.fake import FakeBackend
+from samtrt.choices import Stage
 from samtrt.errors import VerificationError
 from samtrt.manifest import Manifest, Source
 from samtrt.predictor import Predictor
+from samtrt.sealed import read_tensors, write_sealed
 from samtrt.verification.compare import verify
 from samtrt.verification.reference import FORMAT, load_reference, record
 from support.oracle import random_image
@@ -77,7 +80,7 @@ def test_refuses_what_it_is_not_of(stored: Path, computing: Predictor, tmp_path:
         load_reference(tmp_path / "none", manifest, IMAGES)
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(stored.read_bytes()[:1000])
-    with pytest.raises(VerificationError, match="is damaged"):
+    with pytest.raises(VerificationError, match="is damaged or no stored reference"):
         load_reference(damaged, manifest, IMAGES)
     save_file({"x": np.zeros(1)}, damaged)
     with pytest.raises(VerificationError, match="is not a stored reference of this"):
@@ -92,45 +95,105 @@ def test_refuses_other_prompts(stored: Path, tiny_model: Path) -> None:
     assert any(key.endswith("low_res_masks") for key in load_file(stored))
 
 
-def broken(about: object) -> dict[str, str]:
-    return {"format": FORMAT, "about": json.dumps(about) if not isinstance(about, str) else about}
+@pytest.fixture
+def quick(manifest: Manifest) -> Predictor:
+    """A predictor on engines that take no time."""
+    return Predictor(*(FakeBackend(manifest, stage) for stage in Stage), manifest)
 
 
-ABOUT = {"checkpoint_sha256": "CHECKPOINT", "preparation": "PREPARATION", "images": {}, "seed": 0}
+@pytest.fixture
+def small(quick: Predictor, tmp_path: Path) -> Path:
+    path = tmp_path / "small.safetensors"
+    record(path, quick, {"tall": IMAGES["tall"]})
+    return path
+
+
+SMALL = {"tall": IMAGES["tall"]}
+LAST = "decoder.0.iou_predictions"
 
 
 @pytest.mark.parametrize(
-    "about",
+    ("changes", "tensors"),
     [
-        "[" * 100_000,
-        "9" * 5000,
-        "{}",
-        "[]",
-        "null",
-        "no json",
-        {"checkpoint_sha256": 3, "model": "x"},
-        {**ABOUT, "runs": {}},
-        {**ABOUT, "runs": {"encoder": 10**400, "decoder": 0}},
-        {**ABOUT, "runs": {"encoder": -1, "decoder": 0}},
-        {**ABOUT, "runs": {"encoder": "x", "decoder": 0}},
-        {**ABOUT, "runs": {"encoder": 0, "decoder": 0}},
-        {**ABOUT, "runs": {"encoder": 1, "decoder": 1}, "seed": "x"},
-        {**ABOUT, "runs": {"encoder": 1, "decoder": 1}, "seed": -1},
+        ("[" * 100_000, {}),
+        ("9" * 5000, {}),
+        ("{}", {}),
+        ("null", {}),
+        ("no json", {}),
+        ({"checkpoint_sha256": 3}, {}),
+        ({"seed": -1}, {}),
+        ({"seed": "x"}, {}),
+        ({"images": {}}, {}),
+        ({"images": [["x"]]}, {}),
+        ({"more": 1}, {}),
+        ({}, {"one": np.zeros(1, np.float32)}),
+        ({}, {"decoder.x.low_res_masks": np.zeros(1, np.float32)}),
+        ({}, {f"decoder.{10**8}.low_res_masks": np.zeros(1, np.float32)}),
+        ({}, {"decoder.0.more": np.zeros(1, np.float32)}),
+        ({}, {LAST: None}),
+        ({}, {LAST: np.zeros(4, np.float32)}),
+        ({}, {LAST: np.zeros((2, 4), np.float32)}),
+        ({}, {LAST: np.zeros((1, 4), np.float64)}),
+        ({}, {LAST: np.zeros((1, 4), np.complex64)}),
+        ({}, {LAST: np.full((1, 4), np.nan, np.float32)}),
+        ({}, {"encoder.0.image_embeddings": None}),
     ],
-    ids=lambda about: str(about)[:40],
+    ids=lambda one: str(one)[:40],
 )
-def test_broken_files_are_told_in_a_line(about: object, manifest: Manifest, tmp_path: Path) -> None:
-    path = tmp_path / "reference.safetensors"
-    known = broken(about)
-    known["about"] = (
-        known["about"]
-        .replace("CHECKPOINT", manifest.checkpoint.sha256)
-        .replace('"PREPARATION"', json.dumps(str(manifest.preparation)))
-    )
-    save_file({"encoder.1.x": np.zeros(2, np.float32), "one": np.zeros(1)}, path, known)
+def test_broken_files_are_told_in_a_line(
+    changes: object, tensors: dict[str, np.ndarray | None], small: Path, manifest: Manifest
+) -> None:
+    """Also those whose checksum is right."""
+    stored, metadata = read_tensors(small)
+    about = json.loads(metadata["about"])
+    text = changes if isinstance(changes, str) else json.dumps({**about, **changes})
+    kept = {name: array for name, array in {**stored, **tensors}.items() if array is not None}
+    write_sealed(small, kept, {"format": FORMAT, "about": text})
     with pytest.raises(VerificationError) as caught:
-        load_reference(path, manifest, {})
+        load_reference(small, manifest, SMALL)
     assert "\n" not in str(caught.value)
+    assert "write it again with: samtrt verify --save-reference" in str(caught.value)
+
+
+def test_no_change_of_a_byte_goes_unseen(small: Path, manifest: Manifest) -> None:
+    """Every byte of the header, and every 997th of the arrays; and cuts."""
+    whole = small.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    assert load_reference(small, manifest, SMALL).seed == 0
+    for place in (*range(0, header, 3), *range(header, len(whole), len(whole) // 40)):
+        changed = bytearray(whole)
+        changed[place] ^= 1 + place % 7
+        small.write_bytes(changed)
+        with pytest.raises(VerificationError):
+            load_reference(small, manifest, SMALL)
+    for length in (0, 7, 8, 100, header - 1, header, len(whole) - 1):
+        small.write_bytes(whole[:length])
+        with pytest.raises(VerificationError, match="is damaged or no stored reference"):
+            load_reference(small, manifest, SMALL)
+    small.write_bytes(whole + b"x")
+    with pytest.raises(VerificationError, match="is damaged or no stored reference"):
+        load_reference(small, manifest, SMALL)
+
+
+def test_images_are_known_by_their_order(quick: Predictor, tmp_path: Path) -> None:
+    path = tmp_path / "reference.safetensors"
+    record(path, quick, IMAGES)
+    renamed = {f"elsewhere/{name}": image for name, image in IMAGES.items()}
+    load_reference(path, quick.manifest, renamed)
+    other_order = dict(reversed(IMAGES.items()))
+    with pytest.raises(VerificationError, match="in the same order"):
+        load_reference(path, quick.manifest, other_order)
+
+
+def test_a_reference_that_is_no_number_is_not_written(quick: Predictor, tmp_path: Path) -> None:
+    right = quick.decoder.run
+    quick.decoder.run = lambda *given: {  # type: ignore[method-assign]
+        name: array * np.float32(np.nan if name == "iou_predictions" else 1)
+        for name, array in right(*given).items()
+    }
+    with pytest.raises(VerificationError, match="hold NaN or infinities"):
+        record(tmp_path / "reference.safetensors", quick, SMALL)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff" * 20, b"\x02" + bytes(7) + b"[]", bytes(8)])

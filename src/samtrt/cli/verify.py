@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -22,9 +23,11 @@ from samtrt.cli.options import (
     ThreadsOption,
     load_predictor,
 )
+from samtrt.cli.reading import ForceOption
 
 if TYPE_CHECKING:
-    from samtrt.verification.compare import Report
+    from samtrt.types import UInt8Array
+    from samtrt.verification.report import Report
 
 
 def verify(
@@ -59,20 +62,24 @@ def verify(
         Path | None,
         typer.Option(help="Compare with such a file: no checkpoint, no PyTorch, its own seed."),
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Check that an engine gives the checkpoint's masks; exit with 1 where it does not."""
     from samtrt import assets
-    from samtrt.files import write_atomic
-    from samtrt.images import read_image
+    from samtrt.files import check_ours, write_atomic
     from samtrt.verification import compare as verifying
-    from samtrt.verification.reference import load_reference, record
+    from samtrt.verification.reference import is_reference, load_reference, record
 
     if (checkpoint is None) is (reference is None):
         raise typer.BadParameter("give either --checkpoint or --reference")
     if save_reference and reference:
         raise typer.BadParameter("--save-reference writes what --reference reads: give one")
+    if save_reference:
+        check_ours(save_reference, is_reference, force)
+    if json_path:
+        check_ours(json_path, _is_report, force)
     console = Console(stderr=True)
-    images = {path.name: read_image(path) for path in image or []} or assets.verification_images()
+    images = _read_images(image or []) or assets.verification_images()
     path = _resolve(checkpoint) if checkpoint else None
     if save_reference:
         with console.status("loading the checkpoint") as status:
@@ -101,10 +108,40 @@ def verify(
         )
     if json_path:
         with write_atomic(json_path) as temporary:
-            temporary.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(_json(report), encoding="utf-8")
     show(report)
     if not report.passed:
         raise typer.Exit(1)
+
+
+def _json(report: Report) -> str:
+    return json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n"
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_REPORT)) in (b"", _REPORT)
+    except OSError:
+        return False
+
+
+_REPORT = b'{\n  "summary": {\n    "passed": '
+
+
+def _read_images(paths: list[Path]) -> dict[str, UInt8Array]:
+    """Read images by name: that of the file, or its path where several files have that name."""
+    from samtrt.errors import VerificationError
+    from samtrt.images import read_image
+
+    often = Counter(path.name for path in paths)
+    images: dict[str, UInt8Array] = {}
+    known: dict[Path, Path] = {}
+    for path in paths:
+        if (other := known.setdefault(path.resolve(), path)) is not path:
+            raise VerificationError(f"{other} and {path} are one image: give each once")
+        images[path.name if often[path.name] == 1 else str(path)] = read_image(path)
+    return images
 
 
 def _resolve(checkpoint: str) -> Path:
@@ -128,19 +165,20 @@ def show(report: Report) -> None:
     console.print(table)
 
     table = Table()
-    columns = ("prompt", "logits max abs", "logits relative", "mean IoU", "worst IoU", "choice")
-    for heading in columns:
+    figures = ("logits relative", "mean IoU", "worst IoU")
+    for heading in ("prompt", *figures, "scores max abs", "other order", "other choice"):
         table.add_column(heading, justify="left" if heading == "prompt" else "right")
     for prompt in dict.fromkeys(result.prompt for result in report.prompts):
         same = [result for result in report.prompts if result.prompt == prompt]
         ious = [iou for result in same for iou in result.ious]
         table.add_row(
             prompt,
-            f"{max(r.logits_max_abs for r in same):.2e}",
             f"{max(r.logits_relative for r in same):.2e}",
             f"{fmean(ious):.5f}",
             f"{min(ious):.5f}",
-            f"{sum(r.choices_differing for r in same)} of {sum(r.choices for r in same)} differ",
+            f"{max(r.scores_max_abs for r in same):.2e}",
+            f"{sum(r.pairs_differing for r in same)} of {sum(r.pairs for r in same)}",
+            f"{sum(r.choices_differing for r in same)} of {sum(r.choices for r in same)}",
         )
     console.print(table)
     if report.passed:

@@ -28,7 +28,8 @@ from samtrt.files import staging_directory
 from samtrt.manifest import FileEntry, Manifest, Quantized
 from samtrt.predictor import Predictor
 from samtrt.types import UInt8Array, to_host
-from samtrt.verification.compare import REDUCED, Report, verify
+from samtrt.verification.compare import verify
+from samtrt.verification.report import REDUCED, Report
 
 try:
     import onnx

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from samtrt.errors import ImageError
+from samtrt.files import open_regular
 from samtrt.images import pillow, tiff
 from samtrt.images.limits import Limits
 from samtrt.images.tags import read_directory
@@ -87,22 +87,14 @@ def read_file(path: str | Path, limits: Limits) -> bytes:
     """
     path = Path(path)
     try:
-        # Opening a FIFO would wait for its other end.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
-        with os.fdopen(handle, "rb") as file:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError(f"cannot read {path}: it is not a regular file")
-            limits.check_file(status.st_size, str(path))
+        with open_regular(path) as file:
+            limits.check_file(os.fstat(file.fileno()).st_size, str(path))
             return file.read(limits.max_file_bytes)
     except FileNotFoundError:
         raise ImageError(f"no image at {path}") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"cannot read {path}: {reason}") from None
-
-
-_BINARY = getattr(os, "O_BINARY", 0)
 
 
 def decode_image(data: bytes, name: str = "the image", limits: Limits | None = None) -> UInt8Array:

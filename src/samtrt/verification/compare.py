@@ -6,8 +6,7 @@ whole predictor around it, and every stage's results are compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,99 +16,26 @@ from samtrt.choices import Precision
 from samtrt.errors import VerificationError
 from samtrt.masks.logits import mask_iou
 from samtrt.predictor import Predictor
-from samtrt.preparation.spec import Preparation
-from samtrt.types import Size, UInt8Array
+from samtrt.sealed import Tensors
+from samtrt.types import UInt8Array
+from samtrt.verification.report import (
+    REDUCED,
+    THRESHOLDS,
+    EmbeddingResult,
+    PromptResult,
+    Report,
+    Thresholds,
+    failures_of,
+)
+from samtrt.verification.tap import Tap, tapped
 
 BOXES_AT_ONCE = 16
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """What a backend must reach.
-
-    Attributes:
-        embedding_relative: Most that |a - b| / |b| of an image embedding may be.
-        mean_iou: Least mean IoU over all masks.
-        worst_iou: Least IoU of any mask.
-    """
-
-    embedding_relative: float
-    mean_iou: float
-    worst_iou: float
-
-
-THRESHOLDS = {
-    Precision.FP32: Thresholds(embedding_relative=1e-4, mean_iou=0.9995, worst_iou=0.999),
-    Precision.FP16: Thresholds(embedding_relative=2e-2, mean_iou=0.99, worst_iou=0.95),
-    # 8 bits of mantissa, 3 fewer than float16: eight times its rounding.
-    Precision.BF16: Thresholds(embedding_relative=1.6e-1, mean_iou=0.95, worst_iou=0.8),
-}
-REDUCED = Thresholds(embedding_relative=0.2, mean_iou=0.99, worst_iou=0.9)
-"""For int8, whose embeddings differ visibly: the masks decide."""
 
 
 def thresholds_for(candidate: Predictor) -> Thresholds:
     """Return what a predictor must reach, by what it computes in."""
     precision = candidate.precision
     return THRESHOLDS[Precision(precision)] if precision in set(Precision) else REDUCED
-
-
-@dataclass(frozen=True)
-class EmbeddingResult:
-    """How far one image's embedding is from the checkpoint's."""
-
-    image: str
-    size: Size
-    max_abs: float
-    relative: float
-
-
-@dataclass(frozen=True)
-class PromptResult:
-    """How far one prompt's masks are from the checkpoint's."""
-
-    image: str
-    prompt: str
-    logits_max_abs: float
-    logits_relative: float
-    ious: tuple[float, ...]
-    choices: int
-    choices_differing: int
-
-
-@dataclass(frozen=True)
-class Report:
-    """The whole comparison; `as_json` is what `samtrt verify --json` writes."""
-
-    model: str
-    backend: str
-    device: str
-    precision: str
-    preparation: Preparation
-    thresholds: Thresholds
-    embeddings: tuple[EmbeddingResult, ...]
-    prompts: tuple[PromptResult, ...]
-    failures: tuple[str, ...] = field(default=())
-
-    @property
-    def passed(self) -> bool:
-        return not self.failures
-
-    @property
-    def ious(self) -> tuple[float, ...]:
-        return tuple(iou for result in self.prompts for iou in result.ious)
-
-    def as_json(self) -> dict[str, Any]:
-        summary = {
-            "passed": self.passed,
-            "embedding_relative": max(e.relative for e in self.embeddings),
-            "mean_iou": float(np.mean(self.ious)),
-            "worst_iou": min(self.ious),
-            "choices": sum(p.choices for p in self.prompts),
-            "choices_differing": sum(p.choices_differing for p in self.prompts),
-        }
-        preparation = self.preparation.model_dump(mode="json")
-        return {"summary": summary, **asdict(self), "preparation": preparation}
 
 
 def verify(
@@ -131,7 +57,8 @@ def verify(
         report: Called with a line of text for each image.
 
     Raises:
-        VerificationError: where there is no image, or the two are not the same model.
+        VerificationError: where there is no image, the two are not the same model, or they have
+            outputs of other names or shapes.
     """
     if not images:
         raise VerificationError("nothing to verify with: give at least one image")
@@ -143,18 +70,22 @@ def verify(
             f"the two prepare images differently: {reference.manifest.preparation}, and "
             f"{candidate.manifest.preparation}; export one of them again"
         )
+    _check_outputs(reference, candidate)
     thresholds = thresholds or thresholds_for(candidate)
+    pair = [tapped(one) for one in (reference, candidate)]
     embeddings: list[EmbeddingResult] = []
     results: list[PromptResult] = []
     for name, image in images.items():
         report(f"comparing on {name} ({image.shape[1]} x {image.shape[0]})")
-        reference.set_image(image)
-        candidate.set_image(image)
-        expected, got = reference.get_image_embedding(), candidate.get_image_embedding()
+        for predictor, _, _ in pair:
+            predictor.set_image(image)
+        expected, got = (encoder.take_outputs() for _, encoder, _ in pair)
+        _check_shapes(got, expected)
         size = (image.shape[0], image.shape[1])
-        embeddings.append(EmbeddingResult(name, size, *_difference(got, expected)))
-        for prompt, arguments in seeded_prompts(reference, seed).items():
-            results.append(_compare(reference, candidate, name, prompt, arguments))
+        difference = _difference(got["image_embeddings"], expected["image_embeddings"])
+        embeddings.append(EmbeddingResult(name, size, *difference))
+        for prompt, arguments in seeded_prompts(pair[0][0], seed).items():
+            results.append(_compare(pair, name, prompt, arguments))
     outcome = Report(
         model=candidate.manifest.model,
         backend=candidate.encoder.name,
@@ -165,7 +96,7 @@ def verify(
         embeddings=tuple(embeddings),
         prompts=tuple(results),
     )
-    return Report(**{**vars(outcome), "failures": tuple(_failures(outcome))})
+    return Report(**{**vars(outcome), "failures": tuple(failures_of(outcome))})
 
 
 def seeded_prompts(predictor: Predictor, seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -211,49 +142,68 @@ def seeded_prompts(predictor: Predictor, seed: int = 0) -> dict[str, dict[str, A
 
 
 def _compare(
-    reference: Predictor, candidate: Predictor, image: str, prompt: str, arguments: dict[str, Any]
+    pair: Sequence[tuple[Predictor, Tap, Tap]], image: str, prompt: str, arguments: dict[str, Any]
 ) -> PromptResult:
-    expected, got = (one.predict_batch(**arguments) for one in (reference, candidate))
+    for _, _, decoder in pair:
+        decoder.take()  # what the prompts were made with
+    expected, got = (predictor.predict_batch(**arguments) for predictor, _, _ in pair)
+    raw, raw_got = (decoder.take_outputs() for _, _, decoder in pair)
+    _check_shapes(raw_got, raw)
     ious = tuple(
         mask_iou(got.masks[index], expected.masks[index])
         for index in np.ndindex(expected.masks.shape[:2])
     )
-    chosen = got.iou_predictions.argmax(axis=1) != expected.iou_predictions.argmax(axis=1)
+    scores, scores_got = raw["iou_predictions"], raw_got["iou_predictions"]
+    # Of four masks, the first is not among the three that are chosen from.
+    chosen = scores_got[:, 1:].argmax(axis=1) != scores[:, 1:].argmax(axis=1)
+    pairs = _signs(scores)
     return PromptResult(
         image,
         prompt,
-        *_difference(got.low_res_logits, expected.low_res_logits),
+        *_difference(raw_got["low_res_masks"], raw["low_res_masks"]),
+        scores_max_abs=_difference(scores_got, scores)[0],
         ious=ious,
+        pairs=pairs.size,
+        pairs_differing=int(np.count_nonzero(_signs(scores_got) != pairs)),
         choices=chosen.size,
         choices_differing=int(chosen.sum()),
     )
 
 
+def _signs(scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return which of each pair of values is larger: 1, 0 or -1; NaN is neither."""
+    flat = scores.astype(np.float64).ravel()
+    first, second = np.triu_indices(flat.size, 1)
+    with np.errstate(invalid="ignore"):
+        return np.sign(flat[first] - flat[second])
+
+
+def _check_outputs(reference: Predictor, candidate: Predictor) -> None:
+    """Raise `VerificationError` where the stages do not declare outputs of the same names."""
+    for ours, theirs in (
+        (candidate.encoder, reference.encoder),
+        (candidate.decoder, reference.decoder),
+    ):
+        if ours.outputs.keys() != theirs.outputs.keys():
+            raise VerificationError(
+                f"{ours.name} has the outputs {', '.join(ours.outputs)}, and the checkpoint "
+                f"{', '.join(theirs.outputs)}: nothing to compare"
+            )
+
+
+def _check_shapes(got: Tensors, expected: Tensors) -> None:
+    for name, array in expected.items():
+        if got[name].shape != array.shape:
+            raise VerificationError(
+                f"{name} has the shape {got[name].shape}, and {array.shape} from the checkpoint"
+            )
+
+
 def _difference(got: npt.NDArray[Any], expected: npt.NDArray[Any]) -> tuple[float, float]:
     """Return the largest absolute difference and |got - expected| / |expected|."""
-    delta = got.astype(np.float64) - expected
+    with np.errstate(invalid="ignore"):
+        delta = got.astype(np.float64) - expected
     if not np.isfinite(delta).all():
         return float("inf"), float("inf")
     scale = float(np.linalg.norm(expected.astype(np.float64)))
     return float(np.abs(delta).max()), float(np.linalg.norm(delta)) / max(scale, 1e-30)
-
-
-def _failures(report: Report) -> list[str]:
-    limits = report.thresholds
-    found = []
-    worst_embedding = max(report.embeddings, key=lambda e: e.relative)
-    if not worst_embedding.relative <= limits.embedding_relative:
-        found.append(
-            f"embedding of {worst_embedding.image} is {worst_embedding.relative:.2e} off, "
-            f"more than {limits.embedding_relative:.0e}"
-        )
-    mean = float(np.mean(report.ious))
-    if not mean >= limits.mean_iou:
-        found.append(f"mean mask IoU is {mean:.4f}, less than {limits.mean_iou}")
-    worst = min(report.prompts, key=lambda p: min(p.ious))
-    if not min(worst.ious) >= limits.worst_iou:
-        found.append(
-            f"a mask of '{worst.prompt}' on {worst.image} has IoU {min(worst.ious):.4f}, "
-            f"less than {limits.worst_iou}"
-        )
-    return found

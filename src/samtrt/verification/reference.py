@@ -7,33 +7,43 @@ gives them back in the same order, as a predictor that computes nothing.
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samtrt._version import __version__
-from samtrt.backends.base import Arrays, Backend, HostBackend, stage_tensors
+from samtrt.backends.base import Arrays, HostBackend, stage_tensors
 from samtrt.choices import Stage
 from samtrt.errors import VerificationError
-from samtrt.files import write_tensors
 from samtrt.manifest import Manifest
 from samtrt.predictor import Predictor
-from samtrt.types import UInt8Array
+from samtrt.sealed import Tensors, begins_with, check_seal, read_tensors, write_sealed
+from samtrt.types import TensorInfo, UInt8Array
 from samtrt.verification.compare import seeded_prompts
+from samtrt.verification.tap import tapped
 
-FORMAT = "samtrt-reference-2"
-_PROMPTS = ("point_coords", "point_labels", "has_mask_input")
-"""Inputs that are kept beside the results, to notice other prompts."""
+FORMAT = "samtrt-reference-3"
+_FORMATS = "samtrt-reference-"
 _SAME_PIXELS = 1e-2
+_AGAIN = "write it again with: samtrt verify --save-reference"
 
-Tensors = dict[str, npt.NDArray[Any]]
+
+class _About(BaseModel):
+    """What a reference says of itself, beside its arrays."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    samtrt: str
+    model: str
+    checkpoint_sha256: str
+    preparation: str
+    backend: str
+    seed: int = Field(ge=0)
+    images: tuple[tuple[str, str], ...] = Field(description="name and hash of each, in order")
 
 
 @dataclass(frozen=True)
@@ -62,115 +72,98 @@ def record(
 
     Raises:
         OutputError: where the file cannot be written.
+        VerificationError: where the checkpoint's own results are not numbers.
     """
-    encoder, decoder = _Recorder(predictor.encoder), _Recorder(predictor.decoder)
-    recording = Predictor(encoder, decoder, predictor.manifest)
+    recording, encoder, decoder = tapped(predictor)
     for name, image in images.items():
         report(f"computing the reference on {name} ({image.shape[1]} x {image.shape[0]})")
         recording.set_image(image)
         for arguments in seeded_prompts(recording, seed).values():
             recording.predict_batch(**arguments)
-    about = {
-        "samtrt": __version__,
-        "model": predictor.manifest.model,
-        "checkpoint_sha256": predictor.manifest.checkpoint.sha256,
-        "preparation": str(predictor.manifest.preparation),
-        "backend": predictor.encoder.name,
-        "seed": seed,
-        "images": {name: _hash(image) for name, image in images.items()},
-        "runs": {"encoder": len(encoder.runs), "decoder": len(decoder.runs)},
-    }
+    manifest = predictor.manifest
+    about = _About(
+        samtrt=__version__,
+        model=manifest.model,
+        checkpoint_sha256=manifest.checkpoint.sha256,
+        preparation=str(manifest.preparation),
+        backend=predictor.encoder.name,
+        seed=seed,
+        images=tuple((name, _hash(image)) for name, image in images.items()),
+    )
     tensors = {
-        f"{stage}.{number}.{name}": np.ascontiguousarray(array)
-        for stage, one in (("encoder", encoder), ("decoder", decoder))
-        for number, run in enumerate(one.runs)
-        for name, array in run.items()
+        f"{stage.value}.{number}.{name}": np.ascontiguousarray(array)
+        for stage, tap in ((Stage.ENCODER, encoder), (Stage.DECODER, decoder))
+        for number, run in enumerate(tap.take())
+        for name, array in {**run.inputs, **run.outputs}.items()
     }
-    write_tensors(path, tensors, {"format": FORMAT, "about": json.dumps(about)})
+    if not _are_numbers(tensors):
+        raise VerificationError(
+            "the checkpoint's own results hold NaN or infinities: no engine can be compared with it"
+        )
+    write_sealed(path, tensors, {"format": FORMAT, "about": about.model_dump_json()})
+
+
+def is_reference(path: Path) -> bool:
+    """Tell whether a file begins as a reference does, even if the rest is damaged; or is empty."""
+    return begins_with(path, _FORMATS)
 
 
 def load_reference(path: Path, manifest: Manifest, images: Mapping[str, UInt8Array]) -> Reference:
     """Read a file of `record` to verify engines of this model directory on these images.
 
     Raises:
-        VerificationError: where the file is not such a file, or is of another checkpoint or of
-            other images.
+        VerificationError: where the file is not such a file, is damaged, or is of another
+            checkpoint or of other images.
     """
-    again = "write it again with: samtrt verify --save-reference"
-    try:
-        return _load(path, manifest, images, again)
-    except OSError as error:
-        raise VerificationError(f"cannot read {path}: {error.strerror or error}") from None
-    except _DAMAGE as error:
-        raise VerificationError(
-            f"{path} is damaged or no stored reference ({type(error).__name__}); {again}"
-        ) from None
-
-
-_DAMAGE = (
-    *(SafetensorError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
-    *(RecursionError, MemoryError),
-)
-"""What reading a file of any content may raise."""
-
-
-def _load(
-    path: Path, manifest: Manifest, images: Mapping[str, UInt8Array], again: str
-) -> Reference:
-    """Read a reference; raises `_DAMAGE` where the file is not as `record` writes it."""
-    content = path.read_bytes()
-    tensors = load(content)
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    metadata = header.get("__metadata__", {})
-    if metadata.get("format") != FORMAT:
-        raise VerificationError(
-            f"{path} is not a stored reference of this version; write one with: "
-            "samtrt verify --save-reference"
-        )
-    about = json.loads(metadata["about"])
+    tensors, about = _read(path)
     ours = manifest.checkpoint.sha256
-    if about["checkpoint_sha256"] != ours:
+    if about.checkpoint_sha256 != ours:
         raise VerificationError(
-            f"{path} is the reference of {about['model']} with the checkpoint "
-            f"{about['checkpoint_sha256'][:12]}..., and the engines are of {manifest.model} with "
+            f"{path} is the reference of {about.model} with the checkpoint "
+            f"{about.checkpoint_sha256[:12]}..., and the engines are of {manifest.model} with "
             f"{ours[:12]}..."
         )
-    if about["preparation"] != str(manifest.preparation):
+    if about.preparation != str(manifest.preparation):
         raise VerificationError(
-            f"{path} was computed on images prepared otherwise ({about['preparation']}; here: "
-            f"{manifest.preparation}): {again}"
+            f"{path} was computed on images prepared otherwise ({about.preparation}; here: "
+            f"{manifest.preparation}): {_AGAIN}"
         )
-    if about["images"] != {name: _hash(image) for name, image in images.items()}:
+    if [sha256 for _, sha256 in about.images] != [_hash(image) for image in images.values()]:
+        names = ", ".join(name for name, _ in about.images)
         raise VerificationError(
-            f"{path} was computed on other images ({', '.join(about['images'])}): give the same "
-            "ones in the same order"
+            f"{path} was computed on other images ({names}): give the same ones in the same order"
         )
-    encoder, decoder = (
-        _Replay(manifest, stage, _runs(tensors, stage, about["runs"][stage.value]))
-        for stage in (Stage.ENCODER, Stage.DECODER)
-    )
-    seed = about["seed"]
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"the seed is {seed}")
-    return Reference(Predictor(encoder, decoder, manifest), seed)
+    try:
+        runs = {stage: _runs(tensors, stage, manifest) for stage in Stage}
+        if len(runs[Stage.ENCODER]) != len(images):
+            raise ValueError(f"it has {len(runs[Stage.ENCODER])} embeddings")
+        encoder, decoder = (_Replay(manifest, stage, runs[stage]) for stage in Stage)
+    except ValueError as error:
+        raise VerificationError(f"{path} is no whole reference ({error}): {_AGAIN}") from None
+    return Reference(Predictor(encoder, decoder, manifest), about.seed)
 
 
-class _Recorder(HostBackend):
-    """Runs another backend and keeps what came out."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self.name, self.device = backend.name, backend.device
-        self.inputs, self.outputs = backend.inputs, backend.outputs
-        self.runs: list[Tensors] = []
-
-    def _compute(self, feeds: Arrays) -> Tensors:
-        out = self._backend.run(feeds)
-        self.runs.append({**{name: feeds[name] for name in _PROMPTS if name in feeds}, **out})
-        return out
-
-    def close(self) -> None:
-        self._backend.close()
+def _read(path: Path) -> tuple[Tensors, _About]:
+    try:
+        tensors, metadata = read_tensors(path)
+        if metadata.get("format") != FORMAT:
+            raise VerificationError(f"{path} is not a stored reference of this version; {_AGAIN}")
+        check_seal(tensors, metadata)
+        return tensors, _About.model_validate_json(metadata.get("about", ""))
+    except OSError as error:
+        raise VerificationError(f"cannot read {path}: {error.strerror or error}") from None
+    except MemoryError:
+        raise VerificationError(f"{path} takes more memory than there is") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc'])) or 'about'}: {first['msg']}"
+        raise VerificationError(
+            f"{path} is damaged or no stored reference ({reason}); {_AGAIN}"
+        ) from None
+    except ValueError as error:
+        raise VerificationError(
+            f"{path} is damaged or no stored reference ({error}); {_AGAIN}"
+        ) from None
 
 
 class _Replay(HostBackend):
@@ -187,44 +180,68 @@ class _Replay(HostBackend):
 
     def _compute(self, feeds: Arrays) -> Tensors:
         recorded = next(self._runs, None)
-        if recorded is None or not _same_prompts(recorded, feeds):
+        if recorded is None or not self._is_of(recorded, feeds):
             raise VerificationError(
                 "the stored reference is of other prompts: it was written by another version of "
                 "samtrt; compute it again with: samtrt verify --save-reference"
             )
-        if not all(
-            name in recorded and info.accepts(recorded[name].shape)
-            for name, info in self.outputs.items()
-        ):
-            raise VerificationError(
-                "the stored reference lacks results: it is damaged; write it again with: samtrt "
-                "verify --save-reference"
-            )
         return {name: recorded[name] for name in self.outputs}
+
+    def _is_of(self, recorded: Tensors, feeds: Arrays) -> bool:
+        """Tell whether the prompts are those of the recorded run."""
+        return all(
+            array.shape == feeds[name].shape
+            and np.allclose(array, feeds[name], rtol=0, atol=_SAME_PIXELS)
+            for name, array in recorded.items()
+            if name in self.inputs
+        )
 
     def close(self) -> None:
         self._runs = iter(())
 
 
-def _same_prompts(recorded: Tensors, feeds: Arrays) -> bool:
-    return all(
-        name in recorded
-        and recorded[name].shape == feeds[name].shape
-        and np.allclose(recorded[name], feeds[name], rtol=0, atol=_SAME_PIXELS)
-        for name in _PROMPTS
-        if name in feeds
-    )
+def _runs(tensors: Tensors, stage: Stage, manifest: Manifest) -> list[Tensors]:
+    """Return a stage's recorded runs, in order.
 
-
-def _runs(tensors: Tensors, stage: Stage, count: int) -> list[Tensors]:
-    if not 0 <= count <= len(tensors):
-        raise ValueError(f"{count} runs of {len(tensors)} tensors")
-    runs: list[Tensors] = [{} for _ in range(count)]
+    Raises:
+        ValueError: where one lacks an array, or has one that the stage cannot have given.
+    """
+    runs: dict[int, Tensors] = {}
     for key, array in tensors.items():
-        where, number, name = key.split(".")
-        if where == stage.value:
-            runs[int(number)][name] = array
-    return runs
+        found = re.fullmatch(r"(encoder|decoder)\.(\d{1,9})\.(\w+)", key, re.ASCII)
+        if not found:
+            raise ValueError(f"there is no run {key!r}")
+        if found[1] == stage.value:
+            runs.setdefault(int(found[2]), {})[found[3]] = array
+    if sorted(runs) != list(range(len(runs))):
+        raise ValueError(f"runs of the {stage.value} are missing")
+    inputs, outputs = stage_tensors(manifest, stage)
+    kept = {info.name: info for info in (*inputs, *outputs)}
+    kept.pop("images", None)
+    if stage is Stage.DECODER:
+        del kept["image_embeddings"], kept["mask_input"]
+    for number, run in runs.items():
+        _check_run(f"{stage.value}.{number}", run, kept)
+    return [runs[number] for number in range(len(runs))]
+
+
+def _check_run(where: str, run: Tensors, kept: Mapping[str, TensorInfo]) -> None:
+    if run.keys() != kept.keys():
+        raise ValueError(f"{where} has {', '.join(sorted(run))} and not {', '.join(sorted(kept))}")
+    sizes: dict[str, int] = {}
+    for name, info in kept.items():
+        array = run[name]
+        if array.dtype != info.dtype or not info.accepts(array.shape):
+            raise ValueError(f"{where}.{name} is {array.dtype} {array.shape} and not {info}")
+        for dim, size in zip(info.shape, array.shape, strict=True):
+            if isinstance(dim, str) and sizes.setdefault(dim, size) != size:
+                raise ValueError(f"{where}.{name} has {size} {dim}")
+    if not _are_numbers(run):
+        raise ValueError(f"{where} holds NaN or infinities")
+
+
+def _are_numbers(tensors: Tensors) -> bool:
+    return all(np.isfinite(array).all() for array in tensors.values())
 
 
 def _hash(image: UInt8Array) -> str:
