@@ -14,6 +14,7 @@ from samtrt.backends.base import Backend, stage_tensors
 from samtrt.choices import BackendName, Stage
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
+from samtrt.predictor import Predictor
 from samtrt.types import to_host
 from support.contract_cases import Places, cases, opened
 
@@ -201,3 +202,9 @@ def test_closing_frees_and_says_so(
         for on_host in (True, False):
             with pytest.raises(BackendError, match="closed"):
                 backend.run(feeds(Stage.DECODER), on_host)
+
+
+@pytest.mark.parametrize("name", [BackendName.ONNXRUNTIME, BackendName.OPENVINO])
+def test_nothing_said_of_a_device_is_the_backends_own(name: BackendName, tiny_model: Path) -> None:
+    with Predictor.load(tiny_model, name) as predictor:
+        assert predictor.encoder.device == predictor.decoder.device == "cpu"

@@ -99,3 +99,10 @@ def test_no_model_directory(run: Run, tmp_path: Path) -> None:
     done = run("build", tmp_path / "nothing", *RTX)
     assert done.code == 2
     assert "make one with: samtrt export" in done.err
+
+
+@pytest.mark.parametrize("device", ["cpu", "0", "cuda:", "gpu"])
+def test_a_device_means_what_it_means_elsewhere(run: Run, tmp_path: Path, device: str) -> None:
+    done = run("build", tmp_path, "-t", "tensorrt", "--device", device)
+    assert done.code == 2
+    assert f"cuda or cuda:N, not on '{device}'" in done.err

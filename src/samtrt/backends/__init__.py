@@ -21,13 +21,14 @@ class BackendOptions:
     """What a user may say about how to run a stage.
 
     Attributes:
-        device: "cpu", "cuda" or "cuda:N".
+        device: "cpu", "cuda" or "cuda:N". None is the backend's own: the first GPU for TensorRT,
+            the CPU for all others.
         pixels: Where images are prepared and masks are formed.
         threads: CPU threads within one operation; 0 leaves it to the runtime.
         checkpoint: The checkpoint file, for the `pytorch` backend.
     """
 
-    device: str = "cpu"
+    device: str | None = None
     threads: int = 0
     pixels: PixelWork = PixelWork.DEVICE
     checkpoint: Path | None = None

@@ -36,7 +36,7 @@ class OpenVinoBackend(HostBackend):
         stage: Stage,
         options: BackendOptions,
     ) -> None:
-        if options.device != "cpu":
+        if options.device not in (None, "cpu"):
             raise BackendError(f"the openvino backend runs on 'cpu', not on '{options.device}'")
         if manifest.attention == AttentionForm.PLUGIN.value:
             raise BackendError(
@@ -65,7 +65,7 @@ class OpenVinoBackend(HostBackend):
         self.name = name.value
         if name is BackendName.OPENVINO_BF16:
             self.precision = Precision.BF16.value
-        self.device = options.device
+        self.device = "cpu"
         self.inputs = {info.name: info for info in inputs}
         self.outputs = {info.name: info for info in outputs}
 

@@ -33,7 +33,8 @@ class OnnxRuntimeBackend(Backend):
     name = "onnxruntime"
 
     def __init__(self, path: Path, options: BackendOptions) -> None:
-        provider = _provider(options.device)
+        device = options.device or "cpu"
+        provider = _provider(device)
         session_options = ort.SessionOptions()
         session_options.intra_op_num_threads = options.threads
         session_options.log_severity_level = (
@@ -45,7 +46,7 @@ class OnnxRuntimeBackend(Backend):
                 session_options,
                 providers=[provider],
                 # On CPUs its kernel takes longer than the Add and LayerNormalization it replaces.
-                disabled_optimizers=["SkipLayerNormFusion"] if options.device == "cpu" else [],
+                disabled_optimizers=["SkipLayerNormFusion"] if device == "cpu" else [],
             )
         except Exception as error:  # its exceptions share no base class
             raise BackendError(f"onnxruntime cannot load {path}: {_first_line(error)}") from None
@@ -59,7 +60,7 @@ class OnnxRuntimeBackend(Backend):
         self._session: ort.InferenceSession | None = session
         self._memory: Memory | None = None
         self._bound: BoundSession | None = None
-        self.device = options.device
+        self.device = device
         self.inputs = {arg.name: _info(arg) for arg in session.get_inputs()}
         self.outputs = {arg.name: _info(arg) for arg in session.get_outputs()}
 

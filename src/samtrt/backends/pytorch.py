@@ -53,7 +53,8 @@ class PyTorchBackend(Backend):
         """Load the checkpoint that the model directory was exported from."""
         if options.checkpoint is None:
             raise BackendError("the pytorch backend runs a checkpoint: name it with --checkpoint")
-        loaded = _load(options.checkpoint, options.device, manifest)
+        device = options.device or "cpu"
+        loaded = _load(options.checkpoint, device, manifest)
         if loaded.sha256 != manifest.checkpoint.sha256:
             raise BackendError(
                 f"the model directory was exported from {manifest.checkpoint.name} (sha256 "
@@ -61,8 +62,8 @@ class PyTorchBackend(Backend):
                 f"{loaded.sha256[:12]}...) is not"
             )
         if stage is Stage.DECODER:
-            return cls(_without_encoder(loaded.sam), manifest, stage, options.device)
-        backend = cls(loaded.sam, manifest, stage, options.device)
+            return cls(_without_encoder(loaded.sam), manifest, stage, device)
+        backend = cls(loaded.sam, manifest, stage, device)
         backend._loaded = loaded
         return backend
 

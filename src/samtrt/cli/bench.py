@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def bench(
     directory: ModelDir,
     backend: BackendOption = BackendName.ONNXRUNTIME,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = None,
     threads: ThreadsOption = 0,
     pixels: PixelsOption = PixelWork.DEVICE,
     checkpoint: CheckpointOption = None,

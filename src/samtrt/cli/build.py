@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -89,7 +90,10 @@ def build(
     timing_cache: Annotated[
         bool, typer.Option(help="TensorRT: keep measured kernel times for later builds.")
     ] = True,
-    device: Annotated[int, typer.Option(min=0, help="TensorRT: GPU to build on.")] = 0,
+    device: Annotated[
+        str | None,
+        typer.Option(help="TensorRT: GPU to build on, cuda or cuda:N. Default: the first."),
+    ] = None,
     explain: Annotated[
         bool,
         typer.Option("--explain", help="Print equivalent trtexec commands; build nothing."),
@@ -100,6 +104,7 @@ def build(
     from samtrt.build.options import BuildOptions, Range
     from samtrt.tensorrt.api import load_api
 
+    gpu = _gpu_number(device)
     most_prompts = Range.parse(prompts, "--prompts")
     most_points = (
         default_points(load_api(target), plugin)
@@ -121,7 +126,7 @@ def build(
         version_compatible=version_compatible,
         plugin=plugin,
         timing_cache=timing_cache,
-        device=device,
+        device=gpu,
     )
     stages = tuple(stage or Stage)
     if explain:
@@ -142,6 +147,14 @@ def _exact(text: str | None, target: Target, prompts: Range, points: Range) -> t
         return () if text == "none" else tuple(dict.fromkeys(map(Exact.parse, text.split(","))))
     except ValueError as error:
         raise BuildError(f"--exact: {error}; separate several by commas, or say none") from None
+
+
+def _gpu_number(device: str | None) -> int:
+    """Return N of "cuda:N", and 0 for "cuda" and where nothing was said."""
+    match = re.fullmatch(r"cuda(?::(\d+))?", device or "cuda")
+    if not match:
+        raise typer.BadParameter(f"engines are built on a GPU, cuda or cuda:N, not on '{device}'")
+    return int(match[1] or 0)
 
 
 def _build(
@@ -176,10 +189,7 @@ def _build(
             f"{record.precision.value}, {record.build_seconds:.1f} s, "
             f"{record.gpu or 'compute capability ' + ', '.join(record.compute_capabilities)}"
         )
-    typer.echo(
-        f"Next: samtrt verify {directory} --checkpoint CHECKPOINT --backend {target.value} "
-        "--device cuda"
-    )
+    typer.echo(f"Next: samtrt verify {directory} --checkpoint CHECKPOINT --backend {target.value}")
 
 
 def _explain(

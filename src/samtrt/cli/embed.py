@@ -48,7 +48,7 @@ def embed(
     background: BackgroundOption = "white",
     force: ForceOption = False,
     backend: BackendOption = BackendName.ONNXRUNTIME,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = None,
     threads: ThreadsOption = 0,
     pixels: PixelsOption = PixelWork.DEVICE,
     checkpoint: CheckpointOption = None,

@@ -19,7 +19,10 @@ ModelDir = Annotated[
 BackendOption = Annotated[
     BackendName, typer.Option("--backend", "-b", help="Runtime. Nothing falls back to another.")
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", help="cpu, cuda or cuda:N. Default: the backend's own."),
+]
 ThreadsOption = Annotated[
     int, typer.Option("--threads", min=0, help="CPU threads; 0 leaves it to the runtime.")
 ]
@@ -39,7 +42,7 @@ CheckpointOption = Annotated[
 def load_predictor(
     directory: Path,
     backend: BackendName,
-    device: str,
+    device: str | None,
     threads: int,
     checkpoint: Path | None,
     pixels: PixelWork = PixelWork.DEVICE,

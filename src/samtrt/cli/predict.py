@@ -65,7 +65,7 @@ def predict(
     background: BackgroundOption = "white",
     force: ForceOption = False,
     backend: BackendOption = BackendName.ONNXRUNTIME,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = None,
     threads: ThreadsOption = 0,
     pixels: PixelsOption = PixelWork.DEVICE,
     checkpoint: CheckpointOption = None,

@@ -23,7 +23,7 @@ from samtrt.cli.options import (
 def serve(
     directory: ModelDir,
     backend: BackendOption = BackendName.ONNXRUNTIME,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = None,
     threads: ThreadsOption = 0,
     pixels: PixelsOption = PixelWork.DEVICE,
     checkpoint: CheckpointOption = None,

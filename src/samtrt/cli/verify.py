@@ -37,7 +37,7 @@ def verify(
         typer.Option("--checkpoint", "-c", help="The checkpoint it was exported from."),
     ] = None,
     backend: BackendOption = BackendName.ONNXRUNTIME,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = None,
     threads: ThreadsOption = 0,
     pixels: PixelsOption = PixelWork.DEVICE,
     image: Annotated[

@@ -188,3 +188,8 @@ def test_several_engines_and_gpus_in_one_process(directory: Path, picture: np.nd
             for job in jobs:
                 same(job.result(), wanted)
         del embedding
+
+
+def test_nothing_said_of_a_device_is_the_first_gpu(directory: Path) -> None:
+    with Predictor.load(directory, "tensorrt") as predictor:
+        assert predictor.encoder.device == predictor.decoder.device == "cuda:0"

@@ -60,7 +60,7 @@ class TensorRtBackend(Backend):
         self.name = target.value
         if options.pixels is PixelWork.DEVICE:
             check_kernels()
-        index = gpu_index(options.device, self.name)
+        index = gpu_index(options.device or "cuda", self.name)
         self.device = f"cuda:{index}"
         self._directory, self._stage, self._target = directory, stage, target
         self._rebuild = build_command(directory, target)
