@@ -51,7 +51,9 @@ def test_a_checkpoint_is_read_once_for_both_stages(
     path = shutil.copy(tiny_checkpoint, tmp_path / "tiny.pth")
     reads: list[object] = []
     load = pytorch.load_checkpoint
-    monkeypatch.setattr(pytorch, "load_checkpoint", lambda p: reads.append(p) or load(p))
+    monkeypatch.setattr(
+        pytorch, "load_checkpoint", lambda p, **rest: reads.append(p) or load(p, **rest)
+    )
     options = BackendOptions(checkpoint=path)
     image = np.zeros((40, 60, 3), np.uint8)
     with Predictor.load(tiny_model, "pytorch", options) as first:
