@@ -96,7 +96,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cuda]:
     fake = fake_tensorrt.install(monkeypatch, "tensorrt_rtx", Runtime)
     module = sys.modules["tensorrt_rtx"]
     module.CudaGraphStrategy, module.IRuntimeCache = CudaGraphStrategy, IRuntimeCache
-    monkeypatch.setattr(trt_api, "_preload_rtx", lambda: None)
+    monkeypatch.setattr(trt_api, "preload_rtx", lambda: None)
     monkeypatch.setattr(trt_api, "_library_version", lambda *_: (10, 0, 0))
     monkeypatch.setenv("SAMTRT_CACHE", str(tmp_path / "cache"))
     compiled.clear()
