@@ -127,3 +127,18 @@ class BackendName(str, Enum):
     TENSORRT_RTX = "tensorrt-rtx"
     PYTORCH = "pytorch"
     FAKE = "fake"
+
+
+class BoxForm(str, Enum):
+    """Forms of boxes in files that cannot always be told from the file."""
+
+    YOLO = "yolo"
+    """Lines `class x y w h`, perhaps with a confidence and an id."""
+    YOLO_SEGMENT = "yolo-segment"
+    """Lines of polygons or oriented boxes."""
+    YOLO_POSE = "yolo-pose"
+    """Lines of boxes with keypoints."""
+    XYXY = "xyxy"
+    """Two corners, in a CSV without header or a JSON list."""
+    XYWH = "xywh"
+    """A corner and the size."""

@@ -87,6 +87,35 @@ def test_boxes_from_a_file(run: Run, fake_directory: Path, photo: Path) -> None:
     assert len(scores(out)) == 2
 
 
+def test_what_a_file_says_of_its_boxes_comes_out_again(
+    run: Run, fake_directory: Path, photo: Path
+) -> None:
+    boxes, out, drawn = (photo.parent / name for name in ("boxes.json", "out.json", "drawn.png"))
+    kind = {"image_id": 1, "category_id": 5, "score": 0.75}
+    boxes.write_text(
+        json.dumps(
+            {
+                "images": [{"id": 1, "file_name": photo.name, "width": 400, "height": 240}],
+                "categories": [{"id": 5, "name": "cat"}],
+                "annotations": [
+                    {"id": 9, "bbox": [20, 20, 100, 100], **kind},
+                    {"id": 8, "bbox": [200, 40, 160, 160], **kind},
+                ],
+            }
+        )
+    )
+    command = ("predict", fake_directory, photo, "-b", "fake", "--boxes", boxes)
+    done = run(*command, "--json", out, "-o", drawn)
+    assert done.code == 0, done.err
+    assert "scaled to 200 x 120" in done.err
+    masks = json.loads(out.read_text())["masks"]
+    wanted = {"label": "cat", "category_id": 5, "score": 0.75}
+    assert [mask["id"] for mask in masks] == [9, 8]
+    assert all(wanted.items() <= mask.items() for mask in masks)
+    assert masks[0]["bbox"] == pytest.approx([10, 10, 50, 50], abs=4)
+    assert drawn.stat().st_size > 0
+
+
 def test_mask_prompt_and_points(run: Run, fake_directory: Path, photo: Path) -> None:
     rough, out = photo.parent / "rough.png", photo.parent / "out.png"
     pixels = np.zeros((120, 200), np.uint8)

@@ -33,7 +33,7 @@ LABELME = {
     ]
 }
 CSV = "image,label,xmin,ymin,xmax,ymax\nx/cat.jpg,cat,40,20,120,100\ndog.jpg,cat,1,1,5,5\n"
-CSV += "cat.jpg,mat,200,50,300,150\n"
+CSV += "x/cat.jpg,mat,200,50,300,150\n"
 
 
 def write(folder: Path, name: str, content: Any) -> Path:
@@ -65,20 +65,20 @@ def write(folder: Path, name: str, content: Any) -> Path:
 def test_every_form_gives_the_same_boxes(
     tmp_path: Path, name: str, content: Any, labels: list[str] | None
 ) -> None:
-    boxes, found = read_boxes(write(tmp_path, name, content), SIZE, "some/folder/cat.jpg")
-    np.testing.assert_allclose(boxes, EXPECTED)
-    assert boxes.dtype == np.float64
-    assert found == labels
+    boxes = read_boxes(write(tmp_path, name, content), SIZE, "some/folder/cat.jpg")
+    np.testing.assert_allclose(boxes.xyxy, EXPECTED)
+    assert boxes.xyxy.dtype == np.float64
+    assert boxes.labels == (labels or [None, None])
 
 
 def test_one_box_may_stand_alone(tmp_path: Path) -> None:
-    boxes, _ = read_boxes(write(tmp_path, "b.json", [1, 2, 3, 4]), SIZE)
-    np.testing.assert_array_equal(boxes, [[1, 2, 3, 4]])
+    boxes = read_boxes(write(tmp_path, "b.json", [1, 2, 3, 4]), SIZE)
+    np.testing.assert_array_equal(boxes.xyxy, [[1, 2, 3, 4]])
 
 
 def test_results_of_many_images_are_told_apart_by_number(tmp_path: Path) -> None:
     path = write(tmp_path, "r.json", COCO["annotations"])
-    assert len(read_boxes(path, SIZE, "000000000007.jpg")[0]) == 2
+    assert len(read_boxes(path, SIZE, "000000000007.jpg")) == 2
     with pytest.raises(PromptError, match="none has the number of"):
         read_boxes(path, SIZE, "cat.jpg")
 
@@ -86,14 +86,14 @@ def test_results_of_many_images_are_told_apart_by_number(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("b.xml", "<a/>", "cannot tell the form"),
-        ("b.json", "{", "not a boxes file"),
+        ("b.xml", "<a/>", "told by the suffix"),
+        ("b.json", "{", "it is not JSON"),
         ("b.json", {"what": 1}, "not COCO, labelme"),
         ("b.json", [[1, 2, 3]], "not four numbers"),
         ("b.json", [[1, 2, 3, float("nan")]], "finite"),
-        ("b.json", [[1, 2, 3, 4], 5], "not a boxes file"),
-        ("b.json", {"annotations": ["a"], "images": []}, "not a boxes file"),
-        ("b.json", {"shapes": [{"shape_type": "circle", "points": [[1, 1]]}]}, "not a boxes"),
+        ("b.json", [[1, 2, 3, 4], 5], "box 1 is not four"),
+        ("b.json", {"annotations": ["a"], "images": []}, "entry 0"),
+        ("b.json", {"shapes": [{"shape_type": "circle", "points": [[1, 1]]}]}, "shape 0: a circle"),
         ("b.json", [], "has no box"),
         ("b.json", {"boxes": EXPECTED, "labels": ["a"]}, "2 boxes and 1 labels"),
         ("b.json", {"annotations": [{"image_id": 1}]}, "'bbox' is missing"),
@@ -102,8 +102,8 @@ def test_results_of_many_images_are_told_apart_by_number(tmp_path: Path) -> None
         ("b.txt", "0 40 20 120 100\n", "line 1 is in pixels"),
         ("b.txt", "", "has no box for cat.jpg"),
         ("b.csv", "a,b,c,d\n1,2,3,4\n", "its header has neither"),
-        ("b.csv", "x1,y1,x2,y2\n1,2,3\n", "not a boxes file"),
-        ("b.csv", "1,2,3,four\n", "not a boxes file"),
+        ("b.csv", "x1,y1,x2,y2\n1,2,3\n", "line 2: 3 columns"),
+        ("b.csv", "1,2,3,four\n", "neither"),
     ],
 )
 def test_damage_is_told_in_one_line(tmp_path: Path, name: str, content: Any, message: str) -> None:
@@ -121,17 +121,22 @@ def test_a_missing_or_binary_file_is_told(tmp_path: Path) -> None:
 
 
 @given(
-    box=st.tuples(*[st.floats(0, 1)] * 4),
+    x=st.floats(0.3, 0.7),
+    y=st.floats(0.3, 0.7),
+    w=st.floats(0.01, 0.6),
+    h=st.floats(0.01, 0.6),
     size=st.tuples(st.integers(1, 5000), st.integers(1, 5000)),
 )
 def test_yolo_shares_become_pixels(
     tmp_path_factory: pytest.TempPathFactory,
-    box: tuple[float, ...],
+    x: float,
+    y: float,
+    w: float,
+    h: float,
     size: tuple[int, int],
 ) -> None:
-    x, y, w, h = box
     path = write(tmp_path_factory.mktemp("yolo"), "b.txt", f"3 {x!r} {y!r} {w!r} {h!r}\n")
-    boxes, labels = read_boxes(path, size)
+    boxes = read_boxes(path, size)
     expected = np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
-    np.testing.assert_allclose(boxes[0], expected * (size[1], size[0], size[1], size[0]))
-    assert labels == ["3"]
+    np.testing.assert_allclose(boxes.xyxy[0], expected * (size[1], size[0], size[1], size[0]))
+    assert boxes.labels == ["3"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samtrt.choices import BackendName, PixelWork
+from samtrt.choices import BackendName, BoxForm, PixelWork
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
@@ -18,10 +18,17 @@ from samtrt.cli.options import (
     ThreadsOption,
     load_predictor,
 )
-from samtrt.cli.reading import BackgroundOption, ForceOption, ImageReader, ValueRangeOption
+from samtrt.cli.reading import (
+    BackgroundOption,
+    ForceOption,
+    ImageReader,
+    ValueRangeOption,
+    note,
+)
 from samtrt.files import printable
 
 if TYPE_CHECKING:
+    from samtrt.formats import Boxes
     from samtrt.predictor import Predictor
     from samtrt.types import UInt8Array
 
@@ -42,6 +49,10 @@ def predict(
     boxes: Annotated[
         Path | None,
         typer.Option("--boxes", help="A detector's boxes: COCO JSON, YOLO .txt, CSV or JSON."),
+    ] = None,
+    boxes_format: Annotated[
+        BoxForm | None,
+        typer.Option("--boxes-format", help="What --boxes holds, where it can be read two ways."),
     ] = None,
     mask: Annotated[
         Path | None,
@@ -99,8 +110,13 @@ def predict(
             predictor.set_embedding(load_embedding(image, predictor))
         else:
             predictor.set_image(picture)
-        prompts = _prompts(predictor, name, point or [], box or [], boxes, mask)
-        found = results.segment(predictor, prompts, every)
+        if boxes:
+            listed = _listed(boxes, predictor, image, name, boxes_format)
+            prompts: dict[str, Any] = {"boxes": listed.xyxy}
+            facts = tuple(one.facts() for one in listed.items)
+        else:
+            prompts, facts = _prompts(predictor, point or [], box or [], mask), ()
+        found = results.segment(predictor, prompts, every, facts)
         written = results.write(
             found,
             predictor,
@@ -116,22 +132,30 @@ def predict(
         typer.echo(printable(path))
 
 
+def _listed(
+    boxes: Path, predictor: Predictor, image: Path, name: str, form: BoxForm | None
+) -> Boxes:
+    """Read the boxes of one picture, and tell what was assumed."""
+    from samtrt.formats import read_boxes
+    from samtrt.images.orientation import orientation_of_file
+
+    # An embedding does not say how its picture was turned.
+    orientation = orientation_of_file(image) if name == image.name else None
+    place = image.absolute().with_name(name)
+    listed = read_boxes(boxes, predictor.original_size, place, orientation, form)
+    for notice in listed.notices:
+        note(f"note: {boxes}: {notice}")
+    return listed
+
+
 def _prompts(
-    predictor: Predictor,
-    image_name: str,
-    point: list[str],
-    box: list[str],
-    boxes: Path | None,
-    mask: Path | None,
+    predictor: Predictor, point: list[str], box: list[str], mask: Path | None
 ) -> dict[str, Any]:
     """Turn the command line's prompts into arguments of `predict_batch`."""
     from samtrt.errors import PromptError
-    from samtrt.formats import read_boxes
     from samtrt.images import read_mask
     from samtrt.masks.logits import logits_from_mask
 
-    if boxes:
-        return {"boxes": read_boxes(boxes, predictor.original_size, image_name)[0]}
     prompts: dict[str, Any] = {}
     if point:
         rows = [_numbers(text, "--point", (2, 3)) for text in point]

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from samtrt._version import __version__
 from samtrt.decoding import check_results
 from samtrt.errors import OutputError
-from samtrt.files import check_ours, write_atomic
+from samtrt.files import check_ours, printable, write_atomic
 from samtrt.masks import drawing, rle
 from samtrt.predictor import Predictor
 from samtrt.types import UInt8Array
@@ -51,13 +52,28 @@ class Found:
 
 @dataclass(frozen=True)
 class Results:
-    """The masks of one call and the prompts that asked for them."""
+    """The masks of one call and the prompts that asked for them.
+
+    Attributes:
+        prompts: Arguments of `predict_batch`.
+        found: The masks.
+        facts: What a file says of each prompt: label, category, score, id. Empty without a file.
+    """
 
     prompts: dict[str, Any]
     found: tuple[Found, ...]
+    facts: tuple[dict[str, Any], ...] = ()
+
+    def facts_of(self, item: Found) -> dict[str, Any]:
+        return self.facts[item.prompt] if self.facts else {}
 
 
-def segment(predictor: Predictor, prompts: dict[str, Any], every: bool) -> Results:
+def segment(
+    predictor: Predictor,
+    prompts: dict[str, Any],
+    every: bool,
+    facts: tuple[dict[str, Any], ...] = (),
+) -> Results:
     """Answer prompts (arguments of `predict_batch`) with the best mask of each, or with every one.
 
     One point alone may mean a part or the whole, so the best of three masks is taken; a richer
@@ -73,7 +89,7 @@ def segment(predictor: Predictor, prompts: dict[str, Any], every: bool) -> Resul
             order = np.argsort(-values, kind="stable")
             for i in order if every else order[:1]:
                 found.append(Found.of(prompt, candidates[i], float(values[i])))
-    return Results(prompts, tuple(found))
+    return Results(prompts, tuple(found), facts)
 
 
 def _parts(prompts: dict[str, Any], predictor: Predictor) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -94,11 +110,12 @@ _PIXELS = 1 << 30
 
 def show(results: Results) -> None:
     """Print one line a mask."""
-    table = Table("prompt", "score", "area", "box (x, y, width, height)")
+    labels = ["label"] if results.facts else []
+    table = Table("prompt", *labels, "score", "area", "box (x, y, width, height)")
     for item in results.found:
-        table.add_row(
-            str(item.prompt), f"{item.score:.3f}", f"{item.area:,}", ", ".join(map(str, item.box))
-        )
+        label = [escape(printable(results.facts_of(item).get("label", "")))] if labels else []
+        box = ", ".join(map(str, item.box))
+        table.add_row(str(item.prompt), *label, f"{item.score:.3f}", f"{item.area:,}", box)
     Console().print(table)
 
 
@@ -191,6 +208,9 @@ def draw(results: Results, pixels: UInt8Array) -> UInt8Array:
     picture = drawing.draw_masks(pixels, (rle.cut(item.segmentation) for item in results.found))
     if (boxes := results.prompts.get("boxes")) is not None:
         picture = drawing.draw_boxes(picture, boxes)
+        for box, facts in zip(boxes, results.facts, strict=False):
+            if "label" in facts:
+                picture = drawing.draw_label(picture, box, printable(facts["label"]))
     for coords, labels in zip(
         results.prompts.get("point_coords", ()),
         results.prompts.get("point_labels", ()),
@@ -217,6 +237,7 @@ def as_json(results: Results, predictor: Predictor, image_name: str) -> dict[str
         "masks": [
             {
                 "prompt": item.prompt,
+                **results.facts_of(item),
                 "segmentation": item.segmentation,
                 "bbox": list(item.box),
                 "area": item.area,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, TiffImagePlugin
 
 from samtrt.images.tags import read_directory
 
@@ -31,6 +34,19 @@ def orientation_of(info: Mapping[Any, Any]) -> int:
         if match := _XMP.search(text):
             return int(match[1])
     return 1
+
+
+def orientation_of_file(path: Path) -> int:
+    """Return the EXIF orientation, 1..8, of a picture's file; 1 where it says nothing."""
+    try:
+        with warnings.catch_warnings(), Image.open(path) as picture:
+            warnings.simplefilter("ignore")
+            if isinstance(picture, TiffImagePlugin.TiffImageFile):
+                value = picture.tag_v2.get(ORIENTATION, 1)
+                return value if isinstance(value, int) and 1 <= value <= 8 else 1
+            return orientation_of(picture.info)
+    except Exception:  # whatever a decoder raises: another reader may know the picture
+        return 1
 
 
 def _from_hex(profile: object) -> bytes:

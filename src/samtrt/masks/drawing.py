@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
 
 from samtrt.masks.rle import Patch, patch_of
 from samtrt.types import BoolArray, UInt8Array
@@ -121,6 +122,27 @@ def draw_boxes(
         cv2.rectangle(out, (x1, y1), (x2, y2), _DARK, width + 2)
         cv2.rectangle(out, (x1, y1), (x2, y2), colour, width)
     return out
+
+
+def draw_label(image: UInt8Array, box: npt.ArrayLike, text: str) -> UInt8Array:
+    """Write a text at the upper left corner of a box (x1, y1, x2, y2), inside the picture."""
+    size = max(10, round(max(image.shape[:2]) / 60))
+    font = ImageFont.load_default(size)
+    x, y = (float(side) for side in np.ravel(np.asarray(box))[:2])
+    left, top, right, bottom = font.getbbox(text[:_LETTERS])
+    wide, high = right - left + 4, bottom - top + 4
+    height, width = image.shape[:2]
+    x = int(min(max(x, 0), max(width - wide, 0)))
+    y = int(min(max(y - high, 0), max(height - high, 0)))
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((x, y, x + wide, y + high), fill=_DARK)
+    draw.text((x + 2 - left, y + 2 - top), text[:_LETTERS], font=font, fill=(255, 255, 255))
+    return np.asarray(picture)
+
+
+_LETTERS = 40
+"""Of a label that are drawn."""
 
 
 def line_width(image: UInt8Array) -> int:
