@@ -14,7 +14,8 @@ ROOT = Path(samtrt.__file__).parent
 
 LAYERS = (
     ("errors", "choices", "types", "_version"),
-    ("files", "images"),
+    ("files",),
+    ("images", "sealed"),
     ("cuda", "sources"),
     ("preparation",),
     ("registry",),

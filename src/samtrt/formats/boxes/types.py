@@ -202,7 +202,7 @@ def key_of(value: Any) -> int | str | None:
         return None
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
         return int(value)
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) else str(value)
 
