@@ -28,7 +28,7 @@ LAYERS = (
     ("predictor",),
     ("embeddings",),
     ("automatic", "benchmark", "verification"),
-    ("export", "server"),
+    ("export", "official", "server"),
     ("build",),
     ("cli",),
     ("__main__",),

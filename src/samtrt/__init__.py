@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from samtrt.images import ImageNotice, read_image
     from samtrt.manifest import Manifest
     from samtrt.masks.record import MaskRecord
+    from samtrt.official.generator import SamAutomaticMaskGenerator
+    from samtrt.official.model import SamModel, sam_model_registry
+    from samtrt.official.predictor import SamPredictor
     from samtrt.predictor import Predictor
     from samtrt.preparation.spec import Preparation, PreparationChanges
     from samtrt.tensorrt.plugin.library import register_plugins
@@ -130,6 +133,12 @@ _NAMES = {
     "images": ("ImageNotice", "read_image"),
     "manifest": ("Manifest",),
     "masks.record": ("MaskRecord",),
+    "official.generator": ("SamAutomaticMaskGenerator",),
+    "official.model": (
+        "SamModel",
+        "sam_model_registry",
+    ),
+    "official.predictor": ("SamPredictor",),
     "predictor": ("Predictor",),
     "preparation.spec": (
         "Preparation",
@@ -191,6 +200,9 @@ __all__ = [
     "Report",
     "Resize",
     "ResizeFilter",
+    "SamAutomaticMaskGenerator",
+    "SamModel",
+    "SamPredictor",
     "SamtrtError",
     "Stage",
     "Target",
@@ -205,6 +217,7 @@ __all__ = [
     "quantize_model",
     "read_image",
     "register_plugins",
+    "sam_model_registry",
     "strip_functions",
     "verify",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from samtrt.encoding import Image, encode_each, encode_together, prepare
 from samtrt.errors import ImageError, PromptError, SamtrtError
 from samtrt.manifest import Manifest
 from samtrt.masks.rle import Rle
-from samtrt.preparation.prompts import build_prompts
+from samtrt.preparation.prompts import build_prompts, one_prompt
 from samtrt.types import (
     Closeable,
     Embedding,
@@ -195,8 +195,8 @@ class Predictor(Decoding, Closeable):
 
         Args:
             point_coords: [N, 2], XY in the image's own pixels.
-            point_labels: [N], 1 for foreground and 0 for background.
-            box: [4], XYXY in the image's own pixels.
+            point_labels: [N], 1 for foreground, 0 for background, -1 for padding.
+            box: [4], XYXY in the image's own pixels; also [1, 4], or two corners [2, 2].
             mask_input: [1, M, M], low-res logits of an earlier prediction (M = 256 at S = 1024).
             multimask_output: Return three masks (better for one ambiguous point) or one.
             return_logits: Return logits instead of boolean masks.
@@ -207,14 +207,10 @@ class Predictor(Decoding, Closeable):
         Raises:
             PromptError: where no image is set or a prompt is not usable with it.
         """
-        batch = self.predict_batch(
-            point_coords=_lead(point_coords),
-            point_labels=_lead(point_labels),
-            boxes=_lead(box),
-            mask_input=_lead(mask_input),
-            multimask_output=multimask_output,
-            return_logits=return_logits,
-        )
+        embedding = self.embedding
+        prompt = one_prompt(point_coords, point_labels, box, mask_input)
+        prompts = build_prompts(embedding.frame, **prompt)
+        batch = self.form(embedding, prompts, multimask_output, return_logits)
         return Prediction(*(array[0] for array in batch))
 
     def predict_batch(
@@ -265,13 +261,3 @@ class Predictor(Decoding, Closeable):
         self.reset_image()
         self.encoder.close()
         self.decoder.close()
-
-
-def _lead(value: npt.ArrayLike | None) -> npt.NDArray[Any] | None:
-    """Add the prompt axis to one prompt's argument."""
-    if value is None:
-        return None
-    try:
-        return np.asarray(value)[None]
-    except ValueError:  # ragged lists
-        raise PromptError("a prompt must be an array of numbers, the same count in each") from None

@@ -62,7 +62,7 @@ def test_every_input_is_float32() -> None:
         ({"point_coords": [[[1, 120]]], "point_labels": [[1]]}, "outside the image"),
         ({"point_coords": [[[-1, 1]]], "point_labels": [[1]]}, "outside the image"),
         ({"point_coords": [[[1, 1]]], "point_labels": [[2]]}, "label 2 is not known: use 1 for"),
-        ({"point_coords": [[[1, 1]]], "point_labels": [[-1]]}, "label -1 is not known"),
+        ({"point_coords": [[[1, 1]]], "point_labels": [[-1]]}, "padding points alone"),
         ({"point_coords": [[[1, 1]]], "point_labels": [[1, 0]]}, "one label a point"),
         ({"point_coords": [[1, 1]], "point_labels": [[1]]}, r"shape P x N x 2, not \(1, 2\)"),
         ({"point_coords": [[[1, float("nan")]]], "point_labels": [[1]]}, "finite"),

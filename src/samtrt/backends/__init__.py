@@ -57,7 +57,12 @@ def open_backend(
         MissingExtraError: where the backend's package is not installed.
     """
     options = options or BackendOptions()
-    match BackendName(name):
+    try:
+        chosen_name = BackendName(name)
+    except ValueError:
+        known = ", ".join(each.value for each in BackendName)
+        raise BackendError(f"unknown backend '{name}'; use one of {known}") from None
+    match chosen_name:
         case BackendName.ONNXRUNTIME:
             from samtrt.backends.ort import OnnxRuntimeBackend
 

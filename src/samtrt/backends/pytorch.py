@@ -15,7 +15,7 @@ from samtrt.backends import BackendOptions
 from samtrt.backends.base import Backend, Tensors, stage_tensors
 from samtrt.choices import Precision, Stage
 from samtrt.errors import BackendError, MissingExtraError
-from samtrt.manifest import Manifest
+from samtrt.manifest import EncoderSizes, Manifest, Source
 from samtrt.preparation.spec import PreparationChanges
 from samtrt.types import DeviceArray, Tensor, to_host
 
@@ -24,7 +24,7 @@ try:
 except ImportError:
     raise MissingExtraError("The pytorch backend", "export", "torch") from None
 
-from samtrt.checkpoints.load import load_checkpoint, load_sam
+from samtrt.checkpoints.load import Checkpoint, load_checkpoint, load_sam
 from samtrt.choices import AttentionForm
 from samtrt.models import Sam
 from samtrt.models.graphs import DecoderGraph, EncoderGraph
@@ -96,6 +96,38 @@ class PyTorchBackend(Backend):
 
     def close(self) -> None:
         self._graph = self._loaded = None
+
+
+def manifest_of(checkpoint: Checkpoint) -> Manifest:
+    """Return what a model directory of a checkpoint would say, without graphs."""
+    spec = checkpoint.spec
+    return Manifest(
+        model=spec.name,
+        image_size=spec.image_size,
+        patch_size=spec.patch_size,
+        embed_channels=spec.prompt_embed_dim,
+        encoder=EncoderSizes.of(spec),
+        preparation=checkpoint.preparation,
+        precision=Precision.FP32,
+        opset=0,
+        simplified=False,
+        dynamic_batch=False,
+        attention=AttentionForm.MASK.value,
+        checkpoint=Source(
+            name=checkpoint.path.name, sha256=checkpoint.sha256, tensors=checkpoint.tensors
+        ),
+        files={},
+        versions={"torch": torch.__version__},
+    )
+
+
+def open_checkpoint(
+    checkpoint: Checkpoint, manifest: Manifest, device: str
+) -> dict[Stage, PyTorchBackend]:
+    """Open both stages of a checkpoint that has been read."""
+    sam = load_sam(checkpoint)
+    sam.image_encoder.set_attention_form(AttentionForm.MASK)
+    return {stage: PyTorchBackend(sam, manifest, stage, device) for stage in Stage}
 
 
 class TorchArray(DeviceArray):

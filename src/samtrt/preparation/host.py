@@ -7,6 +7,10 @@ antialiased bilinear filter, the result normalised, then padded with zeros at th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -23,9 +27,11 @@ FILTERS = {name: Image.Resampling[name.name] for name in ResizeFilter}
 def check_image(image: object) -> UInt8Array:
     """Return `image` if it is uint8 [H, W, 3] with H, W >= 1; else raise `ImageError`."""
     if not isinstance(image, np.ndarray):
+        raise ImageError(f"an image must be a NumPy array, not {_what_to_do(image)}")
+    if image.ndim == 3 and image.shape[2] != 3 and image.shape[0] == 3:
         raise ImageError(
-            f"an image must be a NumPy array, not {type(image).__name__}; "
-            "use numpy.asarray(PIL_image.convert('RGB'))"
+            f"an image must have the shape H x W x 3, not {image.shape}, which has its channels "
+            "first; use image.transpose(1, 2, 0)"
         )
     if image.ndim != 3 or image.shape[2] != 3:
         raise ImageError(
@@ -34,12 +40,24 @@ def check_image(image: object) -> UInt8Array:
         )
     if image.dtype != np.uint8:
         raise ImageError(
-            f"an image must be uint8 with values 0..255, not {image.dtype}; "
-            "scale it and convert with .astype('uint8')"
+            f"an image must be uint8 with values 0..255, not {image.dtype}; scale it to 0..255 "
+            "(values of 0..1 times 255) and convert with .astype('uint8')"
         )
     if 0 in image.shape:
         raise ImageError(f"the image is empty: its shape is {image.shape}")
     return image
+
+
+def _what_to_do(image: object) -> str:
+    """Name what is no array, and how it becomes one."""
+    name = type(image).__name__
+    if image is None:
+        return "None, which cv2.imread returns for a file that it cannot read: check its path"
+    if isinstance(image, str | Path):
+        return "a path: use samtrt.read_image(path)"
+    if hasattr(image, "detach"):
+        return f"{name}: use tensor.cpu().numpy(), H x W x 3, or SamPredictor.set_torch_image"
+    return f"{name}; use numpy.asarray(PIL_image.convert('RGB'))"
 
 
 def preprocess(
@@ -51,18 +69,25 @@ def preprocess(
     """
     height, width = frame.resized
     pil = Image.fromarray(image).resize((width, height), FILTERS[preparation.filter])
+    # Channel by channel: interleaved values take ten times as long to compute with.
+    return normalise([np.asarray(band) for band in pil.split()], frame, preparation)
+
+
+def normalise(
+    bands: Sequence[npt.NDArray[Any]], frame: Frame, preparation: Preparation
+) -> npt.NDArray[np.float32]:
+    """Normalise and pad an image of the frame's size: three bands [h, w] of values 0..255."""
+    height, width = frame.resized
     low, span = 0.0, 1.0
     if preparation.scale is ValueScale.UNIT:
         span = 255.0
     elif preparation.scale is ValueScale.MINMAX:
-        values = np.asarray(pil)
-        low = float(values.min())
-        span = max(float(values.max()) - low, 1.0)
+        low = float(min(band.min() for band in bands))
+        span = max(float(max(band.max() for band in bands)) - low, 1.0)
     padded = np.zeros((1, 3, frame.image_size, frame.image_size), dtype=np.float32)
-    # Channel by channel: interleaved values take ten times as long to compute with.
-    for channel, band in enumerate(pil.split()):
+    for channel, band in enumerate(bands):
         pixels = padded[0, channel, :height, :width]
-        pixels[...] = np.asarray(band)
+        pixels[...] = band
         if preparation.scale is not ValueScale.BYTE:
             pixels -= np.float32(low)
             pixels /= np.float32(span)

@@ -67,15 +67,17 @@ def build_prompts(
     point_labels: npt.ArrayLike | None = None,
     boxes: npt.ArrayLike | None = None,
     mask_input: npt.ArrayLike | None = None,
+    beyond: bool = False,
 ) -> DecoderPrompts:
     """Check P prompts against an image and encode them for the decoder.
 
     Args:
         frame: The image's size, and where it lies in the model's square.
         point_coords: [P, N, 2], XY in image pixels.
-        point_labels: [P, N], 1 for foreground and 0 for background.
+        point_labels: [P, N], 1 for foreground, 0 for background, -1 for padding.
         boxes: [P, 4], XYXY in image pixels.
         mask_input: [P, 1, M, M], logits of an earlier prediction.
+        beyond: Take points on and beyond the image's border, as the official code does.
 
     Raises:
         PromptError: where there is no prompt, shapes disagree, or a value is out of range.
@@ -89,7 +91,8 @@ def build_prompts(
     labels: list[npt.NDArray[np.float64]] = []
     counts: dict[str, int] = {}
     if point_coords is not None and point_labels is not None:
-        points, kinds = _check_points(point_coords, point_labels, frame.original)
+        alone = boxes is None and mask_input is None
+        points, kinds = _check_points(point_coords, point_labels, frame.original, alone, beyond)
         counts["point_coords"] = len(points)
         if boxes is None:
             padding = np.zeros((len(points), 1, 2)), np.full((len(points), 1), LABEL_PADDING)
@@ -126,6 +129,58 @@ def build_prompts(
     )
 
 
+def one_prompt(
+    point_coords: npt.ArrayLike | None,
+    point_labels: npt.ArrayLike | None,
+    box: npt.ArrayLike | None,
+    mask_input: npt.ArrayLike | None,
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Check the shapes of one prompt's arguments, and return those of `build_prompts`, P = 1.
+
+    Args:
+        point_coords: [N, 2]. No points at all, beside a box or a mask, are as None.
+        point_labels: [N].
+        box: Four numbers, XYXY: [4], [1, 4], or two corners [2, 2].
+        mask_input: [1, M, M].
+
+    Raises:
+        PromptError: where a shape is another.
+    """
+    given: dict[str, npt.NDArray[np.float64]] = {}
+    points = None if point_coords is None else _as_float(point_coords, "point_coords")
+    labels = None if point_labels is None else _as_float(point_labels, "point_labels")
+    both = (box is not None or mask_input is not None) and points is not None
+    if both and points is not None and not points.size and (labels is None or not labels.size):
+        points = labels = None
+    if points is not None:
+        if points.ndim != 2 or points.shape[1] != 2:
+            raise PromptError(f"point_coords must have the shape N x 2, not {points.shape}")
+        given["point_coords"] = points[None]
+    if labels is not None:
+        if points is not None and labels.shape != points.shape[:1]:
+            raise PromptError(
+                f"point_labels must have one label a point, {points.shape[:1]}, not {labels.shape}"
+            )
+        given["point_labels"] = labels[None]
+    if box is not None:
+        corners = _as_float(box, "box")
+        if corners.size != 4 or corners.shape[-1] not in (2, 4):
+            raise PromptError(
+                f"box must be the four numbers x1, y1, x2, y2, not of the shape {corners.shape}; "
+                "several boxes at once are for predict_batch"
+            )
+        given["boxes"] = corners.reshape(1, 4)
+    if mask_input is not None:
+        masks = _as_float(mask_input, "mask_input")
+        if masks.ndim != 3 or len(masks) != 1:
+            raise PromptError(
+                f"mask_input must be low-res logits of the shape 1 x M x M, not {masks.shape}; "
+                "pass one of the low_res_logits of an earlier prediction, such as low_res[:1]"
+            )
+        given["mask_input"] = masks[None]
+    return given
+
+
 def _no_masks(prompts: int, mask_size: int) -> npt.NDArray[np.float32]:
     """Return one zero for all elements: backends see it and need not copy megabytes of zeros."""
     return np.broadcast_to(np.float32(0), (prompts, 1, mask_size, mask_size))
@@ -143,7 +198,7 @@ def _as_float(value: npt.ArrayLike, what: str) -> npt.NDArray[np.float64]:
 
 
 def _check_points(
-    coords: npt.ArrayLike, labels: npt.ArrayLike, original: Size
+    coords: npt.ArrayLike, labels: npt.ArrayLike, original: Size, alone: bool, beyond: bool
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     points, kinds = _as_float(coords, "point_coords"), _as_float(labels, "point_labels")
     if points.ndim != 3 or points.shape[2] != 2:
@@ -154,14 +209,18 @@ def _check_points(
         )
     if not points.shape[1]:
         raise PromptError("point_coords holds no point; leave it out instead")
-    bad = (kinds != 0) & (kinds != 1)
+    bad = (kinds != LABEL_PADDING) & (kinds != 0) & (kinds != 1)
     if bad.any():
         raise PromptError(
-            f"point label {kinds[bad][0]:g} is not known: use 1 for foreground, 0 for background"
+            f"point label {kinds[bad][0]:g} is not known: use 1 for foreground, 0 for background, "
+            "-1 for padding"
         )
     height, width = original
-    outside = ((points < 0) | (points >= (width, height))).any(axis=2)
-    if outside.any():
+    padding = kinds == LABEL_PADDING
+    if alone and padding.all(axis=1).any():
+        raise PromptError("a prompt has padding points alone (label -1): give at least one point")
+    outside = ((points < 0) | (points >= (width, height))).any(axis=2) & ~padding
+    if outside.any() and not beyond:
         x, y = points[outside][0]
         raise PromptError(
             f"point ({x:g}, {y:g}) is outside the image, which is {width} x {height} pixels"
@@ -182,7 +241,10 @@ def _check_boxes(value: npt.ArrayLike, original: Size) -> npt.NDArray[np.float64
         first = bad[0]
         box = f"box ({', '.join(f'{side:g}' for side in boxes[first])})"
         if empty[first]:
-            raise PromptError(f"{box} is empty: it must be x1, y1, x2, y2 with x1 < x2, y1 < y2")
+            raise PromptError(
+                f"{box} is empty: it must be x1, y1, x2, y2 with x1 < x2, y1 < y2 "
+                "(of x, y, width, height: x, y, x + width, y + height)"
+            )
         raise PromptError(f"{box} is outside the image, which is {width} x {height} pixels")
     return boxes
 

@@ -1,0 +1,1 @@
+"""The names of the official package, so that code written for it runs with one import changed."""
