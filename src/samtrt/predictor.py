@@ -209,7 +209,7 @@ class Predictor(Decoding, Closeable):
         """
         embedding = self.embedding
         prompt = one_prompt(point_coords, point_labels, box, mask_input)
-        prompts = build_prompts(embedding.frame, **prompt)
+        prompts = build_prompts(embedding.frame, beyond=False, **prompt)
         batch = self.form(embedding, prompts, multimask_output, return_logits)
         return Prediction(*(array[0] for array in batch))
 
