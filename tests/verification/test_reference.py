@@ -63,8 +63,8 @@ def test_notices_engines_that_are_wrong(stored: Path, tiny_model: Path) -> None:
     with Predictor.load(tiny_model) as candidate:
         reference = load_reference(stored, candidate.manifest, IMAGES)
         right = candidate.decoder.run
-        candidate.decoder.run = lambda feeds: {  # type: ignore[method-assign]
-            name: -array for name, array in right(feeds).items()
+        candidate.decoder.run = lambda feeds, on_host=True: {  # type: ignore[method-assign]
+            name: -array for name, array in right(feeds, on_host).items()
         }
         assert not verify(reference.predictor, candidate, IMAGES, seed=3).passed
 
