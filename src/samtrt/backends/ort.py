@@ -33,7 +33,7 @@ class OnnxRuntimeBackend(Backend):
     name = "onnxruntime"
 
     def __init__(self, path: Path, options: BackendOptions) -> None:
-        device = options.device or "cpu"
+        device = "cpu" if options.device is None else options.device
         provider = _provider(device)
         session_options = ort.SessionOptions()
         session_options.intra_op_num_threads = options.threads

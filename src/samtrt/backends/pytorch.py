@@ -53,7 +53,7 @@ class PyTorchBackend(Backend):
         """Load the checkpoint that the model directory was exported from."""
         if options.checkpoint is None:
             raise BackendError("the pytorch backend runs a checkpoint: name it with --checkpoint")
-        device = options.device or "cpu"
+        device = "cpu" if options.device is None else options.device
         loaded = _load(options.checkpoint, device, manifest)
         if loaded.sha256 != manifest.checkpoint.sha256:
             raise BackendError(

@@ -60,7 +60,8 @@ class TensorRtBackend(Backend):
         self.name = target.value
         if options.pixels is PixelWork.DEVICE:
             check_kernels()
-        index = gpu_index(options.device or "cuda", self.name)
+        device = "cuda" if options.device is None else options.device
+        index = gpu_index(device, self.name)
         self.device = f"cuda:{index}"
         self._directory, self._stage, self._target = directory, stage, target
         self._rebuild = build_command(directory, target)
