@@ -12,14 +12,13 @@ pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
 
 from samtrt.choices import Resize
 from samtrt.cuda.memory import Memory
-from samtrt.cuda.runtime import Cuda
 from samtrt.masks import rle
 from samtrt.masks.cuda import Limits, MaskFormer, Place
 from samtrt.masks.rle import Rle
 from samtrt.masks.upscaling import upscale_one
 from samtrt.preparation.frame import Frame
-from support import emulated_kernels, fake_cuda_streams
 from support.blobs import random_logits
+from support.on_device import device_memory
 
 pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++ to compile the kernels")
 
@@ -36,12 +35,8 @@ FRAMES = [
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
-    fake = fake_cuda_streams.install(monkeypatch)
-    emulated_kernels.install(monkeypatch, fake)
-    memory = Memory(Cuda())
-    yield memory
-    memory.close()
-    assert not fake.faults
+    with device_memory(monkeypatch) as (memory, _):
+        yield memory
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: f"{frame.original} {frame.resize}")

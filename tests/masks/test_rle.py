@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))  # its scripts
+
+from attack_payloads import compressed
 from samtrt.errors import MaskError
 from samtrt.masks import rle
 from samtrt.masks.logits import box_of_mask
@@ -31,10 +36,10 @@ def check(mask: np.ndarray, official: Any) -> None:
     encoded = rle.encode(mask)
     assert encoded == official.mask_to_rle_pytorch(torch.from_numpy(mask.copy())[None])[0]
     np.testing.assert_array_equal(rle.decode(encoded), mask)
-    compressed = rle.compress(encoded)
-    np.testing.assert_array_equal(rle.decode(compressed), mask)
+    packed = rle.compress(encoded)
+    np.testing.assert_array_equal(rle.decode(packed), mask)
     theirs = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
-    assert compressed == {"size": theirs["size"], "counts": theirs["counts"].decode()}
+    assert packed == {"size": theirs["size"], "counts": theirs["counts"].decode()}
     assert rle.area(encoded) == np.count_nonzero(mask)
 
 
@@ -96,23 +101,9 @@ def test_damaged_strings_are_refused_or_read_as_pycocotools_does(
     np.testing.assert_array_equal(got, as_pycocotools(mask.shape, spoilt))
 
 
-def text_of(runs: list[int]) -> str:
-    """Compress as pycocotools does, but numbers of any size."""
-    text = ""
-    for i, run in enumerate(runs):
-        value = run - runs[i - 2] if i > 2 else run
-        while True:
-            code, value = value & 31, value >> 5
-            more = value != (-1 if code & 16 else 0)
-            text += chr(48 + (code | 32 if more else code))
-            if not more:
-                break
-    return text
-
-
 @given(st.lists(st.integers(0, 2**31)))
 def test_numbers_of_every_length_are_read(runs: list[int]) -> None:
-    assert rle._runs_of_text(text_of(runs)).tolist() == runs
+    assert rle._runs_of_text(compressed(runs)).tolist() == runs
 
 
 WRAPS = [
@@ -129,7 +120,7 @@ WRAPS = [
 def test_no_sum_wraps_around_to_the_size(runs: list[int]) -> None:
     """Runs that add up modulo 2^64 made `np.repeat` write past its buffer: the process died."""
     for size in ([1, 1], [0, 0]):
-        for counts in (runs, [*runs, 1], [1, *runs], text_of(runs), text_of([*runs, 1])):
+        for counts in (runs, [*runs, 1], [1, *runs], compressed(runs), compressed([*runs, 1])):
             with pytest.raises(MaskError):
                 rle.decode({"size": size, "counts": counts})
 

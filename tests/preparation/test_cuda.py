@@ -12,11 +12,10 @@ pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
 
 from samtrt.choices import Resize, ResizeFilter, ValueScale
 from samtrt.cuda.memory import Memory
-from samtrt.cuda.runtime import Cuda
 from samtrt.preparation import cuda, host
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.spec import OFFICIAL, Preparation
-from support import emulated_kernels, fake_cuda_streams
+from support.on_device import device_memory
 from support.oracle import random_image
 
 pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++ to compile the kernels")
@@ -26,12 +25,8 @@ SIZES = [(60, 90), (120, 180), (37, 91), (300, 20), (77, 200), (1, 1), (200, 77)
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
-    fake = fake_cuda_streams.install(monkeypatch)
-    emulated_kernels.install(monkeypatch, fake)
-    memory = Memory(Cuda())
-    yield memory
-    memory.close()
-    assert not fake.faults
+    with device_memory(monkeypatch) as (memory, _):
+        yield memory
 
 
 @pytest.mark.parametrize("resize", Resize)

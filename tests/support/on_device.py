@@ -39,12 +39,19 @@ class OnDevice(Backend):
 
 
 @contextmanager
-def on_device(patch: pytest.MonkeyPatch, host: Predictor) -> Iterator[Any]:
-    """A predictor with another's engines, as if these ran on a GPU; and the stand-in for it."""
+def device_memory(patch: pytest.MonkeyPatch) -> Iterator[tuple[Memory, fake_cuda_streams.Cuda]]:
+    """A GPU's memory, on the stand-in for CUDA and the emulator; nothing may have gone wrong."""
     fake = fake_cuda_streams.install(patch)
     emulated_kernels.install(patch, fake)
     memory = Memory(Cuda())
-    stages = OnDevice(host.encoder, memory), OnDevice(host.decoder, memory)
-    yield Predictor(*stages, host.manifest), fake
+    yield memory, fake
     memory.close()
     assert fake.faults == []
+
+
+@contextmanager
+def on_device(patch: pytest.MonkeyPatch, host: Predictor) -> Iterator[Any]:
+    """A predictor with another's engines, as if these ran on a GPU; and the stand-in for it."""
+    with device_memory(patch) as (memory, fake):
+        stages = OnDevice(host.encoder, memory), OnDevice(host.decoder, memory)
+        yield Predictor(*stages, host.manifest), fake

@@ -22,7 +22,7 @@ from samtrt.backends.base import IMAGE_INPUTS
 from samtrt.choices import Precision, Stage
 from samtrt.errors import ExportError, MissingExtraError, OutputError, SamtrtError
 from samtrt.files import staging_directory
-from samtrt.manifest import EncoderSizes, FileEntry, Manifest, Source
+from samtrt.manifest import FileEntry, Manifest
 
 try:
     import onnx  # noqa: F401  torch's exporter needs this and the next, and says so less clearly
@@ -32,6 +32,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("Exporting", "export", error.name or "torch") from None
 
+from samtrt.backends.pytorch import manifest_of
 from samtrt.checkpoints.load import Checkpoint, load_sam
 from samtrt.choices import AttentionForm
 from samtrt.export.finish import EXPORTER_OLDEST, check_borders, finish_graph
@@ -226,27 +227,16 @@ def _simplify(path: Path, out: Path) -> Path:
 
 
 def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
-    spec = checkpoint.spec
-    return Manifest(
-        model=spec.name,
-        image_size=spec.image_size,
-        patch_size=spec.patch_size,
-        embed_channels=spec.prompt_embed_dim,
-        encoder=EncoderSizes.of(spec),
-        preparation=checkpoint.preparation,
-        precision=options.precision,
-        opset=options.opset,
-        simplified=options.simplify,
-        dynamic_batch=options.dynamic_batch,
-        attention=options.attention.value,
-        checkpoint=Source(
-            name=checkpoint.path.name, sha256=checkpoint.sha256, tensors=checkpoint.tensors
-        ),
-        files={},
-        versions={
-            "samtrt": __version__,
-            **{name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxsim")},
-        },
+    tools = ("torch", "onnx", "onnxscript", "onnxsim")
+    return manifest_of(checkpoint).model_copy(
+        update={
+            "precision": options.precision,
+            "opset": options.opset,
+            "simplified": options.simplify,
+            "dynamic_batch": options.dynamic_batch,
+            "attention": options.attention.value,
+            "versions": {"samtrt": __version__, **{name: version(name) for name in tools}},
+        }
     )
 
 
