@@ -38,7 +38,7 @@ from clock import Clock  # noqa: E402
 from samtrt import assets  # noqa: E402
 from samtrt.automatic import candidates  # noqa: E402
 from samtrt.automatic import generator as amg  # noqa: E402
-from samtrt.automatic.nms import nms  # noqa: E402
+from samtrt.automatic.suppression import nms  # noqa: E402
 from samtrt.backends import BackendOptions  # noqa: E402
 from samtrt.checkpoints.load import load_checkpoint, load_sam  # noqa: E402
 from samtrt.decoding import select_masks  # noqa: E402

@@ -55,7 +55,7 @@ def official(options: argparse.Namespace) -> dict[str, Any]:
     sys.path.insert(0, str(ROOT / "tests"))
     import torch
 
-    from samtrt.automatic.nms import nms
+    from samtrt.automatic.suppression import nms
     from samtrt.checkpoints.load import load_checkpoint, load_sam
     from support.oracle import official_sam, segment_anything_oracle
 

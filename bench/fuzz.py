@@ -56,7 +56,7 @@ def main() -> None:
     share = arguments.seconds / len(names)
     failed = False
     for name in names:
-        tally = fuzz(name, share, arguments.count, arguments.seed, arguments.keep)
+        tally = try_reader(name, share, arguments.count, arguments.seed, arguments.keep)
         print(tally.line(name), flush=True)
         failed |= bool(tally.failures)
     raise SystemExit(1 if failed else 0)
@@ -80,7 +80,7 @@ class Tally:
         )
 
 
-def fuzz(name: str, seconds: float, count: int | None, seed: int, keep: Path) -> Tally:
+def try_reader(name: str, seconds: float, count: int | None, seed: int, keep: Path) -> Tally:
     """Read mutated files in batches, each in a process of its own."""
     tally, begun, batch = Tally(), time.monotonic(), 0
     context = multiprocessing.get_context("fork")

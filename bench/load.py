@@ -187,7 +187,9 @@ class Visitor:
         return response.status_code in (200, 429)
 
 
-async def load(url: str, cases: list[Case], clients: int, seconds: float, shared: bool) -> Tally:
+async def visit_all(
+    url: str, cases: list[Case], clients: int, seconds: float, shared: bool
+) -> Tally:
     tally = Tally()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(
@@ -265,7 +267,7 @@ def main() -> int:
     server = Target(arguments.directory, *options)
     server.what = "load"
     tally = asyncio.run(
-        load(server.url, cases, arguments.clients, arguments.seconds, arguments.shared)
+        visit_all(server.url, cases, arguments.clients, arguments.seconds, arguments.shared)
     )
     _, code = server.stop(60)
     if code:

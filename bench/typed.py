@@ -39,7 +39,7 @@ def converted(path: Path, stage: Stage, converter: str) -> onnx.ModelProto:
     return model
 
 
-def typed(source: Path, target: Path, converter: str) -> None:
+def write_half(source: Path, target: Path, converter: str) -> None:
     """Write a model directory with the graphs of `source` in fp16."""
     manifest = Manifest.load(source)
     files = {}
@@ -67,7 +67,7 @@ def main() -> int:
         exported, changed = Path(folder) / "fp32", Path(folder) / "fp16"
         changed.mkdir()
         subprocess.run([*samtrt, "export", arguments.checkpoint, "-o", exported], check=True)
-        typed(exported, changed, arguments.converter)
+        write_half(exported, changed, arguments.converter)
         verify = [*samtrt, "verify", changed, "-c", arguments.checkpoint, "--json", arguments.json]
         return subprocess.run(verify, check=False).returncode
 

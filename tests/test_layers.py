@@ -11,6 +11,7 @@ import pytest
 import samtrt
 
 ROOT = Path(samtrt.__file__).parent
+REPOSITORY = Path(__file__).parent.parent
 
 LAYERS = (
     ("errors", "choices", "types", "_version"),
@@ -83,3 +84,15 @@ def test_imports_go_down(path: Path) -> None:
         assert place == own or place in FREE or LEVEL[place] < LEVEL[own], (
             f"{path}:{line} imports {place}, which is no lower than {own}"
         )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*MODULES, *(REPOSITORY / "bench").glob("*.py"), *(REPOSITORY / "training").glob("*.py")],
+    ids=lambda path: path.stem,
+)
+def test_no_module_is_named_as_a_function_in_it(path: Path) -> None:
+    """Where a package gave the function too, the module could no longer be reached by its name."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    functions = {n.name for n in body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))}
+    assert path.stem not in functions

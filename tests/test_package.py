@@ -59,7 +59,7 @@ def test_every_error_is_public_and_one_family() -> None:
     [
         ("import samtrt", ()),
         ("import samtrt.cli", ()),
-        ("import samtrt.checkpoints.fetch", ("pydantic",)),
+        ("import samtrt.checkpoints.download", ("pydantic",)),
         (
             "import samtrt; samtrt.Predictor",
             ("numpy", "cv2", "PIL", "pydantic"),
@@ -96,7 +96,7 @@ for name in {names!r}:
         "samtrt.predictor",
         "samtrt.cli",
         "samtrt.verification.compare",
-        "samtrt.checkpoints.fetch",
+        "samtrt.checkpoints.download",
     ):
         assert light in names
         assert light not in refused

@@ -155,7 +155,7 @@ def reliability(score: list[float], true_iou: list[float]) -> dict[str, object]:
     return {"calibration_error": round(error, 4), "reliability": diagram}
 
 
-def evaluate(model: Sam, composer: Composer, count: int, batch: int = 20) -> dict[str, object]:
+def measure(model: Sam, composer: Composer, count: int, batch: int = 20) -> dict[str, object]:
     """Mean IoU over all masks of `count` held-out scenes, and how its scores compare with IoU."""
     found: dict[str, list[float]] = {}
     done = 0
@@ -200,7 +200,7 @@ def main() -> None:
     model = load_model(args.model, args.weights, device)
     pool = load_pool(args.data, "heldout", device, args.limit)
     generator = torch.Generator(device).manual_seed(args.seed)
-    result = evaluate(model, Composer(pool, generator), args.scenes)
+    result = measure(model, Composer(pool, generator), args.scenes)
     gpu = (
         torch.cuda.get_device_name()
         if device.type == "cuda"

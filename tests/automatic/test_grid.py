@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samtrt.automatic.clean import remove_small_regions
 from samtrt.automatic.grid import crop_boxes, layered_point_grids, point_grid, touches_crop_edge
+from samtrt.automatic.small_regions import remove_small_regions
 from support.oracle import segment_anything_oracle
 
 sizes = st.tuples(st.integers(8, 3000), st.integers(8, 3000))

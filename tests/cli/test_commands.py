@@ -18,7 +18,7 @@ from samtrt.manifest import Manifest
 from support.command_line import Run
 from support.oracle import random_image
 
-COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]
+COMMANDS = [command.name for command in cli.app.registered_commands]
 
 
 def test_export_then_verify(run: Run, tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from samtrt.checkpoints.fetch import cache_dir, fetch
+from samtrt.checkpoints.download import cache_dir, fetch
 from samtrt.errors import DownloadError
 from samtrt.registry import MODELS, Download
 

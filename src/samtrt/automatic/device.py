@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from samtrt.automatic.candidates import Candidate, StabilityTest
 from samtrt.automatic.grid import CropBox, touches_crop_edge
-from samtrt.automatic.nms import nms
+from samtrt.automatic.suppression import nms
 from samtrt.cuda.memory import CudaArray, joined
 from samtrt.decoding import check_results, planes_of
 from samtrt.masks.cuda import Facts, Limits, MaskFormer, Place

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.automatic.candidates import Candidate, Check, Prospects, Sieve, StabilityTest
-from samtrt.automatic.clean import clean
 from samtrt.automatic.device import DeviceSieve
 from samtrt.automatic.grid import CropBox, crop_boxes, layered_point_grids
-from samtrt.automatic.select import select, suppress
+from samtrt.automatic.selection import select, suppress
+from samtrt.automatic.small_regions import clean
 from samtrt.errors import ImageError, PromptError
 from samtrt.masks import rle
 from samtrt.masks.forming import device_former

@@ -1,4 +1,4 @@
-"""The command line. Each command is a thin function in a module of its own.
+"""The command line. Each command is the function `command` of the module that has its name.
 
 Heavy modules are imported inside the commands, so that `samtrt --help` is quick and a command
 needs only its own extras.
@@ -18,19 +18,21 @@ from typing import Annotated
 import typer
 
 from samtrt._version import __version__
-from samtrt.cli.auto import auto
-from samtrt.cli.bench import bench
-from samtrt.cli.build import build
-from samtrt.cli.demo import demo
-from samtrt.cli.embed import embed
-from samtrt.cli.export import export
-from samtrt.cli.fetch import fetch
-from samtrt.cli.info import info
-from samtrt.cli.plugin import plugin
-from samtrt.cli.predict import predict
-from samtrt.cli.quantize import quantize
-from samtrt.cli.serve import serve
-from samtrt.cli.verify import verify
+from samtrt.cli import (
+    auto,
+    bench,
+    build,
+    demo,
+    embed,
+    export,
+    fetch,
+    info,
+    plugin,
+    predict,
+    quantize,
+    serve,
+    verify,
+)
 from samtrt.errors import SamtrtError
 from samtrt.files import printable
 
@@ -60,7 +62,8 @@ def _common(
     """Turn a Segment Anything checkpoint into two fast, verified engines, and run them."""
 
 
-for _command in (
+# In the order of `samtrt --help`.
+for _module in (
     fetch,
     export,
     quantize,
@@ -75,7 +78,7 @@ for _command in (
     info,
     demo,
 ):
-    app.command()(_command)
+    app.command(_module.__name__.rpartition(".")[2])(_module.command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _FORMATS = "overlay,labelmap,labelme,yolo"
 
 
-def auto(
+def command(
     directory: ModelDir,
     images: Annotated[
         Path, typer.Argument(metavar="IMAGE|FOLDER", help="Pictures, or files of 'samtrt embed'.")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from samtrt.benchmark import Result
 
 
-def bench(
+def command(
     directory: ModelDir,
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: DeviceOption = None,

@@ -23,7 +23,7 @@ DEFAULT_EXACT = "1x2,4x2,16x2,64x2"
 """A click with its padding point, or a box; a few; many; those of a grid or a detector."""
 
 
-def build(
+def command(
     directory: ModelDir,
     target: Annotated[Target, typer.Option("--target", "-t", help="What to build for.")],
     stage: Annotated[

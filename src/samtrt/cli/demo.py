@@ -12,16 +12,14 @@ BOWL = (300, 60)  # the white inside of the cup
 COFFEE = (204, 95, 369, 193)
 
 
-def demo(
+def command(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Where to put the model and the pictures.")
     ] = Path("demo-out"),
 ) -> None:
     """Export, verify and run the bundled small checkpoint on a photograph; no network needed."""
     from samtrt import assets
-    from samtrt.cli.export import export
-    from samtrt.cli.predict import predict
-    from samtrt.cli.verify import verify
+    from samtrt.cli import export, predict, verify
     from samtrt.errors import MissingExtraError
 
     # All that its steps need, told at once and not one by one.
@@ -30,11 +28,11 @@ def demo(
             raise MissingExtraError("The demo", "export,ort", package)
     model, checkpoint = output / "model", str(assets.SMALL_CHECKPOINT)
     typer.secho("1. Export the small checkpoint to two ONNX engines", bold=True)
-    export(checkpoint, model)
+    export.command(checkpoint, model)
     typer.secho("2. Verify the engines against PyTorch", bold=True)
-    verify(model, checkpoint, json_path=output / "verify.json")
+    verify.command(model, checkpoint, json_path=output / "verify.json")
     typer.secho("3. Segment a photograph: what one point means, then what a box holds", bold=True)
-    predict(
+    predict.command(
         model,
         assets.DEMO_PHOTOGRAPH,
         point=[",".join(map(str, BOWL))],
@@ -42,7 +40,7 @@ def demo(
         mask_path=output / "point-mask.png",
         json_path=output / "point.json",
     )
-    predict(
+    predict.command(
         model,
         assets.DEMO_PHOTOGRAPH,
         box=[",".join(map(str, COFFEE))],

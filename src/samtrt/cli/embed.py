@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from samtrt.sources import Source
 
 
-def embed(
+def command(
     directory: ModelDir,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER...")],
     output: Annotated[

@@ -11,7 +11,7 @@ from rich.console import Console
 from samtrt.choices import AttentionForm, Precision, Resize, ResizeFilter, ValueScale
 
 
-def export(
+def command(
     checkpoint: Annotated[
         str, typer.Argument(help="Checkpoint file or directory, or a fetched model's name.")
     ],
@@ -64,7 +64,7 @@ def export(
     How images are prepared is read from the checkpoint where it says so, and is else SAM's own:
     a fine-tune that was trained on other images needs --scale, --mean, --std and --resize.
     """
-    from samtrt.checkpoints import fetch
+    from samtrt.checkpoints import download
     from samtrt.checkpoints.load import load_checkpoint
     from samtrt.export.onnx import ExportOptions, default_opset, export_model
     from samtrt.preparation.spec import PreparationChanges
@@ -84,7 +84,7 @@ def export(
     )
     console = Console(stderr=True)
     with console.status("reading the checkpoint") as status:
-        loaded = load_checkpoint(fetch.resolve(checkpoint), model, tensors, changes)
+        loaded = load_checkpoint(download.resolve(checkpoint), model, tensors, changes)
         manifest = export_model(loaded, output, options, status.update)
     for entries in manifest.files.values():
         for entry in entries:

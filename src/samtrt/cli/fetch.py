@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 
-def fetch(
+def command(
     model: Annotated[str, typer.Argument(help="vit_b, vit_l or vit_h.")],
 ) -> None:
     """Download an official checkpoint, checked and cached; resumes where it broke off."""
-    from samtrt.checkpoints import fetch as fetching
+    from samtrt.checkpoints import download
 
-    typer.echo(fetching.fetch(model))
+    typer.echo(download.fetch(model))

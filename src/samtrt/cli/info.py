@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from samtrt.tensorrt.record import EngineRecord
 
 
-def info(
+def command(
     directory: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="Model directory to describe and check.")
     ] = None,

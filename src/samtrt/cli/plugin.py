@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 
-def plugin(
+def command(
     tensorrt_root: Annotated[
         Path,
         typer.Option(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from samtrt.types import UInt8Array
 
 
-def predict(
+def command(
     directory: ModelDir,
     image: Annotated[
         Path, typer.Argument(help="Picture, or an embedding written by 'samtrt embed'.")

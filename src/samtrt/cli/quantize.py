@@ -12,7 +12,7 @@ from samtrt.choices import Quantization
 from samtrt.cli.options import ModelDir
 
 
-def quantize(
+def command(
     directory: ModelDir,
     output: Annotated[Path, typer.Option("--output", "-o", help="Model directory to write.")],
     calib: Annotated[

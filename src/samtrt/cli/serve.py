@@ -20,7 +20,7 @@ from samtrt.cli.options import (
 )
 
 
-def serve(
+def command(
     directory: ModelDir,
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: DeviceOption = None,
@@ -64,7 +64,7 @@ def serve(
     ] = 20.0,
 ) -> None:
     """Serve a model: encode an image once, then answer prompts in milliseconds."""
-    from samtrt.server.run import run
+    from samtrt.server.process import run
     from samtrt.server.settings import MIB, Settings, check_exposure, read_token
 
     token = read_token(token_file, os.environ.get("SAMTRT_TOKEN"))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from samtrt.verification.report import Report
 
 
-def verify(
+def command(
     directory: ModelDir,
     checkpoint: Annotated[
         str | None,
@@ -145,11 +145,10 @@ def _read_images(paths: list[Path]) -> dict[str, UInt8Array]:
 
 
 def _resolve(checkpoint: str) -> Path:
-    from samtrt.checkpoints import (
-        fetch,  # with its HTTP client, which a stored reference does without
-    )
+    # With its HTTP client, which a stored reference does without.
+    from samtrt.checkpoints import download
 
-    return fetch.resolve(checkpoint)
+    return download.resolve(checkpoint)
 
 
 def show(report: Report) -> None:

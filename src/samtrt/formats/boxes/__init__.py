@@ -10,7 +10,7 @@ from samtrt.choices import BoxForm
 from samtrt.errors import PromptError
 from samtrt.files import printable
 from samtrt.formats.boxes import coco, labelme, plain, via
-from samtrt.formats.boxes.fit import fit
+from samtrt.formats.boxes.fitting import fit
 from samtrt.formats.boxes.table import read_table
 from samtrt.formats.boxes.types import Box, Boxes, Rows, Subject, Unreadable
 from samtrt.formats.boxes.yolo import read_yolo

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from samtrt.formats.boxes.fit import count_left_out
+from samtrt.formats.boxes.fitting import count_left_out
 from samtrt.formats.boxes.names import matches, stem_of
 from samtrt.formats.boxes.types import (
     Box,

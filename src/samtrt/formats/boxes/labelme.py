@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from samtrt.formats.boxes.fit import count_left_out
+from samtrt.formats.boxes.fitting import count_left_out
 from samtrt.formats.boxes.names import parts_of, stem_of
 from samtrt.formats.boxes.types import (
     Box,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from samtrt.choices import BoxForm
 from samtrt.formats.boxes import via
-from samtrt.formats.boxes.fit import count_left_out
+from samtrt.formats.boxes.fitting import count_left_out
 from samtrt.formats.boxes.names import matches
 from samtrt.formats.boxes.types import (
     Box,

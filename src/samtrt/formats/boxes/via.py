@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from samtrt.formats.boxes.fit import count_left_out
+from samtrt.formats.boxes.fitting import count_left_out
 from samtrt.formats.boxes.names import matches
 from samtrt.formats.boxes.types import (
     Box,

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from samtrt.automatic.candidates import Candidate, Check
-from samtrt.automatic.select import suppress
+from samtrt.automatic.selection import suppress
 from samtrt.masks import rle
 from samtrt.types import BoolArray
 

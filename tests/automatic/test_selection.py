@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from samtrt.automatic import candidates
 from samtrt.automatic.candidates import Candidate, Prospect
 from samtrt.automatic.generator import AutomaticMaskGenerator
-from samtrt.automatic.select import select, suppress
+from samtrt.automatic.selection import select, suppress
 from samtrt.masks.upscaling import NO_PART
 from support.blobs import blob_predictor
 from support.oracle import random_image

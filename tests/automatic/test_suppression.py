@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samtrt.automatic.nms import nms
+from samtrt.automatic.suppression import nms
 from support.suppression import brute_force_nms
 
 box = st.tuples(*[st.integers(0, 30)] * 4).map(

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from samtrt.checkpoints import fetch as fetching
-from samtrt.checkpoints.fetch import fetch, resolve
+from samtrt.checkpoints import download
+from samtrt.checkpoints.download import fetch, resolve
 from samtrt.errors import DownloadError
 from samtrt.files import cache_dir
 from support.fetch_cases import CLIENT, CONTENT, DIGEST, part, publish, put_part, refused
@@ -135,31 +135,31 @@ def test_a_refusal_is_final(server: FileServer, status: int) -> None:
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_passing_failure_is_tried_again(server: FileServer, status: int) -> None:
-    server.answers = [Answer(status=status)] * (fetching.ATTEMPTS - 1)
+    server.answers = [Answer(status=status)] * (download.ATTEMPTS - 1)
     assert fetch("vit_b").read_bytes() == CONTENT
-    assert len(server.requests) == fetching.ATTEMPTS
+    assert len(server.requests) == download.ATTEMPTS
 
 
 @pytest.mark.parametrize("answer", [Answer(status=503), Answer(drop_after=0)])
 def test_attempts_are_bounded(server: FileServer, answer: Answer) -> None:
     server.always = answer
-    refused(f"{fetching.ATTEMPTS} attempts")
-    assert len(server.requests) == fetching.ATTEMPTS
+    refused(f"{download.ATTEMPTS} attempts")
+    assert len(server.requests) == download.ATTEMPTS
 
 
 def test_attempts_are_bounded_where_every_one_starts_again(
     server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "PROGRESS", 1000)
+    monkeypatch.setattr(download, "PROGRESS", 1000)
     server.always = Answer(drop_after=70_000, ranges=False)
     refused("attempts in a row")
-    assert len(server.requests) == fetching.ATTEMPTS
+    assert len(server.requests) == download.ATTEMPTS
 
 
 def test_progress_earns_further_attempts(
     server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "PROGRESS", 1000)
+    monkeypatch.setattr(download, "PROGRESS", 1000)
     server.always = Answer(drop_after=10_000)
     assert fetch("vit_b").read_bytes() == CONTENT
     assert len(server.requests) == len(CONTENT) // 10_000
@@ -169,11 +169,11 @@ def test_waits_longer_before_each_attempt(
     server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(fetching, "BACKOFF", 1.0)
-    monkeypatch.setattr(fetching.time, "sleep", waits.append)
+    monkeypatch.setattr(download, "BACKOFF", 1.0)
+    monkeypatch.setattr(download.time, "sleep", waits.append)
     server.always = Answer(status=503)
     refused("503")
-    assert waits == [2.0**i for i in range(fetching.ATTEMPTS - 1)]
+    assert waits == [2.0**i for i in range(download.ATTEMPTS - 1)]
 
 
 answers = st.one_of(
@@ -231,7 +231,7 @@ def test_a_disk_without_room_is_told_before_downloading(
     server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: usage(100, 90, 10))
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage(100, 90, 10))
     refused("no room", f"{len(CONTENT)} bytes", "10 free")
     assert server.requests == []
 
@@ -246,8 +246,8 @@ def test_a_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_server_that_sends_next_to_nothing_is_given_up(
     server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "SLOW_SECONDS", 0.0)
-    monkeypatch.setattr(fetching, "SLOW_BYTES", 1 << 30)
+    monkeypatch.setattr(download, "SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(download, "SLOW_BYTES", 1 << 30)
     refused("the server sent", "bytes in 0 s", "5 attempts in a row")
     assert len(server.requests) == 5
 

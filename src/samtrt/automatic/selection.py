@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.automatic.candidates import Candidate, Prospect
-from samtrt.automatic.nms import by_score, nms, suppressed
+from samtrt.automatic.suppression import by_score, nms, suppressed
 from samtrt.types import BoolArray
 
 _MARGIN = 1e-5

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from samtrt.checkpoints.fetch import fetch, resolve
+from samtrt.checkpoints.download import fetch, resolve
 from samtrt.errors import CheckpointError
 from samtrt.files import cache_dir
 from support.fetch_cases import CONTENT, DIGEST
@@ -28,12 +28,12 @@ def test_a_damaged_cached_file_is_fetched_again(server: FileServer, content: byt
 CHILD = """
 import sys
 from dataclasses import replace
-from samtrt.checkpoints import fetch
+from samtrt.checkpoints import download
 from samtrt.registry import MODELS, Download
 url, size, digest = sys.argv[1:]
 MODELS["vit_b"] = replace(MODELS["vit_b"], download=Download(url, int(size), digest, ""))
 print("ready", flush=True)
-print(fetch.fetch("vit_b"))
+print(download.fetch("vit_b"))
 """
 
 
@@ -117,5 +117,5 @@ def test_cache_dir(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_needs_no_torch() -> None:
-    code = "import sys, samtrt.checkpoints.fetch; sys.exit('torch' in sys.modules)"
+    code = "import sys, samtrt.checkpoints.download; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
