@@ -30,11 +30,12 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from samtrt.embeddings import read_embedding_info
+from samtrt.embeddings import FORMAT, read_embedding_info
 from samtrt.errors import SamtrtError
 from samtrt.images import Limits, ReadOptions, decode_picture, read_mask
 from samtrt.images.formats import FORMATS
 from samtrt.masks import rle
+from samtrt.sealed import write_sealed
 
 BATCH = 500
 MEMORY = 6 << 30
@@ -262,10 +263,8 @@ def read_rle(data: bytes) -> None:
 
 
 def embedding_seeds() -> list[bytes]:
-    from safetensors.numpy import save
-
     fields = {
-        "format": "samtrt-embedding-2",
+        "format": FORMAT,
         "model": "vit_t",
         "checkpoint_sha256": "0" * 64,
         "precision": "fp32",
@@ -273,12 +272,12 @@ def embedding_seeds() -> list[bytes]:
         "stored_as": "fp16",
         "image_name": "a.png",
         "image_sha256": "0" * 64,
-        "features_sha256": "0" * 64,
         "original_height": "9",
         "original_width": "9",
         "read_as": "",
     }
-    return [save({"image_embeddings": np.zeros((1, 4, 2, 2), np.float16)}, fields)]
+    write_sealed(_PLACE, {"image_embeddings": np.zeros((1, 4, 2, 2), np.float16)}, fields)
+    return [_PLACE.read_bytes()]
 
 
 def read_embedding(data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ from samtrt.choices import Precision, Quantization, Resize, Stage
 from samtrt.embeddings import (
     is_embedding_file,
     load_embedding,
+    read_embedding,
     read_embedding_info,
     save_embedding,
 )
 from samtrt.errors import ImageError, OutputError
+from samtrt.images import read_picture
 from samtrt.manifest import FileEntry, Manifest, Quantized, Source
 from samtrt.predictor import Predictor
 from samtrt.preparation.spec import Preparation
+from samtrt.sealed import check_seal, read_tensors, write_sealed
 from samtrt.types import Embedding
 from support.samples import make_manifest
 
@@ -138,12 +142,78 @@ def test_an_engine_is_known_by_what_it_computes_in(
         load_embedding(tmp_path / "half.safetensors", predictor)
 
 
-def test_a_file_of_the_older_format_is_refused(tmp_path: Path, predictor: Predictor) -> None:
+@pytest.mark.parametrize("version", [1, 2, 4])
+def test_a_file_of_another_format_is_refused(
+    tmp_path: Path, predictor: Predictor, version: int
+) -> None:
     path = tmp_path / "old.safetensors"
     tensor = {"image_embeddings": np.zeros(3, dtype=np.float32)}
-    save_file(tensor, path, {"format": "samtrt-embedding-1"})
-    with pytest.raises(ImageError, match=r"written by an older samtrt .* samtrt embed"):
+    save_file(tensor, path, {"format": f"samtrt-embedding-{version}"})
+    with pytest.raises(ImageError, match=r"written by an older or newer samtrt.* samtrt embed"):
         load_embedding(path, predictor)
+
+
+def test_no_change_of_a_byte_goes_unseen(
+    tmp_path: Path, predictor: Predictor, image_path: Path, embedding: Embedding
+) -> None:
+    """Every byte of the header, such as a digit of the width, and some of the numbers; and cuts."""
+    path = tmp_path / "photo.safetensors"
+    save_embedding(path, embedding, predictor, image_path)
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    assert b'"original_width":"120"' in whole[:header]
+    places = (*range(header), *range(header, len(whole), len(whole) // 50))
+    for place in places:
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        path.write_bytes(changed)
+        with pytest.raises(ImageError, match="samtrt embed"):
+            read_embedding_info(path)
+    for length in (0, 7, 8, 100, header - 1, header, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ImageError, match="samtrt embed"):
+            load_embedding(path, predictor)
+    path.write_bytes(whole + b"x")
+    with pytest.raises(ImageError, match="samtrt embed"):
+        load_embedding(path, predictor)
+    path.write_bytes(whole)
+    load_embedding(path, predictor)
+
+
+def test_what_was_decoded_is_what_is_named(
+    tmp_path: Path, predictor: Predictor, image_path: Path
+) -> None:
+    """An image that is replaced between reading and storing is not the one that was stored."""
+    picture = read_picture(image_path)
+    Image.new("RGB", (120, 90)).save(image_path)
+    path = tmp_path / "photo.safetensors"
+    embedding = predictor.encode(picture.pixels)
+    save_embedding(path, embedding, predictor, image_path, image_sha256=picture.sha256)
+    with pytest.raises(ImageError, match=r"is not of .*photo\.png"):
+        load_embedding(path, predictor, image_path)
+    stored = read_embedding(path, predictor)
+    assert stored.info.image_sha256 == picture.sha256
+    assert stored.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"original_width": "0"}, {"original_width": "x"}, {"more": "1"}, {"model": None}]
+)
+def test_nonsense_with_a_checksum_is_told_in_a_line(
+    tmp_path: Path,
+    predictor: Predictor,
+    image_path: Path,
+    embedding: Embedding,
+    changes: dict[str, str | None],
+) -> None:
+    path = tmp_path / "photo.safetensors"
+    save_embedding(path, embedding, predictor, image_path)
+    tensors, metadata = read_tensors(path)
+    said = {**check_seal(tensors, metadata), **changes}
+    write_sealed(path, tensors, {name: text for name, text in said.items() if text is not None})
+    with pytest.raises(ImageError, match="damaged or not an embedding") as caught:
+        load_embedding(path, predictor)
+    assert "\n" not in str(caught.value)
 
 
 def test_damage_is_found(
@@ -157,7 +227,7 @@ def test_damage_is_found(
         load_embedding(path, predictor)
     for part in (b"", whole[:20], whole[: len(whole) // 2]):
         path.write_bytes(part)
-        with pytest.raises(ImageError, match="damaged or not an embedding"):
+        with pytest.raises(ImageError, match="not an embedding"):
             load_embedding(path, predictor)
     save_file({"weight": np.zeros(3, dtype=np.float32)}, path)
     with pytest.raises(ImageError, match="is not an embedding"):

@@ -1,30 +1,31 @@
 """Image embeddings on disk: one safetensors file an image, tied by hashes to image and model.
 
 The file holds one tensor, `image_embeddings`, in float16 or float32, and the fields of
-`EmbeddingInfo` as the header's metadata.
+`EmbeddingInfo` as the header's metadata; one checksum covers both (see `sealed`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
 
 from samtrt.choices import Precision
 from samtrt.errors import ImageError, OutputError
-from samtrt.files import check_ours, printable, sha256_of, write_tensors
+from samtrt.files import check_ours, printable, sha256_of
 from samtrt.predictor import Predictor
+from samtrt.sealed import Tensors, begins_with, check_seal, parse_tensors, read_whole, write_sealed
 from samtrt.types import Embedding, Size
 
 SUFFIX = ".safetensors"
-FORMAT = "samtrt-embedding-2"
-_OLDER = "samtrt-embedding-1"
-"""Did not say how the image was prepared, nor what its engine computed in."""
+FORMAT = "samtrt-embedding-3"
+_FORMATS = "samtrt-embedding-"
+"""1 did not say how the image was prepared, nor what its engine computed in; 2 had no checksum over
+what it said."""
+_MOST_BYTES = 1 << 30
 _TENSOR = "image_embeddings"
 _STORED_AS = {Precision.FP16: np.float16, Precision.FP32: np.float32}
 
@@ -41,8 +42,7 @@ class EmbeddingInfo:
         preparation: How the image became the encoder's input.
         stored_as: What the tensor is stored in.
         image_name: Name of the image's file.
-        image_sha256: Hash of the image's file.
-        features_sha256: Hash of the stored tensor's bytes.
+        image_sha256: Hash of the image's file, of the bytes that were decoded.
         original_height, original_width: Size of the image in pixels.
         read_as: How the image's values became pixels, where the user chose it.
     """
@@ -54,14 +54,40 @@ class EmbeddingInfo:
     stored_as: str
     image_name: str
     image_sha256: str
-    features_sha256: str
     original_height: int
     original_width: int
     read_as: str = ""
 
+    @classmethod
+    def parse(cls, fields: dict[str, str]) -> EmbeddingInfo:
+        """Read what a header says.
+
+        Raises:
+            TypeError, ValueError, LookupError: where it says too little, too much or nonsense.
+        """
+        height, width = int(fields.pop("original_height")), int(fields.pop("original_width"))
+        if min(height, width) < 1:
+            raise ValueError(f"its image has the size {(height, width)}")
+        return cls(**fields, original_height=height, original_width=width)
+
     @property
     def original_size(self) -> Size:
         return self.original_height, self.original_width
+
+
+@dataclass(frozen=True)
+class StoredEmbedding:
+    """An embedding file that was read.
+
+    Attributes:
+        embedding: Its features in float32.
+        info: What the file says of itself.
+        sha256: Hash of the file's bytes, those that were read.
+    """
+
+    embedding: Embedding
+    info: EmbeddingInfo
+    sha256: str
 
 
 def is_embedding_file(path: str | Path) -> bool:
@@ -87,6 +113,7 @@ def save_embedding(
     precision: Precision = Precision.FP16,
     read_as: str = "",
     force: bool = False,
+    image_sha256: str | None = None,
 ) -> EmbeddingInfo:
     """Write an embedding; the file appears whole or not at all.
 
@@ -94,14 +121,16 @@ def save_embedding(
         path: Where to write, by custom `NAME.safetensors`.
         embedding: What `Predictor.encode` returned.
         predictor: What encoded it.
-        image_path: The image's file, which is hashed.
+        image_path: The image's file.
         precision: What the tensor is stored in: fp16 takes half the room (2 MB at 1024 input) and
             rounds by at most 0.05 %.
         read_as: How the image's values became pixels, where the user chose it.
         force: Whether a file that is no embedding may be replaced, such as a checkpoint.
+        image_sha256: Hash of the bytes that were decoded, as `read_picture` returns it. None to
+            hash the file as it is now.
 
     Raises:
-        ImageError: where the image's file is gone.
+        ImageError: where the image's file is to be hashed and is gone.
         OutputError: where the file cannot be written or is another's, the values do not fit into
             fp16, or another precision than fp16 and fp32 is asked for.
     """
@@ -117,39 +146,28 @@ def save_embedding(
         **predictor.identity,
         stored_as=precision.value,
         image_name=printable(image_path.name),
-        image_sha256=_sha256_of_image(image_path),
-        features_sha256=_sha256(features),
+        image_sha256=image_sha256 or _sha256_of_image(image_path),
         original_height=embedding.original_size[0],
         original_width=embedding.original_size[1],
         read_as=read_as,
     )
     metadata = {"format": FORMAT} | {name: str(value) for name, value in asdict(info).items()}
-    write_tensors(path, {_TENSOR: features}, metadata)
+    write_sealed(path, {_TENSOR: features}, metadata)
     return info
 
 
 def has_embedding_header(path: Path) -> bool:
     """Tell whether a file begins as an embedding does, even if the rest is damaged; or is empty."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(_HEADER)
-    except OSError:
-        return False
-    return not start or _FORMATS in start
-
-
-_FORMATS = b"samtrt-embedding-"
-_HEADER = 4096
-"""Bytes that the length and the metadata of an embedding are within."""
+    return begins_with(path, _FORMATS)
 
 
 def read_embedding_info(path: str | Path) -> EmbeddingInfo:
-    """Read an embedding file's header.
+    """Read what an embedding file says of itself.
 
     Raises:
         ImageError: where the file is missing, damaged, or not an embedding.
     """
-    return _read(Path(path), with_features=False)[0]
+    return _read(Path(path))[0]
 
 
 def load_embedding(
@@ -169,8 +187,15 @@ def load_embedding(
         ImageError: where the file is missing or damaged, was made by another model (checkpoint,
             precision or preparation), or is of another image.
     """
+    return read_embedding(path, predictor, image_path).embedding
+
+
+def read_embedding(
+    path: str | Path, predictor: Predictor, image_path: str | Path | None = None
+) -> StoredEmbedding:
+    """Read an embedding as `load_embedding` does, with all that the file says."""
     path = Path(path)
-    info, features = _read(path, with_features=True)
+    info, tensors, sha256 = _read(path)
     again = "encode the image again with: samtrt embed"
     ours = predictor.identity
     if info.checkpoint_sha256 != ours["checkpoint_sha256"]:
@@ -197,43 +222,40 @@ def load_embedding(
     manifest = predictor.manifest
     grid = manifest.embedding_size
     expected = (1, manifest.embed_channels, grid, grid)
-    whole = features.shape == expected and bool(np.isfinite(features).all())
-    if not whole or _sha256(features) != info.features_sha256:
-        raise ImageError(f"{path} is damaged: its tensor is not the one that was stored; {again}")
-    return Embedding(features.astype(np.float32), manifest.frame(info.original_size))
+    features = tensors[_TENSOR]
+    known = features.shape == expected and features.dtype in _STORED_AS.values()
+    if not known or not np.isfinite(features).all():
+        raise ImageError(f"{path} is damaged: its tensor is not one of this model; {again}")
+    embedding = Embedding(features.astype(np.float32), manifest.frame(info.original_size))
+    return StoredEmbedding(embedding, info, sha256)
 
 
-def _read(path: Path, with_features: bool) -> tuple[EmbeddingInfo, npt.NDArray[Any]]:
-    """Read the header and, once it is known to be an embedding's, perhaps the tensor."""
+def _read(path: Path) -> tuple[EmbeddingInfo, Tensors, str]:
+    """Read a file whole and check it; return what it says, its tensors and the file's hash."""
     if not path.is_file():
         raise ImageError(f"no embedding at {path}; make one with: samtrt embed")
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            found = metadata.pop("format", None)
-            if found == _OLDER:
-                raise ImageError(
-                    f"{path} was written by an older samtrt and does not say how its image was "
-                    "prepared; make it again with: samtrt embed"
-                )
-            if found != FORMAT:
-                raise ImageError(f"{path} is not an embedding; make one with: samtrt embed")
-            height, width = (
-                int(metadata.pop("original_height")),
-                int(metadata.pop("original_width")),
+        # Before all of it is read: it may be a checkpoint.
+        if os.access(path, os.R_OK) and not begins_with(path, _FORMATS):
+            raise ImageError(f"{path} is not an embedding; make one with: samtrt embed")
+        content = read_whole(path, _MOST_BYTES)
+        tensors, metadata = parse_tensors(content)
+        if metadata.get("format") != FORMAT:
+            raise ImageError(
+                f"{path} was written by an older or newer samtrt, whose embeddings say other "
+                f"things of themselves ({metadata.get('format')}); make it again with: samtrt embed"
             )
-            info = EmbeddingInfo(**metadata, original_height=height, original_width=width)
-            if min(info.original_size) < 1:
-                raise ValueError(f"its image has the size {info.original_size}")
-            return info, file.get_tensor(_TENSOR) if with_features else np.empty(0)
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+        fields = check_seal(tensors, metadata)
+        del fields["format"]
+        if tensors.keys() != {_TENSOR}:
+            raise ValueError(f"it holds {', '.join(tensors)}")
+        return EmbeddingInfo.parse(fields), tensors, hashlib.sha256(content).hexdigest()
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror or error}") from None
+    except (LookupError, TypeError, ValueError) as error:
         raise ImageError(
             f"{path} is damaged or not an embedding ({error}); make it again with: samtrt embed"
         ) from None
-
-
-def _sha256(array: npt.NDArray[Any]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def _sha256_of_image(path: str | Path) -> str:

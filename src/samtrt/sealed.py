@@ -47,10 +47,24 @@ def read_tensors(path: Path, most_bytes: int | None = None) -> tuple[Tensors, di
         OSError: where it cannot be read, or is a device or the like.
         ValueError: where it is damaged or no such file; the message says how.
     """
+    return parse_tensors(read_whole(path, most_bytes))
+
+
+def read_whole(path: Path, most_bytes: int | None = None) -> bytes:
+    """Return a file's bytes; raises as `read_tensors`."""
     with open_regular(path) as file:
         content = file.read(-1 if most_bytes is None else most_bytes + 1)
     if most_bytes is not None and len(content) > most_bytes:
         raise ValueError(f"it has more than {most_bytes:,} bytes")
+    return content
+
+
+def parse_tensors(content: bytes) -> tuple[Tensors, dict[str, str]]:
+    """Return the tensors and the metadata of a .safetensors file's bytes.
+
+    Raises:
+        ValueError: where they are no such file; the message says how.
+    """
     try:
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])

@@ -32,3 +32,17 @@ def photo(tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
     Image.fromarray(random_image(120, 200)).save(path)
     return path
+
+
+@pytest.fixture
+def replaced_while_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each picture becomes another one once its bytes are in memory."""
+    from samtrt.images import read
+
+    decode = read.decode_picture
+
+    def decode_and_replace(data: bytes, name: str, options: object) -> object:
+        Image.new("RGB", (31, 17)).save(name)
+        return decode(data, name, options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(read, "decode_picture", decode_and_replace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -94,6 +95,57 @@ def test_other_settings_or_another_image_are_not_taken_as_done(
     assert run("auto", fake_directory, folder, "-o", out, *OPTIONS).out.startswith("1 images")
     changed = run("auto", fake_directory, folder, "-o", out, *OPTIONS, "--crop-n-layers", "1")
     assert changed.out.startswith("3 images")
+
+
+def test_a_changed_dataset_is_neither_done_nor_lost(
+    run: Run, fake_directory: Path, folder: Path
+) -> None:
+    """One annotation of a COCO JSON was changed by hand."""
+    out = folder.parent / "out"
+    command = ("auto", fake_directory, folder, "-o", out, *OPTIONS)
+    assert run(*command).code == 0
+    path = out / "coco" / "b.json"
+    whole = path.read_bytes()
+    dataset = json.loads(whole)
+    dataset["annotations"][0]["area"] += 1
+    path.write_text(changed := json.dumps(dataset))
+    again = run(*command)
+    assert again.code == 1
+    assert f"{path} was changed since samtrt wrote it" in again.err
+    assert path.read_text() == changed
+    assert len(json.loads((out / "annotations.json").read_text())["images"]) == 2
+    assert run(*command, "--force").out.startswith("1 images")
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["overlay/a.png", "labelmap/a.png", "yolo/a.txt", "coco/a.json"])
+def test_an_empty_file_is_made_anew(
+    run: Run, fake_directory: Path, folder: Path, name: str
+) -> None:
+    out = folder.parent / "out"
+    command = ("auto", fake_directory, folder / "a.png", "-o", out, *OPTIONS)
+    assert run(*command).code == 0
+    whole = (out / name).read_bytes()
+    (out / name).write_bytes(b"")
+    assert run(*command).out.startswith("1 images")
+    assert (out / name).read_bytes() == whole
+
+
+@pytest.mark.usefixtures("replaced_while_read")
+def test_an_image_replaced_during_a_run_is_not_done(
+    run: Run, fake_directory: Path, folder: Path
+) -> None:
+    out, path = folder.parent / "out", folder / "a.png"
+    was = hashlib.sha256(path.read_bytes()).hexdigest()
+    command = ("auto", fake_directory, path, "-o", out, *OPTIONS)
+    assert run(*command).code == 0
+    for name in ("coco/a.json", "annotations.json"):
+        dataset = json.loads((out / name).read_text())
+        assert (dataset["images"][0]["width"], dataset["images"][0]["height"]) == (120, 90)
+    assert json.loads((out / "coco" / "a.json").read_text())["info"]["source_sha256"] == was
+    assert run(*command).out.startswith("1 images")  # of the picture that is there now
+    dataset = json.loads((out / "annotations.json").read_text())
+    assert (dataset["images"][0]["width"], dataset["images"][0]["height"]) == (31, 17)
 
 
 def test_an_unreadable_image_is_reported_and_the_rest_done(

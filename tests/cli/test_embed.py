@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -49,6 +50,20 @@ def test_a_restart_skips_what_is_up_to_date(
     (out / "a.safetensors").write_bytes(whole[:-9])  # damaged, but ours by its header
     assert "up to date" not in run(*command, "--precision", "fp32").out
     assert read_embedding_info(out / "a.safetensors").stored_as == "fp32"
+
+
+@pytest.mark.usefixtures("replaced_while_read")
+def test_an_image_replaced_during_a_run_is_not_up_to_date(
+    run: Run, fake_directory: Path, photos: list[Path]
+) -> None:
+    out = photos[0].parent / "embeddings"
+    was = hashlib.sha256(photos[0].read_bytes()).hexdigest()
+    command = ("embed", fake_directory, photos[0], "-o", out, "--backend", "fake")
+    assert run(*command).code == 0
+    stored = read_embedding_info(out / "a.safetensors")
+    assert (stored.image_sha256, stored.original_size) == (was, (90, 120))
+    assert "up to date" not in run(*command).out
+    assert read_embedding_info(out / "a.safetensors").original_size == (17, 31)
 
 
 def test_an_unreadable_image_is_reported_and_the_rest_done(

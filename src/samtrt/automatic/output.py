@@ -1,7 +1,8 @@
 """The files of a run of automatic masks: what is written for each image, and what a restart skips.
 
 OUT/annotations.json     COCO dataset of all images of the run
-OUT/coco/NAME.json       COCO dataset of one image; written last, it marks the image as done
+OUT/coco/NAME.json       COCO dataset of one image; written last, it marks the image as done, and
+                         has the hashes of the image, of the other files and of itself
 OUT/overlay/NAME.png     the picture with its masks drawn
 OUT/labelmap/NAME.png    mask numbers, 8 bits a pixel or, with more than 255 masks, 16
 OUT/labelme/NAME.json    polygons for labelme
@@ -11,10 +12,11 @@ OUT/.samtrt              says that the directory is ours
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any
@@ -23,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from samtrt.embeddings import is_embedding_file, read_embedding_info
-from samtrt.errors import ImageError, OutputError
+from samtrt.embeddings import is_embedding_file
+from samtrt.errors import OutputError
 from samtrt.files import sha256_of, write_atomic
 from samtrt.formats.coco import coco_dataset, merge_coco
 from samtrt.formats.labelmap import label_map
@@ -34,7 +36,7 @@ from samtrt.masks import rle
 from samtrt.masks.drawing import colour_of, draw_masks
 from samtrt.masks.record import MaskRecord
 from samtrt.sources import Source
-from samtrt.types import Size, UInt8Array
+from samtrt.types import Embedding, Size, UInt8Array
 
 
 class AutoFormat(str, Enum):
@@ -55,6 +57,28 @@ _SUFFIXES = {
 
 
 @dataclass(frozen=True)
+class Given:
+    """What was read of an image's or an embedding's file.
+
+    Attributes:
+        image: The picture, RGB, uint8 [H, W, 3], or the embedding of one.
+        sha256: Hash of the file's bytes, those that were read.
+        picture_name: Of an embedding, the name of its picture's file.
+    """
+
+    image: UInt8Array | Embedding
+    sha256: str
+    picture_name: str | None = None
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of the image."""
+        if isinstance(self.image, Embedding):
+            return self.image.original_size
+        return self.image.shape[:2]
+
+
+@dataclass(frozen=True)
 class AutoOutput:
     """Writes results under one directory.
 
@@ -70,6 +94,8 @@ class AutoOutput:
     formats: Sequence[AutoFormat]
     settings: dict[str, Any]
     force: bool = False
+    _hashes: dict[Path, str] = field(default_factory=dict)
+    """Of the images whose results are there and are of this run's settings."""
 
     def path(self, source: Source, kind: AutoFormat) -> Path:
         """Return where `source`'s file of a format goes."""
@@ -92,70 +118,58 @@ class AutoOutput:
 
     def is_done(self, source: Source) -> bool:
         """Tell whether every file of `source` is as written, of this image with these settings."""
-        hashes = (self._written(source) or {}).get("files", {})
+        dataset = _read_dataset(self.marker(source))
         try:
-            return self._is_current(source) and all(
-                hashes.get(kind.value) == sha256_of(self.path(source, kind))
+            sha256 = sha256_of(source.path)
+            done = _is_as_written(dataset, self._info(source, sha256)) and all(
+                _hashes_in(dataset).get(kind.value) == sha256_of(self.path(source, kind))
                 for kind in self.formats_of(source)
             )
-        except OSError:
+        except OSError:  # of the image: whoever reads it next will report it
             return False
-
-    def _is_current(self, source: Source) -> bool:
-        """Tell whether the COCO JSON is of this image with these settings."""
-        written = self._written(source)
-        try:
-            return written is not None and {**self._info(source), "files": None} == {
-                **written,
-                "files": None,
-            }
-        except ImageError:  # whoever reads the image next will report it
-            return False
-
-    def _written(self, source: Source) -> dict[str, Any] | None:
-        """Return what `write` noted of an image; None where there is no such note."""
-        dataset = _read_dataset(self.marker(source)) or {}
-        info = dataset.get("info")
-        return dict(info) if isinstance(info, dict) and "source_sha256" in info else None
+        if done:
+            self._hashes[source.path] = sha256
+        return done
 
     def _check_unchanged(self, source: Source) -> None:
         """Raise `OutputError` where a file that would be replaced was changed, as by hand."""
-        hashes = (self._written(source) or {}).get("files", {})
+        marker = self.marker(source)
+        dataset = _read_dataset(marker)  # a damaged one is made anew
+        hashes = _hashes_in(dataset)
+        changed = [marker] if dataset and _OWN in hashes and not _is_whole(dataset) else []
         for kind in self.formats_of(source):
             path = self.path(source, kind)
             before = hashes.get(kind.value)
             if before and path.is_file() and path.stat().st_size and sha256_of(path) != before:
-                raise OutputError(
-                    f"{path} was changed since samtrt wrote it: move it away, or replace it with "
-                    "--force"
-                )
+                changed.append(path)
+        if changed:
+            raise OutputError(
+                f"{changed[0]} was changed since samtrt wrote it: move it away, or replace it with "
+                "--force"
+            )
 
-    def write(
-        self, source: Source, records: Sequence[MaskRecord], size: Size, pixels: UInt8Array | None
-    ) -> None:
+    def write(self, source: Source, given: Given, records: Sequence[MaskRecord]) -> None:
         """Write one image's files, each whole or not at all.
 
         Args:
-            source: The image or embedding.
+            source: Which image or embedding.
+            given: What was read of it.
             records: Its masks, `output_mode="coco_rle"`.
-            size: (height, width) of the image.
-            pixels: The image, RGB; None for an embedding.
 
         Raises:
             OutputError: where a file cannot be written.
         """
-        name = source.shown
-        picture = source.path
-        if is_embedding_file(picture):
-            picture = picture.with_name(read_embedding_info(picture).image_name)
+        name, picture, size = source.shown, source.path, given.size
+        if given.picture_name is not None:
+            picture = picture.with_name(given.picture_name)
             name = PurePath(name).with_name(picture.name).as_posix()
         if not self.force:
             self._check_unchanged(source)
         hashes = {}
         for kind in self.formats_of(source):
             path = self.path(source, kind)
-            if kind is AutoFormat.OVERLAY and pixels is not None:
-                _write_png(path, draw_records(pixels, records))
+            if kind is AutoFormat.OVERLAY and not isinstance(given.image, Embedding):
+                _write_png(path, draw_records(given.image, records))
             elif kind is AutoFormat.LABELMAP:
                 _write_png(path, label_map(records, size))
             elif kind is AutoFormat.LABELME:
@@ -164,22 +178,50 @@ class AutoOutput:
             elif kind is AutoFormat.YOLO:
                 _write_text(path, yolo_labels(records, size))
             hashes[kind.value] = sha256_of(path)
-        info = {**self._info(source), "files": hashes}
-        _write_json(self.marker(source), coco_dataset(records, name, size, info))
+        info = {**self._info(source, given.sha256), _FILES: hashes}
+        dataset = coco_dataset(records, name, size, info)
+        hashes[_OWN] = _own_hash(dataset)
+        _write_json(self.marker(source), dataset)
+        self._hashes[source.path] = given.sha256
 
     def merge(self, sources: Sequence[Source]) -> Path:
         """Write `annotations.json` from the images of this run that are done."""
-        datasets = (_read_dataset(self.marker(s)) for s in sources if self._is_current(s))
+        datasets = (_read_dataset(self.marker(s)) for s in sources if s.path in self._hashes)
         path = self.directory / "annotations.json"
         _write_json(path, merge_coco(dataset for dataset in datasets if dataset is not None))
         return path
 
-    def _info(self, source: Source) -> dict[str, Any]:
-        path = source.path
-        try:
-            return {**self.settings, "source": source.shown, "source_sha256": sha256_of(path)}
-        except OSError as error:
-            raise ImageError(f"cannot read {path}: {error.strerror or error}") from None
+    def _info(self, source: Source, sha256: str) -> dict[str, Any]:
+        return {**self.settings, "source": source.shown, "source_sha256": sha256}
+
+
+_FILES, _OWN = "files", "coco"
+"""Where a COCO JSON has the hashes of its image's files, and among them its own."""
+
+
+def _is_as_written(dataset: dict[str, Any] | None, info: dict[str, Any]) -> bool:
+    """Tell whether a COCO JSON is unchanged and of this image with these settings."""
+    if dataset is None or not _is_whole(dataset):
+        return False
+    return {name: value for name, value in dataset["info"].items() if name != _FILES} == info
+
+
+def _is_whole(dataset: dict[str, Any]) -> bool:
+    return _hashes_in(dataset).get(_OWN) == _own_hash(dataset)
+
+
+def _hashes_in(dataset: dict[str, Any] | None) -> dict[str, Any]:
+    info = (dataset or {}).get("info")
+    hashes = info.get(_FILES) if isinstance(info, dict) else None
+    return hashes if isinstance(hashes, dict) else {}
+
+
+def _own_hash(dataset: dict[str, Any]) -> str:
+    """Hash a COCO JSON by what it says, but for this hash."""
+    hashes = {kind: value for kind, value in _hashes_in(dataset).items() if kind != _OWN}
+    info = {**dataset["info"], _FILES: hashes}
+    text = json.dumps({**dataset, "info": info}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def draw_records(pixels: UInt8Array, records: Sequence[MaskRecord]) -> UInt8Array:

@@ -33,10 +33,9 @@ from samtrt.files import printable
 
 if TYPE_CHECKING:
     from samtrt.automatic.generator import AutomaticMaskGenerator, Progress
-    from samtrt.automatic.output import AutoOutput
+    from samtrt.automatic.output import AutoOutput, Given
     from samtrt.predictor import Predictor
     from samtrt.sources import Source
-    from samtrt.types import Embedding, UInt8Array
 
 _FORMATS = "overlay,labelmap,labelme,yolo"
 
@@ -126,6 +125,7 @@ def command(
         generator = AutomaticMaskGenerator(predictor, output_mode="coco_rle", **options)
         settings = {
             **predictor.identity,
+            "decoder_precision": predictor.decoder.precision or predictor.manifest.precision.value,
             "mask_threshold": predictor.manifest.mask_threshold,
             **{name: value for name, value in options.items() if name != "points_per_batch"},
             **({"read_as": read.read_as} if read.read_as else {}),
@@ -192,28 +192,27 @@ def _run(
     return failed
 
 
-def _read(source: Source, predictor: Predictor, read: ImageReader) -> UInt8Array | Embedding:
-    from samtrt.embeddings import is_embedding_file, load_embedding
+def _read(source: Source, predictor: Predictor, read: ImageReader) -> Given:
+    from samtrt.automatic.output import Given
+    from samtrt.embeddings import is_embedding_file, read_embedding
 
-    path = source.path
-    return load_embedding(path, predictor) if is_embedding_file(path) else read(path)
+    if is_embedding_file(source.path):
+        stored = read_embedding(source.path, predictor)
+        return Given(stored.embedding, stored.sha256, stored.info.image_name)
+    picture = read.picture(source.path)
+    return Given(picture.pixels, picture.sha256)
 
 
 def _segment(
     generator: AutomaticMaskGenerator,
     files: AutoOutput,
     source: Source,
-    image: UInt8Array | Embedding,
+    given: Given,
     progress: Progress,
 ) -> int:
     """Find and write one image's masks; return how many there are."""
-    from samtrt.types import Embedding
-
-    records = generator.generate(image, progress)
-    if isinstance(image, Embedding):
-        files.write(source, records, image.original_size, None)
-    else:
-        files.write(source, records, image.shape[:2], image)
+    records = generator.generate(given.image, progress)
+    files.write(source, given, records)
     return len(records)
 
 

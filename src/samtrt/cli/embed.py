@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,7 @@ from samtrt.files import printable
 if TYPE_CHECKING:
     from samtrt.predictor import Predictor
     from samtrt.sources import Source
+    from samtrt.types import UInt8Array
 
 
 def command(
@@ -74,15 +76,16 @@ def command(
         def place(source: Source) -> Path:
             return output / source.name.with_name(source.name.name + SUFFIX)
 
-        def not_done() -> Iterator[Source]:
+        def not_done() -> Iterator[_Image]:
             for source in sources.found:
                 path = place(source)
                 if _is_done(path, predictor, source.path, precision, read.read_as):
                     typer.echo(f"{printable(path)} is up to date")
                 else:
-                    yield source
+                    yield _Image(source)
 
-        for source, encoded in predictor.encode_many(not_done(), lambda one: read(one.path)):
+        for image, encoded in predictor.encode_many(not_done(), lambda one: one.read(read)):
+            source = image.source
             path = place(source)
             try:
                 if isinstance(encoded, SamtrtError):
@@ -91,6 +94,7 @@ def command(
                     *(path, encoded, predictor, source.path, precision),
                     read_as=read.read_as,
                     force=force,
+                    image_sha256=image.sha256,
                 )
             except SamtrtError as error:
                 if alone:
@@ -104,18 +108,30 @@ def command(
         raise typer.Exit(1)
 
 
+@dataclass
+class _Image:
+    """An image to encode, and the hash of the bytes that were decoded, once they are."""
+
+    source: Source
+    sha256: str | None = None
+
+    def read(self, read: ImageReader) -> UInt8Array:
+        picture = read.picture(self.source.path)
+        self.sha256 = picture.sha256
+        return picture.pixels
+
+
 def _is_done(
     path: Path, predictor: Predictor, image: Path, precision: Precision, read_as: str
 ) -> bool:
     """Tell whether `path` holds this image as this model encodes it, read and stored as asked."""
-    from samtrt.embeddings import load_embedding, read_embedding_info
+    from samtrt.embeddings import read_embedding
     from samtrt.errors import ImageError
 
     try:
         if not path.is_file():
             return False
-        load_embedding(path, predictor, image)
-        info = read_embedding_info(path)
+        info = read_embedding(path, predictor, image).info
         return (info.stored_as, info.read_as) == (precision.value, read_as)
     except (ImageError, OSError):  # of another image or model, or damaged: make it anew
         return False

@@ -83,7 +83,7 @@ def command(
 ) -> None:
     """Segment what points, boxes or a rough mask point at in one image."""
     from samtrt.cli import results
-    from samtrt.embeddings import is_embedding_file, load_embedding, read_embedding_info
+    from samtrt.embeddings import is_embedding_file, read_embedding, read_embedding_info
     from samtrt.errors import PromptError
 
     if boxes and (point or box or mask):
@@ -107,7 +107,9 @@ def command(
         picture = read(image)
     with load_predictor(directory, backend, device, threads, checkpoint, pixels) as predictor:
         if picture is None:
-            predictor.set_embedding(load_embedding(image, predictor))
+            stored = read_embedding(image, predictor)
+            name = stored.info.image_name
+            predictor.set_embedding(stored.embedding)
         else:
             predictor.set_image(picture)
         if boxes:

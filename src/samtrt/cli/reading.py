@@ -12,7 +12,7 @@ from samtrt.errors import SamtrtError
 from samtrt.files import printable
 
 if TYPE_CHECKING:
-    from samtrt.images import ReadOptions
+    from samtrt.images import Picture, ReadOptions
     from samtrt.types import UInt8Array
 
 ValueRangeOption = Annotated[
@@ -71,9 +71,13 @@ class ImageReader:
 
     def __call__(self, path: Path) -> UInt8Array:
         """Read an image, RGB, uint8 [H, W, 3]; raises `ImageError`."""
+        return self.picture(path).pixels
+
+    def picture(self, path: Path) -> Picture:
+        """Read an image with the hash of what was read; raises `ImageError`."""
         from samtrt.images import read_picture
 
         picture = read_picture(path, self.options)
         for notice in picture.notices:
             self.tell(f"note: {path}: {notice}")
-        return picture.pixels
+        return picture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from dataclasses import dataclass, field, replace
@@ -45,10 +46,12 @@ class Picture:
     Attributes:
         pixels: RGB, uint8 [H, W, 3], upright.
         notices: What was assumed to read it, a sentence each.
+        sha256: Hash of the file's bytes, those that were decoded; empty for bytes in memory.
     """
 
     pixels: UInt8Array
     notices: tuple[str, ...] = ()
+    sha256: str = ""
 
 
 def read_image(
@@ -74,9 +77,11 @@ def read_image(
 
 
 def read_picture(path: str | Path, options: ReadOptions | None = None) -> Picture:
-    """Read a picture and tell what was assumed; raises as `read_image`."""
+    """Read a picture; tell what was assumed, and the file's hash. Raises as `read_image`."""
     options = options or ReadOptions()
-    return decode_picture(read_file(path, options.limits), str(path), options)
+    data = read_file(path, options.limits)
+    picture = decode_picture(data, str(path), options)
+    return replace(picture, sha256=hashlib.sha256(data).hexdigest())
 
 
 def read_file(path: str | Path, limits: Limits) -> bytes:
