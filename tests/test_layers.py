@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parent.parent
 LAYERS = (
     ("errors", "choices", "types", "_version"),
     ("files",),
-    ("images", "sealed"),
+    ("images", "onnx_files", "sealed"),
     ("cuda", "sources"),
     ("preparation",),
     ("registry",),

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from samtrt.choices import Precision, Quantization, Stage
 from samtrt.errors import ManifestError
-from samtrt.files import sha256_of, write_atomic
+from samtrt.files import printable, sha256_of, write_atomic
+from samtrt.onnx_files import external_files
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.spec import SAM_MEAN, SAM_STD, Preparation
 from samtrt.registry import MASK_THRESHOLD, MODELS, ModelSpec
+from samtrt.sealed import CHECKSUM, check_json, sealed_json
 from samtrt.types import Size
 
 MANIFEST_NAME = "samtrt.json"
-FORMAT = 2
-"""2 says how images are prepared; 1 had the official mean and deviation, and longest side alone."""
+FORMAT = 3
+"""3 has a checksum over all that it says; 2 says how images are prepared; 1 had the official mean
+and deviation, and longest side alone."""
+_FIRST_SEALED = 3
 
 
 class _Frozen(BaseModel):
@@ -140,15 +147,16 @@ class Manifest(_Frozen):
         """Write the manifest into `directory`; it appears whole or not at all."""
         path = directory / MANIFEST_NAME
         with write_atomic(path) as temporary:
-            temporary.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(sealed_json(self.model_dump(mode="json")), encoding="utf-8")
         return path
 
     @classmethod
     def load(cls, directory: Path) -> Manifest:
-        """Read `directory/samtrt.json`, of this format or of format 1.
+        """Read `directory/samtrt.json`, of this format or an older one.
 
         Raises:
-            ManifestError: where it is missing, is not a manifest, or is of a newer format.
+            ManifestError: where it is missing, is not a manifest or not as it was written, or is
+                of a newer format.
         """
         path = directory / MANIFEST_NAME
         if not directory.is_dir():
@@ -161,15 +169,19 @@ class Manifest(_Frozen):
             ) from None
         except (OSError, ValueError) as error:
             raise ManifestError(f"cannot read {path}: {error}; export the model again") from None
-        if (
-            isinstance(data, dict)
-            and isinstance(data.get("format"), int)
-            and data["format"] > FORMAT
-        ):
+        version = data.get("format", 1) if isinstance(data, dict) else None
+        if isinstance(version, int) and version > FORMAT:
             raise ManifestError(
-                f"{path} has format {data['format']} and this samtrt reads up to {FORMAT}; "
-                "update samtrt"
+                f"{path} has format {version} and this samtrt reads up to {FORMAT}; update samtrt"
             )
+        older = type(version) is int and version < _FIRST_SEALED  # True would be 1
+        if isinstance(data, dict) and (CHECKSUM in data or not older):
+            try:
+                data = check_json(data)
+            except ValueError as error:
+                raise ManifestError(
+                    f"{path} is damaged or was changed by hand ({error}); export the model again"
+                ) from None
         try:
             return cls.model_validate(_upgraded(data))
         except ValidationError as error:
@@ -183,23 +195,60 @@ class Manifest(_Frozen):
         """Return the checked path of a stage's ONNX file.
 
         Raises:
-            ManifestError: where a file of the stage is missing or is not what was exported.
+            ManifestError: where a file of the stage is missing or is not what was exported, or the
+                graph takes weights from a file that the manifest does not list.
         """
         entries = self.files.get(stage)
         if not entries:
             raise ManifestError(f"{directory / MANIFEST_NAME} names no {stage.value}; export again")
         for entry in entries:
             _check_file(directory / entry.name, entry)
-        return directory / entries[0].name
+        path = directory / entries[0].name
+        if unlisted := external_files(path) - {entry.name for entry in entries[1:]}:
+            raise ManifestError(
+                f"{path} takes weights from {printable(sorted(unlisted)[0])}, which "
+                f"{MANIFEST_NAME} does not list: nothing vouches for them; export the model again"
+            )
+        return path
+
+    @contextmanager
+    def checked(self, directory: Path, stage: Stage) -> Iterator[Path]:
+        """Yield what `path_of` returns, for a block that reads the files anew.
+
+        Raises:
+            ManifestError: as `path_of`, and where a file was replaced or written since it was
+                checked, by the end of the block.
+        """
+        paths = [directory / entry.name for entry in self.files.get(stage, ())]
+        before = [_state(path) for path in paths]
+        yield self.path_of(directory, stage)
+        for path, state in zip(paths, before, strict=True):
+            if _state(path) != state:
+                raise ManifestError(
+                    f"{path} was changed while it was read: was the model exported meanwhile? Try "
+                    "again"
+                )
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """Return what changes with whatever is done to a file; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _upgraded(data: object) -> object:
     """Bring what was read to this format."""
-    if not isinstance(data, dict) or data.get("format", 1) != 1:
+    if not isinstance(data, dict) or data.get("format", 1) not in range(1, FORMAT):
         return data
+    changes: dict[str, Any] = {"format": FORMAT}
+    if data.get("format", 1) == 1:
+        mean, std = data.get("pixel_mean", SAM_MEAN), data.get("pixel_std", SAM_STD)
+        changes["preparation"] = {"mean": mean, "std": std}
     rest = {name: value for name, value in data.items() if not name.startswith("pixel_")}
-    mean, std = data.get("pixel_mean", SAM_MEAN), data.get("pixel_std", SAM_STD)
-    return {**rest, "format": FORMAT, "preparation": {"mean": mean, "std": std}}
+    return {**rest, **changes}
 
 
 def _check_file(path: Path, entry: FileEntry) -> None:

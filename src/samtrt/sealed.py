@@ -1,8 +1,8 @@
-"""Files of tensors that vouch for themselves: one checksum over all that they say and hold.
+"""Files that vouch for themselves: one checksum over all that they say and hold.
 
 A .safetensors file whose metadata has a `checksum`: SHA-256 of the metadata beside it and of each
-tensor's name, dtype, shape and bytes. It tells damage and mixing, not forgery: who can write the
-file can write its checksum.
+tensor's name, dtype, shape and bytes. Or a JSON object with a `checksum` of all else in it. It
+tells damage and mixing, not forgery: who can write the file can write its checksum.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from samtrt.files import open_regular, write_tensors
 
 Tensors = dict[str, npt.NDArray[Any]]
 CHECKSUM = "checksum"
+_OTHER = "its checksum is of other contents"
 _START = 4096
 """Bytes that the length and the first metadata of a file are within."""
 
@@ -82,7 +83,25 @@ def check_seal(tensors: Tensors, metadata: Mapping[str, str]) -> dict[str, str]:
     """
     rest = {name: value for name, value in metadata.items() if name != CHECKSUM}
     if metadata.get(CHECKSUM) != _checksum(tensors, rest):
-        raise ValueError("its checksum is of other contents")
+        raise ValueError(_OTHER)
+    return rest
+
+
+def sealed_json(document: Mapping[str, Any]) -> str:
+    """Return a document of JSON values as text, with its checksum."""
+    sealed = {**document, CHECKSUM: _checksum_of_json(document)}
+    return json.dumps(sealed, indent=2, allow_nan=False) + "\n"
+
+
+def check_json(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document without its checksum.
+
+    Raises:
+        ValueError: where there is none, or it is of another document.
+    """
+    rest = {name: value for name, value in document.items() if name != CHECKSUM}
+    if document.get(CHECKSUM) != _checksum_of_json(rest):
+        raise ValueError(_OTHER)
     return rest
 
 
@@ -102,3 +121,7 @@ def _checksum(tensors: Tensors, metadata: Mapping[str, str]) -> str:
         digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def _checksum_of_json(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -47,7 +47,7 @@ def add_engine(directory: Path) -> Path:
         build_seconds=1.5,
         versions={"samtrt": "test"},
     )
-    record_path(directory, Stage.DECODER, Target.TENSORRT).write_text(record.model_dump_json())
+    record_path(directory, Stage.DECODER, Target.TENSORRT).write_text(record.to_json())
     return path
 
 

@@ -331,4 +331,4 @@ def write_engines(
             build_seconds=0.0,
             versions={"samtrt": "test"},
         )
-        record_path(directory, stage, target, exact).write_text(record.model_dump_json())
+        record_path(directory, stage, target, exact).write_text(record.to_json())

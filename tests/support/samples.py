@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 
 from samtrt.choices import Precision, Stage
 from samtrt.manifest import Manifest, Source
 from samtrt.preparation.spec import OFFICIAL
+from samtrt.sealed import check_json, sealed_json
 
 
 def make_manifest(**changes: object) -> Manifest:
@@ -27,6 +31,12 @@ def make_manifest(**changes: object) -> Manifest:
         "versions": {"samtrt": "test"},
     }
     return Manifest.model_validate({**values, **changes})
+
+
+def edit_sealed(path: Path, without: tuple[str, ...] = (), **changes: object) -> None:
+    """Change what a JSON file with a checksum says, as if it had been written so."""
+    said = {**check_json(json.loads(path.read_text())), **changes}
+    path.write_text(sealed_json({name: said[name] for name in said if name not in without}))
 
 
 def tiny_feeds(stage: Stage) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from samtrt.choices import HardwareCompatibility, Precision, Stage, Target
 from samtrt.errors import EngineError
 from samtrt.manifest import FileEntry, Manifest
+from samtrt.sealed import check_json
 from samtrt.tensorrt.gpu import Gpu
 from samtrt.tensorrt.record import (
     BuildFlags,
@@ -22,9 +23,10 @@ from samtrt.tensorrt.record import (
     find_engines,
     load_engine_record,
     onnx_hashes,
+    read_engine,
     record_path,
 )
-from support.samples import make_manifest
+from support.samples import edit_sealed, make_manifest
 
 H100 = Gpu(0, "NVIDIA H100 80GB HBM3", "9.0", 85_000_000_000, "13.0")
 GRAPH = FileEntry(name="decoder.onnx", size=1, sha256="1" * 64)
@@ -58,7 +60,7 @@ def directory(tmp_path: Path) -> Path:
     path = engine_path(tmp_path, STAGE, TARGET)
     path.write_bytes(bytes(range(256)) * 8)
     record = make_record(file=FileEntry.of(path))
-    record_path(tmp_path, STAGE, TARGET).write_text(record.model_dump_json())
+    record_path(tmp_path, STAGE, TARGET).write_text(record.to_json())
     return tmp_path
 
 
@@ -107,6 +109,7 @@ FAULTS = {
     "record truncated": "is not a valid engine record: the whole file",
     "record with a wrong value": "is not a valid engine record: precision",
     "record with an unknown key": "is not a valid engine record: surprise",
+    "record with another digit": "is not a valid engine record: the whole file: its checksum is of",
     "record of another stage": "describes the tensorrt engine of the encoder",
 }
 
@@ -125,17 +128,20 @@ def test_faults(directory: Path, fault: str) -> None:
         case "engine unreadable":
             engine.unlink()
             engine.mkdir()
-            values["file"]["size"] = engine.stat().st_size
-            sidecar.write_text(json.dumps(values))
+            edit_sealed(sidecar, file={**values["file"], "size": engine.stat().st_size})
         case "record truncated":
             sidecar.write_text(sidecar.read_text()[:100])
         case "record with a wrong value":
-            sidecar.write_text(json.dumps({**values, "precision": "fp7"}))
+            edit_sealed(sidecar, precision="fp7")
         case "record with an unknown key":
-            sidecar.write_text(json.dumps({**values, "surprise": 1}))
+            edit_sealed(sidecar, surprise=1)
+        case "record with another digit":
+            text = sidecar.read_text()
+            assert '"build_seconds": ' in text
+            sidecar.write_text(text.replace('"build_seconds": ', '"build_seconds": 1'))
         case "record of another stage":
             shutil.copy(sidecar, record_path(directory, Stage.ENCODER, TARGET))
-            sidecar.write_text(json.dumps({**values, "stage": "encoder"}))
+            edit_sealed(sidecar, stage="encoder")
     with pytest.raises(EngineError) as caught:
         load(directory)
     message = str(caught.value)
@@ -157,10 +163,8 @@ def test_plugin_library(directory: Path, fault: str | None) -> None:
     library = directory / "samtrt_plugin.so"
     library.write_bytes(b"library")
     sidecar = record_path(directory, STAGE, TARGET)
-    values = json.loads(sidecar.read_text())
     assert load(directory).plugin is None
-    values["plugin"] = FileEntry.of(library).model_dump()
-    sidecar.write_text(json.dumps(values))
+    edit_sealed(sidecar, plugin=FileEntry.of(library).model_dump())
     match fault:
         case None:
             assert load(directory).plugin == FileEntry.of(library)
@@ -179,10 +183,29 @@ def test_plugin_library(directory: Path, fault: str | None) -> None:
 
 def test_record_of_before_there_were_plugins(directory: Path) -> None:
     sidecar = record_path(directory, STAGE, TARGET)
-    values = json.loads(sidecar.read_text())
-    del values["plugin"]
-    sidecar.write_text(json.dumps(values))
+    edit_sealed(sidecar, without=("plugin",))
     assert load(directory).plugin is None
+
+
+def test_a_record_of_before_it_had_a_checksum(directory: Path) -> None:
+    sidecar = record_path(directory, STAGE, TARGET)
+    record = load(directory)
+    said = {**check_json(json.loads(sidecar.read_text())), "format": 1}
+    sidecar.write_text(json.dumps(said))
+    assert load(directory) == record.model_copy(update={"format": 1})
+    sidecar.write_text(json.dumps({**said, "format": 2}))
+    with pytest.raises(EngineError, match="its checksum is of other contents"):
+        load(directory)
+
+
+def test_the_engine_that_is_run_is_the_one_that_was_checked(directory: Path) -> None:
+    record = load(directory)
+    path = engine_path(directory, STAGE, TARGET)
+    content = path.read_bytes()
+    assert read_engine(directory, record) == content
+    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])  # between the check and the use
+    with pytest.raises(EngineError, match="is not the engine that its record describes"):
+        read_engine(directory, record)
 
 
 def test_model_exported_again(directory: Path) -> None:

@@ -66,12 +66,13 @@ def open_backend(
         case BackendName.ONNXRUNTIME:
             from samtrt.backends.ort import OnnxRuntimeBackend
 
-            return OnnxRuntimeBackend(manifest.path_of(directory, stage), options)
+            with manifest.checked(directory, stage) as path:
+                return OnnxRuntimeBackend(path, options)
         case BackendName.OPENVINO | BackendName.OPENVINO_BF16 as chosen:
             from samtrt.backends.openvino import OpenVinoBackend
 
-            path = manifest.path_of(directory, stage)
-            return OpenVinoBackend(chosen, path, manifest, stage, options)
+            with manifest.checked(directory, stage) as path:
+                return OpenVinoBackend(chosen, path, manifest, stage, options)
         case BackendName.TENSORRT | BackendName.TENSORRT_RTX as chosen:
             from samtrt.backends.tensorrt.backend import TensorRtBackend
 

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 import samtrt
 from samtrt._version import __version__
@@ -81,11 +80,11 @@ def build_engines(
     built: dict[Stage | Exact, tuple[EngineRecord, Built]] = {}
     with _only_builder(directory, target):
         for stage in stages:
-            graph = manifest.path_of(directory, stage)
             with tempfile.TemporaryDirectory(prefix=_work_prefix(target), dir=directory) as work:
                 tell = partial(report, stage)
-                job = _prepare(api, manifest, stage, graph, options, Path(work), tell)
-                done = _run(job, tell)
+                with manifest.checked(directory, stage) as graph:
+                    job = _prepare(api, manifest, stage, graph, options, Path(work), tell)
+                    done = _run(job, tell)
                 if note := fallback_note(manifest, target, options):
                     done = done.model_copy(update={"warnings": (note, *done.warnings)})
                 built[stage] = _publish(directory, manifest, job, done), done
@@ -93,7 +92,8 @@ def build_engines(
                     _remove_exact(directory, target)  # of the engine that was there before
                     for exact in options.exact:
                         one = exact_job(job, manifest, exact, directory)
-                        done = _run(one, tell)
+                        with manifest.checked(directory, stage):
+                            done = _run(one, tell)
                         built[exact] = _publish(directory, manifest, one, done), done
     return built
 
@@ -318,7 +318,7 @@ def _publish(directory: Path, manifest: Manifest, job: Job, built: Built) -> Eng
         versions={"samtrt": __version__},
     )
     with write_atomic(record_path(directory, job.stage, job.target, job.exact)) as sidecar:
-        sidecar.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        sidecar.write_text(record.to_json(), encoding="utf-8")
         # Between these renames a reader finds an engine or a library that its record does not
         # describe, which is a clear error and heals itself.
         if job.plugin:
@@ -334,6 +334,6 @@ def _other_has_plugin(directory: Path, stage: Stage) -> bool:
     other = next(one for one in Stage if one is not stage)
     try:
         text = record_path(directory, other, Target.TENSORRT).read_bytes()
-        return EngineRecord.model_validate_json(text).plugin is not None
-    except (OSError, ValidationError):  # no engine, or none that could run
+        return EngineRecord.from_json(text).plugin is not None
+    except (OSError, ValueError):  # no engine, or none that could run
         return False

@@ -96,11 +96,15 @@ def quantize_model(
         )
     if not images:
         raise ExportError("quantizing needs images to measure on: give some with --calib")
-    manifest.path_of(directory, Stage.DECODER)  # raises where it is not what was exported
-    with staging_directory(output) as staging, Predictor.load(directory) as float32:
+    with (
+        staging_directory(output) as staging,
+        Predictor.load(directory) as float32,
+        manifest.checked(directory, Stage.DECODER),
+        manifest.checked(directory, Stage.ENCODER) as source,
+    ):
         work = staging / "work"
         work.mkdir()
-        encoder = _Encoder(directory, work, float32, images, options.method)
+        encoder = _Encoder(source, work, float32, images, options.method)
         kept = _choose(encoder, options, report)
         outcome = encoder.compare(encoder.without(kept))
         shutil.move(encoder.path, staging / "encoder.onnx")
@@ -162,14 +166,14 @@ class _Encoder:
 
     def __init__(
         self,
-        directory: Path,
+        source: Path,
         work: Path,
         float32: Predictor,
         images: Mapping[str, UInt8Array],
         method: Quantization,
     ) -> None:
         model = float32.manifest
-        self._source = model.path_of(directory, Stage.ENCODER)
+        self._source = source
         self._float32, self._images, self._method = float32, images, method
         self._pixels = [to_host(prepare(image, model).pixels) for image in images.values()]
         self._expected = [self._embed(float32.encoder, pixels) for pixels in self._pixels]

@@ -9,8 +9,11 @@ it.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -21,9 +24,11 @@ from samtrt.choices import HardwareCompatibility, Precision, Stage, Target
 from samtrt.errors import EngineError
 from samtrt.files import sha256_of
 from samtrt.manifest import FileEntry, Manifest
+from samtrt.sealed import CHECKSUM, check_json, sealed_json
 from samtrt.tensorrt.gpu import Gpu
 
-FORMAT = 1
+FORMAT = 2
+"""2 has a checksum over all that it says."""
 
 
 class _Frozen(BaseModel):
@@ -114,6 +119,23 @@ class EngineRecord(_Frozen):
     build_seconds: float
     versions: dict[str, str]
 
+    def to_json(self) -> str:
+        """Return the sidecar's text."""
+        return sealed_json(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_json(cls, text: bytes) -> EngineRecord:
+        """Read a sidecar of this format or an older one.
+
+        Raises:
+            ValueError: where it is none, or was changed since it was written. A `ValidationError`
+                is one, too.
+        """
+        data = json.loads(text)
+        if isinstance(data, dict) and (CHECKSUM in data or data.get("format") != 1):
+            data = check_json(data)
+        return cls.model_validate(data)
+
     def check_runs_on(
         self, library_version: str, gpu: Gpu, directory: Path, lean: bool = False
     ) -> None:
@@ -201,6 +223,20 @@ def load_engine_record(
     Whether the engine suits the running library and GPU is `EngineRecord.check_runs_on`.
 
     Raises:
+        EngineError: as `read_engine_record` and `read_engine`.
+    """
+    record = read_engine_record(directory, manifest, stage, target, exact)
+    path = engine_path(directory, stage, target, exact)
+    _check_file(path, "engine", record.file, build_command(directory, target))
+    return record
+
+
+def read_engine_record(
+    directory: Path, manifest: Manifest, stage: Stage, target: Target, exact: Exact | None = None
+) -> EngineRecord:
+    """Do as `load_engine_record` but for the engine file, which `read_engine` checks.
+
+    Raises:
         EngineError: where a file is missing, damaged, or made from another ONNX graph; the
             message has the command that builds the engine.
     """
@@ -208,7 +244,7 @@ def load_engine_record(
     sidecar = record_path(directory, stage, target, exact)
     command = build_command(directory, target)
     try:
-        record = EngineRecord.model_validate_json(sidecar.read_bytes())
+        record = EngineRecord.from_json(sidecar.read_bytes())
     except FileNotFoundError:
         raise EngineError(
             f"{directory} has no {target.value} engine of the {stage.value}; build it with: "
@@ -216,11 +252,9 @@ def load_engine_record(
         ) from None
     except OSError as error:
         raise EngineError(f"cannot read {sidecar}: {error.strerror}; check the file") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole file"
+    except (ValueError, RecursionError) as error:
         raise EngineError(
-            f"{sidecar} is not a valid engine record: {where}: {first['msg']}; build again with: "
+            f"{sidecar} is not a valid engine record: {_first_fault(error)}; build again with: "
             f"{command}"
         ) from None
     described = record.stage, record.target, record.exact, record.file.name
@@ -234,11 +268,34 @@ def load_engine_record(
             f"{path} was built from another {stage.value}.onnx than the one in {directory}: the "
             f"model was exported again; rebuild the engine with: {command}"
         )
-    _check_file(path, "engine", record.file, command)
     if record.plugin:
         command += " --plugin FILE"
         _check_file(directory / record.plugin.name, "plugin library", record.plugin, command)
     return record
+
+
+def _first_fault(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return f"the whole file: {error}"
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"])) or "the whole file"
+    return f"{where}: {first['msg']}"
+
+
+def read_engine(directory: Path, record: EngineRecord) -> bytes:
+    """Return an engine's bytes: those that were checked are those that are run.
+
+    Raises:
+        EngineError: where the file is missing or is not the one that its record describes.
+    """
+    path = directory / record.file.name
+    command = build_command(directory, record.target)
+    with _told(path, command):
+        content = path.read_bytes()
+    _check_size(path, len(content), record.file, command)
+    if hashlib.sha256(content).hexdigest() != record.file.sha256:
+        raise _another(path, "engine", command)
+    return content
 
 
 def find_engines(
@@ -256,22 +313,36 @@ def find_engines(
 
 
 def _check_file(path: Path, what: str, entry: FileEntry, command: str) -> None:
-    try:
-        size = path.stat().st_size
-        if size != entry.size:
-            raise EngineError(
-                f"{path} has {size} bytes and its record says {entry.size}: the file is truncated "
-                f"or was replaced; build again with: {command}"
-            )
+    with _told(path, command):
+        _check_size(path, path.stat().st_size, entry, command)
         if sha256_of(path) != entry.sha256:
-            raise EngineError(
-                f"{path} is not the {what} that its record describes (sha256 differs); build "
-                f"again with: {command}"
-            )
+            raise _another(path, what, command)
+
+
+@contextmanager
+def _told(path: Path, command: str) -> Iterator[None]:
+    """Turn errors of the system into ours."""
+    try:
+        yield
     except FileNotFoundError:
         raise EngineError(f"{path} is missing; build it with: {command}") from None
     except OSError as error:
         raise EngineError(f"cannot read {path}: {error.strerror}; check the file") from None
+
+
+def _check_size(path: Path, size: int, entry: FileEntry, command: str) -> None:
+    if size != entry.size:
+        raise EngineError(
+            f"{path} has {size} bytes and its record says {entry.size}: the file is truncated "
+            f"or was replaced; build again with: {command}"
+        )
+
+
+def _another(path: Path, what: str, command: str) -> EngineError:
+    return EngineError(
+        f"{path} is not the {what} that its record describes (sha256 differs); build again with: "
+        f"{command}"
+    )
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from samtrt.choices import Stage, Target
 from samtrt.errors import EngineError
 from samtrt.tensorrt.record import Exact, find_exact
 from support import fake_tensorrt
+from support.samples import edit_sealed
 from support.trt_cases import boxes, expected, load, same
 
 pytestmark = pytest.mark.usefixtures("cuda")
@@ -55,7 +56,7 @@ def test_the_fastest_engine_that_fits_runs(exact_directory: Path, picture: np.nd
 
 def test_an_engine_of_another_export_is_refused(exact_directory: Path) -> None:
     record = exact_directory / "decoder-4x2.tensorrt.json"
-    record.write_text(record.read_text().replace('"decoder.onnx":"', '"decoder.onnx":"0'))
+    edit_sealed(record, onnx={"decoder.onnx": "0" * 64})
     with pytest.raises(EngineError, match=r"decoder-4x2.*exported again.*samtrt build"):
         load(exact_directory)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from samtrt.manifest import FileEntry
 from samtrt.predictor import Predictor
 from samtrt.tensorrt.record import record_path
 from support import fake_tensorrt, plugin_cases
+from support.samples import edit_sealed
 
 LIBRARY = "samtrt_plugin.so"
 
@@ -51,8 +51,7 @@ def give_plugin(directory: Path, content: bytes) -> None:
     library = directory / LIBRARY
     library.write_bytes(content)
     sidecar = record_path(directory, Stage.ENCODER, Target.TENSORRT)
-    entry = FileEntry.of(library).model_dump()
-    sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "plugin": entry}))
+    edit_sealed(sidecar, plugin=FileEntry.of(library).model_dump())
 
 
 def load(directory: Path) -> Predictor:

@@ -32,7 +32,8 @@ from samtrt.tensorrt.record import (
     build_command,
     engine_path,
     find_exact,
-    load_engine_record,
+    read_engine,
+    read_engine_record,
 )
 from samtrt.types import Tensor, TensorInfo
 
@@ -65,7 +66,7 @@ class TensorRtBackend(Backend):
         self.device = f"cuda:{index}"
         self._directory, self._stage, self._target = directory, stage, target
         self._rebuild = build_command(directory, target)
-        record = load_engine_record(directory, manifest, stage, target)
+        record = read_engine_record(directory, manifest, stage, target)
         self._api = api = load_api(target, runtime_only=True)
         self._gpu = find_gpu(index)
         self._path = engine_path(directory, stage, target)
@@ -87,7 +88,7 @@ class TensorRtBackend(Backend):
         try:
             self._last = self._lanes[None] = self._open(record)
             for exact in find_exact(directory, stage, target):
-                record = load_engine_record(directory, manifest, stage, target, exact)
+                record = read_engine_record(directory, manifest, stage, target, exact)
                 lean = not api.has_builder
                 record.check_runs_on(api.version_text, self._gpu, directory, lean=lean)
                 self._lanes[exact] = self._open(record)
@@ -110,6 +111,7 @@ class TensorRtBackend(Backend):
         return Lane(api, self._memory, engine, inputs, outputs, jit)
 
     def _deserialize(self, record: EngineRecord, path: Path) -> Any:
+        content = read_engine(self._directory, record)
         runtime = self._api.create_runtime()
         if record.plugin:
             library = path.with_name(record.plugin.name)
@@ -117,7 +119,7 @@ class TensorRtBackend(Backend):
         if record.flags.version_compatible:
             runtime.engine_host_code_allowed = True
         with capture(self._api.logger) as messages:
-            engine = runtime.deserialize_cuda_engine(path.read_bytes())
+            engine = runtime.deserialize_cuda_engine(content)
         if engine is None:
             text = " ".join(message.text.strip() for message in messages if message.is_error)
             reason = explain_cuda_failure(text) or text or "no reason was given"
