@@ -4,7 +4,8 @@
     python bench/fuzz.py --reader pictures --count 500000
 
 Inputs are read in a child process with a limit on memory and on the time of each, so that a crash
-of a decoder is counted and named too. An input that fails is written to --keep, to become a test.
+of a decoder is counted and named too, and so is what runs into those limits. An input that fails is
+written to --keep, to become a test.
 Every run with the same seed makes the same inputs.
 """
 
@@ -38,8 +39,10 @@ from samtrt.masks import rle
 from samtrt.sealed import write_sealed
 
 BATCH = 500
-MEMORY = 6 << 30
-SECONDS_EACH = 20
+MEMORY = 1 << 30
+"""Bytes that reading may take, beyond what the process holds at its start."""
+SECONDS_EACH = 5.0
+"""Of a core."""
 OPTIONS = ReadOptions(limits=Limits(max_pixels=1 << 20, max_memory=1 << 28))
 
 
@@ -87,65 +90,68 @@ def try_reader(name: str, seconds: float, count: int | None, seed: int, keep: Pa
     context = multiprocessing.get_context("fork")
     seeds = READERS[name][0]()
     while time.monotonic() - begun < seconds and (count is None or batch * BATCH < count):
-        start = batch * BATCH
-        while start < (batch + 1) * BATCH:
-            results, place = context.SimpleQueue(), context.Value("q", start)
-            work = context.Process(
-                target=_read, args=(name, seeds, seed, place, (batch + 1) * BATCH, results)
-            )
+        stop = (batch + 1) * BATCH
+        place, read, refused = (context.Value("q", n) for n in (batch * BATCH, 0, 0))
+        while place.value < stop:
+            failures = context.SimpleQueue()
+            counts = place, read, refused
+            work = context.Process(target=_read, args=(name, seeds, seed, counts, stop, failures))
             work.start()
-            read, refused, failures = _collect(work, results)
-            tally.read += read
-            tally.refused += refused
-            for kind, number in failures:
+            found = _collect(work, failures)
+            if work.exitcode:
+                found.append((f"the process ended with {work.exitcode}", place.value))
+                place.value += 1
+            for kind, number in found:
                 tally.failures[kind] += 1
                 keep.mkdir(parents=True, exist_ok=True)
                 data = mutated(seeds, random.Random(f"{seed}/{name}/{number}"))
                 (keep / f"{name}-{seed}-{number}").write_bytes(data)
-            start = place.value + 1 if work.exitcode else (batch + 1) * BATCH
-            if work.exitcode:
-                tally.failures[f"the process ended with {work.exitcode}"] += 1
-                keep.mkdir(parents=True, exist_ok=True)
-                data = mutated(seeds, random.Random(f"{seed}/{name}/{place.value}"))
-                (keep / f"{name}-{seed}-{place.value}").write_bytes(data)
+        tally.read += read.value
+        tally.refused += refused.value
         batch += 1
     tally.seconds = time.monotonic() - begun
     return tally
 
 
-def _collect(work: Any, results: Any) -> tuple[int, int, list[tuple[str, int]]]:
-    found: tuple[int, int, list[tuple[str, int]]] = (0, 0, [])
-    while work.is_alive() or not results.empty():
-        if results.empty():
+def _collect(work: Any, failures: Any) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    while work.is_alive() or not failures.empty():
+        if failures.empty():
             work.join(0.01)
         else:
-            found = results.get()
+            found.append(failures.get())
     work.join()
     return found
 
 
-def _read(name: str, seeds: list[bytes], seed: int, place: Any, stop: int, results: Any) -> None:
-    """Read inputs from `place` on; the child's own process."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # too slow is a failure: the alarm ends us
+def _read(
+    name: str, seeds: list[bytes], seed: int, counts: tuple[Any, Any, Any], stop: int, failures: Any
+) -> None:
+    """Read inputs from a place on; the child's own process."""
+    held = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_DATA, (held + MEMORY, held + MEMORY))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # too slow is a failure: the signal ends us
     reader = READERS[name][1]
-    read = refused = 0
-    failures: list[tuple[str, int]] = []
-    for number in range(place.value, stop):
-        place.value = number
+    place, read, refused = counts
+    while place.value < stop:
+        number = place.value
         data = mutated(seeds, random.Random(f"{seed}/{name}/{number}"))
-        signal.alarm(SECONDS_EACH)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS_EACH)
         try:
             reader(data)
-            read += 1
+            read.value += 1
         except SamtrtError as error:
-            refused += 1
-            if "\n" in str(error):
-                failures.append(("an error of several lines", number))
+            line = str(error)
+            if "\n" in line:
+                failures.put(("an error of several lines", number))
+            elif "more memory than there is" in line:
+                failures.put(("more memory than the limit", number))
+            else:
+                refused.value += 1
         except BaseException as error:
-            failures.append((f"{type(error).__name__}: {str(error)[:80]}", number))
-        signal.alarm(0)
-    results.put((read, refused, failures))
+            failures.put((f"{type(error).__name__}: {str(error)[:80]}", number))
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        place.value += 1
 
 
 INTERESTING = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,10 @@ def read_tensors(path: Path, most_bytes: int | None = None) -> tuple[Tensors, di
 def read_whole(path: Path, most_bytes: int | None = None) -> bytes:
     """Return a file's bytes; raises as `read_tensors`."""
     with open_regular(path) as file:
-        content = file.read(-1 if most_bytes is None else most_bytes + 1)
-    if most_bytes is not None and len(content) > most_bytes:
-        raise ValueError(f"it has more than {most_bytes:,} bytes")
-    return content
+        size = os.fstat(file.fileno()).st_size
+        if most_bytes is not None and size > most_bytes:
+            raise ValueError(f"it has more than {most_bytes:,} bytes")
+        return file.read(size)
 
 
 def parse_tensors(content: bytes) -> tuple[Tensors, dict[str, str]]:

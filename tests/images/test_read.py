@@ -26,8 +26,8 @@ from samtrt.images import (
 from samtrt.images.pillow import count_scans
 from samtrt.images.tags import read_directory
 from support.oracle import random_image
+from support.pictures import opencv_file, tiff_file
 from support.pictures import pillow_file as encoded
-from support.pictures import tiff_file
 
 
 def test_reads_what_was_written(tmp_path: Path) -> None:
@@ -253,3 +253,22 @@ def test_python_warns_of_what_is_assumed(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_image(path, value_range=(0, 8160)).max() in (127, 128)
+
+
+def png_chunk(kind: bytes, data: bytes, claimed: int | None = None) -> bytes:
+    length = len(data) if claimed is None else claimed
+    return struct.pack(">I", length) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_a_deep_png_is_its_pixels_alone() -> None:
+    """OpenCV, which reads those, allocates what a chunk claims and follows animations."""
+    values = random_image(9, 14).astype("u2") * 257
+    whole = opencv_file(values, ".png")
+    plain = decode_image(whole)
+    extra = png_chunk(b"acTL", struct.pack(">II", 1 << 30, 0)) + png_chunk(b"tEXt", b"a\0b")
+    np.testing.assert_array_equal(decode_image(whole[:33] + extra + whole[33:]), plain)
+    place = whole.index(b"IDAT")
+    for claimed in (0xFF000362, 0x7FFFFFFF, len(whole)):
+        changed = whole[: place - 4] + struct.pack(">I", claimed) + whole[place:]
+        with pytest.raises(ImageError, match="the image: it ends in the middle of a chunk"):
+            decode_image(changed)

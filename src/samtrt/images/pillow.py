@@ -144,12 +144,40 @@ def _is_deep_png(data: bytes) -> bool:
 
 def _deep_png(data: bytes) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     """Return colour and alpha of a PNG of 16 bits a sample, of which Pillow keeps 8."""
-    pixels = opencv(data)
+    pixels = opencv(_plain_png(data))
     if pixels.ndim == 2:
         return pixels, None
     if pixels.shape[2] == 2:
         return pixels[..., 0], pixels[..., 1]
     return pixels[..., 2::-1], pixels[..., 3] if pixels.shape[2] == 4 else None
+
+
+_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+"""Chunks that have to do with a PNG's pixels."""
+
+
+def _plain_png(data: bytes) -> bytes:
+    """Return a PNG with nothing but its pixels.
+
+    OpenCV allocates whatever length a chunk claims, and follows the frames of animations.
+
+    Raises:
+        ImageError: where a chunk is longer than the file.
+    """
+    kept, place = [data[:8]], 8
+    while place < len(data):
+        kind, end = (
+            data[place + 4 : place + 8],
+            place + 12 + int.from_bytes(data[place : place + 4], "big"),
+        )
+        if end > len(data):
+            raise ImageError("it ends in the middle of a chunk")
+        if kind in _PIXELS:
+            kept.append(data[place:end])
+        if kind == b"IEND":
+            break
+        place = end
+    return b"".join(kept)
 
 
 def opencv(data: bytes) -> npt.NDArray[Any]:

@@ -93,8 +93,9 @@ def read_file(path: str | Path, limits: Limits) -> bytes:
     path = Path(path)
     try:
         with open_regular(path) as file:
-            limits.check_file(os.fstat(file.fileno()).st_size, str(path))
-            return file.read(limits.max_file_bytes)
+            size = os.fstat(file.fileno()).st_size
+            limits.check_file(size, str(path))
+            return file.read(size)  # no more: as much is allocated as is asked for
     except FileNotFoundError:
         raise ImageError(f"no image at {path}") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
