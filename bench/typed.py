@@ -20,7 +20,7 @@ from pathlib import Path
 
 import onnx
 
-from samtrt.backends.base import IMAGE_INPUTS
+from samtrt.backends.base import image_inputs
 from samtrt.choices import Precision, Stage
 from samtrt.export.precision import convert, load_graph, save_graph
 from samtrt.manifest import FileEntry, Manifest
@@ -29,7 +29,9 @@ from samtrt.manifest import FileEntry, Manifest
 def converted(path: Path, stage: Stage, converter: str) -> onnx.ModelProto:
     """Return a float32 graph in fp16, with float32 inputs and outputs."""
     if converter == "samtrt":
-        return convert(load_graph(path), Precision.FP16, IMAGE_INPUTS[stage])
+        return convert(
+            load_graph(path), Precision.FP16, image_inputs(stage, Manifest.load(path.parent))
+        )
     from modelopt.onnx.autocast import convert_to_mixed_precision
 
     model = convert_to_mixed_precision(str(path), keep_io_types=True)

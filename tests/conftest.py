@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,36 @@ def tiny_checkpoint(shared: Callable[[str, Make], Path]) -> Path:
         torch.save(sam.state_dict(), directory / "tiny.pth")
 
     return shared("checkpoint", make) / "tiny.pth"
+
+
+@pytest.fixture(scope="session")
+def hq_checkpoint(shared: Callable[[str, Make], Path]) -> Path:
+    """A seeded SAM-HQ of vit_t's shape as an official-style .pth: two maps reach its decoder."""
+
+    def make(directory: Path) -> None:
+        import torch
+
+        from samtrt.models import build_sam, seed_weights
+        from samtrt.registry import get_spec
+
+        sam = build_sam(replace(get_spec("vit_t"), hq=True))
+        seed_weights(sam)
+        torch.save(sam.state_dict(), directory / "hq.pth")
+
+    return shared("hq-checkpoint", make) / "hq.pth"
+
+
+@pytest.fixture(scope="session")
+def hq_model(shared: Callable[[str, Make], Path], hq_checkpoint: Path) -> Path:
+    """The model directory exported from `hq_checkpoint` with defaults."""
+
+    def make(directory: Path) -> None:
+        from samtrt.checkpoints.load import load_checkpoint
+        from samtrt.export.onnx import export_model
+
+        export_model(load_checkpoint(hq_checkpoint), directory)
+
+    return shared("hq", make)
 
 
 @pytest.fixture(scope="session")

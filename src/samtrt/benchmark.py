@@ -125,7 +125,7 @@ def bench(
     for size in settings.prompts:
         report(f"decoder, {size} prompts")
         prompts = grid_prompts(embedding, size, settings.points)
-        feeds: dict[str, Tensor] = {"image_embeddings": embedding.features, **prompts.part(0, size)}
+        feeds: dict[str, Tensor] = {**embedding.maps, **prompts.part(0, size)}
         _case(timings, skipped, "decoder", size, predictor.decoder, feeds, settings)
     report("end to end")
     timings += end_to_end(predictor, image, settings)
@@ -158,7 +158,8 @@ def grid_prompts(embedding: Embedding, count: int, points: int) -> DecoderPrompt
 def form(logits: Tensor, frame: Frame, threshold: float) -> npt.NDArray[Any]:
     """Form three masks of each prompt where their logits are, and bring them to the host."""
     flat = logits.reshape(-1, *logits.shape[2:])
-    return to_host(former_of(logits, frame).masks(flat, planes_of(logits, True), threshold))
+    planes = planes_of(np.tile([1, 2, 3], (len(logits), 1)))
+    return to_host(former_of(logits, frame).masks(flat, planes, threshold))
 
 
 def end_to_end(predictor: Predictor, image: Path, settings: Settings) -> list[Timing]:

@@ -15,6 +15,15 @@ class Stage(str, Enum):
     DECODER = "decoder"
 
 
+class MaskChoice(str, Enum):
+    """Which of a decoder's masks answer a prompt."""
+
+    SAM = "sam"
+    """Of four, the last three for an ambiguous prompt or the first for any other."""
+    BEST = "best"
+    """As `sam`, but of those three the one with the best score alone (SAM-HQ)."""
+
+
 class Precision(str, Enum):
     """What a graph computes in. Inputs and outputs are float32 in every precision."""
 

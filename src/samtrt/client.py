@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -183,11 +184,11 @@ class RemoteImage:
             return tuple(int(part) for part in response.headers[name].split(","))
 
         with _expecting("an embedding"):
-            features = np.frombuffer(response.content, dtype="<f4").reshape(numbers("X-Shape"))
+            maps = _maps(response.content, model["maps"])
             height, width = numbers("X-Original-Size")
             resize = Resize(model["preparation"]["resize"])
             frame = Frame((height, width), model["image_size"], model["mask_size"], resize)
-            return Embedding(features, frame)
+            return Embedding.of(maps, frame)
 
     def delete(self) -> None:
         """Free what the server holds of the image; fine where it does not any more."""
@@ -236,6 +237,19 @@ def _image_bytes(image: str | Path | bytes | UInt8Array) -> bytes:
     out = io.BytesIO()
     Image.fromarray(check_image(image)).save(out, "PNG", compress_level=1)
     return out.getvalue()
+
+
+def _maps(content: bytes, declared: list[dict[str, Any]]) -> dict[str, npt.NDArray[np.float32]]:
+    """Cut an embedding into the maps that the model declares; raise `ValueError` where it is not
+    of them."""
+    flat, maps, start = np.frombuffer(content, dtype="<f4"), {}, 0
+    for one in declared:
+        stop = start + math.prod(one["shape"])
+        maps[str(one["name"])] = flat[start:stop].reshape(1, *one["shape"])
+        start = stop
+    if start != len(flat):
+        raise ValueError("the embedding has another size than the model's maps")
+    return maps
 
 
 def _listed(value: npt.ArrayLike | None, what: str) -> Any:

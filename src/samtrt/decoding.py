@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.backends.base import Backend
+from samtrt.choices import MaskChoice
 from samtrt.cuda.memory import all_to_host
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
@@ -51,7 +52,7 @@ class Decoding:
 
         Returns:
             All four low-res logits [P, 4, M, M] and IoU predictions [P, 4], as the decoder gives
-            them; `select_masks` picks those that the official predictor returns.
+            them; `choose_masks` tells which of them the official predictor returns.
         """
         logits, scores = [], []
         for _, feeds in self._runs(embedding, prompts):
@@ -68,21 +69,22 @@ class Decoding:
         Args:
             embedding: As `encode` returns it.
             prompts: P of them.
-            wanted: Given IoU predictions [p, 3] of some prompts' three masks, as `select_masks`
-                picks them for `multimask_output`, tells which are wanted, [p, 3].
+            wanted: Given IoU predictions [p, C] of the masks that `choose_masks` picks of some
+                prompts' for `multimask_output`, tells which are wanted, [p, C].
 
         Returns:
-            Low-res logits [K, M, M] of the wanted masks, which they are [K, 2] (prompt and mask),
-            and all IoU predictions [P, 3].
+            Low-res logits [K, M, M] of the wanted masks, which they are [K, 2] (prompt and one of
+            C), and all C masks' IoU predictions [P, C].
         """
         logits, places, scores = [], [], []
         for start, feeds in self._runs(embedding, prompts):
             out = self.decoder.run(feeds, on_host=False)
-            masks, score = out["low_res_masks"], to_host(out["iou_predictions"])[:, 1:]
-            check_results(score)
+            masks, every = out["low_res_masks"], to_host(out["iou_predictions"])
+            check_results(every)
+            chosen = choose_masks(every, True, self.manifest.mask_choice)
+            score = _taken(every, chosen)
             place = np.argwhere(wanted(score))
-            # Of four masks, the first is not among the three.
-            rows = place @ (masks.shape[1], 1) + 1
+            rows = place[:, 0] * masks.shape[1] + chosen[tuple(place.T)]
             logits.append(to_host(masks.reshape(-1, *masks.shape[2:])[rows]))
             places.append(place + np.array([start, 0]))
             scores.append(score)
@@ -107,7 +109,7 @@ class Decoding:
         """Yield what each run of the decoder takes, after the number of its first prompt."""
         for start in range(0, len(prompts), self.prompts_per_run):
             part = prompts.part(start, start + self.prompts_per_run)
-            yield start, {"image_embeddings": embedding.features, **part}
+            yield start, {**embedding.maps, **part}
 
     def form(
         self,
@@ -119,7 +121,8 @@ class Decoding:
         """Decode P prompts and form their masks; `Predictor.predict_batch` says what is what."""
         masks, scores, low_res = [], [], []
         for logits, ious in self.decoded(embedding, prompts):
-            former, flat, planes = _picked(logits, embedding, multimask_output)
+            chosen = choose_masks(ious, multimask_output, self.manifest.mask_choice)
+            former, flat, planes = _picked(logits, embedding, chosen)
             formed = (
                 former.logits(flat, planes)
                 if return_logits
@@ -127,9 +130,8 @@ class Decoding:
             )
             full, *rest = all_to_host([formed, logits, ious])
             masks.append(full.reshape(len(logits), -1, *full.shape[1:]))
-            chosen, score = select_masks(rest[0], rest[1], multimask_output)
-            low_res.append(chosen)
-            scores.append(score)
+            low_res.append(_taken(rest[0], chosen))
+            scores.append(_taken(rest[1], chosen))
         return Prediction(_joined(masks), _joined(scores), _joined(low_res))
 
     def form_rle(
@@ -139,12 +141,12 @@ class Decoding:
         masks: list[list[Rle]] = []
         scores = []
         for logits, ious in self.decoded(embedding, prompts):
-            former, flat, planes = _picked(logits, embedding, multimask_output)
+            chosen = choose_masks(ious, multimask_output, self.manifest.mask_choice)
+            former, flat, planes = _picked(logits, embedding, chosen)
             found = former.encode(flat, planes, self.manifest.mask_threshold)
             each = len(planes) // len(logits)
             masks += [found[i : i + each] for i in range(0, len(found), each)]
-            every = to_host(ious)
-            scores.append(select_masks(every, every, multimask_output)[1])
+            scores.append(_taken(to_host(ious), chosen))
         return masks, _joined(scores)
 
 
@@ -157,18 +159,48 @@ def check_results(*arrays: npt.NDArray[np.float32]) -> None:
         )
 
 
+def choose_masks(
+    scores: Tensor, multimask_output: bool, choice: MaskChoice = MaskChoice.SAM
+) -> npt.NDArray[np.intp]:
+    """Tell which of each prompt's four masks answer it: [P, C], each 0..3.
+
+    As the official `MaskDecoder.forward`: masks 1..3, or mask 0 alone. As SAM-HQ's
+    `MaskDecoderHQ.forward`: the best of 1..3, or mask 0.
+
+    Args:
+        scores: IoU predictions [P, 4].
+        multimask_output: Whether the prompt may be ambiguous.
+        choice: Of the model.
+    """
+    if not multimask_output:
+        return np.zeros((len(scores), 1), dtype=np.intp)
+    if choice is MaskChoice.SAM:
+        return np.tile(np.arange(1, 4, dtype=np.intp), (len(scores), 1))
+    best: npt.NDArray[np.intp] = to_host(scores)[:, 1:].argmax(axis=1, keepdims=True)
+    return best + 1
+
+
 def select_masks(
-    logits: npt.NDArray[Any], scores: npt.NDArray[Any], multimask_output: bool
+    logits: npt.NDArray[Any],
+    scores: npt.NDArray[Any],
+    multimask_output: bool,
+    choice: MaskChoice = MaskChoice.SAM,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Pick masks 1..3, or mask 0 alone, of [P, 4, ...]: official `MaskDecoder.forward`."""
-    chosen = slice(1, None) if multimask_output else slice(0, 1)
-    return logits[:, chosen], scores[:, chosen]
+    """Take the masks of `choose_masks`, and their scores, of [P, 4, ...] and [P, 4]."""
+    chosen = choose_masks(scores, multimask_output, choice)
+    return _taken(logits, chosen), _taken(scores, chosen)
 
 
-def planes_of(logits: Tensor, multimask_output: bool) -> npt.NDArray[np.intp]:
-    """Number what `select_masks` picks of [P, 4, ...], where the first two axes are one."""
-    planes = np.arange(len(logits) * logits.shape[1]).reshape(len(logits), -1)
-    return select_masks(planes, planes, multimask_output)[0].ravel()
+def planes_of(chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Number what was chosen [P, C] of [P, 4, ...] where the first two axes are one: [P * C]."""
+    return (np.arange(len(chosen), dtype=np.intp)[:, None] * 4 + chosen).ravel()
+
+
+def _taken(each: npt.NDArray[Any], chosen: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+    """Take what was chosen [P, C] of [P, 4, ...], without a copy where it is the same for all."""
+    if len(chosen) and (chosen == chosen[0]).all():
+        return each[:, chosen[0, 0] : chosen[0, -1] + 1]
+    return each[np.arange(len(chosen))[:, None], chosen]
 
 
 def _joined(arrays: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
@@ -177,8 +209,8 @@ def _joined(arrays: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32
 
 
 def _picked(
-    logits: Tensor, embedding: Embedding, multimask_output: bool
+    logits: Tensor, embedding: Embedding, chosen: npt.NDArray[np.intp]
 ) -> tuple[Former, Tensor, npt.NDArray[np.intp]]:
-    """Return what forms masks, all planes of a run [N, M, M], and the numbers of those wanted."""
+    """Return what forms masks, all planes of a run [N, M, M], and the numbers of those chosen."""
     flat = logits.reshape(-1, *logits.shape[2:])
-    return former_of(logits, embedding.frame), flat, planes_of(logits, multimask_output)
+    return former_of(logits, embedding.frame), flat, planes_of(chosen)

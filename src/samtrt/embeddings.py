@@ -1,7 +1,8 @@
 """Image embeddings on disk: one safetensors file an image, tied by hashes to image and model.
 
-The file holds one tensor, `image_embeddings`, in float16 or float32, and the fields of
-`EmbeddingInfo` as the header's metadata; one checksum covers both (see `sealed`).
+The file holds a tensor for each map that flows from encoder to decoder (`image_embeddings`, and
+what further ones the model has), in float16 or float32, and the fields of `EmbeddingInfo` as the
+header's metadata; one checksum covers all (see `sealed`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from samtrt.errors import ImageError, OutputError
 from samtrt.files import check_ours, printable, sha256_of
 from samtrt.predictor import Predictor
 from samtrt.sealed import Tensors, begins_with, check_seal, parse_tensors, read_whole, write_sealed
-from samtrt.types import Embedding, Size
+from samtrt.types import IMAGE_EMBEDDINGS, Embedding, Size, to_host
 
 SUFFIX = ".safetensors"
 FORMAT = "samtrt-embedding-3"
@@ -26,7 +27,6 @@ _FORMATS = "samtrt-embedding-"
 """1 did not say how the image was prepared, nor what its engine computed in; 2 had no checksum over
 what it said."""
 _MOST_BYTES = 1 << 30
-_TENSOR = "image_embeddings"
 _STORED_AS = {Precision.FP16: np.float16, Precision.FP32: np.float32}
 
 
@@ -139,8 +139,11 @@ def save_embedding(
     check_ours(path, has_embedding_header, force)
     dtype = _STORED_AS[precision]
     with np.errstate(over="ignore"):
-        features = np.ascontiguousarray(embedding.host_features(), dtype=dtype)
-    if not np.isfinite(features).all():
+        maps = {
+            name: np.ascontiguousarray(to_host(one), dtype=dtype)
+            for name, one in embedding.maps.items()
+        }
+    if not _are_finite(maps):
         raise OutputError(f"the embedding of {image_path} does not fit into fp16: store it as fp32")
     info = EmbeddingInfo(
         **predictor.identity,
@@ -152,7 +155,7 @@ def save_embedding(
         read_as=read_as,
     )
     metadata = {"format": FORMAT} | {name: str(value) for name, value in asdict(info).items()}
-    write_sealed(path, {_TENSOR: features}, metadata)
+    write_sealed(path, maps, metadata)
     return info
 
 
@@ -220,13 +223,14 @@ def read_embedding(
             f"{info.image_sha256[:12]}..., not {found[:12]}...; {again}"
         )
     manifest = predictor.manifest
-    grid = manifest.embedding_size
-    expected = (1, manifest.embed_channels, grid, grid)
-    features = tensors[_TENSOR]
-    known = features.shape == expected and features.dtype in _STORED_AS.values()
-    if not known or not np.isfinite(features).all():
-        raise ImageError(f"{path} is damaged: its tensor is not one of this model; {again}")
-    embedding = Embedding(features.astype(np.float32), manifest.frame(info.original_size))
+    expected = {one.name: (1, *one.shape) for one in manifest.maps}
+    known = {name: one.shape for name, one in tensors.items()} == expected and all(
+        one.dtype in _STORED_AS.values() for one in tensors.values()
+    )
+    if not known or not _are_finite(tensors):
+        raise ImageError(f"{path} is damaged: its tensors are not those of this model; {again}")
+    maps = {one.name: tensors[one.name].astype(one.dtype) for one in manifest.maps}
+    embedding = Embedding.of(maps, manifest.frame(info.original_size))
     return StoredEmbedding(embedding, info, sha256)
 
 
@@ -247,7 +251,7 @@ def _read(path: Path) -> tuple[EmbeddingInfo, Tensors, str]:
             )
         fields = check_seal(tensors, metadata)
         del fields["format"]
-        if tensors.keys() != {_TENSOR}:
+        if IMAGE_EMBEDDINGS not in tensors:
             raise ValueError(f"it holds {', '.join(tensors)}")
         return EmbeddingInfo.parse(fields), tensors, hashlib.sha256(content).hexdigest()
     except OSError as error:
@@ -263,3 +267,7 @@ def _sha256_of_image(path: str | Path) -> str:
         return sha256_of(Path(path))
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _are_finite(tensors: Tensors) -> bool:
+    return all(np.isfinite(one).all() for one in tensors.values())

@@ -80,11 +80,15 @@ def prepare(
 def encode_together(encoder: Backend, images: Sequence[Prepared]) -> list[Embedding]:
     """Encode images in one run. Of one image the features stay where the encoder left them."""
     pixels = joined([image.pixels for image in images])
-    features = encoder.run({"images": pixels}, on_host=False)["image_embeddings"]
-    parts: Sequence[Tensor] = [features]
-    if len(images) > 1:  # copies, so that an image that is dropped frees its part of the batch
-        parts = [part.copy() for part in np.split(to_host(features), len(images))]
-    return [Embedding(part, image.frame) for part, image in zip(parts, images, strict=True)]
+    maps = encoder.run({"images": pixels}, on_host=False)
+    if len(images) == 1:
+        return [Embedding.of(maps, images[0].frame)]
+    # Copies, so that an image that is dropped frees its part of the batch.
+    parts = {name: np.split(to_host(one), len(images)) for name, one in maps.items()}
+    return [
+        Embedding.of({name: part[i].copy() for name, part in parts.items()}, image.frame)
+        for i, image in enumerate(images)
+    ]
 
 
 def batch_limit(encoder: Backend, wanted: int) -> int:

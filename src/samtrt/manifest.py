@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from samtrt.choices import Precision, Quantization, Stage
+from samtrt.choices import MaskChoice, Precision, Quantization, Stage
 from samtrt.errors import ManifestError
 from samtrt.files import printable, sha256_of, write_atomic
 from samtrt.onnx_files import external_files
@@ -18,12 +18,13 @@ from samtrt.preparation.frame import Frame
 from samtrt.preparation.spec import SAM_MEAN, SAM_STD, Preparation
 from samtrt.registry import MASK_THRESHOLD, MODELS, ModelSpec
 from samtrt.sealed import CHECKSUM, check_json, sealed_json
-from samtrt.types import Size
+from samtrt.types import IMAGE_EMBEDDINGS, FeatureMap, Size
 
 MANIFEST_NAME = "samtrt.json"
-FORMAT = 3
-"""3 has a checksum over all that it says; 2 says how images are prepared; 1 had the official mean
-and deviation, and longest side alone."""
+FORMAT = 4
+"""4 says which maps flow from encoder to decoder, before it was one; 3 has a checksum over all that
+it says; 2 says how images are prepared; 1 had the official mean and deviation, and longest side
+alone."""
 _FIRST_SEALED = 3
 
 
@@ -94,8 +95,12 @@ class Manifest(_Frozen):
     format: int = FORMAT
     model: str
     image_size: int = Field(gt=0)
-    patch_size: int = Field(gt=0)
-    embed_channels: int = Field(gt=0)
+    maps: tuple[FeatureMap, ...] = Field(
+        min_length=1, description="what flows from encoder to decoder; the image embedding first"
+    )
+    mask_choice: MaskChoice = Field(
+        default=MaskChoice.SAM, description="which of the decoder's masks answer a prompt"
+    )
     encoder: EncoderSizes | None = Field(
         default=None, description="None in manifests of 0.1: see `encoder_sizes`"
     )
@@ -113,10 +118,25 @@ class Manifest(_Frozen):
     )
     versions: dict[str, str]
 
+    @model_validator(mode="after")
+    def _maps_fit(self) -> Manifest:
+        names = [one.name for one in self.maps]
+        if names[0] != IMAGE_EMBEDDINGS or len(set(names)) < len(names):
+            raise ValueError(f"the maps are {', '.join(names)}, not {IMAGE_EMBEDDINGS} and others")
+        _, height, width = self.maps[0].shape
+        if height != width:
+            raise ValueError(f"the image embedding is {height} x {width}, not a square")
+        return self
+
+    @property
+    def embed_channels(self) -> int:
+        """Channels of the image embedding."""
+        return self.maps[0].shape[0]
+
     @property
     def embedding_size(self) -> int:
         """Height and width of the image embedding."""
-        return self.image_size // self.patch_size
+        return self.maps[0].shape[1]
 
     @property
     def mask_size(self) -> int:
@@ -247,7 +267,12 @@ def _upgraded(data: object) -> object:
     if data.get("format", 1) == 1:
         mean, std = data.get("pixel_mean", SAM_MEAN), data.get("pixel_std", SAM_STD)
         changes["preparation"] = {"mean": mean, "std": std}
-    rest = {name: value for name, value in data.items() if not name.startswith("pixel_")}
+    image, patch = data.get("image_size"), data.get("patch_size")
+    if isinstance(image, int) and isinstance(patch, int) and patch > 0:
+        shape = (data.get("embed_channels"), image // patch, image // patch)
+        changes["maps"] = [{"name": IMAGE_EMBEDDINGS, "shape": shape}]
+    gone = ("pixel_mean", "pixel_std", "patch_size", "embed_channels")
+    rest = {name: value for name, value in data.items() if name not in gone}
     return {**rest, **changes}
 
 

@@ -7,7 +7,7 @@ meaning; it knows runtimes only as `backends.base.Backend`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -24,6 +24,7 @@ from samtrt.manifest import Manifest
 from samtrt.masks.rle import Rle
 from samtrt.preparation.prompts import build_prompts, one_prompt
 from samtrt.types import (
+    IMAGE_EMBEDDINGS,
     Closeable,
     Embedding,
     FloatArray,
@@ -146,12 +147,12 @@ class Predictor(Decoding, Closeable):
 
     def set_embedding(self, embedding: Embedding) -> None:
         """Use an image that was encoded before, by this model."""
-        grid = self.manifest.embedding_size
-        expected = (1, self.manifest.embed_channels, grid, grid)
-        if embedding.features.shape != expected:
+        expected = {one.name: (1, *one.shape) for one in self.manifest.maps}
+        found = {name: tuple(one.shape) for name, one in embedding.maps.items()}
+        if found != expected:
             raise ImageError(
-                f"the embedding has the shape {embedding.features.shape} and {self.manifest.model} "
-                f"gives {expected}: encode the image with this model"
+                f"the embedding has {_shapes(found)} and {self.manifest.model} gives "
+                f"{_shapes(expected)}: encode the image with this model"
             )
         if embedding.frame != self.manifest.frame(embedding.original_size):
             raise ImageError(
@@ -198,7 +199,8 @@ class Predictor(Decoding, Closeable):
             point_labels: [N], 1 for foreground, 0 for background, -1 for padding.
             box: [4], XYXY in the image's own pixels; also [1, 4], or two corners [2, 2].
             mask_input: [1, M, M], low-res logits of an earlier prediction (M = 256 at S = 1024).
-            multimask_output: Return three masks (better for one ambiguous point) or one.
+            multimask_output: Return three masks (better for one ambiguous point) or one; of a
+                SAM-HQ the best of the three, or one.
             return_logits: Return logits instead of boolean masks.
 
         Returns:
@@ -261,3 +263,11 @@ class Predictor(Decoding, Closeable):
         self.reset_image()
         self.encoder.close()
         self.decoder.close()
+
+
+def _shapes(maps: Mapping[str, tuple[int, ...]]) -> str:
+    """Name maps and their shapes; the one that every model has by its shape alone."""
+    return " and ".join(
+        f"the shape {shape}" if name == IMAGE_EMBEDDINGS else f"{name} {shape}"
+        for name, shape in maps.items()
+    )

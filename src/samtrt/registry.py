@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from samtrt.choices import MaskChoice
 from samtrt.errors import CheckpointError
 from samtrt.preparation.spec import OFFICIAL, Preparation
+from samtrt.types import IMAGE_EMBEDDINGS, FeatureMap
 
 MASK_THRESHOLD = 0.0
 """Logits above it are mask (official `Sam.mask_threshold`)."""
+
+
+HQ_FEATURES = "hq_features"
+"""Name of the map that SAM-HQ's decoder takes beside the image embedding."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,10 @@ class ModelSpec:
     The prompt encoder and mask decoder are the same in all published sizes; the encoder's width
     and depth are what differs. Sources: `segment_anything/build_sam.py` and section A of the
     paper (Kirillov et al., 2023).
+
+    Attributes:
+        hq: Whether its decoder has SAM-HQ's token, and takes features of an early block too
+            (Ke et al., 2023; `mask_decoder_hq.py`).
     """
 
     name: str
@@ -40,6 +50,7 @@ class ModelSpec:
     window_size: int = 14
     mlp_ratio: float = 4.0
     prompt_embed_dim: int = 256
+    hq: bool = False
     preparation: Preparation = OFFICIAL
     download: Download | None = None
 
@@ -52,6 +63,20 @@ class ModelSpec:
     def mask_size(self) -> int:
         """Height and width of low-res logits and of the mask input."""
         return 4 * self.embedding_size
+
+    @property
+    def maps(self) -> tuple[FeatureMap, ...]:
+        """What flows from encoder to decoder."""
+        channels, grid, mask = self.prompt_embed_dim, self.embedding_size, self.mask_size
+        embedding = FeatureMap(IMAGE_EMBEDDINGS, (channels, grid, grid))
+        if not self.hq:
+            return (embedding,)
+        return (embedding, FeatureMap(HQ_FEATURES, (channels // 8, mask, mask)))
+
+    @property
+    def mask_choice(self) -> MaskChoice:
+        """Which of the decoder's masks answer a prompt."""
+        return MaskChoice.BEST if self.hq else MaskChoice.SAM
 
     @property
     def head_dim(self) -> int:

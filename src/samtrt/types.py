@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,33 @@ class TensorInfo:
             str(size) if isinstance(size, int) or limit is None else f"{size} (1..{limit})"
             for size, limit in zip(self.shape, limits, strict=True)
         )
+
+
+IMAGE_EMBEDDINGS = "image_embeddings"
+"""Name of the map that every model's encoder gives first."""
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """One of the arrays that flow from a model's encoder to its decoder.
+
+    Attributes:
+        name: Of the encoder's output and of the decoder's input.
+        shape: Channels, height and width, for one image.
+        dtype: What its numbers are passed on in.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    dtype: Literal["float32", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if not (self.name.isascii() and self.name.isidentifier()) or min(self.shape) < 1:
+            raise ValueError(f"{self.name!r} {self.shape} is not a map of features")
+
+    def info(self, batch: int | str = 1) -> TensorInfo:
+        """Describe it for `batch` images."""
+        return TensorInfo(self.name, np.dtype(self.dtype), (batch, *self.shape))
 
 
 class DeviceArray(ABC):
@@ -159,10 +187,37 @@ class Embedding:
     Attributes:
         features: Image embedding, float [1, 256, S/16, S/16]; on a GPU where that encoded it.
         frame: Where the image lies in the model's square.
+        further: Other maps that the model's decoder takes, by name, in the manifest's order.
     """
 
     features: Tensor
     frame: Frame
+    further: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, maps: Mapping[str, Tensor], frame: Frame) -> Embedding:
+        """Make one of all its maps, by name."""
+        further = {name: tensor for name, tensor in maps.items() if name != IMAGE_EMBEDDINGS}
+        return cls(maps[IMAGE_EMBEDDINGS], frame, further)
+
+    @property
+    def maps(self) -> dict[str, Tensor]:
+        """All maps by name, as the decoder takes them: `features` first."""
+        return {IMAGE_EMBEDDINGS: self.features, **self.further}
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Embedding:
+        """Return it with every map changed alike."""
+        return Embedding.of({name: change(one) for name, one in self.maps.items()}, self.frame)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all maps."""
+        return sum(tensor.nbytes for tensor in self.maps.values())
+
+    @property
+    def on_device(self) -> bool:
+        """Whether any map is in a device's memory."""
+        return any(isinstance(tensor, DeviceArray) for tensor in self.maps.values())
 
     @property
     def original_size(self) -> Size:

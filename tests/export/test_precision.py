@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from samtrt.backends.base import IMAGE_INPUTS
+from samtrt.backends.base import image_inputs
 from samtrt.choices import Float32Part, Precision, Stage
 from samtrt.errors import ExportError
 from samtrt.export import precision as half
 from samtrt.export.precision import convert, float32_nodes, float_tensors, load_graph, save_graph
+from samtrt.manifest import Manifest
 from support.samples import relative, tiny_feeds
 
 NORMS_AND_PROMPTS = frozenset({Float32Part.NORMS, Float32Part.PROMPTS})
@@ -44,7 +45,9 @@ def test_half_precision_gives_the_same_numbers(
     tiny_model: Path, tmp_path: Path, stage: Stage, parts: frozenset[Float32Part]
 ) -> None:
     source = tiny_model / f"{stage.value}.onnx"
-    model = convert(load_graph(source), Precision.FP16, IMAGE_INPUTS[stage], parts)
+    model = convert(
+        load_graph(source), Precision.FP16, image_inputs(stage, Manifest.load(tiny_model)), parts
+    )
     save_graph(model, tmp_path / "typed.onnx")
     errors = [
         relative(got, expected)

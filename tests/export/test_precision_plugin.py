@@ -11,11 +11,12 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from samtrt.backends.base import IMAGE_INPUTS
+from samtrt.backends.base import image_inputs
 from samtrt.choices import AttentionForm, Precision, Stage
 from samtrt.export.operators import graph as operators
 from samtrt.export.operators.registry import OPERATORS
 from samtrt.export.precision import convert, load_graph, save_graph
+from samtrt.manifest import Manifest
 from support.samples import relative, tiny_feeds
 
 TYPES = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}
@@ -69,7 +70,7 @@ def test_inputs_have_the_plugins_types(
     directory: Path, tmp_path: Path, stage: Stage, precision: Precision
 ) -> None:
     source, low = directory / f"{stage.value}.onnx", TYPES[precision]
-    model = convert(load_graph(source), precision, IMAGE_INPUTS[stage])
+    model = convert(load_graph(source), precision, image_inputs(stage, Manifest.load(directory)))
     assert not model.functions
     save_graph(model, tmp_path / "typed.onnx")  # checks it
     ours = [n for n in model.graph.node if n.domain == operators.DOMAIN]
@@ -87,7 +88,9 @@ def test_half_precision_gives_the_same_numbers(
     directory: Path, tmp_path: Path, stage: Stage
 ) -> None:
     source = directory / f"{stage.value}.onnx"
-    model = convert(load_graph(source), Precision.FP16, IMAGE_INPUTS[stage])
+    model = convert(
+        load_graph(source), Precision.FP16, image_inputs(stage, Manifest.load(directory))
+    )
     runnable(model, TensorProto.FLOAT16)
     onnx.save(model, tmp_path / "typed.onnx")
     pairs = zip(run(tmp_path / "typed.onnx", stage), run(source, stage), strict=True)

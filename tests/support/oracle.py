@@ -1,8 +1,8 @@
-"""Independent implementations to check against: `segment-anything==1.0` and `transformers`.
+"""Independent implementations to check against: the official packages, and `transformers`.
 
-`segment_anything` imports torchvision for four functions, and torchvision has no CPU-only build on
-PyPI. `segment_anything_oracle` puts a stand-in for those four in `sys.modules` for as long as the
-import takes.
+They import torchvision for a few functions, and torchvision has no CPU-only build on PyPI; TinyViT
+imports timm for three. `oracle_package` puts stand-ins for those in `sys.modules` for as long as
+the import takes.
 """
 
 from __future__ import annotations
@@ -61,6 +61,14 @@ def _stand_ins() -> dict[str, types.ModuleType]:
             "to_pil_image": lambda array: Image.fromarray(array),
         },
         "torchvision.ops": {},
+        "timm": {},
+        "timm.models": {},
+        "timm.models.layers": {
+            "DropPath": torch.nn.Identity,  # at a rate of 0 it is not even made
+            "to_2tuple": lambda value: (value, value),
+            "trunc_normal_": torch.nn.init.trunc_normal_,
+        },
+        "timm.models.registry": {"register_model": lambda make: make},
         "torchvision.ops.boxes": {"batched_nms": _batched_nms, "box_area": _box_area},
     }
     modules = {}
@@ -70,15 +78,20 @@ def _stand_ins() -> dict[str, types.ModuleType]:
     return modules
 
 
-@cache
 def segment_anything_oracle() -> types.ModuleType:
     """Import `segment_anything` with the stand-in for torchvision."""
+    return oracle_package("segment_anything")
+
+
+@cache
+def oracle_package(name: str) -> types.ModuleType:
+    """Import a package like `segment_anything` with the stand-ins."""
     stand_ins = _stand_ins()
     saved = {name: sys.modules.get(name) for name in stand_ins}
     sys.modules.update(stand_ins)
     try:
-        importlib.import_module("segment_anything.automatic_mask_generator")
-        return importlib.import_module("segment_anything")
+        importlib.import_module(f"{name}.automatic_mask_generator")
+        return importlib.import_module(name)
     finally:
         for name, module in saved.items():
             if module is None:
@@ -97,7 +110,8 @@ def official_transform(image_size: int) -> Any:
 
 def official_sam(spec: ModelSpec) -> torch.nn.Module:
     """Build the official model in the shape of `spec`; its own `build_sam.py` knows three."""
-    modeling = importlib.import_module(segment_anything_oracle().__name__ + ".modeling")
+    package = oracle_package("segment_anything_hq" if spec.hq else "segment_anything")
+    modeling = importlib.import_module(f"{package.__name__}.modeling")
     encoder = modeling.ImageEncoderViT(
         depth=spec.depth,
         embed_dim=spec.embed_dim,
@@ -119,7 +133,8 @@ def official_sam(spec: ModelSpec) -> torch.nn.Module:
         input_image_size=(spec.image_size, spec.image_size),
         mask_in_chans=16,
     )
-    decoder = modeling.MaskDecoder(
+    hq = {"vit_dim": spec.embed_dim} if spec.hq else {}
+    decoder = (modeling.MaskDecoderHQ if spec.hq else modeling.MaskDecoder)(
         num_multimask_outputs=3,
         transformer=modeling.TwoWayTransformer(
             depth=2, embedding_dim=spec.prompt_embed_dim, mlp_dim=2048, num_heads=8
@@ -127,6 +142,7 @@ def official_sam(spec: ModelSpec) -> torch.nn.Module:
         transformer_dim=spec.prompt_embed_dim,
         iou_head_depth=3,
         iou_head_hidden_dim=256,
+        **hq,
     )
     return modeling.Sam(
         image_encoder=encoder,

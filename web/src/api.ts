@@ -96,13 +96,12 @@ export class Api {
 
   async embedding(
     imageId: string,
-  ): Promise<{ data: ArrayBuffer; shape: number[]; resized: Size }> {
+  ): Promise<{ data: ArrayBuffer; resized: Size }> {
     const response = await this.send("GET", `/v1/images/${imageId}/embedding?dtype=float16`);
     const numbers = (name: string) => response.headers.get(name)!.split(",").map(Number);
     const [height, width] = numbers("X-Input-Size");
     return {
       data: await response.arrayBuffer(),
-      shape: numbers("X-Shape"),
       resized: { height: height!, width: width! },
     };
   }

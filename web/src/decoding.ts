@@ -101,6 +101,8 @@ export class BrowserDecoding implements Decoding {
         imageSize: model.image_size,
         maskSize: model.mask_size,
         threshold: model.mask_threshold,
+        maps: model.maps,
+        maskChoice: model.mask_choice,
       });
       decoding.label = label(loaded.threads ?? 1);
       return decoding;
@@ -117,8 +119,8 @@ export class BrowserDecoding implements Decoding {
     signal: AbortSignal,
   ): Promise<Prediction> {
     if (image.id !== this.imageId) {
-      const { data, shape, resized } = await this.api.embedding(image.id);
-      await this.call({ kind: "image", embedding: data, shape, original: image.size, resized });
+      const { data, resized } = await this.api.embedding(image.id);
+      await this.call({ kind: "image", embedding: data, original: image.size, resized });
       this.imageId = image.id;
     }
     signal.throwIfAborted();

@@ -1,6 +1,6 @@
 // What the page and its decoding worker say to each other.
 
-import type { Candidate, Prompt, Size } from "./types";
+import type { Candidate, FeatureMap, MaskChoice, Prompt, Size } from "./types";
 
 export interface LoadMessage {
   readonly kind: "load";
@@ -8,13 +8,14 @@ export interface LoadMessage {
   readonly imageSize: number;
   readonly maskSize: number;
   readonly threshold: number;
+  readonly maps: readonly FeatureMap[];
+  readonly maskChoice: MaskChoice;
 }
 
 export interface ImageMessage {
   readonly kind: "image";
-  /** float16, little-endian */
+  /** float16, little-endian: the model's maps, one after the other */
   readonly embedding: ArrayBuffer;
-  readonly shape: readonly number[];
   readonly original: Size;
   /** What the image has become in the model's square, before padding. */
   readonly resized: Size;

@@ -38,12 +38,24 @@ export interface Candidate {
   readonly score: number;
 }
 
+/** One of the arrays that flow from the encoder to the decoder. */
+export interface FeatureMap {
+  readonly name: string;
+  /** Channels, height, width. */
+  readonly shape: readonly number[];
+}
+
+/** Which of three masks answer an ambiguous prompt: all, or the best-scored alone. */
+export type MaskChoice = "sam" | "best";
+
 export interface ModelInfo {
   readonly model: string;
   readonly checkpoint: string;
   readonly image_size: number;
   readonly mask_size: number;
   readonly mask_threshold: number;
+  readonly maps: readonly FeatureMap[];
+  readonly mask_choice: MaskChoice;
   readonly precision: string;
   readonly backend: string;
   readonly device: string;

@@ -31,7 +31,7 @@ export function serve(ort: Ort, provider: "wasm" | "webgpu", build: string): voi
 
   let model: LoadMessage;
   let session: InferenceSession;
-  let image: { embedding: Tensor; original: Size; resized: Size };
+  let image: { maps: Record<string, Tensor>; original: Size; resized: Size };
 
   async function load(message: LoadMessage): Promise<void> {
     model = message;
@@ -39,15 +39,22 @@ export function serve(ort: Ort, provider: "wasm" | "webgpu", build: string): voi
   }
 
   function setImage(message: ImageMessage): void {
-    const embedding = new ort.Tensor("float32", fromHalf(message.embedding), message.shape);
-    image = { embedding, original: message.original, resized: message.resized };
+    const numbers = fromHalf(message.embedding);
+    const maps: Record<string, Tensor> = {};
+    let start = 0;
+    for (const { name, shape } of model.maps) {
+      const stop = start + shape.reduce((product, size) => product * size);
+      maps[name] = new ort.Tensor("float32", numbers.subarray(start, stop), [1, ...shape]);
+      start = stop;
+    }
+    image = { maps, original: message.original, resized: message.resized };
   }
 
   async function decode(message: DecodeMessage): Promise<Candidate[]> {
     const inputs = promptInputs(message.prompt, image.original, image.resized);
     const plane = model.maskSize * model.maskSize;
     const out = await session.run({
-      image_embeddings: image.embedding,
+      ...image.maps,
       point_coords: new ort.Tensor("float32", inputs.coords, [1, inputs.count, 2]),
       point_labels: new ort.Tensor("float32", inputs.labels, [1, inputs.count]),
       mask_input: new ort.Tensor("float32", new Float32Array(plane), [
@@ -61,10 +68,10 @@ export function serve(ort: Ort, provider: "wasm" | "webgpu", build: string): voi
     const logits = (await out["low_res_masks"]!.getData()) as Float32Array;
     const scores = (await out["iou_predictions"]!.getData()) as Float32Array;
     // The decoder gives four masks: the single one, then the three for an ambiguous prompt.
-    let chosen = candidateCount(message.prompt) === 3 ? [1, 2, 3] : [0, 1, 2, 3];
-    if (message.bestOnly) {
-      chosen = [chosen.reduce((best, i) => (scores[i]! > scores[best]! ? i : best))];
-    }
+    const best = (of: number[]) => of.reduce((one, i) => (scores[i]! > scores[one]! ? i : one));
+    const several = model.maskChoice === "best" ? [best([1, 2, 3])] : [1, 2, 3];
+    let chosen = candidateCount(message.prompt) === 3 ? several : [0, ...several];
+    if (message.bestOnly) chosen = [best(chosen)];
     return chosen.map((i) => ({
       score: scores[i]!,
       runs: runsFromLogits(

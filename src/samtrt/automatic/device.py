@@ -15,8 +15,9 @@ import numpy.typing as npt
 from samtrt.automatic.candidates import Candidate, StabilityTest
 from samtrt.automatic.grid import CropBox, touches_crop_edge
 from samtrt.automatic.suppression import nms
+from samtrt.choices import MaskChoice
 from samtrt.cuda.memory import CudaArray, joined
-from samtrt.decoding import check_results, planes_of
+from samtrt.decoding import check_results, choose_masks, planes_of
 from samtrt.masks.cuda import Facts, Limits, MaskFormer, Place
 from samtrt.masks.rle import Rle
 from samtrt.types import Size, Tensor
@@ -47,6 +48,7 @@ class DeviceSieve:
         least_score: Masks whose predicted IoU is not above it are dropped, unless it is 0.
         crop: The crop.
         size: (height, width) of the whole image.
+        choice: Which of each prompt's masks are looked at.
     """
 
     former: MaskFormer
@@ -54,10 +56,11 @@ class DeviceSieve:
     least_score: float
     crop: CropBox
     size: Size
+    choice: MaskChoice = MaskChoice.SAM
     _held: list[_Held] = field(default_factory=list)
 
     def add(self, logits: Tensor, scores: Tensor, points: npt.NDArray[np.float64]) -> None:
-        """Filter three masks of each of P more prompts.
+        """Filter the masks of each of P more prompts.
 
         Args:
             logits: float32 [P, 4, M, M] on the GPU, as the decoder gives them.
@@ -67,7 +70,7 @@ class DeviceSieve:
         Raises:
             BackendError: where scores are no numbers.
         """
-        planes = planes_of(logits, multimask_output=True)
+        planes = planes_of(choose_masks(scores, True, self.choice))
         points = np.repeat(points, len(planes) // len(points), axis=0)
         flat, ious = logits.reshape(-1, *logits.shape[2:]), scores.reshape(-1)
         assert isinstance(flat, CudaArray)

@@ -222,7 +222,9 @@ class AutomaticMaskGenerator:
         memory = self.predictor.decoder.memory
         if memory is not None:
             former = device_former(memory, embedding.frame)
-            on_device = DeviceSieve(former, test, self.pred_iou_thresh, crop, size)
+            on_device = DeviceSieve(
+                former, test, self.pred_iou_thresh, crop, size, self.predictor.manifest.mask_choice
+            )
             return self._search_on_device(embedding, batches, on_device, count)
         sieve = Sieve(Upscaler(embedding.frame), test, crop, size, check)
         return self._search_on_host(embedding, batches, sieve, count)

@@ -18,8 +18,12 @@ from samtrt.types import Closeable, DeviceArray, Tensor, TensorInfo, to_host
 Arrays = Mapping[str, npt.NDArray[Any]]
 Tensors = Mapping[str, Tensor]
 
-IMAGE_INPUTS = {Stage.ENCODER: "images", Stage.DECODER: "image_embeddings"}
-"""The input of each stage that holds the image; the others hold prompts."""
+
+def image_inputs(stage: Stage, manifest: Manifest) -> frozenset[str]:
+    """Name the inputs of a stage that hold the image; the others hold prompts."""
+    if stage is Stage.ENCODER:
+        return frozenset({"images"})
+    return frozenset(one.name for one in manifest.maps)
 
 
 class Backend(Closeable):
@@ -114,20 +118,22 @@ class HostBackend(Backend):
 def stage_tensors(manifest: Manifest, stage: Stage) -> tuple[list[TensorInfo], list[TensorInfo]]:
     """Return the inputs and outputs that a stage has by design (what the ONNX graphs declare)."""
     f32 = np.dtype(np.float32)
-    size, grid, mask = manifest.image_size, manifest.embedding_size, manifest.mask_size
+    size, mask = manifest.image_size, manifest.mask_size
     batch = "batch" if manifest.dynamic_batch else 1
     if stage is Stage.ENCODER:
         return (
             [TensorInfo("images", f32, (batch, 3, size, size))],
-            [TensorInfo("image_embeddings", f32, (batch, manifest.embed_channels, grid, grid))],
+            [one.info(batch) for one in manifest.maps],
         )
+    embedding, *further = (one.info() for one in manifest.maps)
     return (
         [
-            TensorInfo("image_embeddings", f32, (1, manifest.embed_channels, grid, grid)),
+            embedding,
             TensorInfo("point_coords", f32, ("prompts", "points", 2)),
             TensorInfo("point_labels", f32, ("prompts", "points")),
             TensorInfo("mask_input", f32, ("prompts", 1, mask, mask)),
             TensorInfo("has_mask_input", f32, ("prompts",)),
+            *further,
         ],
         [
             TensorInfo("low_res_masks", f32, ("prompts", 4, mask, mask)),

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samtrt.backends.base import Arrays, HostBackend, stage_tensors
+from samtrt.backends.base import Arrays, HostBackend, image_inputs, stage_tensors
 from samtrt.choices import Stage
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
+from samtrt.types import FeatureMap
 
 RADII = (0.10, 0.05, 0.10, 0.20)
 """Radius of mask i's disc around a foreground point, as a share of the image size."""
@@ -38,29 +39,17 @@ class FakeBackend(HostBackend):
         if self._closed:
             raise BackendError("the fake backend is closed")
         if self._stage is Stage.ENCODER:
-            return {"image_embeddings": self._encode(feeds["images"])}
+            return {one.name: _means(feeds["images"], one) for one in self._manifest.maps}
+        held = image_inputs(self._stage, self._manifest)
         prompts = len(feeds["point_coords"])
         masks = [
-            self._decode({name: feeds[name][i] for name in feeds if name != "image_embeddings"})
+            self._decode({name: feeds[name][i] for name in feeds if name not in held})
             for i in range(prompts)
         ]
         return {
             "low_res_masks": np.stack(masks),
             "iou_predictions": np.tile(np.array(SCORES, dtype=np.float32), (prompts, 1)),
         }
-
-    def _encode(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the mean of each patch, its colours repeated over the channels."""
-        grid, patch = self._manifest.embedding_size, self._manifest.patch_size
-        patches = images.reshape(len(images), 3, grid, patch, grid, patch).mean(axis=(3, 5))
-        return (
-            np.resize(
-                patches.transpose(1, 0, 2, 3),
-                (self._manifest.embed_channels, len(images), grid, grid),
-            )
-            .transpose(1, 0, 2, 3)
-            .astype(np.float32)
-        )
 
     def _decode(self, prompt: Arrays) -> npt.NDArray[np.float32]:
         """Return logits [4, M, M]: positive within the disc of a point, a box, or the mask."""
@@ -86,3 +75,12 @@ class FakeBackend(HostBackend):
 
     def close(self) -> None:
         self._closed = True
+
+
+def _means(images: npt.NDArray[np.float32], one: FeatureMap) -> npt.NDArray[Any]:
+    """Return the mean of each cell of a map, its colours repeated over the channels."""
+    channels, height, width = one.shape
+    rows, columns = images.shape[2] // height, images.shape[3] // width
+    cells = images.reshape(len(images), 3, height, rows, width, columns).mean(axis=(3, 5))
+    whole = np.resize(cells.transpose(1, 0, 2, 3), (channels, len(images), height, width))
+    return whole.transpose(1, 0, 2, 3).astype(one.dtype)

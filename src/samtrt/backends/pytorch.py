@@ -104,8 +104,8 @@ def manifest_of(checkpoint: Checkpoint) -> Manifest:
     return Manifest(
         model=spec.name,
         image_size=spec.image_size,
-        patch_size=spec.patch_size,
-        embed_channels=spec.prompt_embed_dim,
+        maps=spec.maps,
+        mask_choice=spec.mask_choice,
         encoder=EncoderSizes.of(spec),
         preparation=checkpoint.preparation,
         precision=Precision.FP32,

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 import samtrt
 from samtrt._version import __version__
-from samtrt.backends.base import IMAGE_INPUTS, stage_tensors
+from samtrt.backends.base import image_inputs, stage_tensors
 from samtrt.build.checks import check_options
 from samtrt.build.graph import fallback_note, graph_to_build, node_precisions
 from samtrt.build.options import BuildOptions, Built, Failed, Job, NodePrecision, Progress, Range
@@ -142,10 +142,10 @@ def make_job(
         named: A graph of the same nodes that tells their types, where `graph` does not.
     """
     timing = options.timing_cache and api.target is Target.TENSORRT
-    precision, image_input = options.precision or manifest.precision, IMAGE_INPUTS[stage]
+    precision = options.precision or manifest.precision
     nodes: tuple[NodePrecision, ...] = ()
     if not api.is_strongly_typed and precision is not Precision.FP32:
-        nodes = node_precisions(named or graph, image_input, options.float32)
+        nodes = node_precisions(named or graph, image_inputs(stage, manifest), options.float32)
     return Job(
         stage=stage,
         target=api.target,

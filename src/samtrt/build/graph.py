@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from samtrt.backends.base import IMAGE_INPUTS
+from samtrt.backends.base import image_inputs
 from samtrt.build.checks import uses_plugin
 from samtrt.build.options import BuildOptions, NodePrecision
 from samtrt.choices import Float32Part, Precision, Stage, Target
@@ -53,19 +53,20 @@ def graph_to_build(
     report(f"typing the graph as {precision.value}")
     typed = work / graph.name
     parts = frozenset(options.float32)
-    save_graph(convert(load_graph(graph), precision, IMAGE_INPUTS[stage], parts), typed)
+    held = image_inputs(stage, manifest)
+    save_graph(convert(load_graph(graph), precision, held, parts), typed)
     return typed
 
 
 def node_precisions(
-    graph: Path, image_input: str, parts: Collection[Float32Part]
+    graph: Path, image_inputs: Collection[str], parts: Collection[Float32Part]
 ) -> tuple[NodePrecision, ...]:
     """Tell which nodes of a graph compute in float32 at half precision.
 
     Args:
         graph: In float32 or in half precision; the plugin's operators need their functions, which
             tell types.
-        image_input: As in `float32_nodes`.
+        image_inputs: As in `float32_nodes`.
         parts: What stays in float32.
 
     Raises:
@@ -75,7 +76,7 @@ def node_precisions(
     from samtrt.export.precision import float32_nodes, float_tensors, load_graph
 
     model = load_graph(graph)
-    floats, kept = float_tensors(model), set(float32_nodes(model.graph, image_input, parts))
+    floats, kept = float_tensors(model), set(float32_nodes(model.graph, image_inputs, parts))
 
     def computes(node: Any) -> bool:  # constants and casts have no precision of their own
         return node.op_type not in ("Cast", "Constant") and floats.issuperset(node.output)

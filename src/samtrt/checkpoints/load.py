@@ -231,6 +231,7 @@ def detect(state: Mapping[str, Tensor]) -> ModelSpec:
         window_size=windows.pop() if windows else ModelSpec.window_size,
         mlp_ratio=_shape_of(state, encoder + "blocks.0.mlp.lin1.weight", 2)[0] / embed_dim,
         prompt_embed_dim=_shape_of(state, encoder + "neck.0.weight", 4)[0],
+        hq="mask_decoder.hf_token.weight" in state,
     )
     return next((known for known in MODELS.values() if _shapes(known) == _shapes(spec)), spec)
 

@@ -160,7 +160,7 @@ def show(report: Report) -> None:
         table.add_column(heading, justify="left" if heading == "image" else "right")
     for item in report.embeddings:
         size = f"{item.size[1]} x {item.size[0]}"
-        table.add_row(escape(item.image), size, f"{item.max_abs:.2e}", f"{item.relative:.2e}")
+        table.add_row(escape(item.label), size, f"{item.max_abs:.2e}", f"{item.relative:.2e}")
     console.print(table)
 
     table = Table()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from samtrt._version import __version__
-from samtrt.backends.base import IMAGE_INPUTS
+from samtrt.backends.base import image_inputs, stage_tensors
 from samtrt.choices import Precision, Stage
 from samtrt.errors import ExportError, MissingExtraError, OutputError, SamtrtError
 from samtrt.files import staging_directory
@@ -128,7 +128,7 @@ def export_model(
         manifest = _manifest(checkpoint, options)
         files = {}
         for stage in Stage:
-            path = _export_stage(sam, stage, staging, options, report)
+            path = _export_stage(sam, stage, manifest, staging, options, report)
             check_borders(path, stage, manifest)
             parts = [path, path.with_name(path.name + ".data")]
             files[stage] = tuple(FileEntry.of(part) for part in parts if part.exists())
@@ -140,6 +140,7 @@ def export_model(
 def _export_stage(
     sam: Sam,
     stage: Stage,
+    manifest: Manifest,
     staging: Path,
     options: ExportOptions,
     report: Callable[[str], None],
@@ -152,13 +153,13 @@ def _export_stage(
     try:
         report(f"exporting {stage.value}")
         with _quiet():
-            _trace(sam, stage, path, options)
+            _trace(sam, stage, manifest, path, options)
         if options.simplify:
             report(f"simplifying {stage.value}")
             with _quiet():
                 path = _simplify(path, work / "simplified.onnx")
         if options.precision is not Precision.FP32:
-            typed = convert(load_graph(path), options.precision, IMAGE_INPUTS[stage])
+            typed = convert(load_graph(path), options.precision, image_inputs(stage, manifest))
             path = work / "typed.onnx"
             save_graph(typed, path)
         report(f"checking {stage.value}")
@@ -178,19 +179,19 @@ def _export_stage(
     return final
 
 
-def _trace(sam: Sam, stage: Stage, path: Path, options: ExportOptions) -> None:
+def _trace(sam: Sam, stage: Stage, manifest: Manifest, path: Path, options: ExportOptions) -> None:
     example = example_inputs(sam)[stage.value]
+    outputs = [info.name for info in stage_tensors(manifest, stage)[1]]
     graph: torch.nn.Module
     dynamic: dict[str, Any] | None
     if stage is Stage.ENCODER:
         is_plugin = options.attention is AttentionForm.PLUGIN
-        graph = PluginEncoder(sam.image_encoder) if is_plugin else EncoderGraph(sam)
-        outputs = ["image_embeddings"]
+        graph = EncoderGraph(sam, PluginEncoder(sam.image_encoder) if is_plugin else None)
         dynamic = {"images": {0: torch.export.Dim("batch")}} if options.dynamic_batch else None
         if dynamic is None:
             example = {name: tensor[:1] for name, tensor in example.items()}
     else:
-        graph, outputs = DecoderGraph(sam), ["low_res_masks", "iou_predictions"]
+        graph = DecoderGraph(sam)
         prompts, points = torch.export.Dim("prompts"), torch.export.Dim("points")
         dynamic = {
             "image_embeddings": None,
@@ -199,6 +200,8 @@ def _trace(sam: Sam, stage: Stage, path: Path, options: ExportOptions) -> None:
             "mask_input": {0: prompts},
             "has_mask_input": {0: prompts},
         }
+        if further := sam.spec.maps[1:]:
+            dynamic["further"] = ({},) * len(further)  # None would be taken for an axis
     torch.onnx.export(
         graph.eval(),
         tuple(example.values()),

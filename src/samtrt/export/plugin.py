@@ -53,17 +53,24 @@ class PluginEncoder(nn.Module):
         self.patch_embed = encoder.patch_embed.proj
         self.pos_embed = _constant(encoder.pos_embed.permute(0, 3, 1, 2).contiguous())
         self.blocks = nn.ModuleList(_Block(block) for block in encoder.blocks)
+        self.early_index = encoder.early_index
         self.neck = nn.Sequential(
             *(layer if isinstance(layer, nn.Conv2d) else _Norm(layer) for layer in encoder.neck)
         )
 
     def forward(self, images: Tensor) -> Tensor:
         """Map [B, 3, S, S] to [B, 256, S/16, S/16]."""
-        x = self.patch_embed(images) + self.pos_embed
+        return self.forward_early(images)[0]
+
+    def forward_early(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Do as `ImageEncoderViT.forward_early`."""
+        early = x = self.patch_embed(images) + self.pos_embed
         delta = None
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks):
             x, delta = block(x, delta)
-        return self.neck(x if delta is None else x + delta)
+            if index == self.early_index:
+                early = x + delta
+        return self.neck(x if delta is None else x + delta), early
 
 
 class _Block(nn.Module):

@@ -42,17 +42,17 @@ _OPERATORS = {
 
 
 def float32_nodes(
-    graph: onnx.GraphProto, image_input: str, parts: Collection[Float32Part]
+    graph: onnx.GraphProto, image_inputs: Collection[str], parts: Collection[Float32Part]
 ) -> list[int]:
     """Return the indexes of the nodes that stay in float32.
 
     Args:
         graph: Nodes in topological order.
-        image_input: What does not depend on it is part of the prompts.
+        image_inputs: What depends on none of them is part of the prompts.
         parts: What to keep.
     """
     operators = set().union(*(_OPERATORS.get(part, set()) for part in parts))
-    depends = {image_input}
+    depends = set(image_inputs)
     kept = []
     for i, node in enumerate(graph.node):
         on_image = not depends.isdisjoint(node.input)
@@ -66,7 +66,7 @@ def float32_nodes(
 def convert(
     model: onnx.ModelProto,
     precision: Precision,
-    image_input: str,
+    image_inputs: Collection[str],
     parts: Set[Float32Part] = frozenset(DEFAULT_FLOAT32),
 ) -> onnx.ModelProto:
     """Change a graph's precision; its inputs and outputs stay float32.
@@ -78,25 +78,29 @@ def convert(
         model: A float32 graph with its weights loaded; it is changed in place and returned, so
             that the weights of a large model are not held twice.
         precision: FP16 or BF16.
-        image_input: As in `float32_nodes`.
+        image_inputs: As in `float32_nodes`.
         parts: What stays in float32.
 
     Raises:
         ExportError: where a weight does not fit the precision.
     """
     low = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}[precision]
-    return _Converter(model, low, image_input, parts).convert()
+    return _Converter(model, low, image_inputs, parts).convert()
 
 
 class _Converter:
     def __init__(
-        self, model: onnx.ModelProto, low: int, image_input: str, parts: Collection[Float32Part]
+        self,
+        model: onnx.ModelProto,
+        low: int,
+        image_inputs: Collection[str],
+        parts: Collection[Float32Part],
     ) -> None:
         self.model = model
         self.graph = model.graph
         self.low = low
         self.suffix = TensorProto.DataType.Name(low).lower()
-        self.kept = set(float32_nodes(self.graph, image_input, parts))
+        self.kept = set(float32_nodes(self.graph, image_inputs, parts))
         self.floats = float_tensors(model)
         self.weights = {tensor.name: tensor for tensor in self.graph.initializer}
         self.types: dict[str, int] = {value.name: TensorProto.FLOAT for value in self.graph.input}

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 from samtrt.models import Sam  # isort: skip  first: it says what to install where torch is missing
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from samtrt.models.hq import MaskDecoderHq
+
 
 class EncoderGraph(nn.Module):
-    """`images` float32 [B, 3, S, S] to `image_embeddings` float32 [B, 256, S/16, S/16]."""
+    """`images` float32 [B, 3, S, S] to the maps of the model's `ModelSpec`, float32."""
 
-    def __init__(self, sam: Sam) -> None:
+    def __init__(self, sam: Sam, encoder: nn.Module | None = None) -> None:
+        """Take the model's encoder, or another form of it with the same methods."""
         super().__init__()
-        self.encoder = sam.image_encoder
+        self.encoder: Any = encoder or sam.image_encoder
+        decoder = sam.mask_decoder
+        self.features = decoder.features if isinstance(decoder, MaskDecoderHq) else None
 
-    def forward(self, images: Tensor) -> Tensor:
-        dtype = self.encoder.pos_embed.dtype
-        return self.encoder(images.to(dtype)).float()
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        images = images.to(next(self.encoder.parameters()).dtype)
+        if self.features is None:
+            return (self.encoder(images).float(),)
+        embedding, early = self.encoder.forward_early(images)
+        return embedding.float(), self.features(embedding, early).float()
 
 
 class DecoderGraph(nn.Module):
     """Prompt encoder and mask decoder as one graph, float32 at its borders.
 
     Takes `image_embeddings` [1, 256, S/16, S/16], `point_coords` [P, N, 2], `point_labels` [P, N],
-    `mask_input` [P, 1, M, M], `has_mask_input` [P]; gives `low_res_masks` [P, 4, M, M] and
-    `iou_predictions` [P, 4].
+    `mask_input` [P, 1, M, M], `has_mask_input` [P] and what further maps the model has; gives
+    `low_res_masks` [P, 4, M, M] and `iou_predictions` [P, 4].
     """
 
     def __init__(self, sam: Sam) -> None:
@@ -39,11 +49,12 @@ class DecoderGraph(nn.Module):
         point_labels: Tensor,
         mask_input: Tensor,
         has_mask_input: Tensor,
+        *further: Tensor,
     ) -> tuple[Tensor, Tensor]:
         dtype = self.sam.mask_decoder.iou_token.weight.dtype
-        masks, scores = self.sam.decode(
-            image_embeddings.to(dtype), point_coords, point_labels, mask_input, has_mask_input
-        )
+        prompts = point_coords, point_labels, mask_input, has_mask_input
+        others = (one.to(dtype) for one in further)
+        masks, scores = self.sam.decode(image_embeddings.to(dtype), *prompts, *others)
         return masks.float(), scores.float()
 
 
@@ -59,5 +70,6 @@ def example_inputs(sam: Sam) -> dict[str, dict[str, Tensor]]:
             "point_labels": torch.zeros(prompts, points),
             "mask_input": torch.zeros(prompts, 1, mask, mask),
             "has_mask_input": torch.zeros(prompts),
+            **{one.name: torch.zeros(1, *one.shape) for one in spec.maps[1:]},
         },
     }

@@ -157,7 +157,13 @@ class MaskDecoder(nn.Module):
         self.iou_prediction_head = MLP(dim, 256, NUM_MASKS, 3)
 
     def forward(
-        self, kernels: ImageKernels, image: Tensor, image_pe: Tensor, sparse: Tensor, side: int
+        self,
+        kernels: ImageKernels,
+        image: Tensor,
+        image_pe: Tensor,
+        sparse: Tensor,
+        side: int,
+        *further: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Decode every prompt against its image, whose cells are rows: no layout is changed.
 
@@ -167,17 +173,32 @@ class MaskDecoder(nn.Module):
             image_pe: [1, HW, 256].
             sparse: [P, N, 256].
             side: Height and width of the embedding, so that HW is side x side.
+            further: Other maps of the image, for decoders that take some.
 
         Returns:
             Low-res logits [P, 4, 4 * side, 4 * side] and IoU predictions [P, 4]. Mask 0 is the one
             for `multimask_output=False`; which masks a caller sees is decided outside.
         """
-        fixed = torch.cat([self.iou_token.weight, self.mask_tokens.weight], dim=0)
+        fixed = self.fixed_tokens()
         # Broadcast by expand: repeat_interleave becomes OneHot and Tile, which TensorRT rejects.
         tokens = torch.cat([fixed.unsqueeze(0).expand(sparse.shape[0], -1, -1), sparse], dim=1)
         tokens, image = self.transformer(kernels, image, image_pe, tokens, wanted=len(fixed))
-        weights = torch.stack(
+        masks = self.masks(kernels, image, tokens, side, *further)
+        return masks, self.iou_prediction_head(tokens[:, 0])
+
+    def fixed_tokens(self) -> Tensor:
+        """Return the tokens that stand before those of every prompt: [T, 256]."""
+        return torch.cat([self.iou_token.weight, self.mask_tokens.weight], dim=0)
+
+    def masks(
+        self, kernels: ImageKernels, image: Tensor, tokens: Tensor, side: int, *further: Tensor
+    ) -> Tensor:
+        """Make low-res logits of what the transformer gave: image [P, HW, 256] and tokens."""
+        del further
+        return kernels.upscale(image, self.mask_weights(tokens), self.output_upscaling, side)
+
+    def mask_weights(self, tokens: Tensor) -> Tensor:
+        """Return what weighs the upscaled channels to each mask: [P, 4, 32]."""
+        return torch.stack(
             [mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
-        masks = kernels.upscale(image, weights, self.output_upscaling, side)
-        return masks, self.iou_prediction_head(tokens[:, 0])

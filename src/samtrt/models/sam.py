@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from samtrt.models.hq import MaskDecoderHq
 from samtrt.models.image_kernels import ImageKernels, PlainKernels
 from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.models.prompt_encoder import PromptEncoder
@@ -20,7 +21,8 @@ class Sam(nn.Module):
         self.spec = spec
         self.image_encoder = ImageEncoderViT(spec)
         self.prompt_encoder = PromptEncoder(spec)
-        self.mask_decoder = MaskDecoder(spec.prompt_embed_dim)
+        width = spec.prompt_embed_dim
+        self.mask_decoder = MaskDecoderHq(width, spec.embed_dim) if spec.hq else MaskDecoder(width)
         self.kernels: ImageKernels = PlainKernels()
 
     def decode(
@@ -30,6 +32,7 @@ class Sam(nn.Module):
         point_labels: Tensor,
         mask_input: Tensor,
         has_mask_input: Tensor,
+        *further: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Run prompt encoder and mask decoder; inputs and outputs as in `decoder.onnx`."""
         encoder, dtype = self.prompt_encoder, image_embeddings.dtype
@@ -40,7 +43,8 @@ class Sam(nn.Module):
         )
         weights = encoder.mask_weights()
         image = self.kernels.embed_masks(image, mask_input, has_mask_input, weights)
-        return self.mask_decoder(self.kernels, image, pe, sparse, encoder.embedding_size)
+        side = encoder.embedding_size
+        return self.mask_decoder(self.kernels, image, pe, sparse, side, *further)
 
 
 def build_sam(spec: ModelSpec) -> Sam:

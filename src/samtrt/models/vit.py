@@ -131,6 +131,7 @@ class ImageEncoderViT(nn.Module):
             Block(spec, 0 if i in spec.global_attn_indexes else spec.window_size)
             for i in range(spec.depth)
         )
+        self.early_index = min(spec.global_attn_indexes, default=spec.depth - 1)
         self.neck = nn.Sequential(
             nn.Conv2d(spec.embed_dim, out, kernel_size=1, bias=False),
             LayerNorm2d(out),
@@ -145,7 +146,14 @@ class ImageEncoderViT(nn.Module):
                 module.form = form
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.forward_early(x)[0]
+
+    def forward_early(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the embedding, and what the first global block gave: [B, C, S/16, S/16]."""
         x = self.patch_embed(x) + self.pos_embed
-        for block in self.blocks:
+        early = x
+        for index, block in enumerate(self.blocks):
             x = block(x)
-        return self.neck(x.permute(0, 3, 1, 2))
+            if index == self.early_index:
+                early = x
+        return self.neck(x.permute(0, 3, 1, 2)), early.permute(0, 3, 1, 2)

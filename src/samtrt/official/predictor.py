@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ class SamPredictor:
         """Forget the current image."""
         self.is_image_set = False
         self._features: Tensor | None = None
+        self._further: Mapping[str, Tensor] = {}
         self.original_size: Size | None = None
         self.input_size: Size | None = None
 
@@ -95,7 +97,7 @@ class SamPredictor:
         self._keep(encode_together(self.model.predictor.encoder, [ready])[0])
 
     def _keep(self, embedding: Embedding) -> None:
-        self._features = embedding.features
+        self._features, self._further = embedding.features, embedding.further
         self.original_size, self.input_size = embedding.original_size, embedding.frame.resized
         self.is_image_set = True
 
@@ -108,7 +110,7 @@ class SamPredictor:
                 f"input_size is {self.input_size}, and an image of {frame.original} becomes "
                 f"{frame.resized} with this model"
             )
-        return self.model.predictor.bind(Embedding(self._features, frame)).embedding
+        return self.model.predictor.bind(Embedding(self._features, frame, self._further)).embedding
 
     def predict(
         self,

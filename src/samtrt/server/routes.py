@@ -24,6 +24,7 @@ from samtrt.server.schemas import (
     ErrorAnswer,
     ImageAnswer,
     Limits,
+    MapAnswer,
     MasksAnswer,
     MasksRequest,
     ModelAnswer,
@@ -31,7 +32,7 @@ from samtrt.server.schemas import (
 )
 from samtrt.server.sending import SlicedResponse
 from samtrt.server.waiting import for_client, run_in
-from samtrt.types import Embedding, FloatArray
+from samtrt.types import Embedding, FloatArray, to_host
 
 _ERRORS = {
     400: "The body cannot be read",
@@ -190,19 +191,23 @@ async def embedding(
         "float32"
     ),
 ) -> Response:
-    """Send the raw numbers, little-endian, C order; headers give shape, dtype and image sizes."""
-    found, features = await for_client(
+    """Send the raw numbers, little-endian, C order; headers give shape, dtype and image sizes.
+
+    Where several maps flow from the model's encoder to its decoder (`maps` of `/v1/model`), they
+    follow one another in that order, and `X-Shape` has their shapes in it, separated by semicolons.
+    """
+    found, maps = await for_client(
         request,
         _numbers(scheduler, image_id, "<f2" if dtype == "float16" else "<f4"),
         scheduler.settings.request_seconds,
     )
-    if dtype == "float16" and not np.isfinite(features).all():
+    if dtype == "float16" and not all(np.isfinite(array).all() for array in maps):
         raise ApiError(422, "this embedding does not fit float16: ask for dtype=float32")
     return SlicedResponse(
-        features.data,
+        maps[0].data if len(maps) == 1 else np.concatenate([one.ravel() for one in maps]).data,
         "application/octet-stream",
         {
-            "X-Shape": ",".join(map(str, features.shape)),
+            "X-Shape": ";".join(",".join(map(str, array.shape)) for array in maps),
             "X-Dtype": dtype,
             "X-Original-Size": ",".join(map(str, found.original_size)),
             "X-Input-Size": ",".join(map(str, found.frame.resized)),
@@ -211,13 +216,15 @@ async def embedding(
     )
 
 
-async def _numbers(scheduler: Scheduler, image_id: str, dtype: str) -> tuple[Embedding, FloatArray]:
-    """Look an image up; return it and its numbers as they are sent."""
+async def _numbers(
+    scheduler: Scheduler, image_id: str, dtype: str
+) -> tuple[Embedding, list[FloatArray]]:
+    """Look an image up; return it and the numbers of its maps as they are sent."""
     found = await scheduler.get(image_id)
 
-    def convert() -> FloatArray:
+    def convert() -> list[FloatArray]:
         with np.errstate(over="ignore"):  # what does not fit is told to the client
-            return np.ascontiguousarray(found.host_features(), dtype=dtype)
+            return [np.ascontiguousarray(to_host(one), dtype) for one in found.maps.values()]
 
     return found, await run_in(scheduler.quick, convert)
 
@@ -244,6 +251,8 @@ async def model(request: Request, scheduler: SchedulerOf) -> ModelAnswer:
         image_size=manifest.image_size,
         mask_size=manifest.mask_size,
         embed_channels=manifest.embed_channels,
+        maps=[MapAnswer(name=one.name, shape=one.shape) for one in manifest.maps],
+        mask_choice=manifest.mask_choice,
         mask_threshold=manifest.mask_threshold,
         preparation=manifest.preparation,
         precision=scheduler.predictor.precision,

@@ -16,6 +16,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from samtrt.choices import MaskChoice
+from samtrt.decoding import choose_masks
 from samtrt.encoding import Prepared, batch_limit, encode_together
 from samtrt.errors import BackendError, DeviceMemoryError, PromptError
 from samtrt.predictor import Predictor
@@ -132,7 +134,7 @@ class Scheduler:
             room = self.settings.max_answer_bytes
             for (indexes, _), (logits, scores) in zip(groups, decoded, strict=True):
                 for row, index in enumerate(indexes):
-                    for i in _chosen(scores[row], request):
+                    for i in _chosen(scores[row], request, self.predictor.manifest.mask_choice):
                         candidate = await self._form(
                             embedding, logits[row, i], float(scores[row, i]), request
                         )
@@ -228,7 +230,8 @@ async def _all_of(futures: Sequence[Future[T]]) -> list[T]:
         raise
 
 
-def _chosen(scores: Logits, request: MasksRequest) -> list[int]:
+def _chosen(scores: Logits, request: MasksRequest, choice: MaskChoice) -> list[int]:
     """Pick among the decoder's four masks: 0 is the single one, 1..3 whole, part and subpart."""
-    wanted = {1: [0], 3: [1, 2, 3], 4: [0, 1, 2, 3]}[request.candidates]
+    several = [int(i) for i in choose_masks(scores[None], True, choice)[0]]
+    wanted = {1: [0], 3: several, 4: [0, *several]}[request.candidates]
     return [max(wanted, key=lambda i: scores[i])] if request.best_only else wanted

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from samtrt.choices import MaskChoice
 from samtrt.preparation.spec import Preparation
 
 # Lists stop at their first error: a request may hold a million, and each takes time and memory.
@@ -78,7 +79,8 @@ class MasksRequest(_Model):
     candidates: Literal[1, 3, 4] = Field(
         3,
         description="masks for each prompt: 3 (whole, part, subpart: best for one point), "
-        "1 (best for several points or a box), or 4 (the one, then the three)",
+        "1 (best for several points or a box), or 4 (the one, then the three); a model whose "
+        "`mask_choice` is `best` gives the best-scored of the three in their place",
     )
     best_only: bool = Field(
         False, description="send only the candidate with the highest score: quicker for previews"
@@ -200,12 +202,24 @@ class Limits(_Model):
     max_points: int
 
 
+class MapAnswer(_Model):
+    """One of the arrays that flow from the encoder to the decoder."""
+
+    name: str
+    shape: tuple[int, int, int] = Field(description="channels, height, width")
+
+
 class ModelAnswer(_Model):
     model: str
     checkpoint: str
     image_size: int
     mask_size: int
     embed_channels: int
+    maps: list[MapAnswer] = Field(description="what an embedding is made of, in order")
+    mask_choice: MaskChoice = Field(
+        description="which of three masks the predictor takes for an ambiguous prompt: all (sam), "
+        "or the best-scored alone (best)"
+    )
     mask_threshold: float
     preparation: Preparation = Field(description="how images become the encoder's input")
     precision: str = Field(description="what the engines compute in")

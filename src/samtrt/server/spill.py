@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import re
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from samtrt.errors import OutputError
+from samtrt.preparation.frame import Frame
 from samtrt.types import Embedding, to_host
 
 log = logging.getLogger("samtrt.server")
@@ -27,17 +29,16 @@ class Spilled:
     """An embedding whose numbers are in a file.
 
     Attributes:
-        path: The file: the numbers alone, C order.
+        path: The file: the numbers of one map after the other, C order.
         digest: BLAKE2b of the file. What a file has become since is noticed.
-        shape, dtype: Of the numbers.
-        rest: The embedding, but for its numbers.
+        maps: Name, shape and dtype of each.
+        frame: The embedding's.
     """
 
     path: Path
     digest: bytes
-    shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]
-    rest: Embedding
+    maps: tuple[tuple[str, tuple[int, ...], np.dtype[np.generic]], ...]
+    frame: Frame
 
 
 class SpillFolder:
@@ -70,22 +71,20 @@ class SpillFolder:
         Raises:
             OutputError: where there is no room for them. Nothing is left behind.
         """
-        features = np.ascontiguousarray(to_host(embedding.features))
+        maps = {name: np.ascontiguousarray(to_host(one)) for name, one in embedding.maps.items()}
+        digest = hashlib.blake2b()
         # Not named after the id: errors with the path go to the log, ids do not.
         path = self._path / f"{secrets.token_hex(8)}.embedding"
         try:
-            path.write_bytes(features.data)
+            with path.open("wb") as file:
+                for array in maps.values():
+                    file.write(array.data)
+                    digest.update(array.data)
         except OSError as error:
             path.unlink(missing_ok=True)
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
-        none = np.empty(0, dtype=features.dtype)
-        return Spilled(
-            path,
-            hashlib.blake2b(features.data).digest(),
-            features.shape,
-            features.dtype,
-            replace(embedding, features=none),
-        )
+        about = tuple((name, array.shape, array.dtype) for name, array in maps.items())
+        return Spilled(path, digest.digest(), about, embedding.frame)
 
     def read(self, spilled: Spilled) -> Embedding | None:
         """Read an embedding back; None where its file is gone or is not what was written."""
@@ -97,8 +96,12 @@ class SpillFolder:
         if hashlib.blake2b(data).digest() != spilled.digest:
             log.warning("a spilled image is not what was written: %s", spilled.path)
             return None
-        features = np.frombuffer(data, dtype=spilled.dtype).reshape(spilled.shape)
-        return replace(spilled.rest, features=features)
+        maps, start = {}, 0
+        for name, shape, dtype in spilled.maps:
+            count = math.prod(shape)
+            maps[name] = np.frombuffer(data, dtype, count, start).reshape(shape)
+            start += count * dtype.itemsize
+        return Embedding.of(maps, spilled.frame)
 
     def remove(self, spilled: Spilled) -> None:
         """Remove an embedding's file."""

@@ -9,7 +9,7 @@ import logging
 import secrets
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from samtrt.server.errors import ApiError
 from samtrt.server.metrics import Metrics
 from samtrt.server.settings import Settings
 from samtrt.server.spill import Spilled, SpillFolder
-from samtrt.types import DeviceArray, Embedding
+from samtrt.types import Embedding, to_host
 
 log = logging.getLogger("samtrt.server")
 
@@ -47,7 +47,7 @@ class _Image:
 
     @property
     def on_device(self) -> bool:
-        return self.embedding is not None and isinstance(self.embedding.features, DeviceArray)
+        return self.embedding is not None and self.embedding.on_device
 
 
 class ImageStore:
@@ -81,7 +81,7 @@ class ImageStore:
     def add(self, embedding: Embedding) -> str:
         """Keep an embedding; return its id, which cannot be guessed."""
         image_id = secrets.token_urlsafe(16)
-        image = _Image(embedding.features.nbytes, embedding)
+        image = _Image(embedding.nbytes, embedding)
         with self._lock:
             self._images[image_id] = image
             self._keep(image_id, image)
@@ -203,7 +203,7 @@ class ImageStore:
             assert embedding is not None
             try:
                 # Ordinary memory: what comes from a GPU lies in pinned memory, which is scarce.
-                copied = replace(embedding, features=np.copy(embedding.host_features()))
+                copied = embedding.mapped(lambda one: np.copy(to_host(one)))
             except (BackendError, MemoryError) as error:
                 log.warning("an image on the GPU was dropped, not copied: %s", error)
                 copied = None

@@ -82,8 +82,9 @@ def verify(
         expected, got = (encoder.take_outputs() for _, encoder, _ in pair)
         _check_shapes(got, expected)
         size = (image.shape[0], image.shape[1])
-        difference = _difference(got["image_embeddings"], expected["image_embeddings"])
-        embeddings.append(EmbeddingResult(name, size, *difference))
+        for one in reference.manifest.maps:
+            difference = _difference(got[one.name], expected[one.name])
+            embeddings.append(EmbeddingResult(name, size, *difference, one.name))
         for prompt, arguments in seeded_prompts(pair[0][0], seed).items():
             results.append(_compare(pair, name, prompt, arguments))
     outcome = Report(

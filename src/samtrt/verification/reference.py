@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samtrt._version import __version__
-from samtrt.backends.base import Arrays, HostBackend, stage_tensors
+from samtrt.backends.base import Arrays, HostBackend, image_inputs, stage_tensors
 from samtrt.choices import Stage
 from samtrt.errors import VerificationError
 from samtrt.manifest import Manifest
@@ -217,9 +217,8 @@ def _runs(tensors: Tensors, stage: Stage, manifest: Manifest) -> list[Tensors]:
         raise ValueError(f"runs of the {stage.value} are missing")
     inputs, outputs = stage_tensors(manifest, stage)
     kept = {info.name: info for info in (*inputs, *outputs)}
-    kept.pop("images", None)
-    if stage is Stage.DECODER:
-        del kept["image_embeddings"], kept["mask_input"]
+    for name in (*image_inputs(stage, manifest), "mask_input"):
+        kept.pop(name, None)
     for number, run in runs.items():
         _check_run(f"{stage.value}.{number}", run, kept)
     return [runs[number] for number in range(len(runs))]

@@ -10,7 +10,7 @@ import numpy as np
 
 from samtrt.choices import Precision
 from samtrt.preparation.spec import Preparation
-from samtrt.types import Size
+from samtrt.types import IMAGE_EMBEDDINGS, Size
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Thresholds:
     """What a backend must reach. NaN or an infinity in any output fails whatever is set here.
 
     Attributes:
-        embedding_relative: Most that |a - b| / |b| of an image embedding may be.
+        embedding_relative: Most that |a - b| / |b| may be of an image embedding, or of another map
+            that the decoder takes.
         mean_iou: Least mean IoU over all masks.
         worst_iou: Least IoU of any mask.
         logits_relative: Most that |a - b| / |b| of the low-res logits of one kind of prompt may
@@ -67,12 +68,18 @@ REDUCED = Thresholds(embedding_relative=0.2, mean_iou=0.99, worst_iou=0.9)
 
 @dataclass(frozen=True)
 class EmbeddingResult:
-    """How far one image's embedding is from the checkpoint's; infinitely, where one has NaN."""
+    """How far one map of an image is from the checkpoint's; infinitely, where one has NaN."""
 
     image: str
     size: Size
     max_abs: float
     relative: float
+    map: str = IMAGE_EMBEDDINGS
+
+    @property
+    def label(self) -> str:
+        """Name the image, and the map where it is not the one that every model has."""
+        return self.image if self.map == IMAGE_EMBEDDINGS else f"{self.image}, {self.map}"
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ def failures_of(report: Report) -> list[str]:
     embedding = max(report.embeddings, key=lambda e: e.relative)
     if _misses(embedding.relative, limits.embedding_relative):
         found.append(
-            f"embedding of {embedding.image} {_off(embedding.relative, limits.embedding_relative)}"
+            f"embedding of {embedding.label} {_off(embedding.relative, limits.embedding_relative)}"
         )
     logits = max(report.prompts, key=lambda p: p.logits_relative)
     if _misses(logits.logits_relative, limits.logits_relative):
