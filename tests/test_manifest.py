@@ -12,7 +12,7 @@ from samtrt.choices import Stage
 from samtrt.errors import ManifestError
 from samtrt.manifest import FORMAT, MANIFEST_NAME, FileEntry, Manifest
 from samtrt.preparation.spec import OFFICIAL
-from samtrt.sealed import check_json
+from samtrt.sealed import check_json, sealed_json
 from support.samples import edit_sealed
 
 
@@ -45,7 +45,7 @@ def test_damaged_manifest(fake_directory: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 99}, "format 99 and this samtrt reads up to 3; update samtrt"),
+        ({"format": 99}, "format 99 and this samtrt reads up to 4; update samtrt"),
         ({"image_size": "wide"}, "image_size"),
         ({"precision": "fp4"}, "precision"),
         ({"surprise": 1}, "surprise"),
@@ -91,9 +91,10 @@ def test_stage_that_the_manifest_does_not_name(fake_directory: Path) -> None:
 
 
 def older(directory: Path, **changes: object) -> dict[str, object]:
-    """Return what a manifest said before it had a checksum."""
+    """Return what a manifest said before it had a checksum and named what flows."""
     said = check_json(json.loads((directory / MANIFEST_NAME).read_text()))
-    return {**said, **changes}
+    del said["maps"], said["mask_choice"]
+    return {**said, "patch_size": 16, "embed_channels": 256, **changes}
 
 
 def test_format_1_had_the_official_preparation(fake_directory: Path) -> None:
@@ -188,3 +189,14 @@ def test_files_that_change_while_they_are_read(fake_directory: Path) -> None:
         ):
             change()
         path.write_bytes(content)
+
+
+def test_format_3_had_one_map(fake_directory: Path) -> None:
+    path = fake_directory / MANIFEST_NAME
+    now, data = Manifest.load(fake_directory), older(fake_directory, format=3)
+    path.write_text(sealed_json(data))
+    assert Manifest.load(fake_directory) == now
+    for wrong in ({"patch_size": 0}, {"patch_size": "16"}, {"embed_channels": None}):
+        path.write_text(sealed_json({**data, **wrong}))
+        with pytest.raises(ManifestError, match="export the model again"):
+            Manifest.load(fake_directory)

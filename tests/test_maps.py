@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from samtrt.predictor import Predictor
 from samtrt.server.spill import SpillFolder
 from samtrt.types import Embedding, FeatureMap
 from samtrt.verification.compare import verify
+from support.samples import edit_sealed
 
 SHAPES = {"image_embeddings": (1, 256, 16, 16), "hq_features": (1, 32, 64, 64)}
 POINT = {"point_coords": [[90, 60]], "point_labels": [1]}
@@ -161,9 +163,7 @@ def test_automatic_masks_are_those_of_the_reference(
 def test_wrong_maps_are_refused(
     hq_model: Path, tmp_path: Path, maps: list[object], reason: str
 ) -> None:
-    import json
-
-    data = json.loads((hq_model / "samtrt.json").read_text())
-    (tmp_path / "samtrt.json").write_text(json.dumps({**data, "maps": maps}))
+    shutil.copy(hq_model / "samtrt.json", tmp_path)
+    edit_sealed(tmp_path / "samtrt.json", maps=maps)
     with pytest.raises(ManifestError, match=reason):
         Manifest.load(tmp_path)

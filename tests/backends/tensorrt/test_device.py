@@ -12,12 +12,14 @@ import pytest
 
 pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
 
-from samtrt.choices import PixelWork
+from samtrt.choices import MaskChoice, PixelWork, Stage
 from samtrt.errors import ImageError, MissingExtraError
+from samtrt.manifest import FileEntry
 from samtrt.masks import rle
 from samtrt.types import DeviceArray
-from support import emulated_kernels
+from support import emulated_kernels, fake_tensorrt
 from support.fake_cuda_streams import Cuda
+from support.samples import make_manifest
 from support.trt_cases import boxes, expected, load, same
 
 pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++ to compile the kernels")
@@ -97,3 +99,39 @@ def test_other_images_are_refused(
         pytest.raises(ImageError, match=message),
     ):
         predictor.encode(image)
+
+
+def test_further_maps_stay_on_the_gpu_too(
+    cuda: Cuda, tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = (
+        {"name": "image_embeddings", "shape": (256, 16, 16)},
+        {"name": "hq_features", "shape": (32, 64, 64)},
+    )
+    manifest = make_manifest(maps=maps, mask_choice=MaskChoice.BEST)
+    files = {}
+    for stage in Stage:
+        path = tmp_path / f"{stage.value}.onnx"
+        path.write_bytes(b"not a graph")
+        files[stage] = (FileEntry.of(path),)
+    manifest.model_copy(update={"files": files}).save(tmp_path)
+    fake_tensorrt.write_engines(tmp_path)
+    emulated_kernels.install(monkeypatch, cuda)
+    reference = expected(tmp_path)
+    reference.set_image(picture)
+    with load(tmp_path, pixels=PixelWork.DEVICE) as predictor:
+        before = cuda.copied_to_host
+        predictor.set_image(picture)
+        assert cuda.copied_to_host == before
+        for name, one in reference.embedding.maps.items():
+            got = predictor.embedding.maps[name]
+            assert isinstance(got, DeviceArray)
+            np.testing.assert_array_equal(got.numpy(), one)
+        for several in (True, False):
+            arguments = {"boxes": boxes(3), "multimask_output": several}
+            got, wanted = (one.predict_batch(**arguments) for one in (predictor, reference))
+            assert got.masks.shape == (3, 1, 120, 200)
+            same(got[1:], wanted[1:])
+            assert np.count_nonzero(got.masks != wanted.masks) <= 2
+        predictor.reset_image()
+        del got
