@@ -8,7 +8,7 @@ for torchvision's NMS, in whose place it gets samtrt's; the profile shows its sh
 ONNX Runtime. Also compares the masks, and counts what each filter drops. Writes a dated JSON to
 docs/results/.
 
-Needs the development group's segment-anything and, for its import, tests/oracle.py.
+Needs the development group's segment-anything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -31,26 +30,24 @@ from typing import Any
 import numpy as np
 import torch
 
+from clock import Clock
+from official_packages import official_sam, segment_anything_oracle
+from samtrt import assets
+from samtrt.automatic import candidates
+from samtrt.automatic import generator as amg
+from samtrt.automatic.suppression import nms
+from samtrt.backends import BackendOptions
+from samtrt.checkpoints.load import load_checkpoint, load_sam
+from samtrt.decoding import select_masks
+from samtrt.export.onnx import export_model
+from samtrt.images import read_image
+from samtrt.masks.logits import mask_iou
+from samtrt.masks.upscaling import Upscaler
+from samtrt.predictor import Predictor
+from samtrt.preparation.prompts import build_prompts
+from seeded import seeded_checkpoint
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from clock import Clock  # noqa: E402
-from samtrt import assets  # noqa: E402
-from samtrt.automatic import candidates  # noqa: E402
-from samtrt.automatic import generator as amg  # noqa: E402
-from samtrt.automatic.suppression import nms  # noqa: E402
-from samtrt.backends import BackendOptions  # noqa: E402
-from samtrt.checkpoints.load import load_checkpoint, load_sam  # noqa: E402
-from samtrt.decoding import select_masks  # noqa: E402
-from samtrt.export.onnx import export_model  # noqa: E402
-from samtrt.images import read_image  # noqa: E402
-from samtrt.masks.logits import mask_iou  # noqa: E402
-from samtrt.masks.upscaling import Upscaler  # noqa: E402
-from samtrt.predictor import Predictor  # noqa: E402
-from samtrt.preparation.prompts import build_prompts  # noqa: E402
-from seeded import seeded_checkpoint  # noqa: E402
-from support.oracle import official_sam, segment_anything_oracle  # noqa: E402
-
 RESULTS = ROOT / "docs" / "results"
 Record = dict[str, Any]
 Run = Callable[[], list[Record]]

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -52,12 +51,11 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def official(options: argparse.Namespace) -> dict[str, Any]:
-    sys.path.insert(0, str(ROOT / "tests"))
     import torch
 
+    from official_packages import official_sam, segment_anything_oracle
     from samtrt.automatic.suppression import nms
     from samtrt.checkpoints.load import load_checkpoint, load_sam
-    from support.oracle import official_sam, segment_anything_oracle
 
     segment_anything_oracle()
     from segment_anything import automatic_mask_generator as module

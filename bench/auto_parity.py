@@ -4,7 +4,8 @@
 
 For each image, with default settings and with one layer of crops: how many masks each gives, how
 many of the official ones samtrt gives too (matched by IoU), and how many fields agree. Both run
-PyTorch in float32 on the same weights, so that what differs is the generator. Writes a dated JSON
+PyTorch in float32 on the same weights, so that what differs is the generator; the official one has
+an NMS written from its definition. Writes a dated JSON
 to docs/results/ and prints a table.
 """
 
@@ -12,49 +13,24 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+
+from official_packages import official_sam, segment_anything_oracle
+from samtrt import assets
+from samtrt.automatic.generator import AutomaticMaskGenerator
+from samtrt.checkpoints.load import load_checkpoint, load_sam
+from samtrt.images import read_image
+from samtrt.masks.logits import mask_iou
+from samtrt.official.model import SamModel
+from seeded import seeded_checkpoint
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from test_nms import brute_force_nms  # noqa: E402
-
-from samtrt import assets  # noqa: E402
-from samtrt.automatic.generator import AutomaticMaskGenerator  # noqa: E402
-from samtrt.backends.pytorch import PyTorchBackend  # noqa: E402
-from samtrt.checkpoints.load import load_checkpoint, load_sam  # noqa: E402
-from samtrt.choices import Stage  # noqa: E402
-from samtrt.images import read_image  # noqa: E402
-from samtrt.masks.logits import mask_iou  # noqa: E402
-from samtrt.predictor import Predictor  # noqa: E402
-from seeded import seeded_checkpoint  # noqa: E402
-from support.oracle import official_sam, segment_anything_oracle  # noqa: E402
-from support.samples import make_manifest  # noqa: E402
-
 Record = dict[str, Any]
-
-
-def official_module() -> Any:
-    """Import the official generator with an NMS written from its definition."""
-    segment_anything_oracle()
-    module = importlib.import_module("segment_anything.automatic_mask_generator")
-
-    def batched_nms(
-        boxes: torch.Tensor, scores: torch.Tensor, _: torch.Tensor, iou_threshold: float
-    ) -> torch.Tensor:
-        keep = brute_force_nms(boxes.numpy(), scores.numpy(), iou_threshold)
-        return torch.as_tensor(keep, dtype=torch.long)
-
-    module.batched_nms = batched_nms
-    return module
 
 
 def compare(ours: list[Record], theirs: list[Record]) -> dict[str, Any]:
@@ -103,17 +79,16 @@ def main() -> None:
     )
     if arguments.seeded:
         arguments.checkpoint = seeded_checkpoint(Path(tempfile.mkdtemp()) / "seeded.safetensors")
+    model = SamModel(arguments.checkpoint)
     sam = load_sam(load_checkpoint(arguments.checkpoint))
     theirs_sam = official_sam(sam.spec)
     theirs_sam.load_state_dict(sam.state_dict())
-    manifest = make_manifest(model=sam.spec.name, image_size=sam.spec.image_size)
-    predictor = Predictor(*(PyTorchBackend(sam, manifest, stage) for stage in Stage), manifest)
-    module = official_module()
+    module = segment_anything_oracle().automatic_mask_generator
     rows = []
     for name, image in images.items():
         for layers in (0, 1):
             options = {**settings, "crop_n_layers": layers}
-            ours: Any = AutomaticMaskGenerator(predictor, **options).generate(image)
+            ours: Any = AutomaticMaskGenerator(model.predictor, **options).generate(image)
             theirs = module.SamAutomaticMaskGenerator(theirs_sam, **options).generate(image)
             row = {"image": name, "size": image.shape[:2], "crop_n_layers": layers}
             rows.append({**row, **compare(ours, theirs)})

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import sys
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from peer_subject import Point, Subject
 
@@ -28,8 +25,8 @@ class Samexporter(Subject):
             return
         import torch
 
+        from official_packages import official_sam, segment_anything_oracle
         from samtrt.registry import get_spec
-        from support.oracle import official_sam, segment_anything_oracle
 
         segment_anything_oracle()
         encoder_of = importlib.import_module("samexporter.onnx_utils").ImageEncoderOnnxModel

@@ -6,13 +6,10 @@ Weights, threads and pictures are the same for all. Masks come back at the pictu
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from peer_samexporter import Samexporter, SamexporterLean
 from peer_subject import Point, Subject
@@ -100,8 +97,8 @@ class Official(Subject):
     def __init__(self, work: Path, threads: int) -> None:
         import torch
 
+        from official_packages import official_sam, segment_anything_oracle
         from samtrt.registry import get_spec
-        from support.oracle import official_sam, segment_anything_oracle
 
         torch.set_num_threads(threads)
         model = official_sam(get_spec("vit_b"))
@@ -134,20 +131,15 @@ class Transformers(Subject):
         import torch
         from transformers import SamConfig, SamModel
 
-        from samtrt.checkpoints.load import _HF_RENAMES
+        from official_packages import official_sam, segment_anything_oracle
+        from samtrt.checkpoints.layouts import HUGGING_FACE
         from samtrt.registry import get_spec
-        from support.oracle import official_sam, segment_anything_oracle
 
         torch.set_num_threads(threads)
         self.model = SamModel._from_config(SamConfig(), attn_implementation=self.attention).eval()
         weights = torch.load(work / "vit.pth", weights_only=True)
-        state = {}
-        for name in self.model.state_dict():
-            official = name
-            for pattern, replacement in _HF_RENAMES:
-                official = pattern.sub(replacement, official)
-            state[name] = weights[official]
-        self.model.load_state_dict(state)
+        names = self.model.state_dict()
+        self.model.load_state_dict({name: weights[HUGGING_FACE.official(name)] for name in names})
         segment_anything_oracle()
         module = importlib.import_module("segment_anything.utils.transforms")
         self.transform = module.ResizeLongestSide(1024)

@@ -15,10 +15,9 @@ from hypothesis import settings
 # Helpers that tests share (oracle, samples and the like) are plain modules beside this file.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from samtrt.backends import open_backend
-from samtrt.choices import Stage
-from samtrt.manifest import FileEntry, Manifest
+from samtrt.manifest import Manifest
 from samtrt.predictor import Predictor
+from support import fake_runtime
 from support.samples import make_manifest
 from support.sharing import Make, made_once, name_of, root_of_run, share_cores
 
@@ -57,23 +56,16 @@ def manifest() -> Manifest:
 @pytest.fixture
 def fake_predictor(manifest: Manifest) -> Iterator[Predictor]:
     """A predictor with no weights: discs around points, boxes as masks."""
-    stages = [open_backend("fake", Path(), manifest, stage) for stage in Stage]
-    with Predictor(*stages, manifest) as predictor:
+    with fake_runtime.fake_predictor(manifest) as predictor:
         yield predictor
 
 
 @pytest.fixture
-def fake_directory(tmp_path: Path, manifest: Manifest) -> Path:
-    """A model directory that only the fake backend can run."""
-    directory = tmp_path / "fake-model"
-    directory.mkdir()
-    files = {}
-    for stage in Stage:
-        path = directory / f"{stage.value}.onnx"
-        path.write_bytes(b"not a graph")
-        files[stage] = (FileEntry.of(path),)
-    manifest.model_copy(update={"files": files}).save(directory)
-    return directory
+def fake_directory(tmp_path: Path, manifest: Manifest) -> Iterator[Path]:
+    """A model directory that the fake backend runs, in ONNX Runtime's place."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("samtrt.predictor.open_backend", fake_runtime.open_backend)
+        yield fake_runtime.write_directory(tmp_path / "fake-model", manifest)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from samtrt.backends.fake import FakeBackend
 from samtrt.choices import Precision, Quantization, Resize, Stage
 from samtrt.embeddings import (
     is_embedding_file,
@@ -27,11 +26,12 @@ from samtrt.predictor import Predictor
 from samtrt.preparation.spec import Preparation
 from samtrt.sealed import check_seal, read_tensors, write_sealed
 from samtrt.types import Embedding
+from support.fake_runtime import fake_predictor
 from support.samples import make_manifest
 
 
 def predictor_of(manifest: Manifest) -> Predictor:
-    return Predictor(*(FakeBackend(manifest, stage) for stage in Stage), manifest)
+    return fake_predictor(manifest)
 
 
 @pytest.fixture

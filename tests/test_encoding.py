@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from samtrt.backends.fake import FakeBackend
-from samtrt.choices import BackendName, Stage
+from samtrt.choices import Stage
 from samtrt.encoding import in_order
 from samtrt.errors import ImageError
 from samtrt.manifest import Manifest
@@ -24,7 +24,7 @@ WAIT = 30.0
 
 @pytest.fixture
 def predictor(fake_directory: Path) -> Iterator[Predictor]:
-    with Predictor.load(fake_directory, BackendName.FAKE) as opened:
+    with Predictor.load(fake_directory) as opened:
         yield opened
 
 

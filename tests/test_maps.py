@@ -12,7 +12,8 @@ import onnx
 import pytest
 
 from samtrt.automatic.generator import AutomaticMaskGenerator
-from samtrt.backends import BackendOptions, open_backend
+from samtrt.backends import BackendOptions
+from samtrt.backends.fake import FakeBackend
 from samtrt.choices import BackendName, Precision, Stage
 from samtrt.embeddings import load_embedding, save_embedding
 from samtrt.errors import ImageError, ManifestError
@@ -126,7 +127,7 @@ def test_spilled_to_disk(predictor: Predictor, picture: np.ndarray, tmp_path: Pa
 
 def test_encoded_together(hq_model: Path, picture: np.ndarray) -> None:
     manifest = Manifest.load(hq_model).model_copy(update={"dynamic_batch": True})
-    stages = [open_backend("fake", hq_model, manifest, stage) for stage in Stage]
+    stages = [FakeBackend(manifest, stage) for stage in Stage]
     with Predictor(*stages, manifest) as fake:
         images = [picture, picture[:, ::-1], picture[::-1]]
         together = [embedding for _, embedding in fake.encode_many(images)]

@@ -9,7 +9,7 @@ from enum import Enum
 
 
 class Stage(str, Enum):
-    """The two engines that a model is split into."""
+    """The two parts that a model is split into. Each is one graph, or one TensorRT engine."""
 
     ENCODER = "encoder"
     DECODER = "decoder"
@@ -93,9 +93,9 @@ class PixelWork(str, Enum):
     """Where images are prepared and masks are formed."""
 
     DEVICE = "device"
-    """Where the engines run: on a GPU, by kernels compiled at run time, for TensorRT's engines."""
+    """Where both stages run: on a GPU, by kernels compiled at run time, for TensorRT's engines."""
     HOST = "host"
-    """On the host, wherever the engines run."""
+    """On the host, wherever the stages run."""
 
 
 class Target(str, Enum):
@@ -127,7 +127,7 @@ class HardwareCompatibility(str, Enum):
 
 
 class BackendName(str, Enum):
-    """A runtime for the two engines."""
+    """A runtime for the two stages."""
 
     ONNXRUNTIME = "onnxruntime"
     OPENVINO = "openvino"
@@ -135,7 +135,6 @@ class BackendName(str, Enum):
     TENSORRT = "tensorrt"
     TENSORRT_RTX = "tensorrt-rtx"
     PYTORCH = "pytorch"
-    FAKE = "fake"
 
 
 class BoxForm(str, Enum):

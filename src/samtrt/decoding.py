@@ -1,4 +1,4 @@
-"""What a decoder engine answers about an embedding, a bounded number of prompts at a time."""
+"""What a decoder answers about an embedding, a bounded number of prompts at a time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Decoding:
     """A model's decoder. Its methods change nothing: threads may share it.
 
     Attributes:
-        decoder: The engine.
+        decoder: What runs it.
         manifest: Of the model.
         prompts_per_run: Prompts that the engine gets at once.
     """
@@ -83,10 +83,10 @@ class Decoding:
             check_results(every)
             chosen = choose_masks(every, True, self.manifest.mask_choice)
             score = _taken(every, chosen)
-            place = np.argwhere(wanted(score))
-            rows = place[:, 0] * masks.shape[1] + chosen[tuple(place.T)]
-            logits.append(to_host(masks.reshape(-1, *masks.shape[2:])[rows]))
-            places.append(place + np.array([start, 0]))
+            asked = wanted(score)
+            planes = planes_of(chosen).reshape(chosen.shape)[asked]
+            logits.append(to_host(masks.reshape(-1, *masks.shape[2:])[planes]))
+            places.append(np.argwhere(asked) + np.array([start, 0]))
             scores.append(score)
         return _joined(logits), np.concatenate(places), np.concatenate(scores)
 

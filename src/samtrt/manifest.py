@@ -51,7 +51,7 @@ class FileEntry(_Frozen):
 
 
 class Source(_Frozen):
-    """The checkpoint that the engines were made from."""
+    """The checkpoint that the graphs were made from."""
 
     name: str
     sha256: str
@@ -90,7 +90,7 @@ class EncoderSizes(_Frozen):
 
 
 class Manifest(_Frozen):
-    """Everything that is needed to run a model directory's engines rightly."""
+    """Everything that is needed to run a model directory rightly."""
 
     format: int = FORMAT
     model: str

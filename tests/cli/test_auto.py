@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from support.command_line import Run
 from support.oracle import random_image
 
-OPTIONS = ("--backend", "fake", "--points-per-side", "3", "--box-nms-thresh", "0.5")
+OPTIONS = ("--points-per-side", "3", "--box-nms-thresh", "0.5")
 OPTIONS += ("--pred-iou-thresh", "0.84")
 
 
@@ -172,7 +172,7 @@ def test_an_embedding_gives_the_masks_of_its_image(
 ) -> None:
     embeddings, out = folder.parent / "embeddings", folder.parent / "out"
     stored = run(
-        *("embed", fake_directory, folder, "-o", embeddings, "--backend", "fake"),
+        *("embed", fake_directory, folder, "-o", embeddings),
         *("--precision", "fp32"),
     )
     assert stored.code == 0, stored.err
@@ -214,7 +214,7 @@ def test_bad_arguments_are_told_in_one_line(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "FILE").write_text("")
-    done = run("auto", fake_directory, *arguments, "--backend", "fake")
+    done = run("auto", fake_directory, *arguments)
     assert done.code == 2
     assert message in done.err
     assert done.err.count("\n") == 1
@@ -222,7 +222,7 @@ def test_bad_arguments_are_told_in_one_line(
 
 def test_two_files_of_one_stem_are_refused(run: Run, fake_directory: Path, folder: Path) -> None:
     shutil.copy(folder / "b.jpg", folder / "a.jpg")
-    done = run("auto", fake_directory, folder, "-o", folder.parent / "out", "--backend", "fake")
+    done = run("auto", fake_directory, folder, "-o", folder.parent / "out")
     assert done.code == 2
     assert "would write results of the same name" in done.err
 

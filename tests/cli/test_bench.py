@@ -11,7 +11,7 @@ from support.command_line import Run
 def test_table_and_json(run: Run, fake_directory: Path, photo: Path, tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     options = ("--image", photo, "--runs", 2, "--warmup", 0, "--prompts", 1, "--prompts", 3)
-    done = run("bench", fake_directory, "--backend", "fake", *options, "--json", path)
+    done = run("bench", fake_directory, *options, "--json", path)
     assert done.code == 0, done.err
     for word in ("vit_t fp32 on fake (cpu)", "encoder", "decoder", "upscale", "end to end"):
         assert word in done.out
@@ -23,7 +23,7 @@ def test_table_and_json(run: Run, fake_directory: Path, photo: Path, tmp_path: P
 
 def test_an_image_that_is_not_there(run: Run, fake_directory: Path, tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
-    done = run("bench", fake_directory, "--backend", "fake", "-i", "none.jpg", "--json", path)
+    done = run("bench", fake_directory, "-i", "none.jpg", "--json", path)
     assert done.code == 2
     assert "none.jpg" in done.err
     assert not path.exists()

@@ -41,7 +41,7 @@ def test_a_restart_skips_what_is_up_to_date(
     run: Run, fake_directory: Path, photos: list[Path]
 ) -> None:
     out = photos[0].parent / "embeddings"
-    command = ("embed", fake_directory, *photos, "-o", out, "--backend", "fake")
+    command = ("embed", fake_directory, *photos, "-o", out)
     run(*command)
     assert run(*command).out.count("is up to date") == 2
     assert "up to date" not in run(*command, "--precision", "fp32").out
@@ -58,7 +58,7 @@ def test_an_image_replaced_during_a_run_is_not_up_to_date(
 ) -> None:
     out = photos[0].parent / "embeddings"
     was = hashlib.sha256(photos[0].read_bytes()).hexdigest()
-    command = ("embed", fake_directory, photos[0], "-o", out, "--backend", "fake")
+    command = ("embed", fake_directory, photos[0], "-o", out)
     assert run(*command).code == 0
     stored = read_embedding_info(out / "a.safetensors")
     assert (stored.image_sha256, stored.original_size) == (was, (90, 120))
@@ -71,11 +71,11 @@ def test_an_unreadable_image_is_reported_and_the_rest_done(
 ) -> None:
     photos[0].write_bytes(b"no image")
     out = photos[0].parent / "embeddings"
-    done = run("embed", fake_directory, *photos, "-o", out, "--backend", "fake")
+    done = run("embed", fake_directory, *photos, "-o", out)
     assert done.code == 1
     assert "a.png" in done.err
     assert [path.name for path in out.iterdir()] == ["b.safetensors"]
-    alone = run("embed", fake_directory, photos[0], "-o", out, "--backend", "fake")
+    alone = run("embed", fake_directory, photos[0], "-o", out)
     assert alone.code == 2
     assert alone.err.startswith("samtrt: error: ")
 

@@ -17,8 +17,7 @@ from support.command_line import Run
 from support.oracle import random_image
 from support.pictures import pillow_file, tiff_file
 
-FAKE = ("--backend", "fake")
-GRID = (*FAKE, "--points-per-side", "2", "--pred-iou-thresh", "0.5", "-f", "none")
+GRID = ("--points-per-side", "2", "--pred-iou-thresh", "0.5", "-f", "none")
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def test_folders_in_folders(run: Run, fake_directory: Path, folder: Path) -> Non
         assert deep.code == 0, deep.err
         assert images_of(out) == ["a.png", "one/a.png", "one/two/b.png"]
     assert (out / "overlay/one/two/b.png").is_file()
-    stored = run("embed", fake_directory, folder, "-o", out / "e", "--recursive", *FAKE)
+    stored = run("embed", fake_directory, folder, "-o", out / "e", "--recursive")
     assert stored.code == 1 or stored.code == 0
     assert (out / "e/one/two/b.safetensors").is_file()
 
@@ -105,7 +104,7 @@ def test_bad_images_never_end_a_run(run: Run, fake_directory: Path, folder: Path
         assert f"{name}.png" in done.err
     assert len(images_of(out)) == 8
     assert "\x1b" not in done.err
-    done = run("embed", fake_directory, folder, "-o", stored, *FAKE)
+    done = run("embed", fake_directory, folder, "-o", stored)
     assert done.code == 1
     assert len(list(stored.iterdir())) == 7  # NAME.safetensors of the longest is too long
     assert "z.safetensors" in done.out
@@ -125,7 +124,7 @@ def test_an_image_that_cannot_be_encoded_or_written_is_named(
     for place in ("samtrt.encoding.prepare", "samtrt.predictor.prepare"):
         monkeypatch.setattr(place, fail)
     for command, out in (("auto", "out"), ("embed", "stored")):
-        options = GRID if command == "auto" else FAKE
+        options = GRID if command == "auto" else ()
         done = run(command, fake_directory, folder, "-o", folder.parent / out, *options)
         assert done.code == 1
         assert f"failed: {folder / 'b.png'}: no memory left on the device" in done.err
@@ -134,7 +133,7 @@ def test_an_image_that_cannot_be_encoded_or_written_is_named(
     blocked.unlink()
     blocked.mkdir()
     monkeypatch.undo()
-    done = run("embed", fake_directory, folder, "-o", folder.parent / "stored", *FAKE)
+    done = run("embed", fake_directory, folder, "-o", folder.parent / "stored")
     assert done.code == 1
     assert "it is a folder; give the name of a file" in done.err
 
@@ -145,11 +144,11 @@ def test_embed_does_not_replace_a_checkpoint(
     monkeypatch.chdir(tmp_path)
     put(tmp_path, "sam.jpg")
     Path("sam.safetensors").write_bytes(b"a checkpoint")
-    done = run("embed", fake_directory, "sam.jpg", "-o", ".", *FAKE)
+    done = run("embed", fake_directory, "sam.jpg", "-o", ".")
     assert done.code == 2
     assert "sam.safetensors is there already and was not written by samtrt" in done.err
     assert Path("sam.safetensors").read_bytes() == b"a checkpoint"
-    assert run("embed", fake_directory, "sam.jpg", "-o", ".", "--force", *FAKE).code == 0
+    assert run("embed", fake_directory, "sam.jpg", "-o", ".", "--force").code == 0
 
 
 def test_auto_keeps_labels_made_by_hand(run: Run, fake_directory: Path, folder: Path) -> None:
@@ -180,7 +179,7 @@ def test_predict_replaces_its_own_files_alone(
 ) -> None:
     suffix = ".json" if option == "--json" else ".png"
     path = photo.parent / f"result{suffix}"
-    command = ("predict", fake_directory, photo, "-p", "60,60", *FAKE, option)
+    command = ("predict", fake_directory, photo, "-p", "60,60", option)
     assert run(*command, path).code == 0
     assert run(*command, path).code == 0, "ours"
     path.write_bytes(photo.read_bytes())
@@ -211,7 +210,7 @@ def test_absurd_settings_are_refused(
     run: Run, fake_directory: Path, folder: Path, arguments: tuple[str, ...]
 ) -> None:
     put(folder, "a.png")
-    done = run("auto", fake_directory, folder, "-o", folder.parent / "out", *FAKE, *arguments)
+    done = run("auto", fake_directory, folder, "-o", folder.parent / "out", *arguments)
     assert done.code == 2
     assert done.err.count("\n") == 1
 
@@ -220,7 +219,7 @@ def test_absurd_settings_are_refused(
 def test_numbers_that_float32_cannot_hold_are_refused(
     run: Run, fake_directory: Path, photo: Path, box: str
 ) -> None:
-    done = run("predict", fake_directory, photo, "--box", box, *FAKE)
+    done = run("predict", fake_directory, photo, "--box", box)
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "must be finite numbers of at most 1e+30" in done.err
 
@@ -240,11 +239,11 @@ def test_scores_that_are_no_numbers_are_not_written(
 
     monkeypatch.setattr(FakeBackend, "_run", broken)
     out = photo.parent / "m.json"
-    done = run("predict", fake_directory, photo, "-p", "60,60", "--json", out, *FAKE)
+    done = run("predict", fake_directory, photo, "-p", "60,60", "--json", out)
     assert done.code == 2
     assert "NaN or infinite" in done.err
     assert not out.exists()
-    done = run("auto", fake_directory, photo, "-o", photo.parent / "out", *FAKE)
+    done = run("auto", fake_directory, photo, "-o", photo.parent / "out")
     assert (done.code, "NaN or infinite" in done.err) == (2, True)
 
 
@@ -257,7 +256,7 @@ def test_a_mistake_of_ours_is_one_line_and_a_file(
         raise ZeroDivisionError("so [/] it\nis")
 
     monkeypatch.setattr("samtrt.cli.results.segment", fail)
-    done = run("predict", fake_directory, photo, "-p", "60,60", *FAKE)
+    done = run("predict", fake_directory, photo, "-p", "60,60")
     assert (done.code, done.err.count("\n")) == (70, 1)
     (report,) = tmp_path.glob("samtrt-error-*.txt")
     assert str(report) in done.err
@@ -279,6 +278,6 @@ def test_a_place_that_cannot_be_used_is_one_line(
         raise error
 
     monkeypatch.setattr("samtrt.cli.results.segment", fail)
-    done = run("predict", fake_directory, photo, "-p", "60,60", *FAKE)
+    done = run("predict", fake_directory, photo, "-p", "60,60")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert f"cannot use {error.filename}: {error.strerror}" in done.err

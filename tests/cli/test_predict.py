@@ -67,7 +67,7 @@ def test_several_boxes_are_prompts_of_their_own(
 ) -> None:
     out = photo.parent / "out.json"
     done = run(
-        *("predict", fake_directory, photo, "-b", "fake", "--json", out),
+        *("predict", fake_directory, photo, "--json", out),
         *("--box", "10,10,60,60", "--box", "100,20,180,100"),
     )
     assert done.code == 0, done.err
@@ -82,7 +82,7 @@ def test_several_boxes_are_prompts_of_their_own(
 def test_boxes_from_a_file(run: Run, fake_directory: Path, photo: Path) -> None:
     boxes, out = photo.parent / "boxes.csv", photo.parent / "out.json"
     boxes.write_text("x1,y1,x2,y2\n10,10,60,60\n100,20,180,100\n")
-    done = run("predict", fake_directory, photo, "-b", "fake", "--boxes", boxes, "--json", out)
+    done = run("predict", fake_directory, photo, "--boxes", boxes, "--json", out)
     assert done.code == 0, done.err
     assert len(scores(out)) == 2
 
@@ -104,7 +104,7 @@ def test_what_a_file_says_of_its_boxes_comes_out_again(
             }
         )
     )
-    command = ("predict", fake_directory, photo, "-b", "fake", "--boxes", boxes)
+    command = ("predict", fake_directory, photo, "--boxes", boxes)
     done = run(*command, "--json", out, "-o", drawn)
     assert done.code == 0, done.err
     assert "scaled to 200 x 120" in done.err
@@ -121,7 +121,7 @@ def test_mask_prompt_and_points(run: Run, fake_directory: Path, photo: Path) -> 
     pixels = np.zeros((120, 200), np.uint8)
     pixels[20:80, 30:90] = 255
     Image.fromarray(pixels).save(rough)
-    base = ("predict", fake_directory, photo, "-b", "fake", "--mask", rough)
+    base = ("predict", fake_directory, photo, "--mask", rough)
     assert run(*base, "--save-mask", out).code == 0
     plain = np.asarray(Image.open(out)) > 0
     assert (plain & (pixels > 0)).sum() / (plain | (pixels > 0)).sum() > 0.8
@@ -159,16 +159,12 @@ def test_embedding_instead_of_the_image(run: Run, tiny_model: Path, photo: Path)
         (["--mask", "missing.png"], "no image at missing.png"),
         (["--point", "1,1", "-o", "x.docx"], "use a picture's suffix, such as .png"),
         (["--point", "1,1", "-o", "/dev/null/x.png"], "cannot write /dev/null/x.png"),
-        (["--point", "1,1", "--device", "gpu"], ""),
     ],
 )
 def test_bad_input_is_one_line(
     run: Run, fake_directory: Path, photo: Path, arguments: list[str], message: str
 ) -> None:
-    done = run("predict", fake_directory, photo, "-b", "fake", *arguments)
-    if not message:  # the fake backend has no devices to choose from
-        assert done.code == 0
-        return
+    done = run("predict", fake_directory, photo, *arguments)
     assert done.code == 2
     assert done.err.startswith("samtrt: error: ")
     assert message in done.err
@@ -178,7 +174,7 @@ def test_bad_input_is_one_line(
 def test_mask_prompt_of_another_size(run: Run, fake_directory: Path, photo: Path) -> None:
     rough = photo.parent / "rough.png"
     Image.new("L", (10, 10), 1).save(rough)
-    done = run("predict", fake_directory, photo, "-b", "fake", "--mask", rough)
+    done = run("predict", fake_directory, photo, "--mask", rough)
     assert done.code == 2
     assert "is 10 x 10 pixels and the image is 200 x 120" in done.err
 
@@ -193,7 +189,7 @@ def test_bad_images(
     path = tmp_path / "bad.png"
     if content is not None:
         path.write_bytes(content)
-    done = run("predict", fake_directory, path, "-b", "fake", "-p", "1,1")
+    done = run("predict", fake_directory, path, "-p", "1,1")
     assert (done.code, message in done.err) == (2, True)
 
 

@@ -59,7 +59,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., PageDriver]]:
                 stack.callback(driver.check_console)
             driver.page.goto(url)
             if wait:
-                driver.until("document.querySelector('#engine').textContent")
+                driver.until("document.querySelector('#decoder').textContent")
             return driver
 
         yield start

@@ -27,9 +27,9 @@ def url(tiny_model: Path) -> Iterator[str]:
         yield url
 
 
-def choose(driver: PageDriver, engine: str) -> None:
-    driver.page.click(f"[data-engine={engine}]")
-    driver.page.wait_for_selector(f"[data-engine={engine}][aria-checked=true]", timeout=60_000)
+def choose(driver: PageDriver, where: str) -> None:
+    driver.page.click(f"[data-decoder={where}]")
+    driver.page.wait_for_selector(f"[data-decoder={where}][aria-checked=true]", timeout=60_000)
 
 
 @pytest.mark.parametrize("size", [(120, 200), (333, 97), (700, 1300)])
@@ -69,9 +69,8 @@ def test_both_give_the_same_masks(
     asked = len(driver.prompts)
     assert asked
     choose(driver, "browser")
-    assert "WebAssembly" in driver.page.inner_text("#engine") or "WebGPU" in driver.page.inner_text(
-        "#engine"
-    )
+    told = driver.page.inner_text("#decoder")
+    assert "WebAssembly" in told or "WebGPU" in told
     driver.page.click("#clear")
     ask()
     browser = driver.masks(tmp_path)
@@ -114,9 +113,9 @@ def test_a_decoder_that_does_not_load_leaves_the_server_in_charge(
     driver = open_page(url, expect_errors=True)
     driver.upload(photo)
     driver.page.route("**/decoder.onnx", lambda route: route.fulfill(body=b"not a graph"))
-    driver.page.click("[data-engine=browser]")
+    driver.page.click("[data-decoder=browser]")
     driver.toast("Decoding in the browser failed")
-    assert driver.page.locator("[data-engine=server]").get_attribute("aria-checked") == "true"
+    assert driver.page.locator("[data-decoder=server]").get_attribute("aria-checked") == "true"
     driver.page.mouse.click(*driver.place(100, 60, (200, 120)))
     driver.settle()
     assert len(driver.candidates()) == 3

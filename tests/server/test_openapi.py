@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from samtrt.backends import open_backend
-from samtrt.choices import Stage
-from samtrt.predictor import Predictor
 from samtrt.preparation.frame import Frame
 from samtrt.server.app import create_app
 from samtrt.types import Embedding
+from support.fake_runtime import fake_predictor
 from support.samples import make_manifest
 from support.server_cases import live
 
@@ -35,9 +32,7 @@ CHECKS = [
 
 
 def fake_app() -> Any:
-    manifest = make_manifest()
-    stages = [open_backend("fake", Path(), manifest, stage) for stage in Stage]
-    return create_app(Predictor(*stages, manifest))
+    return create_app(fake_predictor(make_manifest()))
 
 
 app = fake_app()

@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 import pytest
 
+from support import fake_runtime
 from support.server_cases import image_bytes, wait_for
 
 TOKEN = "token-of-the-process-test"
@@ -27,9 +28,9 @@ class Process:
     """A server process on a free port, and what it wrote to its log."""
 
     def __init__(self, directory: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "samtrt", "serve", str(directory), "--port", "0"]
+        command = [*fake_runtime.COMMAND, "serve", str(directory), "--port", "0"]
         self.process = subprocess.Popen(
-            [*command, "--backend", "fake", *options],
+            [*command, *options],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "SAMTRT_TOKEN": TOKEN},
@@ -160,7 +161,7 @@ def test_a_stop_ends_in_its_time_whatever_clients_do(
 )
 def test_bad_options_are_one_line(fake_directory: Path, options: list[str], words: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "samtrt", "serve", str(fake_directory), "-b", "fake", *options],
+        [*fake_runtime.COMMAND, "serve", str(fake_directory), *options],
         capture_output=True,
         text=True,
         timeout=60,
@@ -175,7 +176,7 @@ def test_without_the_extra_it_says_what_to_install(fake_directory: Path) -> None
     code = (
         "import sys; sys.modules['fastapi'] = None\n"
         "from samtrt.cli import main\n"
-        f"sys.exit(main(['serve', {str(fake_directory)!r}, '--backend', 'fake']))"
+        f"sys.exit(main(['serve', {str(fake_directory)!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2

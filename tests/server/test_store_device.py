@@ -24,6 +24,7 @@ from samtrt.server.settings import Settings
 from samtrt.server.store import ImageStore
 from samtrt.types import DeviceArray, Embedding
 from support import fake_cuda_streams, fake_tensorrt
+from support.fake_runtime import fake_predictor
 from support.oracle import random_image
 
 UNIT = 4096
@@ -126,7 +127,7 @@ def test_an_upload_to_a_full_gpu_makes_room(
             del made
         on_device = [i for i in ids if scheduler.store._images[i].on_device]
         assert 1 <= len(on_device) <= 3
-        reference = Predictor.load(fake_directory, BackendName.FAKE)
+        reference = fake_predictor(predictor.manifest)
         for i, image_id in enumerate(ids):
             found = scheduler.store.get(image_id).host_features().copy()
             wanted = reference.encode(random_image(40, 60, seed=i)).features

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 
-from samtrt.backends import open_backend
 from samtrt.backends.base import Arrays
 from samtrt.backends.fake import FakeBackend
 from samtrt.choices import Stage
@@ -51,7 +48,7 @@ class BlobBackend(FakeBackend):
 
 def blob_predictor(manifest: Manifest) -> Predictor:
     """Return a predictor with the fake encoder and the blob decoder."""
-    encoder = open_backend("fake", Path(), manifest, Stage.ENCODER)
+    encoder = FakeBackend(manifest, Stage.ENCODER)
     return Predictor(encoder, BlobBackend(manifest, Stage.DECODER), manifest)
 
 

@@ -13,11 +13,14 @@ import pytest
 
 from samtrt.backends import BackendOptions, open_backend
 from samtrt.backends.base import Backend
+from samtrt.backends.fake import FakeBackend
 from samtrt.choices import BackendName, Stage, Target
 from samtrt.errors import MissingExtraError
-from samtrt.manifest import FileEntry, Manifest
+from samtrt.manifest import Manifest
+from support import fake_runtime
 from support.samples import make_manifest
 
+FAKE = "fake"
 STAND_IN = "tensorrt on a stand-in"
 
 
@@ -44,6 +47,7 @@ def cases() -> list[Any]:
             for name in BackendName
             if name not in missing
         ),
+        pytest.param((FAKE, "cpu"), id=FAKE),
         pytest.param((STAND_IN, "cuda"), id=STAND_IN),
         *(
             pytest.param((name.value, "cuda"), id=f"{name.value} on a GPU", marks=pytest.mark.gpu)
@@ -68,7 +72,11 @@ def opened(case: tuple[str, str], places: Places) -> Iterator[dict[Stage, Backen
         options = BackendOptions(device=device, checkpoint=places.checkpoint)
         # Not entered, but closed: a test may have closed them before.
         stages = {
-            stage: stack.enter_context(open_backend(name, directory, manifest, stage, options))
+            stage: stack.enter_context(
+                FakeBackend(manifest, stage)
+                if name == FAKE
+                else open_backend(name, directory, manifest, stage, options)
+            )
             for stage in Stage
         }
         yield stages
@@ -87,14 +95,7 @@ def _stand_in() -> Iterator[None]:
 def _fake_engines(folder: Path) -> Path:
     from support import fake_tensorrt
 
-    directory = folder / "fake"
-    directory.mkdir()
-    files = {}
-    for stage in Stage:
-        path = directory / f"{stage.value}.onnx"
-        path.write_bytes(b"not a graph")
-        files[stage] = (FileEntry.of(path),)
-    make_manifest().model_copy(update={"files": files}).save(directory)
+    directory = fake_runtime.write_directory(folder / "fake", make_manifest())
     fake_tensorrt.write_engines(directory, prompts=8, points=10)
     return directory
 

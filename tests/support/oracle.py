@@ -1,156 +1,29 @@
-"""Independent implementations to check against: the official packages, and `transformers`.
-
-They import torchvision for a few functions, and torchvision has no CPU-only build on PyPI; TinyViT
-imports timm for three. `oracle_package` puts stand-ins for those in `sys.modules` for as long as
-the import takes.
-"""
+"""Independent implementations to check against, and an image to check them with."""
 
 from __future__ import annotations
 
-import importlib
 import sys
-import types
-from functools import cache, partial
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
-from samtrt.registry import ModelSpec
+sys.path.append(str(Path(__file__).parents[2] / "bench"))
 
+from official_packages import (
+    official_sam,
+    official_transform,
+    oracle_package,
+    segment_anything_oracle,
+)
 
-def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """As torchvision's `resize` does for a PIL image: antialiased bilinear, (h, w)."""
-    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-
-
-def _nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Greedy NMS by definition: visit by score, drop what overlaps a kept box too much."""
-    order = torch.argsort(scores, descending=True, stable=True).tolist()
-    keep: list[int] = []
-    for i in order:
-        if all(_box_iou(boxes[i], boxes[j]) <= threshold for j in keep):
-            keep.append(i)
-    return torch.tensor(keep, dtype=torch.long)
-
-
-def _box_iou(a: torch.Tensor, b: torch.Tensor) -> float:
-    size = (torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])).clamp(min=0)
-    inter = size.prod()
-    return float(inter / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inter))
-
-
-def _batched_nms(
-    boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor, iou_threshold: float
-) -> torch.Tensor:
-    offset = idxs.to(boxes) * (boxes.max() + 1)
-    return _nms(boxes + offset[:, None], scores, iou_threshold)
-
-
-def _box_area(boxes: torch.Tensor) -> torch.Tensor:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-
-
-def _stand_ins() -> dict[str, types.ModuleType]:
-    members: dict[str, dict[str, Any]] = {
-        "torchvision": {},
-        "torchvision.transforms": {},
-        "torchvision.transforms.functional": {
-            "resize": _resize,
-            "to_pil_image": lambda array: Image.fromarray(array),
-        },
-        "torchvision.ops": {},
-        "timm": {},
-        "timm.models": {},
-        "timm.models.layers": {
-            "DropPath": torch.nn.Identity,  # at a rate of 0 it is not even made
-            "to_2tuple": lambda value: (value, value),
-            "trunc_normal_": torch.nn.init.trunc_normal_,
-        },
-        "timm.models.registry": {"register_model": lambda make: make},
-        "torchvision.ops.boxes": {"batched_nms": _batched_nms, "box_area": _box_area},
-    }
-    modules = {}
-    for name, attributes in members.items():
-        modules[name] = types.ModuleType(name)
-        modules[name].__dict__.update(attributes)
-    return modules
-
-
-def segment_anything_oracle() -> types.ModuleType:
-    """Import `segment_anything` with the stand-in for torchvision."""
-    return oracle_package("segment_anything")
-
-
-@cache
-def oracle_package(name: str) -> types.ModuleType:
-    """Import a package like `segment_anything` with the stand-ins."""
-    stand_ins = _stand_ins()
-    saved = {name: sys.modules.get(name) for name in stand_ins}
-    sys.modules.update(stand_ins)
-    try:
-        importlib.import_module(f"{name}.automatic_mask_generator")
-        return importlib.import_module(name)
-    finally:
-        for name, module in saved.items():
-            if module is None:
-                del sys.modules[name]
-            else:
-                sys.modules[name] = module
-
-
-def official_transform(image_size: int) -> Any:
-    """Return the official `ResizeLongestSide`."""
-    segment_anything_oracle()
-    from segment_anything.utils.transforms import ResizeLongestSide
-
-    return ResizeLongestSide(image_size)
-
-
-def official_sam(spec: ModelSpec) -> torch.nn.Module:
-    """Build the official model in the shape of `spec`; its own `build_sam.py` knows three."""
-    package = oracle_package("segment_anything_hq" if spec.hq else "segment_anything")
-    modeling = importlib.import_module(f"{package.__name__}.modeling")
-    encoder = modeling.ImageEncoderViT(
-        depth=spec.depth,
-        embed_dim=spec.embed_dim,
-        img_size=spec.image_size,
-        mlp_ratio=spec.mlp_ratio,
-        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
-        num_heads=spec.num_heads,
-        patch_size=spec.patch_size,
-        qkv_bias=True,
-        use_rel_pos=True,
-        global_attn_indexes=spec.global_attn_indexes,
-        window_size=spec.window_size,
-        out_chans=spec.prompt_embed_dim,
-    )
-    size = (spec.embedding_size, spec.embedding_size)
-    prompt_encoder = modeling.PromptEncoder(
-        embed_dim=spec.prompt_embed_dim,
-        image_embedding_size=size,
-        input_image_size=(spec.image_size, spec.image_size),
-        mask_in_chans=16,
-    )
-    hq = {"vit_dim": spec.embed_dim} if spec.hq else {}
-    decoder = (modeling.MaskDecoderHQ if spec.hq else modeling.MaskDecoder)(
-        num_multimask_outputs=3,
-        transformer=modeling.TwoWayTransformer(
-            depth=2, embedding_dim=spec.prompt_embed_dim, mlp_dim=2048, num_heads=8
-        ),
-        transformer_dim=spec.prompt_embed_dim,
-        iou_head_depth=3,
-        iou_head_hidden_dim=256,
-        **hq,
-    )
-    return modeling.Sam(
-        image_encoder=encoder,
-        prompt_encoder=prompt_encoder,
-        mask_decoder=decoder,
-        pixel_mean=[123.675, 116.28, 103.53],
-        pixel_std=[58.395, 57.12, 57.375],
-    ).eval()
+__all__ = [
+    "official_sam",
+    "official_transform",
+    "oracle_package",
+    "random_image",
+    "segment_anything_oracle",
+]
 
 
 def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -9,7 +9,9 @@ import numpy as np
 
 from samtrt.backends import BackendOptions
 from samtrt.choices import BackendName, PixelWork
+from samtrt.manifest import Manifest
 from samtrt.predictor import Predictor
+from support.fake_runtime import fake_predictor
 
 
 def load(directory: Path, device: str = "cuda", pixels: PixelWork = PixelWork.HOST) -> Predictor:
@@ -18,7 +20,7 @@ def load(directory: Path, device: str = "cuda", pixels: PixelWork = PixelWork.HO
 
 
 def expected(directory: Path) -> Predictor:
-    return Predictor.load(directory, BackendName.FAKE)
+    return fake_predictor(Manifest.load(directory))
 
 
 def boxes(count: int, seed: int = 0) -> np.ndarray:

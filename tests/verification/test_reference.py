@@ -11,14 +11,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from samtrt.backends import BackendOptions
-from samtrt.backends.fake import FakeBackend
-from samtrt.choices import Stage
 from samtrt.errors import VerificationError
 from samtrt.manifest import Manifest, Source
 from samtrt.predictor import Predictor
 from samtrt.sealed import read_tensors, write_sealed
 from samtrt.verification.compare import verify
 from samtrt.verification.reference import FORMAT, load_reference, record
+from support.fake_runtime import fake_predictor
 from support.oracle import random_image
 
 IMAGES = {"wide": random_image(100, 170), "tall": random_image(90, 40, seed=1)}
@@ -98,7 +97,7 @@ def test_refuses_other_prompts(stored: Path, tiny_model: Path) -> None:
 @pytest.fixture
 def quick(manifest: Manifest) -> Predictor:
     """A predictor on engines that take no time."""
-    return Predictor(*(FakeBackend(manifest, stage) for stage in Stage), manifest)
+    return fake_predictor(manifest)
 
 
 @pytest.fixture

@@ -124,36 +124,36 @@ function chooseTool(value: string): void {
   markTool(value);
 }
 
-const markEngine = radioGroup(document.querySelector(".switch")!, "engine", (value) => {
-  void chooseEngine(value);
+const markDecoder = radioGroup(document.querySelector(".switch")!, "decoder", (value) => {
+  void chooseDecoder(value);
 });
-async function chooseEngine(value: string): Promise<void> {
+async function chooseDecoder(value: string): Promise<void> {
   const old = session.decoding;
   if (value === (old instanceof BrowserDecoding ? "browser" : "server")) return;
   try {
     if (value === "browser") {
       model ??= await api.model();
-      byId("engine").textContent = "Loading the decoder…";
+      byId("decoder").textContent = "Loading the decoder…";
       session.decoding = await BrowserDecoding.start(api, model);
     } else {
       session.decoding = new ServerDecoding(api, "Each prompt is decoded by the server.");
       if (old instanceof BrowserDecoding) old.stop();
     }
-    markEngine(value);
+    markDecoder(value);
   } catch (error) {
-    toast(messageOf(error), "error", { label: "Retry", run: () => void chooseEngine(value) });
+    toast(messageOf(error), "error", { label: "Retry", run: () => void chooseDecoder(value) });
   }
-  describeEngine();
+  describeDecoder();
 }
 
-function describeEngine(): void {
+function describeDecoder(): void {
   const { decoding } = session;
   const where =
     decoding instanceof BrowserDecoding
       ? `Decoded in this browser (${decoding.label}).`
       : decoding.label;
   const what = model ? ` ${model.model}, ${model.precision}, ${model.backend} on ${model.device}.` : "";
-  byId("engine").textContent = where + what;
+  byId("decoder").textContent = where + what;
 }
 
 async function runAuto(): Promise<void> {
@@ -283,7 +283,7 @@ api
   .model()
   .then((found) => {
     model = found;
-    document.querySelector<HTMLButtonElement>("[data-engine=browser]")!.disabled = !found.decoder;
-    describeEngine();
+    document.querySelector<HTMLButtonElement>("[data-decoder=browser]")!.disabled = !found.decoder;
+    describeDecoder();
   })
   .catch((error: unknown) => toast(messageOf(error)));

@@ -81,7 +81,3 @@ def open_backend(
             from samtrt.backends.pytorch import PyTorchBackend
 
             return PyTorchBackend.open(manifest, stage, options)
-        case BackendName.FAKE:
-            from samtrt.backends.fake import FakeBackend
-
-            return FakeBackend(manifest, stage)

@@ -27,9 +27,9 @@ def command(
         if find_spec(package) is None:
             raise MissingExtraError("The demo", "export,ort", package)
     model, checkpoint = output / "model", str(assets.SMALL_CHECKPOINT)
-    typer.secho("1. Export the small checkpoint to two ONNX engines", bold=True)
+    typer.secho("1. Export the small checkpoint to two ONNX graphs", bold=True)
     export.command(checkpoint, model)
-    typer.secho("2. Verify the engines against PyTorch", bold=True)
+    typer.secho("2. Verify the graphs against PyTorch", bold=True)
     verify.command(model, checkpoint, json_path=output / "verify.json")
     typer.secho("3. Segment a photograph: what one point means, then what a box holds", bold=True)
     predict.command(

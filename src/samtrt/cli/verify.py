@@ -1,4 +1,4 @@
-"""`samtrt verify`: compare an engine's masks with the checkpoint's."""
+"""`samtrt verify`: compare a model directory's masks with the checkpoint's."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def command(
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Check that an engine gives the checkpoint's masks; exit with 1 where it does not."""
+    """Compare a model directory's masks with the checkpoint's; exit with 1 where they differ."""
     from samtrt import assets
     from samtrt.files import check_ours, write_atomic
     from samtrt.verification import compare as verifying
