@@ -46,15 +46,15 @@ def attend(
 
 
 class Kernels:
-    """The library's C functions on PyTorch's tensors."""
+    """The library's C functions on PyTorch's tensors, on the device that it was compiled for."""
 
-    def __init__(self, path: Path) -> None:
-        self.library = ctypes.CDLL(str(path))
+    def __init__(self, path: Path, device: str = "cuda") -> None:
+        self.library, self.device = ctypes.CDLL(str(path)), device
         self.library.samtrt_tokens_to_image_workspace.restype = ctypes.c_int64
 
     def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | float | int | None) -> None:
         """Call `samtrt_<name>` for a type of activations; tensors go by their address."""
-        stream = torch.cuda.current_stream().cuda_stream if torch.cuda.is_available() else None
+        stream = torch.cuda.current_stream().cuda_stream if self.device == "cuda" else None
         typed: list[Any] = [ctypes.c_int(TYPES[dtype])]
         for value in arguments:
             if value is None or isinstance(value, Tensor):

@@ -1,8 +1,7 @@
-"""Automatic masks on a GPU, in the emulator: those of the host, which are the official ones."""
+"""Automatic masks on a GPU, emulated or real: those of the host, which are the official ones."""
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,13 @@ from samtrt.masks import rle
 from support.blobs import blob_predictor
 from support.on_device import on_device
 from support.oracle import random_image
+from support.places import PLACES
 from support.samples import make_manifest
 
-pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++ to compile the kernels")
+on_places = pytest.mark.parametrize("place", PLACES)
 
 
+@on_places
 @pytest.mark.parametrize("size", [(150, 200), (60, 40)])
 @pytest.mark.parametrize(
     "settings",
@@ -36,17 +37,18 @@ pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++ to co
     ids=lambda settings: "-".join(settings) or "default",
 )
 def test_every_setting_gives_the_masks_of_the_host(
-    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], settings: dict[str, Any]
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], settings: dict[str, Any], place: str
 ) -> None:
     host, image = blob_predictor(make_manifest()), random_image(*size)
     options: dict[str, Any] = {"points_per_side": 4, "output_mode": "uncompressed_rle", **settings}
     wanted = AutomaticMaskGenerator(host, **options).generate(image)
-    with on_device(monkeypatch, host) as (predictor, _):
+    with on_device(monkeypatch, host, place) as (predictor, _):
         got = AutomaticMaskGenerator(predictor, **options).generate(image)
     check(got, wanted)
 
 
 def test_only_what_is_kept_leaves_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the stand-in, which counts what is copied."""
     host, image = blob_predictor(make_manifest()), random_image(150, 200)
     with on_device(monkeypatch, host) as (predictor, cuda):
         embedding = predictor.encode(image)
@@ -62,16 +64,22 @@ def test_only_what_is_kept_leaves_the_gpu(monkeypatch: pytest.MonkeyPatch) -> No
         del embedding
 
 
-def test_masks_are_formed_early_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+@on_places
+def test_masks_are_formed_early_where_memory_is_short(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
     host, image = blob_predictor(make_manifest()), random_image(90, 120)
     options: dict[str, Any] = {"points_per_side": 4, "points_per_batch": 5}
     wanted = AutomaticMaskGenerator(host, **options).generate(image)
     monkeypatch.setattr(device, "MOST_HELD", 5 * 64 * 64 * 4)
-    with on_device(monkeypatch, host) as (predictor, _):
+    with on_device(monkeypatch, host, place) as (predictor, _):
         check(AutomaticMaskGenerator(predictor, **options).generate(image), wanted)
 
 
-def test_an_engine_that_gives_no_numbers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@on_places
+def test_an_engine_that_gives_no_numbers_is_told(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
     host, image = blob_predictor(make_manifest()), random_image(90, 120)
     compute = host.decoder._compute
 
@@ -81,7 +89,7 @@ def test_an_engine_that_gives_no_numbers_is_told(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(host.decoder, "_compute", broken)
     with (
-        on_device(monkeypatch, host) as (predictor, _),
+        on_device(monkeypatch, host, place) as (predictor, _),
         pytest.raises(BackendError, match="not numbers"),
     ):
         AutomaticMaskGenerator(predictor, points_per_side=4).generate(image)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,17 @@ from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
 from samtrt.predictor import Predictor
 from samtrt.types import to_host
-from support.contract_cases import FAKE, Places, cases, opened
+from support.contract_cases import FAKE, Places, cases, least_points, opened
 
 
 @pytest.fixture(scope="module", params=cases())
 def stages(
     request: pytest.FixtureRequest,
-    tiny_model: Path,
+    exported: Callable[..., Path],
     tiny_checkpoint: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[Stage, Backend]]:
-    places = Places(tiny_model, tiny_checkpoint, tmp_path_factory.mktemp("contract"))
+    places = Places(exported, tiny_checkpoint, tmp_path_factory.mktemp("contract"))
     with opened(request.param, places) as found:
         yield found
 
@@ -77,7 +77,12 @@ def test_encodes(stages: dict[Stage, Backend]) -> None:
 @pytest.mark.parametrize("prompts", [1, 2, 7])
 @pytest.mark.parametrize("points", [0, 1, 2, 9])
 def test_decodes_any_number(stages: dict[Stage, Backend], prompts: int, points: int) -> None:
-    out = stages[Stage.DECODER].run(feeds(Stage.DECODER, prompts, points))
+    decoder = stages[Stage.DECODER]
+    if points < least_points(decoder):
+        with pytest.raises(BackendError, match=r"has 0 points .* takes 1 to 10"):
+            decoder.run(feeds(Stage.DECODER, prompts, points))
+        return
+    out = decoder.run(feeds(Stage.DECODER, prompts, points))
     assert out["low_res_masks"].shape == (prompts, 4, 64, 64)
     assert out["iou_predictions"].shape == (prompts, 4)
     assert {array.dtype for array in out.values()} == {np.dtype(np.float32)}
@@ -192,9 +197,9 @@ def test_threads_share_a_stage(stages: dict[Stage, Backend]) -> None:
 
 @pytest.mark.parametrize("case", cases())
 def test_closing_frees_and_says_so(
-    case: tuple[str, str], tiny_model: Path, tiny_checkpoint: Path, tmp_path: Path
+    case: tuple[str, str], exported: Callable[..., Path], tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    with opened(case, Places(tiny_model, tiny_checkpoint, tmp_path)) as found:
+    with opened(case, Places(exported, tiny_checkpoint, tmp_path)) as found:
         backend = found[Stage.DECODER]
         with backend:
             backend.run(feeds(Stage.DECODER))

@@ -19,11 +19,12 @@ from samtrt.cuda.pool import Pool
 from samtrt.cuda.runtime import THREAD_STREAM, Cuda
 from samtrt.errors import DeviceMemoryError
 from support import fake_cuda_streams
+from support.places import PLACES
 
 FLOAT = np.dtype(np.float32)
 
 
-@pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture(params=PLACES)
 def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
     fake = fake_cuda_streams.install(monkeypatch) if request.param == "stand-in" else None
     cuda = Cuda(0)

@@ -1,8 +1,9 @@
-"""The CUDA kernels, in an emulator on the CPU: every value they write, against float32."""
+"""The CUDA kernels, in an emulator and on a GPU: every value they write, against float32."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
@@ -20,18 +21,39 @@ EMULATOR = Path(__file__).parent / "emulator"
 sys.path.insert(0, str(BENCH))
 import kernel_cases  # noqa: E402
 from kernel_cases import TOLERANCE, Inputs, Kernels  # noqa: E402
+from samtrt.errors import BuildError  # noqa: E402
 from samtrt.export.operators.registry import OPERATORS  # noqa: E402
 from samtrt.registry import get_spec  # noqa: E402
-
-pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++ to compile the kernels")
+from samtrt.tensorrt.plugin import compiler  # noqa: E402
+from support.places import PLACES  # noqa: E402
 
 TYPES = [pytest.param(dtype, id=str(dtype)) for dtype in TOLERANCE]
 
 
-@pytest.fixture(scope="module")
-def kernels(shared: Callable[..., Path]) -> Kernels:
-    """The kernels, but for that whose instructions only Hopper has, compiled for this machine."""
-    return Kernels(shared("kernels", compile_kernels) / "kernels.so")
+@pytest.fixture(scope="module", params=PLACES)
+def kernels(request: pytest.FixtureRequest, shared: Callable[..., Path]) -> Kernels:
+    """The kernels; without that whose instructions only Hopper has where they are emulated."""
+    if request.param == "gpu":
+        if not torch.cuda.is_available():
+            pytest.skip("this PyTorch has no CUDA")
+        if library := os.environ.get("SAMTRT_PLUGIN"):
+            return Kernels(Path(library).resolve())
+        return Kernels(shared("kernels of a GPU", compile_for_gpu) / "kernels.so")
+    if not shutil.which("g++"):
+        pytest.skip("needs g++ to compile the kernels")
+    return Kernels(shared("kernels", compile_kernels) / "kernels.so", "cpu")
+
+
+def compile_for_gpu(folder: Path) -> None:
+    """Compile what needs no TensorRT for the GPU at hand."""
+    try:
+        nvcc = compiler.find_nvcc()
+    except BuildError as error:
+        pytest.skip(f"{error}; or name a compiled plugin library in SAMTRT_PLUGIN")
+    command = compiler.nvcc_command(
+        nvcc, folder, [compiler.architecture_here()], folder / "kernels.so"
+    )
+    subprocess.run([word for word in command if not word.endswith("plugin.cpp")], check=True)
 
 
 def compile_kernels(folder: Path) -> None:
@@ -93,30 +115,32 @@ def test_kernels_are_of_the_operators_that_graphs_have(kernels: Kernels) -> None
 )
 def test_attention(kernels: Kernels, dtype: torch.dtype, width: int, window: int) -> None:
     spec = replace(get_spec("vit_t"), embed_dim=width, num_heads=1)
-    check(kernel_cases.attention(kernels, spec, window, 1, Inputs(dtype, "cpu")))
+    check(kernel_cases.attention(kernels, spec, window, 1, Inputs(dtype, kernels.device)))
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("added", [False, True])
 def test_layer_norm(kernels: Kernels, dtype: torch.dtype, added: bool) -> None:
     spec = replace(get_spec("vit_t"), image_size=48, embed_dim=392)  # not whole warps of channels
-    check(kernel_cases.layer_norm(kernels, spec, added, Inputs(dtype, "cpu")))
+    check(kernel_cases.layer_norm(kernels, spec, added, Inputs(dtype, kernels.device)))
 
 
 def test_layer_norm_of_a_sum_that_nobody_needs(kernels: Kernels) -> None:
     spec = replace(get_spec("vit_t"), image_size=48)
-    check(kernel_cases.layer_norm(kernels, spec, True, Inputs(torch.float16, "cpu"), False))
+    check(
+        kernel_cases.layer_norm(kernels, spec, True, Inputs(torch.float16, kernels.device), False)
+    )
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_gelu(kernels: Kernels, dtype: torch.dtype) -> None:
     spec = replace(get_spec("vit_t"), image_size=48, embed_dim=40)  # not whole thread blocks
-    check(kernel_cases.gelu(kernels, spec, Inputs(dtype, "cpu")))
+    check(kernel_cases.gelu(kernels, spec, Inputs(dtype, kernels.device)))
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_embed_masks(kernels: Kernels, dtype: torch.dtype) -> None:
-    check(kernel_cases.embed_masks(kernels, 8, 3, True, Inputs(dtype, "cpu")))
+    check(kernel_cases.embed_masks(kernels, 8, 3, True, Inputs(dtype, kernels.device)))
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -124,22 +148,24 @@ def test_embed_masks(kernels: Kernels, dtype: torch.dtype) -> None:
 def test_tokens_to_image(
     kernels: Kernels, dtype: torch.dtype, side: int, prompts: int, tokens: int
 ) -> None:
-    check(kernel_cases.tokens_to_image(kernels, side, prompts, tokens, Inputs(dtype, "cpu")))
+    check(
+        kernel_cases.tokens_to_image(kernels, side, prompts, tokens, Inputs(dtype, kernels.device))
+    )
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("tokens", [7, 8, 13, 24, 32])
 def test_image_to_tokens(kernels: Kernels, dtype: torch.dtype, tokens: int) -> None:
-    check(kernel_cases.image_to_tokens(kernels, 8, 2, tokens, Inputs(dtype, "cpu")))
+    check(kernel_cases.image_to_tokens(kernels, 8, 2, tokens, Inputs(dtype, kernels.device)))
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_upscale_masks(kernels: Kernels, dtype: torch.dtype) -> None:
-    check(kernel_cases.upscale_masks(kernels, 8, 2, Inputs(dtype, "cpu")))
+    check(kernel_cases.upscale_masks(kernels, 8, 2, Inputs(dtype, kernels.device)))
 
 
 def test_sizes_without_kernels_are_refused(kernels: Kernels) -> None:
-    inputs = Inputs(torch.float16, "cpu")
+    inputs = Inputs(torch.float16, kernels.device)
     for case in (
         kernel_cases.layer_norm(kernels, replace(get_spec("vit_t"), embed_dim=1288), True, inputs),
         kernel_cases.tokens_to_image(kernels, 3, 1, 7, inputs),

@@ -1,8 +1,7 @@
-"""Masks from logits on a GPU, in the emulator, against the host's."""
+"""Masks from logits on a GPU, in the emulator and on a real one, against the host's."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,8 +18,7 @@ from samtrt.masks.upscaling import upscale_one
 from samtrt.preparation.frame import Frame
 from support.blobs import random_logits
 from support.on_device import device_memory
-
-pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++ to compile the kernels")
+from support.places import PLACES
 
 FRAMES = [
     Frame((96, 128), 64, 16),
@@ -33,9 +31,9 @@ FRAMES = [
 ]
 
 
-@pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
-    with device_memory(monkeypatch) as (memory, _):
+@pytest.fixture(params=PLACES)
+def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
+    with device_memory(monkeypatch, request.param) as (memory, _):
         yield memory
 
 

@@ -1,8 +1,7 @@
-"""Preparation on a GPU, in the emulator, against Pillow."""
+"""Preparation on a GPU, in the emulator and on a real one, against Pillow."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,15 +16,14 @@ from samtrt.preparation.frame import Frame
 from samtrt.preparation.spec import OFFICIAL, Preparation
 from support.on_device import device_memory
 from support.oracle import random_image
-
-pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++ to compile the kernels")
+from support.places import PLACES
 
 SIZES = [(60, 90), (120, 180), (37, 91), (300, 20), (77, 200), (1, 1), (200, 77), (1, 400)]
 
 
-@pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
-    with device_memory(monkeypatch) as (memory, _):
+@pytest.fixture(params=PLACES)
+def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
+    with device_memory(monkeypatch, request.param) as (memory, _):
         yield memory
 
 

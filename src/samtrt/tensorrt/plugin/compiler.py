@@ -51,7 +51,7 @@ def compile_plugin(
     headers = find_headers(tensorrt_root)
     major, minor = headers_version(headers)
     compiler = find_nvcc(nvcc)
-    chosen = sorted(set(architectures)) or [_architecture_here()]
+    chosen = sorted(set(architectures)) or [architecture_here()]
     for architecture in chosen:
         if not ARCHITECTURE.fullmatch(architecture):
             raise BuildError(f"'{architecture}' is no GPU architecture; write it as in sm_90a")
@@ -150,7 +150,12 @@ def find_nvcc(nvcc: Path | None = None) -> Path:
     )
 
 
-def _architecture_here() -> str:
+def architecture_here() -> str:
+    """Return what nvcc calls the GPU at hand.
+
+    Raises:
+        BuildError: where there is none.
+    """
     try:
         major, minor = find_gpu().compute_capability.split(".")
     except SamtrtError as error:
