@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -35,6 +36,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in marked:
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported out of the collector's work, which takes 0.3 s with it.
+
+    Many tests collect garbage hundreds of times, to see that nothing is left.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
 
 
 def _why_no_gpu() -> str | None:
@@ -131,19 +145,34 @@ def hq_model(shared: Callable[[str, Make], Path], hq_checkpoint: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported(shared: Callable[[str, Make], Path], tiny_checkpoint: Path) -> Callable[..., Path]:
+def exported(
+    shared: Callable[[str, Make], Path],
+    tiny_checkpoint: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., Path]:
     """Export `tiny_checkpoint` with options of `ExportOptions`, each choice once in a run."""
 
     def export(**options: object) -> Path:
         def make(directory: Path) -> None:
             from samtrt.checkpoints.load import load_checkpoint
             from samtrt.export.onnx import ExportOptions, export_model
+            from support.traces import traced_once
 
-            export_model(load_checkpoint(tiny_checkpoint), directory, ExportOptions(**options))
+            with traced_once(root_of_run(tmp_path_factory.getbasetemp())):
+                export_model(load_checkpoint(tiny_checkpoint), directory, ExportOptions(**options))
 
         return shared(name_of(options), make)
 
     return export
+
+
+@pytest.fixture
+def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For a test that exports: graphs that the run has traced before are not traced again."""
+    from support import traces
+
+    with traces.traced_once(root_of_run(tmp_path_factory.getbasetemp())):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,7 @@ def test_python_of_the_readme_runs(
     assert names["batch"].masks.shape == (2, 1, 400, 600)
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_python_of_the_api_runs(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from support.oracle import random_image
 COMMANDS = [command.name for command in cli.app.registered_commands]
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_export_then_verify(run: Run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     model, report = tmp_path / "model", tmp_path / "report.json"
     done = run("export", tiny_checkpoint, "-o", model, "--model", "vit_t")

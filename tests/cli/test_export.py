@@ -35,6 +35,7 @@ def one_line(text: str) -> str:
     return "".join(text.split("\n"))
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_a_fine_tune_on_squashed_images(run: Run, squashed: Path, tmp_path: Path) -> None:
     checkpoint, model = squashed / "two.pth", tmp_path / "model"
     assert "choose one with --tensors" in run("export", checkpoint, "-o", model).err

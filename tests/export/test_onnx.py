@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ from samtrt.backends import BackendOptions
 from samtrt.backends.pytorch import PyTorchBackend
 from samtrt.checkpoints.load import load_checkpoint, load_sam
 from samtrt.choices import AttentionForm, Precision, Stage
+from samtrt.cli import main
 from samtrt.errors import ExportError, ManifestError, OutputError
 from samtrt.export import precision as half
 from samtrt.export.finish import finish_graph
@@ -76,6 +74,7 @@ def test_defaults(tiny_model: Path, tiny_checkpoint: Path) -> None:
     assert (tiny_model / "samtrt.json").stat().st_mode & 0o044, "others must be able to read it"
 
 
+@pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize(
     ("options", "limit"),
     [
@@ -114,6 +113,7 @@ def test_options(
         }
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_bfloat16(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """ONNX Runtime has no bfloat16 on CPUs: `test_typed` checks the numbers."""
     options = ExportOptions(precision=Precision.BF16, opset=default_opset(Precision.BF16))
@@ -191,29 +191,29 @@ def test_unwritable_output(tiny_checkpoint: Path, tmp_path: Path) -> None:
         export_model(load_checkpoint(tiny_checkpoint), tmp_path / "file" / "model")
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_disk_that_fills_during_export_keeps_the_old_model(
-    tiny_checkpoint: Path, tiny_model: Path, tmp_path: Path
+    tiny_checkpoint: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Files may not grow past 8 MB in this process: the write of the decoder fails for real."""
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
     target = shutil.copytree(tiny_model, tmp_path / "model")
     before = {path.name: path.read_bytes() for path in target.iterdir()}
-    code = """
-import resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (8_000_000, 8_000_000))
-from samtrt.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, "export", tiny_checkpoint, "-o", target],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-        check=False,
-    )
-    assert done.returncode == 2, done.stderr
-    assert "samtrt: error: cannot" in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.setenv("COLUMNS", "200")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000_000, hard))  # Python ignores SIGXFSZ
+    try:
+        code = main(["export", str(tiny_checkpoint), "-o", str(target)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    errors = capsys.readouterr().err
+    assert code == 2, errors
+    assert "samtrt: error: cannot" in errors
+    assert "Traceback" not in errors
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 

@@ -1,0 +1,62 @@
+"""Graphs that the exports of a run share: to trace one takes most of the time of an export."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from samtrt.backends.base import stage_tensors
+from samtrt.choices import AttentionForm, Stage
+from samtrt.export import onnx as exporting
+from samtrt.export.finish import EXPORTER_OLDEST
+from samtrt.manifest import Manifest
+from samtrt.models import Sam
+from samtrt.preparation.spec import OFFICIAL
+from support.sharing import made_once
+
+
+@contextmanager
+def traced_once(root: Path) -> Iterator[None]:
+    """Let each graph be traced once in a run, whoever exports it; all other steps are done anew.
+
+    What is traced here comes from the real exporter, for one module, its weights and its options.
+    It is written as the exporter writes, so that a disk that fills is met in the same place.
+
+    Args:
+        root: Where the graphs of the run are kept.
+    """
+    import onnx_ir
+
+    trace = exporting._trace
+
+    def traced(
+        sam: Sam, stage: Stage, manifest: Manifest, path: Path, options: exporting.ExportOptions
+    ) -> None:
+        kept = made_once(
+            root / f"traced-{stage.value}-{_key(sam, stage, manifest, options)}",
+            lambda folder: trace(sam, stage, manifest, folder / "traced.onnx", options),
+        )
+        model = onnx_ir.load(kept / "traced.onnx")
+        onnx_ir.save(model, path, external_data=f"{path.name}.data")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "_trace", traced)
+        yield
+
+
+def _key(sam: Sam, stage: Stage, manifest: Manifest, options: exporting.ExportOptions) -> str:
+    """Hash all that tracing depends on."""
+    sizes = replace(sam.spec, name="", preparation=OFFICIAL, download=None)
+    opset = max(options.opset, EXPORTER_OLDEST)
+    form = options.attention
+    own = (form, options.dynamic_batch) if stage is Stage.ENCODER else form is AttentionForm.PLUGIN
+    seen = hashlib.sha256(repr((sizes, opset, own, stage_tensors(manifest, stage))).encode())
+    for name, tensor in sorted(sam.state_dict().items()):
+        seen.update(name.encode())
+        seen.update(tensor.contiguous().numpy().tobytes())
+    return seen.hexdigest()[:16]
