@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +18,9 @@ from onnx import AttributeProto, ModelProto, helper
 from samtrt.checkpoints.load import load_checkpoint, load_sam
 from samtrt.choices import AttentionForm, Precision, Stage, Target
 from samtrt.errors import ExportError
-from samtrt.export import onnx as exporting
 from samtrt.export import precision as half
 from samtrt.export.finish import finish_graph
-from samtrt.export.onnx import ExportOptions, export_model
+from samtrt.export.onnx import ExportOptions
 from samtrt.export.operators import graph as operators
 from samtrt.export.operators.add_layer_norm import ADD_LAYER_NORM
 from samtrt.export.operators.gelu import GELU
@@ -30,7 +29,7 @@ from samtrt.export.operators.layer_norm import LAYER_NORM
 from samtrt.export.operators.rel_pos_attention import REL_POS_ATTENTION
 from samtrt.export.plugin import PluginEncoder
 from samtrt.manifest import Manifest
-from samtrt.models import Sam, build_sam, seed_weights
+from samtrt.models import build_sam, seed_weights
 from samtrt.predictor import Predictor
 from samtrt.registry import ModelSpec, get_spec
 from support.rtx_cases import needs_rtx
@@ -51,31 +50,6 @@ def run(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 Export = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def export(
-    tiny_checkpoint: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Export]:
-    """Exports in the plugin form. The decoder, which is the same in every form, is `tiny_model`'s:
-    its export takes most of the time."""
-    real = exporting._export_stage
-
-    def export_stage(sam: Sam, stage: Stage, staging: Path, *rest: object) -> Path:
-        if stage is Stage.DECODER:
-            return Path(shutil.copy(tiny_model / "decoder.onnx", staging))
-        return real(sam, stage, staging, *rest)
-
-    def export(**options: object) -> Path:
-        directory = tmp_path_factory.mktemp("plugin") / "model"
-        plugin = ExportOptions(attention=AttentionForm.PLUGIN, **options)
-        manifest = export_model(load_checkpoint(tiny_checkpoint), directory, plugin)
-        assert manifest.attention == "plugin"
-        return directory
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporting, "_export_stage", export_stage)
-        yield export
 
 
 @pytest.fixture(scope="module")
@@ -185,9 +159,12 @@ def test_onnxruntime_gives_the_checkpoints_embedding(
 
 
 def test_other_options(
-    export: Export, tmp_path: Path, images: np.ndarray, embedding: np.ndarray
+    exported: Export, tmp_path: Path, images: np.ndarray, embedding: np.ndarray
 ) -> None:
-    encoder = export(opset=20, dynamic_batch=True, simplify=False) / "encoder.onnx"
+    form = AttentionForm.PLUGIN
+    directory = exported(attention=form, opset=20, dynamic_batch=True, simplify=False)
+    assert Manifest.load(directory).attention == "plugin"
+    encoder = directory / "encoder.onnx"
     graph_model = onnx.load(encoder)
     assert {o.version for o in graph_model.opset_import if not o.domain} == {20}
     nodes = {node.op_type for node in graph_model.graph.node}
