@@ -15,6 +15,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 LAYERS = (
     ("errors", "choices", "types", "_version"),
+    ("unfinished",),
     ("files",),
     ("images", "onnx_files", "sealed"),
     ("cuda", "sources"),

@@ -5,10 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import secrets
-import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import platformdirs
 
 from samtrt.errors import OutputError
+from samtrt.unfinished import new_directory, new_file
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -86,28 +84,23 @@ def write_atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block ends well.
 
     A file that is replaced hands on its permissions; of a link, the file that it points to is
-    replaced.
+    replaced. The temporary name is a short one: `path` may have one as long as names can be.
 
     Raises:
         OutputError: where the place cannot be written or has no room, or is no file. Nothing is
-            left behind.
+            left behind; what a killed process left, the next one removes.
     """
     target = check_target(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _new_file_beside(target)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"cannot write {path}: {_reason(error)}") from None
-    try:
-        mode = stat.S_IMODE((target if target.exists() else temporary).stat().st_mode)
-        temporary.chmod(mode | stat.S_IWUSR)  # no more than the old one, while it is written
-        yield temporary
-        temporary.chmod(mode)
-        temporary.replace(target)
+        with new_file(target.parent, target.suffix) as temporary:
+            mode = stat.S_IMODE((target if target.exists() else temporary).stat().st_mode)
+            temporary.chmod(mode | stat.S_IWUSR)  # no more than the old one, while it is written
+            yield temporary
+            temporary.chmod(mode)
+            temporary.replace(target)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {_reason(error)}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_tensors(
@@ -133,52 +126,33 @@ def staging_directory(target: Path) -> Iterator[Path]:
     """Yield an empty directory whose files move into `target` when the block ends well.
 
     It lies in `target` where that exists, which may be a file system of its own, else beside it.
+    Files that are replaced hand on their permissions.
 
     Raises:
         OutputError: where the place cannot be written or has no room. `target` keeps the files
-            that it had; nothing half-written is left.
+            that it had; nothing half-written is left, and what a killed process left, the next one
+            removes.
     """
     if target.exists() and not target.is_dir():
         raise OutputError(f"cannot write into {target}: it is a file, not a directory")
     try:
         place = target if target.exists() else target.parent
         place.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+        with new_directory(place) as staging:
+            yield staging
+            target.mkdir(exist_ok=True)
+            files = sorted(staging.iterdir())
+            for file in files:  # before any of them moves
+                if (old := check_target(target / file.name)).exists():
+                    file.chmod(stat.S_IMODE(old.stat().st_mode))
+            for file in files:
+                file.replace(target / file.name)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {_reason(error)}") from None
-    try:
-        yield staging
-        target.mkdir(exist_ok=True)
-        for file in sorted(staging.iterdir()):
-            file.replace(target / file.name)
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {_reason(error)}") from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-_PREFIX = ".samtrt-"
-"""Of names of what is not finished yet."""
 
 
 def _reason(error: OSError | ValueError) -> str:
     return str(getattr(error, "strerror", None) or error)
-
-
-def _new_file_beside(path: Path) -> Path:
-    """Create an empty file of a new name, with the permissions that any new file gets.
-
-    `tempfile` gives its files to their owner alone, and the mask that says what others get cannot
-    be read without changing it for every thread of the process. The name is a short one: `path`
-    may have one as long as names can be.
-    """
-    while True:
-        temporary = path.with_name(f"{_PREFIX}{secrets.token_hex(4)}{path.suffix[:16]}")
-        try:
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        except FileExistsError:
-            continue
-        return temporary
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -85,12 +89,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code.
 
     0: done. 1: `verify` found the engines wanting, or one of many images failed. 2: bad input,
-    told in one line. 70: a mistake in samtrt itself. 130: interrupted.
+    told in one line. 70: a mistake in samtrt itself. 130: interrupted. 143, 129: told to end by
+    SIGTERM or SIGHUP; what is half done is removed first.
     """
     # Decoders warn of what is damaged by Python's warnings; a command tells it in a line.
     warnings.filterwarnings("ignore", module=r"PIL\.|tifffile")
     try:
-        app(args=argv)
+        with _told_to_end():
+            app(args=argv)
     except SamtrtError as error:
         _fail(f"error: {error}")
         return 2
@@ -109,6 +115,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 70
     return 0
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end the block as an exception does, so that it cleans up."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    known = [one for one in signal.Signals if one.name in ("SIGTERM", "SIGHUP")]
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        known = []
+    # What somebody set stays, such as nohup's.
+    ours = [one for one in known if signal.getsignal(one) is signal.SIG_DFL]
+    for one in ours:
+        signal.signal(one, end)
+    try:
+        yield
+    finally:
+        for one in ours:
+            if signal.getsignal(one) is end:
+                signal.signal(one, signal.SIG_DFL)
 
 
 def _fail(line: str) -> None:
