@@ -21,8 +21,9 @@ from samtrt.types import BoolArray, Embedding, Prediction, Tensor, to_host
 Wanted = Callable[[npt.NDArray[np.float32]], BoolArray]
 
 PROMPTS_PER_RUN = 16
-"""Prompts in one decoder call, where the engine has no limit: each costs about 30 MB of working
-memory at 1024 input."""
+PROMPTS_PER_RUN_ON_CPU = 8
+"""How many prompts the decoder gets at once where no engine says; each takes about 30 MB of working
+memory at 1024 input. On a CPU each takes as long in few as in many."""
 
 
 class Decoding:
@@ -42,7 +43,8 @@ class Decoding:
         most = decoder.inputs["point_coords"].max_shape
         # An engine has memory for as many as its profile allows, and is fastest with all of them.
         limit = most[0] if most else None
-        asked = prompts_per_run or limit or PROMPTS_PER_RUN
+        usual = PROMPTS_PER_RUN_ON_CPU if decoder.device == "cpu" else PROMPTS_PER_RUN
+        asked = prompts_per_run or limit or usual
         self.prompts_per_run = min(asked, limit) if limit else asked
 
     def decode(

@@ -11,13 +11,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from samtrt.choices import MaskChoice, Precision, Quantization, Stage
-from samtrt.errors import ManifestError
-from samtrt.files import printable, sha256_of, write_atomic
+from samtrt.errors import ManifestError, OutputError
+from samtrt.files import check_target, printable, sha256_of, write_atomic
 from samtrt.onnx_files import external_files
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.spec import SAM_MEAN, SAM_STD, Preparation
 from samtrt.registry import MASK_THRESHOLD, MODELS, ModelSpec
-from samtrt.sealed import CHECKSUM, check_json, sealed_json
+from samtrt.sealed import CHECKSUM, begins_as_json, check_json, sealed_json
 from samtrt.types import IMAGE_EMBEDDINGS, FeatureMap, Size
 
 MANIFEST_NAME = "samtrt.json"
@@ -248,6 +248,25 @@ class Manifest(_Frozen):
                     f"{path} was changed while it was read: was the model exported meanwhile? Try "
                     "again"
                 )
+
+
+def check_model_directory(directory: Path, force: bool) -> None:
+    """Make sure that a model may be written into a directory, before any work.
+
+    Raises:
+        OutputError: where files of a model's names are there that samtrt did not write, and
+            `force` is not set; or what is there is no file.
+    """
+    if not directory.is_dir():
+        return
+    graphs = [f"{stage.value}.onnx{suffix}" for stage in Stage for suffix in ("", ".data")]
+    places = [directory / name for name in (MANIFEST_NAME, *graphs)]
+    taken = [path for path in places if check_target(path).exists()]
+    if taken and not force and not begins_as_json(directory / MANIFEST_NAME, "format"):
+        raise OutputError(
+            f"{taken[0]} is there already and was not written by samtrt: choose another directory, "
+            "or replace it with --force"
+        )
 
 
 def _state(path: Path) -> tuple[int, ...] | None:

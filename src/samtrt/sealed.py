@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,16 @@ def check_json(document: Mapping[str, Any]) -> dict[str, Any]:
     if document.get(CHECKSUM) != _checksum_of_json(rest):
         raise ValueError(_OTHER)
     return rest
+
+
+def begins_as_json(path: Path, name: str) -> bool:
+    """Tell whether a file begins as an object whose first value has a name; or is empty."""
+    try:
+        with open_regular(path) as file:
+            start = file.read(_START)
+    except OSError:
+        return False
+    return not start or re.match(rb'\{\s*"' + re.escape(name.encode()) + b'"', start) is not None
 
 
 def begins_with(path: Path, word: str) -> bool:

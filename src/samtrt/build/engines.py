@@ -27,7 +27,7 @@ from samtrt.build.graph import fallback_note, graph_to_build, node_precisions
 from samtrt.build.options import BuildOptions, Built, Failed, Job, NodePrecision, Progress, Range
 from samtrt.choices import Precision, Stage, Target
 from samtrt.errors import BuildError, OutputError
-from samtrt.files import cache_dir, write_atomic
+from samtrt.files import cache_dir, check_ours, write_atomic
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.tensorrt.api import Api, load_api
 from samtrt.tensorrt.plugin.library import LIBRARY_NAME
@@ -38,6 +38,7 @@ from samtrt.tensorrt.record import (
     Profile,
     engine_path,
     find_exact,
+    is_engine_record,
     onnx_hashes,
     record_path,
 )
@@ -51,6 +52,7 @@ def build_engines(
     options: BuildOptions | None = None,
     stages: Sequence[Stage] = tuple(Stage),
     report: Report = lambda _stage, _progress: None,
+    force: bool = False,
 ) -> dict[Stage | Exact, tuple[EngineRecord, Built]]:
     """Build the engines of a model directory and write each with its record.
 
@@ -63,6 +65,7 @@ def build_engines(
         options: Precision, profiles and the like.
         stages: Which engines.
         report: Called from this thread as the build goes on.
+        force: Whether engines are replaced that samtrt did not write.
 
     Raises:
         BackendError: where the library cannot start: no GPU (TensorRT), or too old a driver; or
@@ -71,10 +74,11 @@ def build_engines(
             parsed, the build fails, or another process builds in the same directory.
         ManifestError: where the directory is not one of `samtrt export`.
         MissingExtraError: where the library is not installed.
-        OutputError: where the directory cannot be written.
+        OutputError: where the directory cannot be written, or holds another tool's engines.
     """
     options = options or BuildOptions()
     manifest = Manifest.load(directory)
+    _check_ours(directory, target, stages, options, force)
     api = load_api(target)
     check_options(api, manifest, options, directory)
     built: dict[Stage | Exact, tuple[EngineRecord, Built]] = {}
@@ -96,6 +100,26 @@ def build_engines(
                             done = _run(one, tell)
                         built[exact] = _publish(directory, manifest, one, done), done
     return built
+
+
+def _check_ours(
+    directory: Path, target: Target, stages: Sequence[Stage], options: BuildOptions, force: bool
+) -> None:
+    """Make sure, before any work, that every file to be replaced is one that samtrt wrote.
+
+    Raises:
+        OutputError: where one is not: it lies there without a record.
+    """
+    engines: list[tuple[Stage, Exact | None]] = [(stage, None) for stage in stages]
+    if Stage.DECODER in stages:
+        engines += [(Stage.DECODER, exact) for exact in options.exact]
+    for stage, exact in engines:
+        record = record_path(directory, stage, target, exact)
+        check_ours(record, is_engine_record, force)
+        if not record.exists():
+            check_ours(engine_path(directory, stage, target, exact), lambda _: False, force)
+    if options.plugin and not any(directory.glob(f"*.{target.value}.json")):
+        check_ours(directory / LIBRARY_NAME, lambda _: False, force)
 
 
 def exact_job(job: Job, manifest: Manifest, exact: Exact, directory: Path) -> Job:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Stage, Target
 from samtrt.cli.options import ModelDir
+from samtrt.cli.reading import ForceOption
 from samtrt.errors import BuildError
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def command(
         bool,
         typer.Option("--explain", help="Print equivalent trtexec commands; build nothing."),
     ] = False,
+    force: ForceOption = False,
 ) -> None:
     """Compile a model directory's graphs into TensorRT engines."""
     from samtrt.build.checks import default_points
@@ -132,7 +134,7 @@ def command(
     if explain:
         _explain(directory, target, options, stages)
     else:
-        _build(directory, target, options, stages)
+        _build(directory, target, options, stages, force)
 
 
 def _exact(text: str | None, target: Target, prompts: Range, points: Range) -> tuple[Exact, ...]:
@@ -158,7 +160,7 @@ def _gpu_number(device: str | None) -> int:
 
 
 def _build(
-    directory: Path, target: Target, options: BuildOptions, stages: tuple[Stage, ...]
+    directory: Path, target: Target, options: BuildOptions, stages: tuple[Stage, ...], force: bool
 ) -> None:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -179,7 +181,9 @@ def _build(
             )
 
         built = build_engines(
-            directory, target, options, stages, lambda s, p: report(s, p.share, p.text)
+            *(directory, target, options, stages),
+            lambda s, p: report(s, p.share, p.text),
+            force,
         )
     for record, facts in built.values():
         for warning in facts.warnings if record.exact is None else ():

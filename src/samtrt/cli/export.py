@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from samtrt.choices import AttentionForm, Precision, Resize, ResizeFilter, ValueScale
+from samtrt.cli.reading import ForceOption
 
 
 def command(
@@ -58,6 +59,7 @@ def command(
             "plugin for TensorRT with 'samtrt plugin'."
         ),
     ] = AttentionForm.ADD,
+    force: ForceOption = False,
 ) -> None:
     """Turn a checkpoint into encoder.onnx and decoder.onnx, with a manifest.
 
@@ -67,6 +69,7 @@ def command(
     from samtrt.checkpoints import download
     from samtrt.checkpoints.load import load_checkpoint
     from samtrt.export.onnx import ExportOptions, default_opset, export_model
+    from samtrt.manifest import check_model_directory
     from samtrt.preparation.spec import PreparationChanges
 
     try:
@@ -75,6 +78,7 @@ def command(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    check_model_directory(output, force)  # before a checkpoint of gigabytes is read
     options = ExportOptions(
         precision=precision,
         opset=default_opset(precision) if opset is None else opset,
@@ -85,7 +89,7 @@ def command(
     console = Console(stderr=True)
     with console.status("reading the checkpoint") as status:
         loaded = load_checkpoint(download.resolve(checkpoint), model, tensors, changes)
-        manifest = export_model(loaded, output, options, status.update)
+        manifest = export_model(loaded, output, options, status.update, force)
     for entries in manifest.files.values():
         for entry in entries:
             typer.echo(f"{output / entry.name}  {entry.size / 1e6:.1f} MB")

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from samtrt.choices import Quantization
 from samtrt.cli.options import ModelDir
+from samtrt.cli.reading import ForceOption
 
 
 def command(
@@ -31,6 +32,7 @@ def command(
         list[str] | None,
         typer.Option("--keep", help="Layer to leave in float32, instead of measuring; repeatable."),
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Turn the encoder's linear layers into int8, but for those that lose too much."""
     from samtrt.export.quantize import QuantizeOptions, quantize_model
@@ -40,7 +42,7 @@ def command(
     options = QuantizeOptions(method, min_iou, tuple(keep) if keep else None)
     with Console(stderr=True).status("reading images") as status:
         images = {str(path): read_image(path) for path in find_sources(calib).paths}
-        manifest = quantize_model(directory, output, images, options, status.update)
+        manifest = quantize_model(directory, output, images, options, status.update, force)
     record = manifest.quantized
     assert record is not None
     kept = ", ".join(record.float32_layers) or "none"

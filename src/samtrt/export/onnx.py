@@ -22,7 +22,7 @@ from samtrt.backends.base import image_inputs, stage_tensors
 from samtrt.choices import Precision, Stage
 from samtrt.errors import ExportError, MissingExtraError, OutputError, SamtrtError
 from samtrt.files import staging_directory
-from samtrt.manifest import FileEntry, Manifest
+from samtrt.manifest import FileEntry, Manifest, check_model_directory
 
 try:
     import onnx  # noqa: F401  torch's exporter needs this and the next, and says so less clearly
@@ -100,6 +100,7 @@ def export_model(
     directory: Path,
     options: ExportOptions | None = None,
     report: Callable[[str], None] = lambda _: None,
+    force: bool = False,
 ) -> Manifest:
     """Write `encoder.onnx`, `decoder.onnx` and `samtrt.json` into `directory`.
 
@@ -111,12 +112,15 @@ def export_model(
         directory: Made where it does not exist.
         options: Precision, opset and the like.
         report: Called with a line of text at each step.
+        force: Whether graphs are replaced that samtrt did not write.
 
     Raises:
         ExportError: where a graph cannot be made or fails its checks.
-        OutputError: where the directory cannot be written or has too little room.
+        OutputError: where the directory cannot be written or has too little room, or holds another
+            tool's graphs.
     """
     options = options or ExportOptions()
+    check_model_directory(directory, force)
     sam = load_sam(checkpoint)
     if options.attention is AttentionForm.PLUGIN:  # the encoder is written anew, see _trace
         sam.kernels = PluginKernels()

@@ -25,7 +25,7 @@ from samtrt.choices import AttentionForm, Precision, Quantization, Stage
 from samtrt.encoding import prepare
 from samtrt.errors import ExportError, MissingExtraError
 from samtrt.files import staging_directory
-from samtrt.manifest import FileEntry, Manifest, Quantized
+from samtrt.manifest import FileEntry, Manifest, Quantized, check_model_directory
 from samtrt.predictor import Predictor
 from samtrt.types import UInt8Array, to_host
 from samtrt.verification.compare import verify
@@ -69,6 +69,7 @@ def quantize_model(
     images: Mapping[str, UInt8Array],
     options: QuantizeOptions | None = None,
     report: Callable[[str], None] = lambda _: None,
+    force: bool = False,
 ) -> Manifest:
     """Write a model directory with an int8 encoder and the same decoder.
 
@@ -78,6 +79,7 @@ def quantize_model(
         images: uint8 [H, W, 3] by name, like those that the model will see.
         options: Method, limit and layers.
         report: Called with a line of text at each step.
+        force: Whether graphs are replaced that samtrt did not write.
 
     Raises:
         ExportError: where the model is not float32 or was exported for the plugin, there is no
@@ -86,6 +88,7 @@ def quantize_model(
     """
     options = options or QuantizeOptions()
     manifest = Manifest.load(directory)
+    check_model_directory(output, force)
     if manifest.precision is not Precision.FP32 or manifest.quantized:
         raise ExportError(f"{directory} is not a float32 model: quantize one exported as fp32")
     if manifest.attention == AttentionForm.PLUGIN.value:

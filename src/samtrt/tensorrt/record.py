@@ -24,7 +24,7 @@ from samtrt.choices import HardwareCompatibility, Precision, Stage, Target
 from samtrt.errors import EngineError
 from samtrt.files import sha256_of
 from samtrt.manifest import FileEntry, Manifest
-from samtrt.sealed import CHECKSUM, check_json, sealed_json
+from samtrt.sealed import CHECKSUM, begins_as_json, check_json, sealed_json
 from samtrt.tensorrt.gpu import Gpu
 
 FORMAT = 2
@@ -203,6 +203,11 @@ def find_exact(directory: Path, stage: Stage, target: Target) -> list[Exact]:
             with suppress(ValueError):  # a file of somebody else
                 found.add(Exact.parse(path.name.split(".")[0].removeprefix(f"{stage.value}-")))
     return sorted(found)
+
+
+def is_engine_record(path: Path) -> bool:
+    """Tell whether a sidecar begins as ours do, even if the rest is damaged; or is empty."""
+    return begins_as_json(path, "format")
 
 
 def build_command(directory: Path, target: Target) -> str:

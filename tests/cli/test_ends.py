@@ -1,0 +1,46 @@
+"""A command that is told to end leaves nothing half done behind, and says that it was told."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+WAITS = """
+import sys, time
+from pathlib import Path
+from samtrt.cli import app, main
+from samtrt.files import staging_directory, write_atomic
+
+@app.command()
+def wait(place: Path) -> None:
+    with write_atomic(place / "a.json") as file, staging_directory(place / "model") as staging:
+        file.write_text("half")
+        (staging / "encoder.onnx").write_text("half")
+        print("begun", flush=True)
+        time.sleep(60)
+
+sys.exit(main(["wait", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_what_is_half_done_is_removed(tmp_path: Path, name: str, code: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITS, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    assert len(list(tmp_path.iterdir())) == 2
+    process.send_signal(getattr(signal, name))
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (code, "")
+    assert list(tmp_path.iterdir()) == []
