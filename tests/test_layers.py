@@ -29,7 +29,7 @@ LAYERS = (
     ("decoding",),
     ("predictor",),
     ("embeddings",),
-    ("automatic", "benchmark", "verification"),
+    ("automatic", "benchmark", "datasets", "verification"),
     ("export", "official", "server"),
     ("build",),
     ("cli",),

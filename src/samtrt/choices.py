@@ -150,3 +150,35 @@ class BoxForm(str, Enum):
     """Two corners, in a CSV without header or a JSON list."""
     XYWH = "xywh"
     """A corner and the size."""
+
+
+class OutputFormat(str, Enum):
+    """What runs over many images write beside COCO JSON, each in a place of its name."""
+
+    OVERLAY = "overlay"
+    """Pictures with their masks drawn."""
+    LABELMAP = "labelmap"
+    """PNG with a palette whose values are the numbers of masks."""
+    LABELME = "labelme"
+    """Polygons for labelme."""
+    YOLO = "yolo"
+    """A data set for Ultralytics: data.yaml, images, labels."""
+    PANOPTIC = "panoptic"
+    """COCO's panoptic form."""
+    CVAT = "cvat"
+    """CVAT for images 1.1, XML."""
+    LABELSTUDIO = "labelstudio"
+    """Label Studio's tasks."""
+    GEOJSON = "geojson"
+    """Polygons in longitude and latitude, of pictures that say where they are."""
+    GEOTIFF = "geotiff"
+    """Numbers of masks where the picture lies."""
+
+
+class Segmentation(str, Enum):
+    """How COCO datasets of many images give masks."""
+
+    RLE = "rle"
+    """Run lengths, lossless."""
+    POLYGONS = "polygons"
+    """Polygons along the edges of pixels; holes are lost."""

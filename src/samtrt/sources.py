@@ -62,11 +62,11 @@ class Sources:
             kinds = Counter(path.suffix.lower() or "no suffix" for path in self.skipped)
             listed = ", ".join(f"{printable(kind)}: {n}" for kind, n in kinds.most_common(_NAMED))
             parts.append(
-                f"{_count(len(self.skipped), 'file')} that no image reader has a suffix "
+                f"{counted(len(self.skipped), 'file')} that no image reader has a suffix "
                 f"for ({listed}): {', '.join(names)}"
             )
         if self.folders:
-            parts.append(f"{_count(self.folders, 'folder')} in it (search them with --recursive)")
+            parts.append(f"{counted(self.folders, 'folder')} in it (search them with --recursive)")
         return f"skipped {' and '.join(parts)}" if parts else ""
 
 
@@ -138,5 +138,6 @@ def _files(
             folders.clear()
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """Say how many there are, as "1 file" or "2 files"."""
     return f"{number:,} {what}" + ("s" if number != 1 else "")

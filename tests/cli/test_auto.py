@@ -40,7 +40,8 @@ def test_a_folder_becomes_every_format(run: Run, fake_directory: Path, folder: P
     assert done.out.startswith("3 images, ")
     assert done.out.splitlines()[-1] == str(out / "annotations.json")
     assert names(out) == sorted(
-        [".samtrt", "annotations.json"]
+        [".samtrt", "annotations.json", "yolo/data.yaml", "yolo/facts.csv"]
+        + ["yolo/images/a.png", "yolo/images/b.jpg", "yolo/images/c.png"]
         + [
             f"{kind}/{stem}{suffix}"
             for stem in "abc"
@@ -49,7 +50,7 @@ def test_a_folder_becomes_every_format(run: Run, fake_directory: Path, folder: P
                 ("labelmap", ".png"),
                 ("labelme", ".json"),
                 ("overlay", ".png"),
-                ("yolo", ".txt"),
+                ("yolo/labels", ".txt"),
             )
         ]
     )
@@ -61,7 +62,9 @@ def test_a_folder_becomes_every_format(run: Run, fake_directory: Path, folder: P
         labels = np.asarray(Image.open(out / "labelmap" / f"{stem}.png"))
         covered = np.any([coco.annToMask(a) for a in annotations], axis=0)
         np.testing.assert_array_equal(labels > 0, covered)
-        assert len((out / "yolo" / f"{stem}.txt").read_text().splitlines()) == len(annotations)
+        assert len((out / "yolo" / "labels" / f"{stem}.txt").read_text().splitlines()) == len(
+            annotations
+        )
         overlay = np.asarray(Image.open(out / "overlay" / f"{stem}.png"))
         assert overlay.shape[:2] == labels.shape
     labelme = json.loads((out / "labelme" / "b.json").read_text())
@@ -74,7 +77,7 @@ def test_a_restart_does_only_what_is_missing(run: Run, fake_directory: Path, fol
     whole = (out / "annotations.json").read_bytes()
     before = {name: (out / name).stat().st_mtime_ns for name in names(out)}
     (out / "coco" / "b.json").write_text('{"images": [')  # as a crash might leave it
-    (out / "yolo" / "c.txt").unlink()
+    (out / "yolo" / "labels" / "c.txt").unlink()
     (out / "annotations.json").unlink()
     again = run("auto", fake_directory, folder, "-o", out, *OPTIONS)
     assert again.code == 0
@@ -118,7 +121,9 @@ def test_a_changed_dataset_is_neither_done_nor_lost(
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("name", ["overlay/a.png", "labelmap/a.png", "yolo/a.txt", "coco/a.json"])
+@pytest.mark.parametrize(
+    "name", ["overlay/a.png", "labelmap/a.png", "yolo/labels/a.txt", "coco/a.json"]
+)
 def test_an_empty_file_is_made_anew(
     run: Run, fake_directory: Path, folder: Path, name: str
 ) -> None:

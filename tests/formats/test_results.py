@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from pycocotools.coco import COCO
 
-from samtrt.formats.coco import coco_dataset, merge_coco
+from samtrt.formats.annotation import ANY_OBJECT, AnnotatedImage, Annotation, of_records
+from samtrt.formats.coco import coco_dataset, read_coco_dataset
 from samtrt.formats.labelmap import label_map
 from samtrt.formats.labelme import labelme_document
-from samtrt.formats.polygons import join_polygons, polygons_of
+from samtrt.formats.polygons import Outline, edges_of, join_polygons, polygons_of
 from samtrt.formats.yolo import yolo_labels
 from samtrt.masks import rle
 from samtrt.masks.record import MaskRecord
@@ -25,19 +27,12 @@ from samtrt.masks.record import MaskRecord
 SIZE = (60, 90)
 
 
-def record(mask: np.ndarray) -> MaskRecord:
-    encoded = rle.encode(mask)
-    runs = rle.find_runs(np.ascontiguousarray(mask.T), mask.shape[0])
-    x1, y1, x2, y2 = runs.box
-    return MaskRecord(
-        segmentation=rle.compress(encoded),
-        area=runs.area,
-        bbox=[x1, y1, x2 - x1, y2 - y1],
-        predicted_iou=0.9,
-        point_coords=[[1.0, 2.0]],
-        stability_score=0.97,
-        crop_box=[0, 0, mask.shape[1], mask.shape[0]],
-    )
+def image_of(*masks: np.ndarray, name: str = "a.jpg") -> AnnotatedImage:
+    found = [
+        Annotation.of(rle.encode(mask), {}, predicted_iou=0.9, stability_score=0.97)
+        for mask in masks
+    ]
+    return AnnotatedImage(name, masks[0].shape, found)
 
 
 def blob(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -50,31 +45,45 @@ def blob(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 @pytest.fixture
-def records() -> list[MaskRecord]:
-    return [record(blob(seed)) for seed in range(5)]
+def image() -> AnnotatedImage:
+    return image_of(*(blob(seed) for seed in range(5)))
 
 
-def test_pycocotools_loads_the_dataset_and_its_masks(
-    records: list[MaskRecord], tmp_path: Path
-) -> None:
-    one = coco_dataset(records, "a.jpg", SIZE, {"made": "now"})
-    both = merge_coco([one, coco_dataset(records[:2], "b.jpg", SIZE)])
-    path = tmp_path / "annotations.json"
-    path.write_text(json.dumps(both))
-    coco = COCO(str(path))
-    assert sorted(image["file_name"] for image in coco.loadImgs(coco.getImgIds())) == [
-        "a.jpg",
-        "b.jpg",
-    ]
-    assert len(set(coco.getAnnIds())) == 7
-    assert len(coco.getAnnIds(imgIds=2)) == 2
+def test_automatic_masks_become_annotations() -> None:
+    mask = blob(1)
+    x1, y1, x2, y2 = rle.find_runs(np.ascontiguousarray(mask.T), mask.shape[0]).box
+    record = MaskRecord(
+        segmentation=rle.compress(rle.encode(mask)),
+        area=int(mask.sum()),
+        bbox=[x1, y1, x2 - x1, y2 - y1],
+        predicted_iou=0.9,
+        point_coords=[[1.0, 2.0]],
+        stability_score=0.97,
+        crop_box=[0, 0, mask.shape[1], mask.shape[0]],
+    )
+    (one,) = of_records([record])
+    assert one.bbox == (x1, y1, x2 - x1 + 1, y2 - y1 + 1)
+    assert one.area == mask.sum()
+    assert one.more == {
+        "predicted_iou": 0.9, "stability_score": 0.97, "point_coords": [[1.0, 2.0]],
+        "crop_box": [0, 0, 90, 60],
+    }  # fmt: skip
+
+
+def test_one_image_as_a_dataset_comes_back(image: AnnotatedImage, tmp_path: Path) -> None:
+    document = coco_dataset(image, ANY_OBJECT, {"made": "now"})
+    (tmp_path / "one.json").write_text(json.dumps(document))
+    coco = COCO(str(tmp_path / "one.json"))
     from pycocotools import mask as mask_utils
 
-    for seed, annotation in zip([0, 1, 2, 3, 4, 0, 1], both["annotations"], strict=True):
-        np.testing.assert_array_equal(coco.annToMask(annotation).astype(bool), blob(seed))
-        encoded = {**annotation["segmentation"]}
-        assert annotation["bbox"] == mask_utils.toBbox(encoded).tolist()
-        assert annotation["area"] == mask_utils.area(encoded)
+    for seed, one in enumerate(coco.loadAnns(coco.getAnnIds())):
+        np.testing.assert_array_equal(coco.annToMask(one).astype(bool), blob(seed))
+        assert one["bbox"] == mask_utils.toBbox(one["segmentation"]).tolist()
+        assert one["area"] == mask_utils.area(one["segmentation"])
+    back = read_coco_dataset(json.loads(json.dumps(document)))
+    assert (back.file_name, back.size, back.more) == ("a.jpg", SIZE, {"id": 1})
+    for one, other in zip(back.annotations, image.annotations, strict=True):
+        assert one == replace(other, label="object", category_id=1)
 
 
 @given(seed=st.integers(0, 10_000))
@@ -91,13 +100,14 @@ def test_polygons_give_the_mask_back(seed: int) -> None:
 def test_tiny_and_empty_masks() -> None:
     mask = np.zeros(SIZE, dtype=bool)
     assert polygons_of(mask) == []
-    assert yolo_labels([record(mask)], SIZE) == ""
+    assert yolo_labels(image_of(mask), ANY_OBJECT) == ""
+    assert edges_of(mask) == []
     mask[3, 5] = True
     assert polygons_of(mask)[0].tolist() == [[5, 3]] * 3
 
 
-def test_labelme_draws_the_same_masks(records: list[MaskRecord]) -> None:
-    document: dict[str, Any] = json.loads(json.dumps(labelme_document(records, "../a.jpg", SIZE)))
+def test_labelme_draws_the_same_masks(image: AnnotatedImage) -> None:
+    document: dict[str, Any] = labelme_document(image, "../a.jpg", ANY_OBJECT)
     assert document["imagePath"] == "../a.jpg"
     assert (document["imageHeight"], document["imageWidth"]) == SIZE
     for index in range(5):
@@ -111,13 +121,42 @@ def test_labelme_draws_the_same_masks(records: list[MaskRecord]) -> None:
         np.testing.assert_array_equal(np.asarray(canvas, dtype=bool), blob(index))
 
 
+@given(seed=st.integers(0, 10_000), tolerance=st.floats(0.5, 4), least=st.floats(0, 60))
+def test_simplified_polygons_stay_near_and_drop_small_parts(
+    seed: int, tolerance: float, least: float
+) -> None:
+    mask = blob(seed)
+    whole, simple = polygons_of(mask), polygons_of(mask, Outline(tolerance, least))
+    assert 1 <= len(simple) <= len(whole)
+    parts, _ = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    kept = sum(
+        np.count_nonzero(cv2.fillPoly(np.zeros(SIZE, np.uint8), [one], 1)) >= least for one in whole
+    )
+    assert len(simple) == max(kept, 1) <= max(parts - 1, 1)
+    for exact, one in zip(whole, simple, strict=False):
+        assert len(one) <= max(len(exact), 3)
+        for corner in exact:  # none of the outline is farther than the tolerance
+            x, y = (float(value) for value in corner)
+            assert abs(cv2.pointPolygonTest(one, (x, y), True)) <= tolerance + 1e-3
+
+
+@given(seed=st.integers(0, 10_000))
+def test_polygons_along_edges_are_pycocotools_masks(seed: int) -> None:
+    from pycocotools import mask as mask_utils
+
+    mask = blob(seed)
+    flat = [edge.ravel().tolist() for edge in edges_of(mask)]
+    made = mask_utils.decode(mask_utils.merge(mask_utils.frPyObjects(flat, *SIZE)))
+    np.testing.assert_array_equal(made.astype(bool), mask)
+
+
 @given(seed=st.integers(0, 10_000), size=st.tuples(st.integers(20, 3000), st.integers(20, 3000)))
 def test_yolo_corners_come_back_to_the_pixel(seed: int, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(seed)
     mask = np.zeros(size, dtype=bool)
     y, x = rng.integers(0, size[0] - 8), rng.integers(0, size[1] - 8)
     mask[y : y + 8, x : x + 8] = blob(seed, (8, 8))
-    line = yolo_labels([record(mask)], size)
+    line = yolo_labels(image_of(mask), ANY_OBJECT)
     if not mask.any():
         assert line == ""
         return
@@ -132,8 +171,8 @@ def test_yolo_corners_come_back_to_the_pixel(seed: int, size: tuple[int, int]) -
     assert not (mask & ~filled).any() or len(polygons_of(mask)) > 1
 
 
-def test_yolo_bridges_are_thin(records: list[MaskRecord]) -> None:
-    for index, line in enumerate(yolo_labels(records, SIZE).splitlines()):
+def test_yolo_bridges_are_thin(image: AnnotatedImage) -> None:
+    for index, line in enumerate(yolo_labels(image, ANY_OBJECT).splitlines()):
         shares = np.array(line.split()[1:], dtype=np.float64).reshape(-1, 2)
         corners = (shares * SIZE[::-1]).astype(np.int32)
         filled = cv2.fillPoly(np.zeros(SIZE, np.uint8), [corners], 1).astype(bool)
@@ -145,12 +184,12 @@ def test_yolo_bridges_are_thin(records: list[MaskRecord]) -> None:
 def test_label_map_numbers_masks_and_puts_the_small_on_top() -> None:
     big, small = np.zeros(SIZE, dtype=bool), np.zeros(SIZE, dtype=bool)
     big[10:50, 10:50], small[20:30, 20:30] = True, True
-    labels = label_map([record(small), record(big)], SIZE)
+    labels = label_map(image_of(small, big))
     assert labels.dtype == np.uint8
     assert labels[25, 25] == 1
     assert labels[40, 40] == 2
     assert labels[0, 0] == 0
-    many = label_map([record(small)] * 299 + [record(big)], SIZE)
+    many = label_map(image_of(*[small] * 299, big))
     assert many.dtype == np.uint16
     assert many.max() == 300
 

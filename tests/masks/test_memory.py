@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from samtrt.cli import results
+from samtrt.formats.annotation import ANY_OBJECT, AnnotatedImage, Annotation
 from samtrt.formats.labelmap import label_map
 from samtrt.formats.yolo import yolo_labels
 from samtrt.masks import rle
@@ -55,12 +56,12 @@ def test_boxes_of_a_large_picture_are_packed_as_they_come(
 def test_small_masks_of_a_large_picture_cost_little() -> None:
     mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
     mask[1000:1100, 2000:2200] = True
-    segmentation = rle.compress(rle.encode(mask))
-    record: Any = {"segmentation": segmentation, "area": 20_000}
+    one = Annotation.of(rle.encode(mask), {})
+    many = AnnotatedImage("a.jpg", (HEIGHT, WIDTH), [one] * 50)
     image = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
-    assert peak(lambda: yolo_labels([record] * 50, (HEIGHT, WIDTH))) < PIXELS // 8
-    assert peak(lambda: label_map([record] * 50, (HEIGHT, WIDTH))) < PIXELS * 5 // 4
-    overlay = peak(lambda: draw_masks(image, (rle.cut(segmentation) for _ in range(50))))
+    assert peak(lambda: yolo_labels(many, ANY_OBJECT)) < PIXELS // 8
+    assert peak(lambda: label_map(many)) < PIXELS * 5 // 4
+    overlay = peak(lambda: draw_masks(image, (one.patch for _ in range(50))))
     assert overlay < 3 * PIXELS * 5 // 4
 
 

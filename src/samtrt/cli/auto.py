@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samtrt.choices import BackendName, PixelWork
+from samtrt.choices import BackendName, PixelWork, Segmentation
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
@@ -26,18 +24,23 @@ from samtrt.cli.reading import (
     ImageReader,
     RecursiveOption,
     ValueRangeOption,
-    failure,
     note,
 )
-from samtrt.files import printable
+from samtrt.cli.runs import load_given, run_over, settings_of
+from samtrt.cli.writing import (
+    DEFAULT_FORMATS,
+    MinAreaOption,
+    SegmentationOption,
+    ToleranceOption,
+    outline_of,
+    parse_formats,
+)
 
 if TYPE_CHECKING:
     from samtrt.automatic.generator import AutomaticMaskGenerator, Progress
-    from samtrt.automatic.output import AutoOutput, Given
-    from samtrt.predictor import Predictor
+    from samtrt.datasets.given import Given
+    from samtrt.datasets.output import DatasetOutput
     from samtrt.sources import Source
-
-_FORMATS = "overlay,labelmap,labelme,yolo"
 
 
 def command(
@@ -48,7 +51,10 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the results.")],
     formats: Annotated[
         str, typer.Option("--formats", "-f", help="What to write beside COCO JSON, or 'none'.")
-    ] = _FORMATS,
+    ] = DEFAULT_FORMATS,
+    segmentation: SegmentationOption = Segmentation.RLE,
+    polygon_tolerance: ToleranceOption = 1.0,
+    polygon_min_area: MinAreaOption = 16.0,
     points_per_side: Annotated[
         int, typer.Option(min=1, help="The grid has this many points squared.")
     ] = 32,
@@ -98,7 +104,7 @@ def command(
     exit code is then 1 once all others are done.
     """
     from samtrt.automatic.generator import AutomaticMaskGenerator
-    from samtrt.automatic.output import AutoOutput, claim_directory
+    from samtrt.datasets.output import DatasetOutput, claim_directory
     from samtrt.embeddings import SUFFIX
     from samtrt.sources import find_sources
 
@@ -115,7 +121,7 @@ def command(
         "crop_n_points_downscale_factor": crop_n_points_downscale_factor,
         "min_mask_region_area": min_mask_region_area,
     }
-    chosen = _parse_formats(formats)
+    chosen, outline = parse_formats(formats), outline_of(polygon_tolerance, polygon_min_area)
     read = ImageReader(value_range, background)
     sources = find_sources([images], (SUFFIX,), recursive, leave_out=output)
     if notice := sources.notice():
@@ -124,134 +130,37 @@ def command(
     with load_predictor(directory, backend, device, threads, checkpoint, pixels) as predictor:
         generator = AutomaticMaskGenerator(predictor, output_mode="coco_rle", **options)
         settings = {
-            **predictor.identity,
-            "decoder_precision": predictor.decoder.precision or predictor.manifest.precision.value,
-            "mask_threshold": predictor.manifest.mask_threshold,
+            **settings_of(predictor, read),
             **{name: value for name, value in options.items() if name != "points_per_batch"},
-            **({"read_as": read.read_as} if read.read_as else {}),
         }
-        files = AutoOutput(output, chosen, settings, force)
-        failed = _run(generator, files, sources.found, read, single=not images.is_dir())
+        files = DatasetOutput(
+            *(output, chosen, settings, force),
+            polygons=segmentation is Segmentation.POLYGONS,
+            outline=outline,
+        )
+        failed = run_over(
+            [source for source in sources.found if not files.is_done(source)],
+            sources.found,
+            files,
+            read,
+            partial(load_given, predictor=predictor, read=read),
+            partial(_segment, generator=generator, files=files),
+            single=not images.is_dir(),
+        )
     if failed:
         raise typer.Exit(1)
 
 
-def _parse_formats(text: str) -> list[Any]:
-    from samtrt.automatic.output import AutoFormat
-    from samtrt.errors import OutputError
-
-    names = [] if text == "none" else [name.strip() for name in text.split(",")]
-    known = [kind.value for kind in AutoFormat]
-    if unknown := [name for name in names if name not in known]:
-        raise OutputError(f"unknown format '{unknown[0]}'; use {', '.join(known)} or none")
-    return [AutoFormat(name) for name in dict.fromkeys(names)]
-
-
-def _run(
-    generator: AutomaticMaskGenerator,
-    files: AutoOutput,
-    sources: list[Source],
-    read: ImageReader,
-    single: bool,
-) -> int:
-    """Do what is not done; return how many images failed.
-
-    A single image's error is the command's own; in a folder it is reported and the run goes on.
-    """
-    from samtrt.encoding import in_order
-
-    begun, masks, failed = time.monotonic(), 0, 0
-    waiting = [source for source in sources if not files.is_done(source)]
-    done = skipped = len(sources) - len(waiting)
-    try:
-        # The next image is read while this one is segmented.
-        work = partial(_read, predictor=generator.predictor, read=read)
-        with (
-            _Bar(len(waiting)) as bar,
-            closing(in_order(waiting, work, workers=1, ahead=1)) as ready,
-        ):
-            read.tell = bar.print
-            for source, future in ready:
-                try:
-                    masks += _segment(generator, files, source, future.result(), bar.part)
-                    done += 1
-                except Exception as error:
-                    if single:
-                        raise
-                    failed += 1
-                    bar.print(failure(source.path, error))
-                bar.next()
-    finally:  # also when interrupted: what is done stays usable
-        merged = files.merge(sources) if done else None
-    parts = [f"{done - skipped} images, {masks} masks in {time.monotonic() - begun:.1f} s"]
-    parts += [f"{skipped} done before"] if skipped else []
-    parts += [f"{failed} failed"] if failed else []
-    typer.echo("; ".join(parts))
-    if merged:
-        typer.echo(printable(merged))
-    return failed
-
-
-def _read(source: Source, predictor: Predictor, read: ImageReader) -> Given:
-    from samtrt.automatic.output import Given
-    from samtrt.embeddings import is_embedding_file, read_embedding
-
-    if is_embedding_file(source.path):
-        stored = read_embedding(source.path, predictor)
-        return Given(stored.embedding, stored.sha256, stored.info.image_name)
-    picture = read.picture(source.path)
-    return Given(picture.pixels, picture.sha256)
-
-
 def _segment(
-    generator: AutomaticMaskGenerator,
-    files: AutoOutput,
     source: Source,
     given: Given,
     progress: Progress,
+    generator: AutomaticMaskGenerator,
+    files: DatasetOutput,
 ) -> int:
     """Find and write one image's masks; return how many there are."""
-    records = generator.generate(given.image, progress)
-    files.write(source, given, records)
-    return len(records)
+    from samtrt.formats.annotation import of_records
 
-
-class _Bar:
-    """A progress bar over images, on a terminal, with the time left."""
-
-    def __init__(self, images: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._console = Console(stderr=True, highlight=False)
-        self._bar = Progress(
-            TextColumn("{task.completed:.1f} of {task.total:.0f} images"),
-            BarColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task("images", total=images)
-        self._images = 0
-
-    def part(self, done: int, total: int) -> None:
-        """Show how far the current image is."""
-        self._bar.update(self._task, completed=self._images + done / total)
-
-    def next(self) -> None:
-        """Show the current image as finished."""
-        self._images += 1
-        self._bar.update(self._task, completed=self._images)
-
-    def print(self, line: str) -> None:
-        """Print a line above the bar."""
-        self._console.print(f"samtrt: {printable(line)}", markup=False, soft_wrap=True)
-
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
+    masks = of_records(generator.generate(given.image, progress))
+    files.write(source, given, masks)
+    return len(masks)

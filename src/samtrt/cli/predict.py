@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samtrt.choices import BackendName, BoxForm, PixelWork
+from samtrt.choices import BackendName, BoxForm, PixelWork, Segmentation
+from samtrt.cli.dataset import DatasetRequest, predict_dataset
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
@@ -22,8 +24,17 @@ from samtrt.cli.reading import (
     BackgroundOption,
     ForceOption,
     ImageReader,
+    RecursiveOption,
     ValueRangeOption,
     note,
+)
+from samtrt.cli.writing import (
+    DEFAULT_FORMATS,
+    MinAreaOption,
+    SegmentationOption,
+    ToleranceOption,
+    outline_of,
+    parse_formats,
 )
 from samtrt.files import printable
 
@@ -36,7 +47,11 @@ if TYPE_CHECKING:
 def command(
     directory: ModelDir,
     image: Annotated[
-        Path, typer.Argument(help="Picture, or an embedding written by 'samtrt embed'.")
+        Path,
+        typer.Argument(
+            metavar="IMAGE|FOLDER",
+            help="Picture, or an embedding written by 'samtrt embed'; with --boxes also a folder.",
+        ),
     ],
     point: Annotated[
         list[str] | None,
@@ -48,7 +63,11 @@ def command(
     ] = None,
     boxes: Annotated[
         Path | None,
-        typer.Option("--boxes", help="A detector's boxes: COCO JSON, YOLO .txt, CSV or JSON."),
+        typer.Option(
+            "--boxes",
+            help="A detector's boxes: COCO, labelme or VIA JSON, YOLO .txt, CSV; of a FOLDER, a "
+            "file that names its pictures or a folder of label files.",
+        ),
     ] = None,
     boxes_format: Annotated[
         BoxForm | None,
@@ -63,8 +82,27 @@ def command(
         typer.Option("--all/--best", help="All three masks of a prompt, or the best one."),
     ] = False,
     overlay: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Picture with masks and prompts drawn.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Picture with masks and prompts drawn; of a FOLDER, a COCO data set, .json, or a "
+            "directory for all --formats.",
+        ),
     ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--formats",
+            "-f",
+            help=f"Of a FOLDER: what to write beside COCO JSON, or 'none'. Default: "
+            f"{DEFAULT_FORMATS}",
+        ),
+    ] = None,
+    segmentation: SegmentationOption = Segmentation.RLE,
+    polygon_tolerance: ToleranceOption = 1.0,
+    polygon_min_area: MinAreaOption = 16.0,
+    recursive: RecursiveOption = False,
     mask_path: Annotated[
         Path | None,
         typer.Option("--save-mask", help="Mask PNG (0 or 255); -0, -1 .. for several."),
@@ -81,7 +119,12 @@ def command(
     pixels: PixelsOption = PixelWork.DEVICE,
     checkpoint: CheckpointOption = None,
 ) -> None:
-    """Segment what points, boxes or a rough mask point at in one image."""
+    """Segment what points, boxes or a rough mask point at in one image, or all boxes of a folder.
+
+    Of a folder, every box of --boxes becomes a mask of a data set; label, category, score and id
+    stay with it. A restart skips pictures that are done; one that fails is reported, and the exit
+    code is then 1 once all others are done.
+    """
     from samtrt.cli import results
     from samtrt.embeddings import is_embedding_file, read_embedding, read_embedding_info
     from samtrt.errors import PromptError
@@ -89,6 +132,25 @@ def command(
     if boxes and (point or box or mask):
         raise PromptError("--boxes makes one prompt of each box: leave out --point, --box, --mask")
     read = ImageReader(value_range, background)
+    load = partial(load_predictor, directory, backend, device, threads, checkpoint, pixels)
+    if image.is_dir() or formats is not None or recursive:
+        if every or mask_path or json_path:
+            raise PromptError(
+                "a data set has one mask for each box: leave out --all, --save-mask and --json"
+            )
+        request = _dataset_request(
+            image,
+            boxes,
+            overlay,
+            formats,
+            form=boxes_format,
+            segmentation=segmentation,
+            outline=outline_of(polygon_tolerance, polygon_min_area),
+            recursive=recursive,
+            force=force,
+        )
+        predict_dataset(request, read, load)
+        return
     results.check_outputs(
         [path for path in (overlay, mask_path, json_path) if path],
         [path for path in (image, boxes, mask) if path],
@@ -105,7 +167,7 @@ def command(
             )
     else:
         picture = read(image)
-    with load_predictor(directory, backend, device, threads, checkpoint, pixels) as predictor:
+    with load() as predictor:
         if picture is None:
             stored = read_embedding(image, predictor)
             name = stored.info.image_name
@@ -132,6 +194,27 @@ def command(
     results.show(found)
     for path in written:
         typer.echo(printable(path))
+
+
+def _dataset_request(
+    images: Path, boxes: Path | None, output: Path | None, formats: str | None, **more: Any
+) -> DatasetRequest:
+    """Check what a run over a folder needs."""
+    from samtrt.errors import OutputError, PromptError
+
+    if boxes is None:
+        raise PromptError(
+            f"{images}: a folder needs --boxes; for one image leave out --formats and --recursive"
+            if not images.is_dir()
+            else f"{images} is a folder: give --boxes for its pictures, or one picture"
+        )
+    if output is None:
+        raise OutputError("give -o: a COCO file, .json, or a directory for all --formats")
+    to_file = output.suffix.lower() == ".json"
+    if to_file and formats not in (None, "none"):
+        raise OutputError(f"--formats are written into a directory: give -o one, not {output}")
+    chosen = parse_formats(formats or ("none" if to_file else DEFAULT_FORMATS))
+    return DatasetRequest(images=images, boxes=boxes, output=output, formats=chosen, **more)
 
 
 def _listed(

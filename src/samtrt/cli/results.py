@@ -18,36 +18,11 @@ from samtrt._version import __version__
 from samtrt.decoding import check_results
 from samtrt.errors import OutputError
 from samtrt.files import check_ours, printable, write_atomic
-from samtrt.masks import drawing, rle
+from samtrt.formats.annotation import Annotation
+from samtrt.formats.drawn import draw_annotations
+from samtrt.masks import drawing
 from samtrt.predictor import Predictor
 from samtrt.types import UInt8Array
-
-
-@dataclass(frozen=True)
-class Found:
-    """One mask of one prompt.
-
-    Attributes:
-        prompt: Which prompt it answers, from 0.
-        segmentation: The mask as compressed RLE: at full size, a hundred masks of a large picture
-            would fill the memory.
-        score: The model's IoU prediction.
-        box: x, y, width, height in pixels; zeros for an empty mask.
-        area: Pixels in the mask.
-    """
-
-    prompt: int
-    segmentation: rle.Rle
-    score: float
-    box: tuple[int, int, int, int]
-    area: int
-
-    @classmethod
-    def of(cls, prompt: int, mask: rle.Rle, score: float) -> Found:
-        runs = rle.runs_of(mask)
-        x1, y1, x2, y2 = runs.box
-        box = (x1, y1, x2 - x1 + 1, y2 - y1 + 1) if runs.area else (0, 0, 0, 0)
-        return cls(prompt, rle.compress(mask), score, box, runs.area)
 
 
 @dataclass(frozen=True)
@@ -56,16 +31,13 @@ class Results:
 
     Attributes:
         prompts: Arguments of `predict_batch`.
-        found: The masks.
-        facts: What a file says of each prompt: label, category, score, id. Empty without a file.
+        found: The masks; `more["prompt"]` says which prompt each answers, from 0.
+        labelled: Whether a file said what is in the boxes.
     """
 
     prompts: dict[str, Any]
-    found: tuple[Found, ...]
-    facts: tuple[dict[str, Any], ...] = ()
-
-    def facts_of(self, item: Found) -> dict[str, Any]:
-        return self.facts[item.prompt] if self.facts else {}
+    found: tuple[Annotation, ...]
+    labelled: bool = False
 
 
 def segment(
@@ -75,6 +47,8 @@ def segment(
     facts: tuple[dict[str, Any], ...] = (),
 ) -> Results:
     """Answer prompts (arguments of `predict_batch`) with the best mask of each, or with every one.
+
+    Each mask gets the `facts` of its prompt: what a file says of it.
 
     One point alone may mean a part or the whole, so the best of three masks is taken; a richer
     prompt gets the single mask that the model gives for it, as the paper advises (section 3).
@@ -88,8 +62,11 @@ def segment(
         for prompt, (candidates, values) in enumerate(zip(masks, scores, strict=True), start):
             order = np.argsort(-values, kind="stable")
             for i in order if every else order[:1]:
-                found.append(Found.of(prompt, candidates[i], float(values[i])))
-    return Results(prompts, tuple(found), facts)
+                told = facts[prompt] if facts else {}
+                iou = round(float(values[i]), 6)
+                one = Annotation.of(candidates[i], told, prompt=prompt, predicted_iou=iou)
+                found.append(one)
+    return Results(prompts, tuple(found), bool(facts))
 
 
 def _parts(prompts: dict[str, Any], predictor: Predictor) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -110,12 +87,12 @@ _PIXELS = 1 << 30
 
 def show(results: Results) -> None:
     """Print one line a mask."""
-    labels = ["label"] if results.facts else []
+    labels = ["label"] if results.labelled else []
     table = Table("prompt", *labels, "score", "area", "box (x, y, width, height)")
     for item in results.found:
-        label = [escape(printable(results.facts_of(item).get("label", "")))] if labels else []
-        box = ", ".join(map(str, item.box))
-        table.add_row(str(item.prompt), *label, f"{item.score:.3f}", f"{item.area:,}", box)
+        label = [escape(printable(item.label or ""))] if labels else []
+        box, iou = ", ".join(map(str, item.bbox)), item.more["predicted_iou"]
+        table.add_row(str(item.more["prompt"]), *label, f"{iou:.3f}", f"{item.area:,}", box)
     Console().print(table)
 
 
@@ -154,11 +131,11 @@ def write(
     return written
 
 
-def _white(item: Found) -> UInt8Array:
+def _white(item: Annotation) -> UInt8Array:
     """Return a mask as a picture, uint8 [H, W]: 255 where it is."""
     height, width = item.segmentation["size"]
     picture = np.zeros((height, width), dtype=np.uint8)
-    x, y, mask = rle.cut(item.segmentation)
+    x, y, mask = item.patch
     picture[y : y + mask.shape[0], x : x + mask.shape[1]][mask] = 255
     return picture
 
@@ -205,12 +182,9 @@ _JSON_KEY = '"checkpoint_sha256"'
 
 def draw(results: Results, pixels: UInt8Array) -> UInt8Array:
     """Draw masks and prompts over the image."""
-    picture = drawing.draw_masks(pixels, (rle.cut(item.segmentation) for item in results.found))
+    picture = draw_annotations(pixels, results.found)
     if (boxes := results.prompts.get("boxes")) is not None:
         picture = drawing.draw_boxes(picture, boxes)
-        for box, facts in zip(boxes, results.facts, strict=False):
-            if "label" in facts:
-                picture = drawing.draw_label(picture, box, printable(facts["label"]))
     for coords, labels in zip(
         results.prompts.get("point_coords", ()),
         results.prompts.get("point_labels", ()),
@@ -236,12 +210,12 @@ def as_json(results: Results, predictor: Predictor, image_name: str) -> dict[str
         "prompts": {**asked, "mask": "mask_input" in results.prompts},
         "masks": [
             {
-                "prompt": item.prompt,
-                **results.facts_of(item),
+                "prompt": item.more["prompt"],
+                **item.facts,
                 "segmentation": item.segmentation,
-                "bbox": list(item.box),
+                "bbox": list(item.bbox),
                 "area": item.area,
-                "predicted_iou": round(item.score, 6),
+                "predicted_iou": item.more["predicted_iou"],
             }
             for item in results.found
         ],

@@ -1,73 +1,118 @@
-"""Automatic masks as a COCO dataset that pycocotools loads."""
+"""Masks as a COCO dataset that pycocotools loads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
-from samtrt.masks.record import MaskRecord
-from samtrt.types import Size
+from samtrt.formats.annotation import AnnotatedImage, Annotation, Categories, Category
+from samtrt.formats.polygons import edges_of
 
-CATEGORY = {"id": 1, "name": "object", "supercategory": ""}
-"""SAM's masks have no class."""
+_OWN = ("id", "image_id", "category_id", "segmentation", "area", "bbox", "iscrowd", "score")
+"""Keys of an annotation that say what `Annotation` has fields for."""
+
+
+def coco_image(image: AnnotatedImage, number: int) -> dict[str, Any]:
+    """Describe the picture as an entry of `images`."""
+    height, width = image.size
+    return {
+        **image.more,
+        "id": number,
+        "file_name": image.file_name,
+        "height": int(height),
+        "width": int(width),
+    }
+
+
+def coco_annotation(
+    annotation: Annotation, categories: Categories, number: int, image: int, polygons: bool = False
+) -> dict[str, Any]:
+    """Describe a mask as an entry of `annotations`.
+
+    The id that it came with is kept as `source_id` where `number` is another.
+
+    Args:
+        annotation: The mask.
+        categories: Of the dataset.
+        number: Its id.
+        image: Its picture's id.
+        polygons: Polygons along the edges of pixels instead of RLE. pycocotools makes the same mask
+            of them, but for holes, which COCO's polygons cannot have.
+    """
+    segmentation: Any = annotation.segmentation
+    if polygons:
+        segmentation = [edge.ravel().tolist() for edge in edges_of(annotation.patch)]
+    source = {"source_id": annotation.id} if annotation.id not in (None, number) else {}
+    return {
+        "id": number,
+        **source,
+        "image_id": image,
+        "category_id": categories.of(annotation).id,
+        "segmentation": segmentation,
+        "area": annotation.area,
+        "bbox": list(annotation.bbox),
+        "iscrowd": 0,  # RLE alone does not make it a crowd, which tools would leave out
+        **({} if annotation.score is None else {"score": annotation.score}),
+        **annotation.more,
+    }
+
+
+def coco_categories(categories: Categories) -> list[dict[str, Any]]:
+    """Describe the classes as `categories`."""
+    return [{"id": one.id, "name": one.name, **one.more} for one in categories.all]
 
 
 def coco_dataset(
-    records: Sequence[MaskRecord], image_name: str, size: Size, info: dict[str, Any] | None = None
+    image: AnnotatedImage, categories: Categories, info: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Describe one image's masks.
+    """Describe one image's masks as a dataset of their own.
 
     Args:
-        records: Masks with compressed RLE (`output_mode="coco_rle"`).
-        image_name: The image's file name.
-        size: Its (height, width).
+        image: The picture and its masks.
+        categories: Of the dataset.
         info: What else the file should say of its making.
-
-    Returns:
-        A COCO dataset. Boxes are x, y, width, height that count whole pixels, one more than in the
-        records; the scores and the point are kept as `predicted_iou`, `stability_score` and
-        `point_coords`.
     """
-    annotations = []
-    for number, record in enumerate(records, start=1):
-        x, y, width, height = record["bbox"]
-        annotations.append(
-            {
-                "id": number,
-                "image_id": 1,
-                "category_id": CATEGORY["id"],
-                "segmentation": record["segmentation"],
-                "area": record["area"],
-                "bbox": [x, y, width + 1, height + 1] if record["area"] else [x, y, 0, 0],
-                "iscrowd": 0,  # RLE alone does not make it a crowd, which tools would leave out
-                "predicted_iou": record["predicted_iou"],
-                "stability_score": record["stability_score"],
-                "point_coords": record["point_coords"],
-                "crop_box": record["crop_box"],
-            }
-        )
-    image = {"id": 1, "file_name": image_name, "height": int(size[0]), "width": int(size[1])}
     return {
         "info": info or {},
         "licenses": [],
-        "images": [image],
-        "categories": [CATEGORY],
-        "annotations": annotations,
+        "images": [coco_image(image, image.more.get("id", 1))],
+        "categories": coco_categories(categories),
+        "annotations": [
+            coco_annotation(one, categories, number, image.more.get("id", 1))
+            for number, one in enumerate(image.annotations, start=1)
+        ],
     }
 
 
-def merge_coco(datasets: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Make one dataset of many with one image each, numbering images and masks anew."""
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for number, dataset in enumerate(datasets, start=1):
-        images.append({**dataset["images"][0], "id": number})
-        for annotation in dataset["annotations"]:
-            annotations.append({**annotation, "id": len(annotations) + 1, "image_id": number})
-    return {
-        "info": {},
-        "licenses": [],
-        "images": images,
-        "categories": [CATEGORY],
-        "annotations": annotations,
-    }
+def read_coco_dataset(data: dict[str, Any]) -> AnnotatedImage:
+    """Read what `coco_dataset` made, as JSON gives it back.
+
+    Raises:
+        KeyError, TypeError, ValueError, IndexError: where it is something else.
+    """
+    (picture,) = data["images"]
+    names = {one["id"]: one["name"] for one in data["categories"]}
+    annotations = [
+        Annotation(
+            one["segmentation"],
+            tuple(one["bbox"]),
+            one["area"],
+            names[one["category_id"]],
+            one["category_id"],
+            one.get("score"),
+            one.get("source_id"),
+            {k: v for k, v in one.items() if k not in (*_OWN, "source_id")},
+        )
+        for one in data["annotations"]
+    ]
+    more = {k: v for k, v in picture.items() if k not in ("file_name", "height", "width")}
+    return AnnotatedImage(
+        picture["file_name"], (picture["height"], picture["width"]), annotations, more
+    )
+
+
+def read_categories(data: dict[str, Any]) -> Categories:
+    """Read the categories of what `coco_dataset` made; raises as `read_coco_dataset`."""
+    return Categories(
+        Category(one["id"], one["name"], {k: v for k, v in one.items() if k not in ("id", "name")})
+        for one in data["categories"]
+    )

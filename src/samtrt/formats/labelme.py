@@ -1,42 +1,47 @@
-"""Automatic masks as a labelme file."""
+"""Masks as a labelme file, of polygons that a hand can edit."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from samtrt.formats.polygons import polygons_of
-from samtrt.masks import rle
-from samtrt.masks.record import MaskRecord
-from samtrt.types import Size
+from samtrt.formats.annotation import AnnotatedImage, Categories
+from samtrt.formats.polygons import Outline, polygons_of
 
 LABELME_VERSION = "5.5.0"
 """The release whose fields are written; later ones read them too."""
 
 
 def labelme_document(
-    records: Sequence[MaskRecord], image_path: str, size: Size, label: str = "object"
+    image: AnnotatedImage, image_path: str, categories: Categories, outline: Outline | None = None
 ) -> dict[str, Any]:
     """Describe masks as polygons; those of one mask share a `group_id`. Holes are lost.
 
+    Each shape has `score`, `id`, `category_id` and `predicted_iou` beside labelme's own keys, where
+    they are known: labelme keeps them.
+
     Args:
-        records: Masks as RLE.
+        image: The picture and its masks.
         image_path: Where labelme finds the picture, relative to its file.
-        size: The picture's (height, width).
-        label: The label of every mask.
+        categories: Whose names are the labels.
+        outline: How near the polygons follow the masks; None for every pixel.
     """
     shapes = []
-    for number, record in enumerate(records):
-        for polygon in polygons_of(rle.cut(rle.of(record["segmentation"]))):
+    for number, one in enumerate(image.annotations):
+        category = categories.of(one)
+        iou = one.more.get("predicted_iou")
+        facts = {**one.facts, "category_id": category.id, "predicted_iou": iou}
+        facts.pop("label", None)
+        for polygon in polygons_of(one.patch, outline):
             shapes.append(
                 {
-                    "label": label,
+                    "label": category.name,
                     "points": polygon.astype(float).tolist(),
                     "group_id": number,
-                    "description": f"predicted IoU {record['predicted_iou']:.3f}",
+                    "description": "" if iou is None else f"predicted IoU {iou:.3f}",
                     "shape_type": "polygon",
                     "flags": {},
                     "mask": None,
+                    **facts,
                 }
             )
     return {
@@ -45,6 +50,6 @@ def labelme_document(
         "shapes": shapes,
         "imagePath": image_path,
         "imageData": None,
-        "imageHeight": int(size[0]),
-        "imageWidth": int(size[1]),
+        "imageHeight": int(image.size[0]),
+        "imageWidth": int(image.size[1]),
     }

@@ -1,13 +1,15 @@
-"""Masks as polygons, through the centres of their outermost pixels.
+"""Masks as polygons, through the centres of their outermost pixels or along the edges of these.
 
-Filling such a polygon together with its outline (OpenCV's `fillPoly`, Pillow's `polygon`) gives
-back the part of the mask it goes around. Holes are lost: neither labelme's nor YOLO's polygons can
-have any.
+Filling a polygon through centres together with its outline (OpenCV's `fillPoly`, Pillow's
+`polygon`) gives back the part of the mask it goes around; for one along edges pycocotools does.
+Holes are lost: neither labelme's nor YOLO's nor COCO's polygons can have any.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +22,22 @@ Polygon = npt.NDArray[np.int32]
 """[N, 2], XY in pixels, N >= 3; the last point joins the first."""
 
 
-def polygons_of(mask: BoolArray | Patch) -> list[Polygon]:
+@dataclass(frozen=True)
+class Outline:
+    """How near polygons follow a mask.
+
+    Attributes:
+        tolerance: No pixel of the outline is farther from the polygon, in pixels (Douglas-Peucker);
+            0 keeps every corner.
+        min_area: Smaller parts of a mask, in pixels with their holes, are left out; the largest
+            part never is.
+    """
+
+    tolerance: float = 1.0
+    min_area: float = 16.0
+
+
+def polygons_of(mask: BoolArray | Patch, outline: Outline | None = None) -> list[Polygon]:
     """Return the outline of each part of a mask [H, W], the largest first."""
     x, y, part = mask if isinstance(mask, Patch) else patch_of(mask)
     if not part.size:
@@ -31,12 +48,41 @@ def polygons_of(mask: BoolArray | Patch) -> list[Polygon]:
         cv2.CHAIN_APPROX_SIMPLE,
         offset=(int(x), int(y)),
     )
-    found = sorted(contours, key=cv2.contourArea, reverse=True)
+    found = sorted(contours, key=_pixels_within, reverse=True)
+    if outline:
+        least = outline.min_area
+        found = found[:1] + [one for one in found[1:] if _pixels_within(one) >= least]
+        found = [cv2.approxPolyDP(one, outline.tolerance, True) for one in found]
     # A part of one or two pixels has fewer corners than readers accept: say the last one again.
     return [
         np.pad(corners, ((0, max(3 - len(corners), 0)), (0, 0)), mode="edge")
         for corners in (np.asarray(contour, dtype=np.int32).reshape(-1, 2) for contour in found)
     ]
+
+
+def _pixels_within(contour: npt.NDArray[Any]) -> float:
+    """Count the pixels on and within a contour through centres of pixels (Pick's theorem)."""
+    steps = np.abs(np.diff(contour[:, 0], axis=0, append=contour[:1, 0])).max(axis=1)
+    return float(cv2.contourArea(contour)) + float(steps.sum()) / 2 + 1
+
+
+def edges_of(mask: BoolArray | Patch) -> list[npt.NDArray[np.float64]]:
+    """Return the outline of each part of a mask along the edges of its pixels, the largest first.
+
+    Pixel (x, y) is the square from x, y to x + 1, y + 1. Parts that touch at a corner are one.
+    """
+    x, y, part = mask if isinstance(mask, Patch) else patch_of(mask)
+    if not part.size:
+        return []
+    height, width = part.shape
+    # Twice as large, with a row and column more: the corners of pixels are at even places.
+    doubled = np.zeros((2 * height + 1, 2 * width + 1), dtype=np.uint8)
+    for down in range(3):
+        for across in range(3):
+            doubled[down : down + 2 * height : 2, across : across + 2 * width : 2] |= part
+    contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    found = sorted(contours, key=cv2.contourArea, reverse=True)
+    return [np.asarray(one, dtype=np.float64).reshape(-1, 2) / 2 + (x, y) for one in found]
 
 
 def join_polygons(polygons: Sequence[Polygon]) -> Polygon:

@@ -124,21 +124,28 @@ def draw_boxes(
     return out
 
 
-def draw_label(image: UInt8Array, box: npt.ArrayLike, text: str) -> UInt8Array:
-    """Write a text at the upper left corner of a box (x1, y1, x2, y2), inside the picture."""
+def draw_labels(image: UInt8Array, labels: Sequence[tuple[Sequence[float], str]]) -> UInt8Array:
+    """Write texts, each with its lower left corner at a place (x, y), but inside the picture.
+
+    Only the part of the picture under each text is copied to be drawn on.
+    """
+    if not labels:
+        return image
+    out = image.copy()
     size = max(10, round(max(image.shape[:2]) / 60))
     font = ImageFont.load_default(size)
-    x, y = (float(side) for side in np.ravel(np.asarray(box))[:2])
-    left, top, right, bottom = font.getbbox(text[:_LETTERS])
-    wide, high = right - left + 4, bottom - top + 4
     height, width = image.shape[:2]
-    x = int(min(max(x, 0), max(width - wide, 0)))
-    y = int(min(max(y - high, 0), max(height - high, 0)))
-    picture = Image.fromarray(image)
-    draw = ImageDraw.Draw(picture)
-    draw.rectangle((x, y, x + wide, y + high), fill=_DARK)
-    draw.text((x + 2 - left, y + 2 - top), text[:_LETTERS], font=font, fill=(255, 255, 255))
-    return np.asarray(picture)
+    for (x, y), text in labels:
+        left, top, right, bottom = font.getbbox(text[:_LETTERS])
+        wide, high = round(right - left) + 4, round(bottom - top) + 4
+        column = int(min(max(x, 0), max(width - wide, 0)))
+        row = int(min(max(y - high, 0), max(height - high, 0)))
+        plate = Image.new("RGB", (wide, high), _DARK)
+        drawer = ImageDraw.Draw(plate)
+        drawer.text((2 - left, 2 - top), text[:_LETTERS], font=font, fill=_WHITE)
+        part = out[row : row + high, column : column + wide]
+        part[:] = np.asarray(plate)[: part.shape[0], : part.shape[1]]
+    return out
 
 
 _LETTERS = 40

@@ -1,123 +1,23 @@
 """Reading boxes from what detectors and annotation tools write."""
 
-from __future__ import annotations
-
-import json
-from pathlib import Path
-from typing import Any
-
 from samtrt.choices import BoxForm
-from samtrt.errors import PromptError
-from samtrt.files import printable
-from samtrt.formats.boxes import coco, labelme, plain, via
 from samtrt.formats.boxes.fitting import fit
-from samtrt.formats.boxes.table import read_table
-from samtrt.formats.boxes.types import Box, Boxes, Rows, Subject, Unreadable
-from samtrt.formats.boxes.yolo import read_yolo
-from samtrt.types import Size
+from samtrt.formats.boxes.folder import Folder
+from samtrt.formats.boxes.opening import open_boxes, read_boxes, telling
+from samtrt.formats.boxes.types import Box, Boxes, Listing, NotListed, Rows, Subject, Unreadable
 
-__all__ = ["Box", "BoxForm", "Boxes", "read_boxes"]
-
-_OF_SUFFIX = {
-    ".txt": (BoxForm.YOLO, BoxForm.YOLO_SEGMENT, BoxForm.YOLO_POSE),
-    ".json": (BoxForm.XYXY, BoxForm.XYWH),
-    ".csv": (BoxForm.XYXY, BoxForm.XYWH),
-}
-
-
-def read_boxes(
-    path: str | Path,
-    image_size: Size,
-    image_name: str | Path = "",
-    orientation: int | None = None,
-    form: BoxForm | None = None,
-) -> Boxes:
-    """Read the boxes that a file gives for one picture.
-
-    The form is told by the suffix and the content; docs/inputs.md has what is read of each:
-
-    - `.json`: a COCO dataset or COCO results; labelme; VIA; `{"boxes": [...], "labels": [...],
-      "scores": [...]}` or a bare list of boxes, XYXY;
-    - `.txt`: YOLO labels: boxes, tracks, polygons, poses;
-    - `.csv`: with a header, of OpenImages or of VIA; or the columns x1, y1, x2, y2 alone.
-
-    Boxes of a declared size are scaled to the picture's, and turned where they were made before
-    EXIF turned the picture.
-
-    Args:
-        path: The file.
-        image_size: (height, width) of the picture, upright.
-        image_name: The picture's path, which picks its boxes in a file about many pictures.
-        orientation: The EXIF orientation that it was turned by, 1..8; None where unknown.
-        form: What the boxes are, where the file can be read two ways.
-
-    Raises:
-        PromptError: where the file cannot be read, is in none of these forms or may be in two, is
-            of another picture, or has no box for this one. It names the line or annotation.
-    """
-    path = Path(path)
-    subject = Subject(str(image_name), image_size, orientation)
-    text = read_text(path)
-    try:
-        boxes = fit(_read(path, text, subject, form), subject)
-    except Unreadable as error:
-        raise PromptError(printable(f"cannot read boxes from {path}: {error}")) from None
-    except MemoryError:
-        raise PromptError(f"{path} takes more memory than there is") from None
-    if not boxes.items:
-        about = f" for {subject.name}" if subject.name else ""
-        more = f"; {'; '.join(boxes.notices)}" if boxes.notices else ""
-        raise PromptError(printable(f"{path} has no box{about}{more}"))
-    return boxes
-
-
-def read_text(path: Path) -> str:
-    """Read a file of boxes; raises `PromptError`."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise PromptError(f"no boxes file at {path}") from None
-    except (OSError, ValueError) as error:
-        raise PromptError(f"cannot read boxes from {path}: {error}") from None
-
-
-def parse_json(text: str) -> Any:
-    """Parse a file's JSON; raises `Unreadable`."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise Unreadable("its JSON is nested too deeply") from None
-    except ValueError as error:
-        raise Unreadable(f"it is not JSON: {error}") from None
-
-
-def _read(path: Path, text: str, subject: Subject, form: BoxForm | None) -> Rows:
-    suffix = path.suffix.lower()
-    if suffix not in _OF_SUFFIX:
-        raise Unreadable(
-            "its form is told by the suffix: .json (COCO, labelme, VIA or a list), .txt (YOLO) or "
-            ".csv"
-        )
-    if form and form not in _OF_SUFFIX[suffix]:
-        raise Unreadable(f"boxes in {suffix} files are not '{form.value}'")
-    if suffix == ".txt":
-        return read_yolo(text, form)
-    if suffix == ".csv":
-        return read_table(text, subject, form)
-    return _read_json(parse_json(text), subject, form)
-
-
-def _read_json(data: Any, subject: Subject, form: BoxForm | None) -> Rows:
-    if isinstance(data, dict) and "annotations" in data:
-        return coco.read_dataset(data, subject)
-    if isinstance(data, dict) and "shapes" in data:
-        return labelme.read_labelme(data, subject)
-    if isinstance(data, dict) and "boxes" in data:
-        return plain.read_lists(data, form)
-    if isinstance(data, dict) and via.is_via(data):
-        return via.read_json(data, subject)
-    if isinstance(data, list) and data and all(isinstance(item, dict) for item in data):
-        return coco.read_results(data, subject)
-    if isinstance(data, list):
-        return plain.read_list(data, form)
-    raise Unreadable("its JSON is not COCO, labelme, VIA, a list of boxes, or one with 'boxes'")
+__all__ = [
+    "Box",
+    "BoxForm",
+    "Boxes",
+    "Folder",
+    "Listing",
+    "NotListed",
+    "Rows",
+    "Subject",
+    "Unreadable",
+    "fit",
+    "open_boxes",
+    "read_boxes",
+    "telling",
+]

@@ -42,7 +42,7 @@ def fit(rows: Rows, subject: Subject) -> Boxes:
         notices.append(count_left_out(empty, "box without area"))
     if beyond:
         notices.append(f"{beyond} of {len(kept)} boxes reach beyond the picture")
-    return Boxes(tuple(kept), tuple(notices))
+    return Boxes(tuple(kept), tuple(notices), rows.image)
 
 
 def same_shape(one: Size, other: Size) -> bool:

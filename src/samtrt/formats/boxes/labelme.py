@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,10 @@ from samtrt.formats.boxes.names import parts_of, stem_of
 from samtrt.formats.boxes.types import (
     Box,
     Corners,
+    Kind,
+    Listing,
+    NotListed,
     Rows,
-    Subject,
     Unreadable,
     around,
     items,
@@ -26,10 +29,36 @@ from samtrt.formats.boxes.types import (
 _NO_BOX = ("point", "points", "line", "linestrip")
 
 
-def read_labelme(data: dict[str, Any], subject: Subject) -> Rows:
-    """Read a labelme file; raises `Unreadable`."""
+class Document(Listing):
+    """A labelme file."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        """Read it; raises `Unreadable`."""
+        path = data.get("imagePath")
+        if isinstance(path, str) and parts_of(path):
+            self.pictures = [path]
+        self._rows = _read(data)
+        self._rows.picture = self.pictures[0] if self.pictures else None
+
+    def rows(self, name: str) -> Rows:
+        """Return its boxes; the same name with another suffix gets a notice."""
+        if not self.pictures or not parts_of(name):
+            return self._rows
+        theirs, ours = parts_of(self.pictures[0])[-1], parts_of(name)[-1]
+        if theirs == ours:
+            return self._rows
+        if stem_of(theirs) != stem_of(ours):
+            raise NotListed(f"it is of the picture {theirs}, not of {ours}")
+        notice = f"the boxes of {theirs} are taken for {ours}"
+        return replace(self._rows, notices=[notice, *self._rows.notices])
+
+    def kinds(self) -> Iterable[Kind]:
+        """Return what its shapes are of."""
+        return ((None, box.label) for box in self._rows.boxes)
+
+
+def _read(data: dict[str, Any]) -> Rows:
     rows = Rows(declared=size_of(data.get("imageHeight"), data.get("imageWidth"), "its image size"))
-    _check_picture(data.get("imagePath"), subject, rows)
     grouped: dict[Any, Box] = {}
     left = []
     for place, entry in enumerate(items(data["shapes"], "'shapes'")):
@@ -49,18 +78,6 @@ def read_labelme(data: dict[str, Any], subject: Subject) -> Rows:
     if left:
         rows.notices.append(count_left_out(left, "point or line"))
     return rows
-
-
-def _check_picture(path: Any, subject: Subject, rows: Rows) -> None:
-    """Refuse a file of another picture; the same name with another suffix gets a notice."""
-    if not isinstance(path, str) or not parts_of(path) or not parts_of(subject.name):
-        return
-    theirs, ours = parts_of(path)[-1], parts_of(subject.name)[-1]
-    if theirs == ours:
-        return
-    if stem_of(theirs) != stem_of(ours):
-        raise Unreadable(f"it is of the picture {theirs}, not of {ours}")
-    rows.notices.append(f"the boxes of {theirs} are taken for {ours}")
 
 
 def _corners(shape: dict[str, Any], where: str) -> Corners:

@@ -4,74 +4,100 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 
 from samtrt.choices import BoxForm
 from samtrt.formats.boxes import via
+from samtrt.formats.boxes.columns import (
+    IDS,
+    IMAGE_SIZES,
+    IMAGES,
+    SCORES,
+    Cells,
+    corners_in,
+    first_of,
+    kind_in,
+    maker,
+)
 from samtrt.formats.boxes.fitting import count_left_out
-from samtrt.formats.boxes.names import matches
+from samtrt.formats.boxes.names import Names
 from samtrt.formats.boxes.types import (
     Box,
     Corners,
+    Kind,
+    Listing,
     Rows,
-    Subject,
     Unreadable,
-    from_corners,
-    from_sides,
     key_of,
     number,
-    numbers,
     score_of,
     size_of,
     text_of,
 )
 
-Cells = dict[str, str]
 Line = tuple[int, list[str]]
 """A line's number in the file and its cells."""
 
-_CORNERS = (
-    ("x1", "y1", "x2", "y2"),
-    ("xmin", "ymin", "xmax", "ymax"),
-    ("x_min", "y_min", "x_max", "y_max"),
-    ("left", "top", "right", "bottom"),
-)
-_SIDES = (
-    ("x", "y", "w", "h"),
-    ("bbox_x", "bbox_y", "bbox_width", "bbox_height"),
-    ("x", "y", "width", "height"),
-    ("left", "top", "width", "height"),
-)
-_CENTRES = (
-    ("cx", "cy", "w", "h"),
-    ("x_center", "y_center", "w", "h"),
-    ("x_center", "y_center", "width", "height"),
-)
-_IMAGE_SIZES = (("image_height", "image_width"), ("img_height", "img_width"), ("height", "width"))
-_IMAGES = (
-    *("image", "filename", "file_name", "image_name", "imageid", "image_id"),
-    *("image_path", "filepath", "path"),
-)
-_LABELS = ("label", "class", "labelname", "label_name", "class_name", "category", "name")
-_CATEGORIES = ("category_id", "class_id")
-_SCORES = ("score", "confidence", "conf", "probability")
-_IDS = ("id", "track_id", "annotation_id", "box_id")
+
+class Table(Listing):
+    """A CSV file."""
+
+    def __init__(self, text: str, form: BoxForm | None) -> None:
+        """Index it by pictures; raises `Unreadable`."""
+        self._form = form
+        self._header, self._lines, self._notices = _header(_lines(text))
+        self._index = None
+        if self._header is None:
+            if self._lines and not _are_numbers(self._lines[0][1][:1]):
+                self._index = Names([cells[0] for _, cells in self._lines])
+        else:
+            if not _is_via(self._header):
+                corners_in(self._header, form)  # that there are such, before lines are looked at
+            for line, row in self._lines:
+                if len(row) != len(self._header):
+                    raise Unreadable(
+                        f"line {line}: {len(row)} columns, and the header has {len(self._header)}"
+                    )
+            if (image := first_of(self._header, IMAGES)) and self._lines:
+                column = self._header.index(image)
+                self._index = Names([cells[column] for _, cells in self._lines])
+        if self._index:
+            self.pictures = self._index.pictures
+
+    def rows(self, name: str) -> Rows:
+        """Take one picture's boxes; raises `Unreadable`."""
+        lines, notice, picture = self._lines, "", None
+        if self._index:
+            found, notice = self._index.find(name)
+            lines = [self._lines[i] for i in found]
+            picture = self._index.name_at(found[0])
+        if not lines:
+            return Rows()
+        if self._header is None:
+            rows = _headless(lines, self._form or BoxForm.XYXY, self._index is not None)
+        else:
+            rows = _with_header(self._header, lines, self._form)
+        rows.notices = self._notices + ([notice] if notice else []) + rows.notices
+        rows.picture = picture
+        _settle_units(rows)
+        return rows
+
+    def kinds(self) -> Iterable[Kind]:
+        """Return what its boxes are of; lines that cannot be read have their say in `rows`."""
+        for line, cells in self._lines:
+            if self._header is not None:
+                table = dict(zip(self._header, cells, strict=True))
+                yield via.kind_of(table) if _is_via(self._header) else kind_in(self._header, table)
+                continue
+            try:
+                one = _headless([(line, cells)], self._form or BoxForm.XYXY, bool(self._index))
+            except Unreadable:
+                continue
+            yield from ((box.category_id, box.label) for box in one.boxes)
 
 
-def read_table(text: str, subject: Subject, form: BoxForm | None) -> Rows:
-    """Read a CSV file's boxes of one picture; raises `Unreadable`."""
-    lines = _lines(text)
-    if not lines:
-        return Rows()
-    header, data, notices = _header(lines)
-    if header is None:
-        rows = _headless(data, subject, form or BoxForm.XYXY)
-    else:
-        rows = _with_header(header, data, subject, form)
-    rows.notices = notices + rows.notices
-    _settle_units(rows)
-    return rows
+def _is_via(header: Sequence[str]) -> bool:
+    return set(header) >= via.CSV_COLUMNS
 
 
 def _lines(text: str) -> list[Line]:
@@ -90,6 +116,8 @@ def _lines(text: str) -> list[Line]:
 
 def _header(lines: list[Line]) -> tuple[list[str] | None, list[Line], list[str]]:
     """Return the names of the columns, if the first line has any, the other lines, and notices."""
+    if not lines:
+        return None, [], []
     first = lines[0][1]
     counted = [str(i) for i in range(len(first))]
     if first == counted and len(first) >= 4 and len(lines) > 1:
@@ -105,14 +133,12 @@ def _header(lines: list[Line]) -> tuple[list[str] | None, list[Line], list[str]]
     return header, lines[1:], []
 
 
-def _headless(lines: list[Line], subject: Subject, form: BoxForm) -> Rows:
+def _headless(lines: list[Line], form: BoxForm, named: bool) -> Rows:
     """Read the columns [image,] x1, y1, x2, y2 [, confidence] [, label]."""
     notices = []
-    if not _are_numbers(lines[0][1][:1]):
-        found, notice = matches([cells[0] for _, cells in lines], subject.name)
-        lines = [(lines[i][0], lines[i][1][1:]) for i in found]
+    if named:
+        lines = [(line, cells[1:]) for line, cells in lines]
         lines = [line for line in lines if any(line[1])]  # an image without boxes has a line too
-        notices = [notice] if notice else []
     elif _has_index(lines, form):
         lines = [(line, cells[1:]) for line, cells in lines]
         notices = ["the first column is read as an index, which is left out"]
@@ -136,11 +162,7 @@ def _four(cells: Sequence[str], where: str, form: BoxForm) -> Corners:
     if len(cells) < 4:
         raise Unreadable(f"{where}: {len(cells)} columns are no box: a box is four numbers")
     a, b, c, d = (number(cell, where) for cell in cells[:4])
-    return _make(form)(a, b, c, d, where)
-
-
-def _make(form: BoxForm | None) -> Callable[[float, float, float, float, str], Corners]:
-    return from_sides if form is BoxForm.XYWH else from_corners
+    return maker(form)(a, b, c, d, where)
 
 
 def _has_index(lines: list[Line], form: BoxForm) -> bool:
@@ -174,28 +196,19 @@ def _has_index(lines: list[Line], form: BoxForm) -> bool:
     return readings == [1]
 
 
-def _with_header(
-    header: list[str], lines: list[Line], subject: Subject, form: BoxForm | None
-) -> Rows:
+def _with_header(header: list[str], lines: list[Line], form: BoxForm | None) -> Rows:
     """Read columns by their names."""
-    for line, row in lines:
-        if len(row) != len(header):
-            raise Unreadable(f"line {line}: {len(row)} columns, and the header has {len(header)}")
     table = [(line, dict(zip(header, row, strict=True))) for line, row in lines]
-    notice = ""
-    if (image := _first(header, _IMAGES)) and table:
-        found, notice = matches([cells[image] for _, cells in table], subject.name)
-        table = [table[i] for i in found]
-    if set(header) >= via.CSV_COLUMNS:
-        return via.read_cells(table, notice)
-    corners_of, used = _columns(header, form)
-    rows = Rows(notices=[notice] if notice else [])
+    if _is_via(header):
+        return via.read_cells(table)
+    corners_of, used = corners_in(header, form)
+    rows = Rows()
     open_images = {"imageid", "labelname", "xmin", "xmax"} <= set(header)
     groups = [(line, cells) for line, cells in table if cells.get("isgroupof") == "1"]
     if open_images and groups:
         rows.notices.append(count_left_out([f"line {line}" for line, _ in groups], "group of many"))
         table = [row for row in table if row not in groups]
-    sizes = next((s for s in _IMAGE_SIZES if set(s) <= set(header) - used), None)
+    sizes = next((s for s in IMAGE_SIZES if set(s) <= set(header) - used), None)
     for line, cells in table:
         where = f"line {line}"
         rows.boxes.append(_box(header, cells, corners_of(cells, where), where))
@@ -213,53 +226,18 @@ def _with_header(
 
 def _box(header: Sequence[str], cells: Cells, corners: Corners, where: str) -> Box:
     def cell(names: Sequence[str]) -> str | None:
-        name = _first(header, names)
+        name = first_of(header, names)
         return cells[name] if name else None
 
-    label, category = text_of(cell(_LABELS)), key_of(cell(_CATEGORIES))
+    category, label = kind_in(header, cells)
     return Box(
         corners,
-        label if label is not None else text_of(category),
+        label,
         category,
-        score_of(cell(_SCORES), where),
-        key_of(cell(_IDS)),
+        score_of(cell(SCORES), where),
+        key_of(cell(IDS)),
         where,
     )
-
-
-def _columns(
-    header: Sequence[str], form: BoxForm | None
-) -> tuple[Callable[[Cells, str], Corners], set[str]]:
-    """Return what makes corners of a line, and the columns that it takes them from."""
-    names = set(header)
-    for kinds, make in ((_CORNERS, from_corners), (_SIDES, from_sides), (_CENTRES, _from_centre)):
-        for columns in kinds:
-            if columns and set(columns) <= names:
-                return (
-                    lambda cells, where, c=columns, m=make: m(
-                        *(number(cells[name], where) for name in c), where
-                    ),
-                    set(columns),
-                )
-    if "bbox" in names:
-        return (lambda cells, where: _from_list(cells["bbox"], where, form)), {"bbox"}
-    raise Unreadable(
-        "its header has neither x1, y1, x2, y2 nor xmin, ymin, xmax, ymax nor x, y, width, height"
-    )
-
-
-def _from_centre(x: float, y: float, width: float, height: float, where: str) -> Corners:
-    return from_sides(x - width / 2, y - height / 2, width, height, where)
-
-
-def _from_list(cell: str, where: str, form: BoxForm | None) -> Corners:
-    """Read a list in a cell: x, y, width, height, as COCO's `bbox`, where nothing else is said."""
-    try:
-        values = json.loads(cell)
-    except (ValueError, RecursionError):
-        raise Unreadable(f"{where}: its bbox is no list of numbers") from None
-    a, b, c, d = numbers(values, 4, where)
-    return _make(form or BoxForm.XYWH)(a, b, c, d, where)
 
 
 def _settle_units(rows: Rows) -> None:
@@ -276,10 +254,6 @@ def _settle_units(rows: Rows) -> None:
         if inside and any(side != int(side) for side in box.corners)
     ]:
         raise Unreadable(f"{mixed[0]}: this box is in shares, and others are in pixels")
-
-
-def _first(header: Sequence[str], names: Sequence[str]) -> str | None:
-    return next((name for name in names if name in header), None)
 
 
 def _are_numbers(cells: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,10 @@ Corners = tuple[float, float, float, float]
 
 class Unreadable(ValueError):  # noqa: N818  (never leaves `read_boxes`)
     """What is wrong with a file, where in it, and what to do."""
+
+
+class NotListed(Unreadable):
+    """The file is about pictures, and the one at hand is none of them."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,12 @@ class Boxes:
     Attributes:
         items: The boxes, in the file's order; none is empty.
         notices: What was assumed or left out, a sentence each.
+        image: What the file says of the picture: in COCO its id, licence and the like.
     """
 
     items: tuple[Box, ...]
     notices: tuple[str, ...] = ()
+    image: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -100,12 +107,65 @@ class Rows:
         declared: (height, width) that the boxes were made at, where the file says so.
         shares: Whether corners are shares of width and height, 0..1.
         notices: What was assumed or left out.
+        picture: The name that the file has for the picture; None where it names none.
+        image: What else the file says of the picture.
     """
 
     boxes: list[Box] = field(default_factory=list)
     declared: Size | None = None
     shares: bool = False
     notices: list[str] = field(default_factory=list)
+    picture: str | None = None
+    image: dict[str, Any] = field(default_factory=dict)
+
+
+Kind = tuple["int | str | None", "str | None"]
+"""What a box is of: the category's number and its name, of which the file may have one or both."""
+
+
+class Listing:
+    """What a file, once parsed, says of one or of many pictures.
+
+    Attributes:
+        pictures: The names of all pictures that it is about; None where it names none.
+        categories: Its list of categories, as COCO has it: `id`, `name` and more. Empty where it
+            has no such list.
+        unique_ids: Whether the boxes' ids are numbers of which none is there twice.
+        notices: What was assumed about all pictures.
+    """
+
+    pictures: Sequence[str] | None = None
+    categories: Sequence[dict[str, Any]] = ()
+    unique_ids = False
+    notices: Sequence[str] = ()
+
+    def rows(self, name: str) -> Rows:
+        """Return the boxes of the picture of this path.
+
+        Raises:
+            NotListed: where there are other pictures and not this one.
+            Unreadable: where its boxes cannot be read.
+        """
+        raise NotImplementedError
+
+    def kinds(self) -> Iterable[Kind]:
+        """Return what its boxes are of, of all pictures; some may be there twice."""
+        raise NotImplementedError
+
+
+class OnePicture(Listing):
+    """Boxes of one picture, which the file does not name."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def rows(self, name: str) -> Rows:  # noqa: ARG002
+        """Return all boxes."""
+        return self._rows
+
+    def kinds(self) -> Iterable[Kind]:
+        """Return what they are of."""
+        return ((box.category_id, box.label) for box in self._rows.boxes)
 
 
 LARGEST = 1e8

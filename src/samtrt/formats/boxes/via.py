@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from samtrt.formats.boxes.fitting import count_left_out
-from samtrt.formats.boxes.names import matches
+from samtrt.formats.boxes.names import Names
 from samtrt.formats.boxes.types import (
     Box,
     Corners,
+    Kind,
+    Listing,
     Rows,
-    Subject,
     Unreadable,
     around,
     from_sides,
@@ -31,30 +33,51 @@ def is_via(data: dict[str, Any]) -> bool:
     )
 
 
-def read_json(data: dict[str, Any], subject: Subject) -> Rows:
-    """Read a project or exported annotations; raises `Unreadable`."""
-    entries = list(mapping(data.get("_via_img_metadata", data), "'_via_img_metadata'").values())
-    names = [str(mapping(entry, "an image").get("filename", "")) for entry in entries]
-    found, notice = matches(names, subject.name)
-    if len(found) > 1:
-        raise Unreadable(f"it has {names[found[0]]} twice")
-    regions = entries[found[0]].get("regions", []) if found else []
-    if isinstance(regions, dict):  # VIA 1
-        regions = list(regions.values())
-    given = []
-    for place, entry in enumerate(regions if isinstance(regions, list) else []):
-        region = mapping(entry, f"region {place}")
-        given.append(
-            (
-                f"region {place}",
-                mapping(region.get("shape_attributes"), f"region {place}: its shape"),
-                region.get("region_attributes"),
+class Project(Listing):
+    """A project of VIA, or its exported annotations."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        """Index it by pictures; raises `Unreadable`."""
+        entries = mapping(data.get("_via_img_metadata", data), "'_via_img_metadata'").values()
+        self._entries = [mapping(entry, "an image") for entry in entries]
+        self._index = Names([str(entry.get("filename", "")) for entry in self._entries])
+        self.pictures = self._index.pictures
+
+    def rows(self, name: str) -> Rows:
+        """Take one picture's regions; raises `Unreadable`."""
+        found, notice = self._index.find(name)
+        if len(found) > 1:
+            raise Unreadable(f"it has {self._entries[found[0]]['filename']} twice")
+        given = []
+        for place, entry in enumerate(_regions(self._entries[found[0]]) if found else []):
+            region = mapping(entry, f"region {place}")
+            given.append(
+                (
+                    f"region {place}",
+                    mapping(region.get("shape_attributes"), f"region {place}: its shape"),
+                    region.get("region_attributes"),
+                )
             )
-        )
-    return _rows(given, notice)
+        rows = _rows(given, notice)
+        rows.picture = str(self._entries[found[0]].get("filename", "")) if found else None
+        return rows
+
+    def kinds(self) -> Iterable[Kind]:
+        """Return what its regions are of."""
+        for entry in self._entries:
+            for region in _regions(entry):
+                if isinstance(region, dict):
+                    yield None, label_of(region.get("region_attributes"))
 
 
-def read_cells(lines: list[tuple[int, dict[str, str]]], notice: str) -> Rows:
+def _regions(entry: dict[str, Any]) -> list[Any]:
+    regions = entry.get("regions", [])
+    if isinstance(regions, dict):  # VIA 1
+        return list(regions.values())
+    return regions if isinstance(regions, list) else []
+
+
+def read_cells(lines: list[tuple[int, dict[str, str]]]) -> Rows:
     """Read the rows of one picture of a VIA table; raises `Unreadable`."""
     given = []
     for line, cells in lines:
@@ -66,13 +89,21 @@ def read_cells(lines: list[tuple[int, dict[str, str]]], notice: str) -> Rows:
             raise Unreadable(f"{where}: a cell of VIA is not JSON") from None
         if shape:  # a picture without regions has a row of its own
             given.append((where, mapping(shape, where), attributes))
-    return _rows(given, notice)
+    return _rows(given)
 
 
-def _rows(given: list[tuple[str, dict[str, Any], Any]], notice: str) -> Rows:
+def kind_of(cells: dict[str, str]) -> Kind:
+    """Return what a row of a VIA table is of."""
+    try:
+        return None, label_of(json.loads(cells.get("region_attributes") or "{}"))
+    except (ValueError, RecursionError):
+        return None, None
+
+
+def _rows(given: list[tuple[str, dict[str, Any], Any]], notice: str = "") -> Rows:
     rows, left = Rows(notices=[notice] if notice else []), []
     for where, shape, attributes in given:
-        box = Box(_corners(shape, where), _label(attributes), where=where)
+        box = Box(_corners(shape, where), label_of(attributes), where=where)
         if shape.get("name") in _NO_BOX:
             left.append(where)
         else:
@@ -107,7 +138,7 @@ def _corners(shape: dict[str, Any], where: str) -> Corners:
             raise Unreadable(f"{where}: {name!r} is no shape of VIA")
 
 
-def _label(attributes: Any) -> str | None:
+def label_of(attributes: Any) -> str | None:
     """Return a region's class: the attribute called so, or the only one."""
     if not isinstance(attributes, dict):
         return None

@@ -11,7 +11,7 @@ values decide, else the user.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from samtrt.choices import BoxForm
@@ -119,6 +119,23 @@ def _told(lines: Sequence[Line], notices: list[str]) -> BoxForm:
     if any(len(polygon) >= 6 for polygon in polygons) or all(map(_is_oblong, polygons)):
         return BoxForm.YOLO_SEGMENT
     raise Unreadable(f"{lines[0].where}: it may be a polygon or a pose; {_ASK}")
+
+
+def common_form(texts: Iterable[str]) -> BoxForm | None:
+    """Return the only form that the labels of all pictures fit; None where lines may be several.
+
+    A file alone may be read two ways, such as one triangle among polygons.
+    """
+    possible = set(_READERS)
+    for text in texts:
+        try:
+            lines = [_line(n, row) for n, row in enumerate(text.splitlines(), 1) if row.strip()]
+        except Unreadable:
+            continue
+        if lines and max(len(line.values) for line in lines) > 4:
+            fitting = {kind for kind in possible if _fits(lines, kind)}
+            possible = fitting or possible
+    return possible.pop() if len(possible) == 1 else None
 
 
 def _fits(lines: Sequence[Line], kind: BoxForm) -> bool:

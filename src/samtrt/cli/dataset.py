@@ -1,0 +1,182 @@
+"""`samtrt predict DIR FOLDER --boxes FILE`: the boxes of a whole data set into masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from samtrt.choices import BoxForm, OutputFormat, Segmentation
+from samtrt.cli.reading import ImageReader, failure, note
+from samtrt.cli.runs import Progress, load_given, run_over, settings_of
+from samtrt.files import printable
+
+if TYPE_CHECKING:
+    from samtrt.datasets.boxes import Assignment, BoxSource
+    from samtrt.datasets.given import Given
+    from samtrt.datasets.output import DatasetOutput
+    from samtrt.formats import Boxes
+    from samtrt.formats.polygons import Outline
+    from samtrt.predictor import Predictor
+    from samtrt.sources import Source
+    from samtrt.types import Embedding, UInt8Array
+
+WORK_SUFFIX = ".samtrt"
+"""Of the folder beside OUT.json with what is done of it, for a restart."""
+
+
+@dataclass(frozen=True)
+class DatasetRequest:
+    """What was asked for.
+
+    Attributes:
+        images: A folder of pictures and embeddings, or one of them.
+        boxes: A file that names pictures, or a folder of label files.
+        form: What it holds, where that can be read two ways.
+        output: A COCO file, .json, or a folder for all formats.
+        formats: What a folder gets beside COCO; None for the default.
+        segmentation: How COCO gives masks.
+        outline: How near labelme's polygons follow the masks.
+        recursive: Whether folders in the folder are searched.
+        force: Whether files that samtrt did not write are replaced.
+    """
+
+    images: Path
+    boxes: Path
+    form: BoxForm | None
+    output: Path
+    formats: list[OutputFormat]
+    segmentation: Segmentation
+    outline: Outline
+    recursive: bool
+    force: bool
+
+
+def predict_dataset(
+    request: DatasetRequest, read: ImageReader, load: Callable[[], Predictor]
+) -> None:
+    """Make masks of all boxes; restarts skip pictures that are done with the same boxes.
+
+    Raises:
+        typer.Exit: with code 1 where pictures failed, or the file names some that are not there.
+    """
+    from samtrt.cli.results import is_ours
+    from samtrt.datasets.boxes import BoxSource
+    from samtrt.datasets.output import DatasetOutput, claim_directory
+    from samtrt.embeddings import SUFFIX
+    from samtrt.files import check_ours
+    from samtrt.formats.annotation import Categories
+    from samtrt.sources import find_sources
+
+    directory, annotations = request.output, None
+    if request.output.suffix.lower() == ".json":
+        annotations = request.output
+        directory = annotations.with_name(annotations.name + WORK_SUFFIX)
+        check_ours(annotations, is_ours, request.force)
+    sources = find_sources([request.images], (SUFFIX,), request.recursive, leave_out=directory)
+    if notice := sources.notice():
+        note(notice)
+    boxes = BoxSource(request.boxes, request.form)
+    for notice in boxes.notices:
+        note(f"note: {request.boxes}: {notice}")
+    assigned = boxes.assign(sources.found)
+    failed = _tell(assigned, request)
+    claim_directory(directory, request.force)
+    categories = Categories.of_boxes(boxes.listing.kinds(), boxes.listing.categories)
+    with load() as predictor:
+        settings = {
+            **settings_of(predictor, read),
+            "categories": [[one.id, one.name] for one in categories.all],
+        }
+        files = DatasetOutput(
+            *(directory, request.formats, settings, request.force, categories),
+            unique_ids=boxes.listing.unique_ids,
+            annotations=annotations,
+            polygons=request.segmentation is Segmentation.POLYGONS,
+            outline=request.outline,
+        )
+        found = assigned.found
+        work = _Work(predictor, boxes, files, read, found)
+        failed += run_over(
+            [one for one in found if not files.is_done(one, boxes_sha256=found[one])],
+            *(list(found), files, read, work.load, work.segment),
+            single=not request.images.is_dir(),
+        )
+    if failed:
+        raise typer.Exit(1)
+
+
+def _tell(assigned: Assignment, request: DatasetRequest) -> int:
+    """Say which pictures have no boxes and which boxes no pictures; return how many failed."""
+    from samtrt.errors import PromptError
+    from samtrt.sources import counted
+
+    if assigned.unlisted:
+        names = _few([one.shown for one in assigned.unlisted])
+        count = counted(len(assigned.unlisted), "picture")
+        note(f"skipped {count} that {request.boxes} does not name: {names}")
+    for source, error in assigned.failed:
+        note(failure(source.path, error))
+    if assigned.missing:
+        note(
+            f"failed: {request.images} does not hold {counted(len(assigned.missing), 'picture')} "
+            f"that {request.boxes} names: {_few(assigned.missing)}"
+        )
+    if not assigned.found and not assigned.failed:
+        raise PromptError(f"{request.boxes} names no picture of {request.images}")
+    return len(assigned.failed) + len(assigned.missing)
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(map(printable, names[:3])) + more
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done with each picture."""
+
+    predictor: Predictor
+    boxes: BoxSource
+    files: DatasetOutput
+    read: ImageReader
+    digests: dict[Source, str]
+
+    def load(self, source: Source) -> Given:
+        """Read a picture or an embedding."""
+        return load_given(source, self.predictor, self.read)
+
+    def segment(self, source: Source, given: Given, progress: Progress) -> int:
+        """Make and write the masks of a picture's boxes; return how many there are."""
+        boxes = self.boxes.boxes(source, given.size)
+        for notice in boxes.notices:
+            self.read.tell(f"note: {source.path}: {notice}")
+        masks = self._masks(given.image, boxes) if len(boxes) else []
+        if empty := sum(not one.area for one in masks):
+            self.read.tell(f"note: {source.path}: {empty} of {len(masks)} masks are empty")
+        self.files.write(source, given, masks, boxes.image, boxes_sha256=self.digests[source])
+        progress(1, 1)
+        return len(masks)
+
+    def _masks(self, image: UInt8Array | Embedding, boxes: Boxes) -> list[Any]:
+        from dataclasses import replace
+
+        from samtrt.cli.results import segment
+        from samtrt.types import Embedding
+
+        if isinstance(image, Embedding):
+            self.predictor.set_embedding(image)
+        else:
+            self.predictor.set_image(image)
+        facts = tuple(one.facts() for one in boxes.items)
+        found = segment(self.predictor, {"boxes": boxes.xyxy}, False, facts).found
+        masks = []
+        for one, box in zip(found, boxes.items, strict=True):
+            x1, y1, x2, y2 = (round(side, 3) for side in box.corners)
+            prompt = [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)]
+            iou = one.more["predicted_iou"]
+            masks.append(replace(one, more={"predicted_iou": iou, "prompt_box": prompt}))
+        return masks

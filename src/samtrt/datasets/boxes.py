@@ -1,0 +1,141 @@
+"""Which boxes of a file, or of a folder of label files, belong to which pictures of a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from samtrt.choices import BoxForm
+from samtrt.embeddings import is_embedding_file, read_embedding_info
+from samtrt.errors import PromptError, SamtrtError
+from samtrt.files import printable
+from samtrt.formats.boxes import (
+    Boxes,
+    Folder,
+    Listing,
+    NotListed,
+    Rows,
+    Subject,
+    Unreadable,
+    fit,
+    open_boxes,
+    telling,
+)
+from samtrt.images.orientation import orientation_of_file
+from samtrt.sources import Source
+from samtrt.types import Size
+
+
+@dataclass
+class Assignment:
+    """What a file of boxes says of the pictures of a folder.
+
+    Attributes:
+        found: The pictures that it names, each with a hash of its boxes.
+        failed: Pictures whose boxes cannot be told or read, and why.
+        unlisted: Pictures that it does not name.
+        missing: Names in it that no picture has.
+    """
+
+    found: dict[Source, str] = field(default_factory=dict)
+    failed: list[tuple[Source, SamtrtError]] = field(default_factory=list)
+    unlisted: list[Source] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+class BoxSource:
+    """Boxes of many pictures."""
+
+    def __init__(self, path: Path, form: BoxForm | None = None) -> None:
+        """Open a file that names pictures, or a folder of label files.
+
+        Raises:
+            PromptError: where it cannot be read or names no picture.
+        """
+        self.path = path
+        self._pictures: dict[Path, Path] = {}
+        with telling(path):
+            self.listing: Listing = Folder(path, form) if path.is_dir() else open_boxes(path, form)
+        if self.listing.pictures is None:
+            raise PromptError(
+                f"{path} does not name the pictures that its boxes are for: give a COCO, VIA, "
+                "labelme or CSV file that does, or a folder with a label file for each picture"
+            )
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What was assumed about all pictures."""
+        return self.listing.notices
+
+    def assign(self, sources: Sequence[Source]) -> Assignment:
+        """Find the boxes of each picture, without opening it."""
+        result = Assignment()
+        owners: dict[str | None, list[Source]] = {}
+        for source in sources:
+            try:
+                with telling(self.path):
+                    rows = self.rows(source)
+            except SamtrtError as error:
+                result.failed.append((source, error))
+                continue
+            if rows is None:
+                result.unlisted.append(source)
+                continue
+            owners.setdefault(rows.picture, []).append(source)
+            result.found[source] = _digest(rows)
+        for picture, several in owners.items():
+            if len(several) > 1:
+                one, other = (source.shown for source in several[:2])
+                why = PromptError(
+                    printable(f"{self.path} has boxes of {picture}, which may be {one} or {other}")
+                )
+                for source in several:
+                    del result.found[source]
+                    result.failed.append((source, why))
+        result.missing = [name for name in self.listing.pictures or () if name not in owners]
+        return result
+
+    def rows(self, source: Source) -> Rows | None:
+        """Return what is said of a picture, before its size is known; None for nothing.
+
+        Raises:
+            Unreadable, ImageError: where that cannot be read.
+        """
+        try:
+            return self.listing.rows(str(self._picture(source).absolute()))
+        except NotListed:
+            return None
+
+    def boxes(self, source: Source, size: Size) -> Boxes:
+        """Return a picture's boxes in its own pixels; there may be none.
+
+        Args:
+            source: The picture, one that `assign` found.
+            size: Its (height, width), upright.
+
+        Raises:
+            PromptError: where they cannot be of it.
+        """
+        turned = None if is_embedding_file(source.path) else orientation_of_file(source.path)
+        with telling(self.path):
+            rows = self.rows(source)
+            if rows is None:
+                raise Unreadable(f"it does not name {source.shown}")
+            return fit(rows, Subject(str(self._picture(source)), size, turned))
+
+    def _picture(self, source: Source) -> Path:
+        """Return the picture's path; that of an embedding is told by the file."""
+        if not is_embedding_file(source.path):
+            return source.path
+        if source.path not in self._pictures:  # the file is read whole
+            name = read_embedding_info(source.path).image_name
+            self._pictures[source.path] = source.path.with_name(name)
+        return self._pictures[source.path]
+
+
+def _digest(rows: Rows) -> str:
+    boxes = [(box.corners, *box.facts().items()) for box in rows.boxes]
+    told = repr((rows.declared, rows.shares, rows.image, boxes))
+    return hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()

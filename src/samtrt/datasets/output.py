@@ -1,0 +1,340 @@
+"""The files of a run over many images: what is written for each, and what a restart skips.
+
+OUT/annotations.json     COCO dataset of all images of the run
+OUT/coco/NAME.json       COCO dataset of one image; written last, it marks the image as done, and
+                         has the hashes of the image, of the other files and of itself
+OUT/overlay/NAME.png     the picture with its masks drawn
+OUT/labelmap/NAME.png    mask numbers, with a palette or, with more than 255 masks, 16 bits
+OUT/labelme/NAME.json    polygons for labelme
+OUT/yolo/                data.yaml, images/, labels/ and facts.csv for YOLO segmentation
+OUT/panoptic.json        COCO's panoptic form, with panoptic/NAME.png
+OUT/cvat.xml             CVAT for images 1.1
+OUT/labelstudio.json     Label Studio's tasks, with labelstudio.xml
+OUT/geojson/NAME.geojson polygons in longitude and latitude
+OUT/geotiff/NAME.tif     mask numbers where the picture lies
+OUT/.samtrt              says that the directory is ours
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from PIL import Image
+
+from samtrt._version import __version__
+from samtrt.choices import OutputFormat
+from samtrt.datasets.given import Given
+from samtrt.datasets.merged import Numbered, Numbers, write_merged
+from samtrt.datasets.pictures import provide_picture
+from samtrt.embeddings import is_embedding_file
+from samtrt.errors import OutputError
+from samtrt.files import sha256_of, write_atomic
+from samtrt.formats.annotation import ANY_OBJECT, AnnotatedImage, Annotation, Categories
+from samtrt.formats.coco import coco_dataset, read_coco_dataset
+from samtrt.formats.drawn import draw_annotations
+from samtrt.formats.geo import save_geojson, save_geotiff
+from samtrt.formats.labelmap import save_label_map
+from samtrt.formats.labelme import labelme_document
+from samtrt.formats.panoptic import save_panoptic
+from samtrt.formats.polygons import Outline
+from samtrt.formats.yolo import yolo_labels
+from samtrt.sources import Source
+from samtrt.types import UInt8Array
+
+_PLACES = {
+    OutputFormat.OVERLAY: ("overlay", ".png"),
+    OutputFormat.LABELMAP: ("labelmap", ".png"),
+    OutputFormat.LABELME: ("labelme", ".json"),
+    OutputFormat.YOLO: ("yolo/labels", ".txt"),
+    OutputFormat.PANOPTIC: ("panoptic", ".png"),
+    OutputFormat.GEOJSON: ("geojson", ".geojson"),
+    OutputFormat.GEOTIFF: ("geotiff", ".tif"),
+}
+"""Folder and suffix of each format that has a file an image."""
+
+_MERGED = ("panoptic.json", "cvat.xml", "labelstudio.json", "labelstudio.xml")
+"""Files about all images, beside annotations.json."""
+
+
+@dataclass(frozen=True)
+class DatasetOutput:
+    """Writes results under one directory.
+
+    Attributes:
+        directory: OUT.
+        formats: What to write beside COCO JSON.
+        settings: All that the masks depend on beside the image: model, precision, thresholds.
+            Results of other settings do not count as done.
+        force: Whether files are replaced that were changed since they were written.
+        categories: The classes of all masks.
+        unique_ids: Whether masks keep the ids that they came with, as none is there twice.
+        annotations: Where the COCO dataset of all images goes, if not to OUT/annotations.json.
+        polygons: Whether its masks are polygons instead of RLE.
+        outline: How near labelme's polygons follow the masks.
+    """
+
+    directory: Path
+    formats: Sequence[OutputFormat]
+    settings: dict[str, Any]
+    force: bool = False
+    categories: Categories = ANY_OBJECT
+    unique_ids: bool = False
+    annotations: Path | None = None
+    polygons: bool = False
+    outline: Outline = field(default_factory=Outline)
+    _done: set[Path] = field(default_factory=set)
+    """Images whose results are there and are of this run's settings."""
+
+    def path(self, source: Source, kind: OutputFormat) -> Path:
+        """Return where `source`'s file of a format goes."""
+        return self._place(source, *_PLACES[kind])
+
+    def marker(self, source: Source) -> Path:
+        """Return where `source`'s COCO JSON goes."""
+        return self._place(source, "coco", ".json")
+
+    def _place(self, source: Source, folder: str, suffix: str) -> Path:
+        return self.directory / folder / source.name.with_name(source.name.name + suffix)
+
+    def formats_of(self, source: Source) -> list[OutputFormat]:
+        """Return the formats with a file for an image: an embedding has no pixels to draw on."""
+        return [
+            kind
+            for kind in self.formats
+            if kind in _PLACES
+            and (kind is not OutputFormat.OVERLAY or not is_embedding_file(source.path))
+        ]
+
+    def is_done(self, source: Source, **more: Any) -> bool:
+        """Tell whether every file of `source` is as written, of this image with these settings.
+
+        `more` is what the masks of this image alone depend on, such as its boxes.
+        """
+        dataset = _read_dataset(self.marker(source))
+        try:
+            sha256 = sha256_of(source.path)
+            done = _is_as_written(dataset, self._info(source, sha256, more)) and all(
+                _hashes_in(dataset).get(kind.value) == sha256_of(self.path(source, kind))
+                for kind in self.formats_of(source)
+            )
+        except OSError:  # of the image: whoever reads it next will report it
+            return False
+        if done:
+            self._done.add(source.path)
+        return done
+
+    def _check_unchanged(self, source: Source) -> None:
+        """Raise `OutputError` where a file that would be replaced was changed, as by hand."""
+        marker = self.marker(source)
+        dataset = _read_dataset(marker)  # a damaged one is made anew
+        hashes = _hashes_in(dataset)
+        changed = [marker] if dataset and _OWN in hashes and not _is_whole(dataset) else []
+        for kind in self.formats_of(source):
+            path = self.path(source, kind)
+            before = hashes.get(kind.value)
+            if before and path.is_file() and path.stat().st_size and sha256_of(path) != before:
+                changed.append(path)
+        if changed:
+            raise OutputError(
+                f"{changed[0]} was changed since samtrt wrote it: move it away, or replace it with "
+                "--force"
+            )
+
+    def write(
+        self,
+        source: Source,
+        given: Given,
+        masks: Sequence[Annotation],
+        about: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        """Write one image's files, each whole or not at all.
+
+        Args:
+            source: Which image or embedding.
+            given: What was read of it.
+            masks: Its masks.
+            about: What a file said of the picture.
+            more: As `is_done` takes it.
+
+        Raises:
+            OutputError: where a file cannot be written.
+        """
+        name, picture = source.shown, source.path
+        if given.picture_name is not None:
+            picture = picture.with_name(given.picture_name)
+            name = PurePath(name).with_name(picture.name).as_posix()
+        if not self.force:
+            self._check_unchanged(source)
+        image = AnnotatedImage(name, given.size, masks, about or {})
+        hashes, noted = {}, {}
+        for kind in self.formats_of(source):
+            path = self.path(source, kind)
+            with write_atomic(path) as temporary:
+                segments = self._write(temporary, kind, image, picture, given.pixels, path)
+            if segments is not None:
+                noted[_SEGMENTS] = segments
+            hashes[kind.value] = sha256_of(path)
+        if OutputFormat.YOLO in self.formats:
+            provide_picture(picture, self._place(source, "yolo/images", ""), given.pixels)
+        info = {**self._info(source, given.sha256, more), **noted, _FILES: hashes}
+        dataset = coco_dataset(image, self.categories, info)
+        hashes[_OWN] = _own_hash(dataset)
+        with write_atomic(self.marker(source)) as temporary:
+            temporary.write_text(_json(dataset), encoding="utf-8")
+        self._done.add(source.path)
+
+    def _write(
+        self,
+        temporary: Path,
+        kind: OutputFormat,
+        image: AnnotatedImage,
+        picture: Path,
+        pixels: UInt8Array | None,
+        path: Path,
+    ) -> list[dict[str, Any]] | None:
+        """Write a file that goes to `path`; of panoptic pictures return the segments."""
+        if kind is OutputFormat.OVERLAY and pixels is not None:
+            drawn = draw_annotations(pixels, image.annotations)
+            Image.fromarray(drawn).save(temporary, format="PNG")
+        elif kind is OutputFormat.LABELMAP:
+            save_label_map(temporary, image, self.categories)
+        elif kind is OutputFormat.LABELME:
+            link = Path(os.path.relpath(picture.resolve(), path.parent.resolve())).as_posix()
+            document = labelme_document(image, link, self.categories, self.outline)
+            temporary.write_text(_json(document), encoding="utf-8")
+        elif kind is OutputFormat.YOLO:
+            temporary.write_text(yolo_labels(image, self.categories), encoding="utf-8")
+        elif kind is OutputFormat.PANOPTIC:
+            return save_panoptic(temporary, image, self.categories)
+        elif kind is OutputFormat.GEOJSON:
+            save_geojson(temporary, image, self.categories, picture)
+        elif kind is OutputFormat.GEOTIFF:
+            save_geotiff(temporary, image, self.categories, picture)
+        return None
+
+    def merge(self, sources: Sequence[Source]) -> Path:
+        """Write the files about all of `sources` that were found or made done, in their order.
+
+        Returns:
+            Where the COCO dataset is.
+        """
+        path = self.annotations or self.directory / "annotations.json"
+        write_merged(
+            self.directory,
+            path,
+            self.formats,
+            self._numbered(sources),
+            self.categories,
+            {"description": f"Masks by samtrt {__version__}", **self.settings},
+            self.polygons,
+        )
+        return path
+
+    def _numbered(self, sources: Sequence[Source]) -> Iterator[Numbered]:
+        numbers = Numbers(self.unique_ids)
+        for source in sources:
+            data = _read_dataset(self.marker(source)) if source.path in self._done else None
+            if data is None:
+                continue
+            image = read_coco_dataset(data)
+            yield Numbered(
+                image,
+                numbers.image(image),
+                numbers.masks(image.annotations),
+                data["info"].get("segments", []),
+                source.name.as_posix(),
+            )
+
+    def _info(self, source: Source, sha256: str, more: dict[str, Any]) -> dict[str, Any]:
+        return {
+            **self.settings,
+            "outline": [self.outline.tolerance, self.outline.min_area],
+            "source": source.shown,
+            "source_sha256": sha256,
+            **more,
+        }
+
+
+_FILES, _OWN, _SEGMENTS = "files", "coco", "segments"
+"""Where a COCO JSON has the hashes of its image's files, and among them its own; and what the
+panoptic picture holds."""
+
+
+def _is_as_written(dataset: dict[str, Any] | None, info: dict[str, Any]) -> bool:
+    """Tell whether a COCO JSON is unchanged and of this image with these settings."""
+    if dataset is None or not _is_whole(dataset):
+        return False
+    noted = (_FILES, _SEGMENTS)
+    return {name: value for name, value in dataset["info"].items() if name not in noted} == info
+
+
+def _is_whole(dataset: dict[str, Any]) -> bool:
+    return _hashes_in(dataset).get(_OWN) == _own_hash(dataset)
+
+
+def _hashes_in(dataset: dict[str, Any] | None) -> dict[str, Any]:
+    info = (dataset or {}).get("info")
+    hashes = info.get(_FILES) if isinstance(info, dict) else None
+    return hashes if isinstance(hashes, dict) else {}
+
+
+def _own_hash(dataset: dict[str, Any]) -> str:
+    """Hash a COCO JSON by what it says, but for this hash."""
+    hashes = {kind: value for kind, value in _hashes_in(dataset).items() if kind != _OWN}
+    info = {**dataset["info"], _FILES: hashes}
+    text = json.dumps({**dataset, "info": info}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_dataset(path: Path) -> dict[str, Any] | None:
+    """Read one image's COCO JSON; None where it is missing or damaged, and must be made again."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        read_coco_dataset(data)
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return None
+    return dict(data)
+
+
+def _json(data: dict[str, Any]) -> str:
+    return json.dumps(data, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def claim_directory(path: Path, force: bool = False) -> None:
+    """Make `path` an output directory, before any work.
+
+    Raises:
+        OutputError: where it cannot be one, or holds files of the same places that samtrt did not
+            write, such as labels made by hand, and `force` is not set.
+    """
+    note = path / NOTE
+    names = ["annotations.json", "coco", *_MERGED, *(kind.value for kind in OutputFormat)]
+    places = [path / name for name in names]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        taken = [place for place in places if place.is_file() or _holds_files(place)]
+        if taken and not note.is_file() and not force:
+            raise OutputError(
+                f"{taken[0]} is there already and was not written by samtrt: choose another "
+                "directory, or replace what has the same name with --force"
+            )
+        if not note.is_file():
+            with write_atomic(note) as temporary:
+                temporary.write_text("Results of samtrt.\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write into {path}: {error.strerror or error}") from None
+
+
+NOTE = ".samtrt"
+"""Name of the file that says that a directory is ours."""
+
+
+def _holds_files(place: Path) -> bool:
+    return place.is_dir() and any(place.iterdir())
