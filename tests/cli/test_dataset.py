@@ -33,9 +33,7 @@ def predict(run: Run, fake_directory: Path, folder: Path) -> Predict:
     """Call `samtrt predict MODEL PICTURES --boxes BOXES -o OUT ...`."""
 
     def call(boxes: Path, out: Path, *more: object) -> Outcome:
-        return run(
-            *("predict", fake_directory, folder, "--boxes", boxes, "-o", out, "-b", "fake"), *more
-        )
+        return run(*("predict", fake_directory, folder, "--boxes", boxes, "-o", out), *more)
 
     return call
 
@@ -341,7 +339,7 @@ def test_bad_arguments_are_told_in_a_line(
     }
     files["EMPTY"].mkdir()
     given = [str(files.get(one, one)) for one in arguments]
-    done = run("predict", fake_directory, folder, "-b", "fake", *given)
+    done = run("predict", fake_directory, folder, *given)
     assert done.code == 2
     assert message in done.err
     assert done.err.splitlines()[-1].startswith("samtrt: error: ")
@@ -361,11 +359,11 @@ def test_stored_embeddings_serve_as_pictures(
     run: Run, predict: Predict, fake_directory: Path, folder: Path, tmp_path: Path
 ) -> None:
     kept = tmp_path / "kept"
-    stored = run("embed", fake_directory, folder, "-o", kept, "-b", "fake", "-r")
+    stored = run("embed", fake_directory, folder, "-o", kept, "-r")
     assert stored.code == 0, stored.err
     boxes = write(tmp_path / "coco.json", coco("a.png", "b.jpg"))
     assert predict(boxes, tmp_path / "one.json").code == 0
-    arguments = ("--boxes", boxes, "-o", tmp_path / "two.json", "-b", "fake")
+    arguments = ("--boxes", boxes, "-o", tmp_path / "two.json")
     done = run("predict", fake_directory, kept, *arguments)
     assert done.code == 0, done.err
     one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("one", "two"))

@@ -119,8 +119,7 @@ def test_pycocotools_makes_the_same_masks_of_polygons(tmp_path: Path) -> None:
 
 
 def test_supervision_loads_coco_and_yolo(out: Path) -> None:
-    import supervision
-
+    supervision = pytest.importorskip("supervision")
     coco = supervision.DetectionDataset.from_coco(
         images_directory_path=str(out.parent / "pictures"),
         annotations_path=str(out / "annotations.json"),
@@ -175,6 +174,7 @@ def test_labelme_opens_its_file_with_the_picture(
 ) -> None:
     for name in ("PyQt5", "PyQt5.QtCore", "PyQt5.QtGui", "PyQt5.QtWidgets"):
         monkeypatch.setitem(sys.modules, name, MagicMock())  # its windows; reading needs none
+    pytest.importorskip("labelme")
     from labelme import utils
     from labelme._label_file import LabelFile
 
@@ -207,7 +207,7 @@ def test_label_maps_have_a_palette_and_say_what_their_numbers_are(out: Path) -> 
     assert len(np.unique(shown.reshape(-1, 3), axis=0)) == 4
 
 
-def test_datumaro_reads_panoptic(out: Path) -> None:
+def test_panoptic_pictures_have_their_segments(out: Path) -> None:
     """panopticapi is on no package index; its numbers are those of `rgb2id` there."""
     document = json.loads((out / "panoptic.json").read_text())
     assert [one["isthing"] for one in document["categories"]] == [1, 1]
@@ -225,6 +225,7 @@ def test_datumaro_reads_panoptic(out: Path) -> None:
 
 
 def test_datumaro_reads_cvat(out: Path) -> None:
+    pytest.importorskip("datumaro")
     from datumaro.plugins.data_formats.cvat.base import CvatBase
 
     (out / "images").symlink_to(out.parent / "pictures")  # where it looks for them
@@ -240,6 +241,7 @@ def test_datumaro_reads_cvat(out: Path) -> None:
 
 
 def test_label_studios_converter_reads_its_tasks(out: Path) -> None:
+    pytest.importorskip("label_studio_sdk")
     from label_studio_sdk.converter import brush
 
     tasks = json.loads((out / "labelstudio.json").read_text())
@@ -285,8 +287,8 @@ def geo_output(folder: Path) -> DatasetOutput:
 def test_geojson_and_geotiff_lie_where_the_picture_lies(
     on_the_ground: Source, tmp_path: Path
 ) -> None:
+    shapely = pytest.importorskip("shapely")
     import rasterio
-    import shapely
     from rasterio.features import rasterize
     from rasterio.warp import transform_geom
 
