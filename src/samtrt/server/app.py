@@ -148,7 +148,9 @@ class _Observed:
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._metrics.requests.labels(route, method, status).inc()
             self._metrics.request_seconds.labels(route).observe(seconds)
-            log.info("%s %s %d %.1f ms", method, route, status, 1000 * seconds)
+            # What is refused costs its sender nothing: it must not fill the log.
+            extra = {"kind": status} if 400 <= status < 500 else None
+            log.info("%s %s %d %.1f ms", method, route, status, 1000 * seconds, extra=extra)
 
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}

@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from samtrt.predictor import Predictor
 from samtrt.server.app import create_app
 from samtrt.server.connections import options_of, room_for_connections
+from samtrt.server.logs import FewOfAKind
 from samtrt.server.settings import Settings
 
 log = logging.getLogger("samtrt.server")
@@ -32,6 +33,8 @@ def run(predictor: Predictor, settings: Settings, directory: Path, host: str, po
     """Serve until SIGINT or SIGTERM; requests that were taken get `shutdown_seconds` to finish."""
     _give_memory_back()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(FewOfAKind())
     room = room_for_connections(settings.max_connections)
     if room < settings.max_connections:
         log.warning("the limit of open files (ulimit -n) leaves room for %d connections", room)
