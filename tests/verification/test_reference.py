@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from samtrt.backends import BackendOptions
-from samtrt.errors import VerificationError
+from samtrt.errors import OutputError, VerificationError
 from samtrt.manifest import Manifest, Source
 from samtrt.predictor import Predictor
 from samtrt.sealed import read_tensors, write_sealed
@@ -201,3 +204,28 @@ def test_other_files_are_told_in_a_line(data: bytes, manifest: Manifest, tmp_pat
     path.write_bytes(data)
     with pytest.raises(VerificationError, match="is damaged or no stored reference"):
         load_reference(path, manifest, {})
+
+
+def test_it_is_read_whatever_an_engine_takes_at_once(quick: Predictor, tmp_path: Path) -> None:
+    """The computer that recorded it gave the decoder other numbers of prompts at once."""
+    path = tmp_path / "reference.safetensors"
+    for limit in (3, 64):
+        few = Predictor(quick.encoder, quick.decoder, quick.manifest, limit)
+        record(path, few, SMALL)
+        reference = load_reference(path, quick.manifest, SMALL)
+        assert verify(reference.predictor, quick, SMALL).passed
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(
+    quick: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "reference.safetensors"
+
+    def fill(*given: Any) -> None:
+        given[1].write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", fill)
+    with pytest.raises(OutputError, match=r"cannot write .*: .*No space left on device"):
+        record(path, quick, SMALL)
+    assert not list(tmp_path.iterdir())

@@ -23,7 +23,7 @@ from samtrt.manifest import Manifest
 from samtrt.predictor import Predictor
 from samtrt.sealed import Tensors, begins_with, check_seal, read_tensors, write_sealed
 from samtrt.types import TensorInfo, UInt8Array
-from samtrt.verification.compare import seeded_prompts
+from samtrt.verification.compare import BOXES_AT_ONCE, seeded_prompts
 from samtrt.verification.tap import tapped
 
 FORMAT = "samtrt-reference-3"
@@ -74,7 +74,7 @@ def record(
         OutputError: where the file cannot be written.
         VerificationError: where the checkpoint's own results are not numbers.
     """
-    recording, encoder, decoder = tapped(predictor)
+    recording, encoder, decoder = tapped(predictor, BOXES_AT_ONCE)
     for name, image in images.items():
         report(f"computing the reference on {name} ({image.shape[1]} x {image.shape[0]})")
         recording.set_image(image)
@@ -140,7 +140,7 @@ def load_reference(path: Path, manifest: Manifest, images: Mapping[str, UInt8Arr
         encoder, decoder = (_Replay(manifest, stage, runs[stage]) for stage in Stage)
     except ValueError as error:
         raise VerificationError(f"{path} is no whole reference ({error}): {_AGAIN}") from None
-    return Reference(Predictor(encoder, decoder, manifest), about.seed)
+    return Reference(Predictor(encoder, decoder, manifest, BOXES_AT_ONCE), about.seed)
 
 
 def _read(path: Path) -> tuple[Tensors, _About]:

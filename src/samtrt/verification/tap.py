@@ -67,9 +67,14 @@ class Tap(Backend):
         self._backend.close()
 
 
-def tapped(predictor: Predictor) -> tuple[Predictor, Tap, Tap]:
-    """Return a predictor on the same engines, and the taps of its encoder and its decoder."""
+def tapped(predictor: Predictor, prompts_per_run: int | None = None) -> tuple[Predictor, Tap, Tap]:
+    """Return a predictor on the same engines, and the taps of its encoder and its decoder.
+
+    Args:
+        predictor: Whose engines.
+        prompts_per_run: Prompts that the decoder gets at once; None for as many as there.
+    """
     encoder = Tap(predictor.encoder)
     decoder = Tap(predictor.decoder, ("point_coords", "point_labels", "has_mask_input"))
-    limit = predictor.prompts_per_run
+    limit = prompts_per_run or predictor.prompts_per_run
     return Predictor(encoder, decoder, predictor.manifest, limit), encoder, decoder
