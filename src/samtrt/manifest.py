@@ -16,7 +16,13 @@ from samtrt.files import check_target, printable, sha256_of, write_atomic
 from samtrt.onnx_files import external_files
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.spec import SAM_MEAN, SAM_STD, Preparation
-from samtrt.registry import MASK_THRESHOLD, MODELS, ModelSpec
+from samtrt.registry import (
+    MASK_THRESHOLD,
+    MODELS,
+    OFFICIAL_THRESHOLDS,
+    MaskThresholds,
+    ModelSpec,
+)
 from samtrt.sealed import CHECKSUM, begins_as_json, check_json, sealed_json
 from samtrt.types import IMAGE_EMBEDDINGS, FeatureMap, Size
 
@@ -106,6 +112,9 @@ class Manifest(_Frozen):
     )
     preparation: Preparation = Field(description="how images become the encoder's input")
     mask_threshold: float = MASK_THRESHOLD
+    automatic: MaskThresholds = Field(
+        default=OFFICIAL_THRESHOLDS, description="which automatic masks are kept unless asked"
+    )
     precision: Precision
     opset: int
     simplified: bool

@@ -18,6 +18,23 @@ HQ_FEATURES = "hq_features"
 
 
 @dataclass(frozen=True)
+class MaskThresholds:
+    """Which automatic masks a model's scores are worth keeping, where the user does not say.
+
+    Attributes:
+        pred_iou: Predicted IoU that a mask must exceed, 0..1.
+        stability: Stability score that it must reach, 0..1.
+    """
+
+    pred_iou: float = 0.88
+    stability: float = 0.95
+
+
+OFFICIAL_THRESHOLDS = MaskThresholds()
+"""Defaults of the official `SamAutomaticMaskGenerator`, made for the official checkpoints."""
+
+
+@dataclass(frozen=True)
 class Download:
     """A published file and what it must hash to."""
 
@@ -52,6 +69,7 @@ class ModelSpec:
     prompt_embed_dim: int = 256
     hq: bool = False
     preparation: Preparation = OFFICIAL
+    thresholds: MaskThresholds = OFFICIAL_THRESHOLDS
     download: Download | None = None
 
     @property
@@ -134,6 +152,7 @@ _SPECS = (
         num_heads=4,
         global_attn_indexes=(1, 3, 5, 7),
         image_size=512,
+        thresholds=MaskThresholds(0.65, 0.90),  # measured: docs/model-card.md
     ),
     ModelSpec(
         name="vit_t",

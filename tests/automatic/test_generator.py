@@ -20,7 +20,7 @@ from samtrt.masks import rle
 from samtrt.masks.record import MaskRecord
 from samtrt.models import build_sam, seed_weights
 from samtrt.predictor import Predictor
-from samtrt.registry import get_spec
+from samtrt.registry import OFFICIAL_THRESHOLDS, get_spec
 from support.blobs import blob_predictor
 from support.oracle import official_sam, random_image, segment_anything_oracle
 from support.samples import make_manifest
@@ -266,7 +266,8 @@ def test_trained_weights(official: Any, layers: int) -> None:
     sam = load_sam(load_checkpoint(TRAINED))
     theirs_sam = official_sam(sam.spec)
     theirs_sam.load_state_dict(sam.state_dict())
-    manifest = make_manifest(model=sam.spec.name, image_size=sam.spec.image_size)
+    spec = sam.spec
+    manifest = make_manifest(model=spec.name, image_size=spec.image_size, maps=spec.maps)
     predictor = Predictor(*(PyTorchBackend(sam, manifest, s) for s in Stage), manifest)
     settings: dict[str, Any] = {
         "points_per_side": 5 - 2 * layers,
@@ -281,3 +282,23 @@ def test_trained_weights(official: Any, layers: int) -> None:
         assert_same(
             found, official.SamAutomaticMaskGenerator(theirs_sam, **settings).generate(image)
         )
+
+
+def test_thresholds_belong_to_the_model() -> None:
+    own = {"pred_iou": 0.3, "stability": 0.4}
+    predictor = blob_predictor(make_manifest(automatic=own))
+    image = random_image(60, 80)
+    unasked = AutomaticMaskGenerator(predictor, points_per_side=4)
+    assert (unasked.thresholds.pred_iou, unasked.thresholds.stability) == (0.3, 0.4)
+    asked = AutomaticMaskGenerator(
+        blob_predictor(make_manifest()),
+        points_per_side=4,
+        pred_iou_thresh=0.3,
+        stability_score_thresh=0.4,
+    )
+    usual = AutomaticMaskGenerator(blob_predictor(make_manifest()), points_per_side=4)
+    scores = [record["predicted_iou"] for record in unasked.generate(image)]
+    assert scores == [record["predicted_iou"] for record in asked.generate(image)]
+    assert len(scores) > len(usual.generate(image))
+    assert usual.thresholds == OFFICIAL_THRESHOLDS
+    assert get_spec("vit_s").thresholds != OFFICIAL_THRESHOLDS

@@ -241,3 +241,13 @@ def test_real_engines_end_to_end(run: Run, tiny_model: Path, photo: Path) -> Non
     )
     assert done.code == 0, done.err
     assert json.loads((out / "annotations.json").read_text())["annotations"]
+
+
+def test_no_mask_says_why(run: Run, fake_directory: Path, folder: Path) -> None:
+    out = folder.parent / "out"
+    options = ("--points-per-side", "2", "--pred-iou-thresh", "1", "--formats", "none")
+    done = run("auto", fake_directory, folder / "a.png", "-o", out, *options)
+    assert done.code == 0
+    assert "0 masks" in done.out
+    assert "no mask has a predicted IoU above 1" in done.err
+    assert "lower --pred-iou-thresh" in " ".join(done.err.split())

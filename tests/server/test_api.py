@@ -230,7 +230,11 @@ def test_automatic_masks_are_the_generators(served: Any, picture: np.ndarray) ->
 
 
 def test_automatic_masks_need_no_options(served: Any, picture: np.ndarray) -> None:
-    assert served.client.post(f"/v1/images/{served.add(picture)}/auto").status_code == 200
+    response = served.client.post(f"/v1/images/{served.add(picture)}/auto")
+    assert response.status_code == 200
+    own = served.predictor.manifest.automatic
+    assert response.json()["pred_iou_thresh"] == own.pred_iou
+    assert response.json()["stability_score_thresh"] == own.stability
 
 
 def test_health_and_figures(served: Any, picture: np.ndarray) -> None:

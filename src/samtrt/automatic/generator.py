@@ -33,6 +33,7 @@ from samtrt.masks.upscaling import Upscaler
 from samtrt.predictor import Predictor
 from samtrt.preparation.host import check_image
 from samtrt.preparation.prompts import DecoderPrompts, build_prompts
+from samtrt.registry import MaskThresholds
 from samtrt.types import BoolArray, Embedding, Size, UInt8Array
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
@@ -75,7 +76,8 @@ class AutomaticMaskGenerator:
         points_per_side: Points along each side of the grid; None where `point_grids` is given.
         points_per_batch: Points decoded before their masks are filtered. The predictor further
             divides them by what its decoder takes.
-        pred_iou_thresh: Masks with a predicted IoU up to this are dropped, unless it is 0.
+        pred_iou_thresh: Masks with a predicted IoU up to this are dropped, unless it is 0. None,
+            the default, is the model's own (`Manifest.automatic`), and so below.
         stability_score_thresh: Masks with a stability score below this are dropped, unless 0.
         stability_score_offset: How far the mask threshold is raised and lowered for the score.
         box_nms_thresh: Box IoU above which the worse of two masks of one crop is a duplicate.
@@ -91,8 +93,8 @@ class AutomaticMaskGenerator:
     predictor: Predictor
     points_per_side: int | None = 32
     points_per_batch: int = 64
-    pred_iou_thresh: float = 0.88
-    stability_score_thresh: float = 0.95
+    pred_iou_thresh: float | None = None
+    stability_score_thresh: float | None = None
     stability_score_offset: float = 1.0
     box_nms_thresh: float = 0.7
     crop_n_layers: int = 0
@@ -111,8 +113,9 @@ class AutomaticMaskGenerator:
                 f"unknown output_mode '{self.output_mode}'; use {', '.join(_OUTPUT_MODES)}"
             )
         for name in _FLOATS:
-            if not math.isfinite(getattr(self, name)):
-                raise PromptError(f"{name} must be a finite number, not {getattr(self, name)}")
+            number = getattr(self, name)
+            if number is not None and not math.isfinite(number):
+                raise PromptError(f"{name} must be a finite number, not {number}")
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
@@ -140,6 +143,19 @@ class AutomaticMaskGenerator:
                 f"{self.crop_n_layers} layers of crops need {self.crop_n_layers + 1} point grids, "
                 f"not {len(self.grids)}"
             )
+
+    @property
+    def thresholds(self) -> MaskThresholds:
+        """Which masks are kept: what was asked for, else the model's own."""
+        own, iou, stability = (
+            self.predictor.manifest.automatic,
+            self.pred_iou_thresh,
+            self.stability_score_thresh,
+        )
+        return MaskThresholds(
+            own.pred_iou if iou is None else iou,
+            own.stability if stability is None else stability,
+        )
 
     @property
     def grids(self) -> list[npt.NDArray[np.float64]]:
@@ -216,14 +232,19 @@ class AutomaticMaskGenerator:
         test = StabilityTest(
             self.predictor.manifest.mask_threshold,
             self.stability_score_offset,
-            self.stability_score_thresh,
+            self.thresholds.stability,
         )
         batches = self._batches(embedding, grid, check)
         memory = self.predictor.decoder.memory
         if memory is not None:
             former = device_former(memory, embedding.frame)
             on_device = DeviceSieve(
-                former, test, self.pred_iou_thresh, crop, size, self.predictor.manifest.mask_choice
+                former,
+                test,
+                self.thresholds.pred_iou,
+                crop,
+                size,
+                self.predictor.manifest.mask_choice,
             )
             return self._search_on_device(embedding, batches, on_device, count)
         sieve = Sieve(Upscaler(embedding.frame), test, crop, size, check)
@@ -287,8 +308,8 @@ class AutomaticMaskGenerator:
         return sieve.select(self.box_nms_thresh)
 
     def _promising(self, scores: npt.NDArray[np.float32]) -> BoolArray:
-        if self.pred_iou_thresh > 0:
-            return np.asarray(scores > self.pred_iou_thresh)
+        if self.thresholds.pred_iou > 0:
+            return np.asarray(scores > self.thresholds.pred_iou)
         return np.ones_like(scores, dtype=np.bool_)
 
     def _record(self, candidate: Candidate) -> MaskRecord:

@@ -108,6 +108,7 @@ def manifest_of(checkpoint: Checkpoint) -> Manifest:
         mask_choice=spec.mask_choice,
         encoder=EncoderSizes.of(spec),
         preparation=checkpoint.preparation,
+        automatic=spec.thresholds,
         precision=Precision.FP32,
         opset=0,
         simplified=False,

@@ -62,11 +62,15 @@ def command(
         int, typer.Option(min=1, help="Points whose masks are held in memory at once.")
     ] = 64,
     pred_iou_thresh: Annotated[
-        float, typer.Option(help="Keep masks whose predicted IoU is higher.")
-    ] = 0.88,
+        float | None,
+        typer.Option(
+            help="Keep masks whose predicted IoU is higher.", show_default="the model's own"
+        ),
+    ] = None,
     stability_score_thresh: Annotated[
-        float, typer.Option(help="Keep masks at least this stable.")
-    ] = 0.95,
+        float | None,
+        typer.Option(help="Keep masks at least this stable.", show_default="the model's own"),
+    ] = None,
     stability_score_offset: Annotated[
         float, typer.Option(help="Change of the threshold that stability is tested with.")
     ] = 1.0,
@@ -132,6 +136,8 @@ def command(
         settings = {
             **settings_of(predictor, read),
             **{name: value for name, value in options.items() if name != "points_per_batch"},
+            "pred_iou_thresh": generator.thresholds.pred_iou,
+            "stability_score_thresh": generator.thresholds.stability,
         }
         files = DatasetOutput(
             *(output, chosen, settings, force),
@@ -144,7 +150,7 @@ def command(
             files,
             read,
             partial(load_given, predictor=predictor, read=read),
-            partial(_segment, generator=generator, files=files),
+            partial(_segment, generator=generator, files=files, read=read),
             single=not images.is_dir(),
         )
     if failed:
@@ -157,10 +163,18 @@ def _segment(
     progress: Progress,
     generator: AutomaticMaskGenerator,
     files: DatasetOutput,
+    read: ImageReader,
 ) -> int:
     """Find and write one image's masks; return how many there are."""
     from samtrt.formats.annotation import of_records
 
     masks = of_records(generator.generate(given.image, progress))
     files.write(source, given, masks)
+    if not masks:
+        kept = generator.thresholds
+        read.tell(
+            f"{source.path}: no mask has a predicted IoU above {kept.pred_iou:g} and a stability "
+            f"of at least {kept.stability:g}; try a lower --pred-iou-thresh or "
+            "--stability-score-thresh, or a higher --points-per-side for small things"
+        )
     return len(masks)

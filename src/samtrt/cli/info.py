@@ -63,6 +63,11 @@ def _describe(directory: Path, as_json: bool) -> None:
     table = Table(show_header=False)
     table.add_row("model", escape(f"{manifest.model}, {manifest.image_size} pixels"))
     table.add_row("preparation", escape(str(manifest.preparation)))
+    automatic = manifest.automatic
+    table.add_row(
+        "auto keeps",
+        f"predicted IoU above {automatic.pred_iou:g}, stability from {automatic.stability:g}",
+    )
     table.add_row("precision", manifest.precision.value)
     if manifest.quantized:
         record = manifest.quantized

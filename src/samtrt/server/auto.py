@@ -7,6 +7,7 @@ import threading
 
 from samtrt.automatic.generator import AutomaticMaskGenerator
 from samtrt.masks.record import MaskRecord
+from samtrt.registry import MaskThresholds
 from samtrt.server.errors import ApiError, ClientLeftError
 from samtrt.server.reading import parse_json
 from samtrt.server.scheduler import Scheduler
@@ -20,8 +21,12 @@ BYTES_A_CLEANED_PIXEL = 12
 """Memory to remove a mask's small regions."""
 
 
-async def run_auto(scheduler: Scheduler, image_id: str, body: bytes) -> list[AutoMask]:
-    """Find all masks of an image, best first, in a thread of its own.
+Found = tuple[list[AutoMask], MaskThresholds]
+"""Masks, best first, and what they had to reach."""
+
+
+async def run_auto(scheduler: Scheduler, image_id: str, body: bytes) -> Found:
+    """Find all masks of an image in a thread of its own.
 
     No crops: they would need the image's pixels, and the server keeps embeddings alone.
     """
@@ -47,7 +52,7 @@ def _memory(embedding: Embedding, request: AutoRequest) -> int:
 
 def _work(
     scheduler: Scheduler, embedding: Embedding, request: AutoRequest, left: threading.Event
-) -> list[AutoMask]:
+) -> Found:
     room = scheduler.settings.max_answer_bytes
 
     def check() -> None:
@@ -69,7 +74,7 @@ def _work(
                 "the answer has more than the limit of "
                 f"{scheduler.settings.max_answer_bytes:,} bytes: ask for fewer points",
             )
-    return answers
+    return answers, generator.thresholds
 
 
 def _answer(record: MaskRecord) -> AutoMask:

@@ -167,10 +167,15 @@ async def auto(image_id: ImageId, request: Request, scheduler: SchedulerOf) -> R
         body = await read_body(request, scheduler.settings, account)
         if body:
             check_json_kind(request)
-        found = await for_client(
+        found, kept = await for_client(
             request, run_auto(scheduler, image_id, body), scheduler.settings.auto_seconds
         )
-    answer = AutoAnswer(masks=found, total_ms=_ms(time.perf_counter() - start))
+    answer = AutoAnswer(
+        masks=found,
+        pred_iou_thresh=kept.pred_iou,
+        stability_score_thresh=kept.stability,
+        total_ms=_ms(time.perf_counter() - start),
+    )
     return await _json(scheduler, answer)
 
 

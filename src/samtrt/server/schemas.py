@@ -162,15 +162,15 @@ class ImageAnswer(_Model):
 
 
 class AutoRequest(_Model):
-    """Options of `AutomaticMaskGenerator`, with its names and defaults."""
+    """Options of `AutomaticMaskGenerator`, with its names and defaults: null is the model's own."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"points_per_side": 16}]}
     )
 
     points_per_side: int = Field(32, ge=1, le=64, strict=True)
-    pred_iou_thresh: float = Field(0.88, ge=0, le=1, strict=True)
-    stability_score_thresh: float = Field(0.95, ge=0, le=1, strict=True)
+    pred_iou_thresh: float | None = Field(None, ge=0, le=1, strict=True)
+    stability_score_thresh: float | None = Field(None, ge=0, le=1, strict=True)
     box_nms_thresh: float = Field(0.7, ge=0, le=1, strict=True)
     min_mask_region_area: int = Field(0, ge=0, le=100_000_000, strict=True)
 
@@ -186,6 +186,8 @@ class AutoMask(_Model):
 
 class AutoAnswer(_Model):
     masks: list[AutoMask] = Field(description="best first")
+    pred_iou_thresh: float = Field(description="that was asked for, or the model's own")
+    stability_score_thresh: float = Field(description="that was asked for, or the model's own")
     total_ms: float
 
 
