@@ -10,8 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from samtrt.errors import OutputError
+from samtrt.checkpoints.weight_files import read_weights
+from samtrt.cli.results import is_ours
+from samtrt.client import _image_bytes
+from samtrt.errors import CheckpointError, ImageError, ManifestError, OutputError, PromptError
 from samtrt.files import sha256_of, staging_directory, write_atomic
+from samtrt.formats import read_boxes
+from samtrt.images.orientation import orientation_of_file
+from samtrt.manifest import MANIFEST_NAME, Manifest
 
 
 def names(directory: Path) -> list[str]:
@@ -93,3 +99,21 @@ def test_hash_is_sha256(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"x" * 3_000_001)
     assert sha256_of(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+@pytest.mark.timeout(30)
+def test_a_pipe_is_refused_at_once_wherever_a_file_is_read(tmp_path: Path) -> None:
+    """Opening one waits for its other end."""
+    pipe = tmp_path / MANIFEST_NAME
+    os.mkfifo(pipe)
+    with pytest.raises(PromptError, match=r"cannot read boxes from .*: it is not a regular file"):
+        read_boxes(pipe, (9, 9))
+    with pytest.raises(ManifestError, match=r"cannot read .*it is not a regular file"):
+        Manifest.load(tmp_path)
+    with pytest.raises(ImageError, match="it is not a regular file"):
+        _image_bytes(pipe)
+    with pytest.raises(CheckpointError, match="it is not a regular file"):
+        read_weights(pipe)
+    assert orientation_of_file(pipe) == 1
+    assert not is_ours(pipe)

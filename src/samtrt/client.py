@@ -29,6 +29,7 @@ from PIL import Image
 
 from samtrt.choices import Resize
 from samtrt.errors import ImageError, MaskError, PromptError, RemoteError, SamtrtError
+from samtrt.files import read_whole
 from samtrt.masks import rle
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.host import check_image
@@ -231,7 +232,7 @@ def _image_bytes(image: str | Path | bytes | UInt8Array) -> bytes:
         return image
     if isinstance(image, str | Path):
         try:
-            return Path(image).read_bytes()
+            return read_whole(Path(image))
         except OSError as error:
             raise ImageError(f"cannot read {image}: {error.strerror or error}") from None
     out = io.BytesIO()

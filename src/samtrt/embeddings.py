@@ -16,9 +16,9 @@ import numpy as np
 
 from samtrt.choices import Precision
 from samtrt.errors import ImageError, OutputError
-from samtrt.files import check_ours, printable, sha256_of
+from samtrt.files import check_ours, printable, read_whole, sha256_of
 from samtrt.predictor import Predictor
-from samtrt.sealed import Tensors, begins_with, check_seal, parse_tensors, read_whole, write_sealed
+from samtrt.sealed import Tensors, begins_with, check_seal, parse_tensors, write_sealed
 from samtrt.types import IMAGE_EMBEDDINGS, Embedding, Size, to_host
 
 SUFFIX = ".safetensors"

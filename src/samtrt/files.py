@@ -168,6 +168,24 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
+def read_whole(path: Path, most_bytes: int | None = None) -> bytes:
+    """Return a regular file's bytes.
+
+    Args:
+        path: The file.
+        most_bytes: What a larger file is refused for; None for no limit.
+
+    Raises:
+        OSError: where it cannot be read, or is no regular file.
+        ValueError: where it is larger.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if most_bytes is not None and size > most_bytes:
+            raise ValueError(f"it has more than {most_bytes:,} bytes")
+        return file.read(size)  # no more: as much is allocated as is asked for
+
+
 def sha256_of(path: Path) -> str:
     """Hash a file without reading it into memory at once.
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from samtrt.choices import MaskChoice, Precision, Quantization, Stage
 from samtrt.errors import ManifestError, OutputError
-from samtrt.files import check_target, printable, sha256_of, write_atomic
+from samtrt.files import check_target, printable, read_whole, sha256_of, write_atomic
 from samtrt.onnx_files import external_files
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.spec import SAM_MEAN, SAM_STD, Preparation
@@ -191,13 +191,14 @@ class Manifest(_Frozen):
         if not directory.is_dir():
             raise ManifestError(f"no model directory at {directory}; make one with: samtrt export")
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(read_whole(path))
         except FileNotFoundError:
             raise ManifestError(
                 f"{directory} has no {MANIFEST_NAME}; make it with: samtrt export"
             ) from None
-        except (OSError, ValueError) as error:
-            raise ManifestError(f"cannot read {path}: {error}; export the model again") from None
+        except (OSError, ValueError, RecursionError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ManifestError(f"cannot read {path}: {reason}; export the model again") from None
         version = data.get("format", 1) if isinstance(data, dict) else None
         if isinstance(version, int) and version > FORMAT:
             raise ManifestError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from samtrt.files import open_regular, write_tensors
+from samtrt.files import open_regular, read_whole, write_tensors
 
 Tensors = dict[str, npt.NDArray[Any]]
 CHECKSUM = "checksum"
@@ -51,15 +50,6 @@ def read_tensors(path: Path, most_bytes: int | None = None) -> tuple[Tensors, di
         ValueError: where it is damaged or no such file; the message says how.
     """
     return parse_tensors(read_whole(path, most_bytes))
-
-
-def read_whole(path: Path, most_bytes: int | None = None) -> bytes:
-    """Return a file's bytes; raises as `read_tensors`."""
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if most_bytes is not None and size > most_bytes:
-            raise ValueError(f"it has more than {most_bytes:,} bytes")
-        return file.read(size)
 
 
 def parse_tensors(content: bytes) -> tuple[Tensors, dict[str, str]]:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from samtrt.choices import Resize, ResizeFilter, ValueScale
 from samtrt.errors import CheckpointError
+from samtrt.files import read_whole
 from samtrt.preparation.spec import RGB, Preparation
 from samtrt.registry import ModelSpec
 
@@ -194,7 +195,7 @@ def _is(found: object, known: object) -> bool:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_whole(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError):

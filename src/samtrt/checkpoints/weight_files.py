@@ -17,6 +17,7 @@ from typing import Any
 
 from samtrt.checkpoints.hugging_face import refuse_adapter
 from samtrt.errors import CheckpointError, MissingExtraError
+from samtrt.files import open_regular, read_whole
 
 try:
     import torch
@@ -62,9 +63,9 @@ def find_weights(path: Path) -> tuple[Path, ...]:
 
 def _shards(index: Path) -> tuple[Path, ...]:
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(json.loads(read_whole(index))["weight_map"].values()))
         outside = [name for name in names if Path(name).name != name]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(f"{index.name} is not an index of shards; get it again") from None
     if outside or not names:
         raise CheckpointError(f"{index.name} does not name files of its own directory")
@@ -85,7 +86,7 @@ def read_weights(path: Path) -> Mapping[Any, object]:
             run code.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(9)
         size = path.stat().st_size
     except OSError as error:

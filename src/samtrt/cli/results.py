@@ -17,9 +17,10 @@ from rich.table import Table
 from samtrt._version import __version__
 from samtrt.decoding import check_results
 from samtrt.errors import OutputError
-from samtrt.files import check_ours, printable, write_atomic
+from samtrt.files import check_ours, open_regular, printable, write_atomic
 from samtrt.formats.annotation import Annotation
 from samtrt.formats.drawn import draw_annotations
+from samtrt.images.formats import FORMATS
 from samtrt.masks import drawing
 from samtrt.predictor import Predictor
 from samtrt.types import UInt8Array
@@ -164,13 +165,13 @@ def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path], force: bool) 
 def is_ours(path: Path) -> bool:
     """Tell whether samtrt wrote a picture or a JSON file; an empty file counts too."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(4096)
         if not start:
             return True
         if path.suffix.lower() == ".json":
             return _JSON_KEY.encode() in start
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             return str(picture.getexif().get(ExifTags.Base.Software, "")).startswith(SOFTWARE)
     except Exception:  # whatever a decoder raises: then it is another's
         return False

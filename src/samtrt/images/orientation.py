@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, TiffImagePlugin
 
+from samtrt.files import open_regular
+from samtrt.images.formats import FORMATS
 from samtrt.images.tags import read_directory
 
 ORIENTATION = 0x0112
@@ -39,7 +41,11 @@ def orientation_of(info: Mapping[Any, Any]) -> int:
 def orientation_of_file(path: Path) -> int:
     """Return the EXIF orientation, 1..8, of a picture's file; 1 where it says nothing."""
     try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
+        with (
+            warnings.catch_warnings(),
+            open_regular(path) as file,
+            Image.open(file, formats=FORMATS) as picture,
+        ):
             warnings.simplefilter("ignore")
             if isinstance(picture, TiffImagePlugin.TiffImageFile):
                 value = picture.tag_v2.get(ORIENTATION, 1)

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samtrt.choices import HardwareCompatibility, Precision, Stage, Target
 from samtrt.errors import EngineError
-from samtrt.files import sha256_of
+from samtrt.files import read_whole, sha256_of
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.sealed import CHECKSUM, begins_as_json, check_json, sealed_json
 from samtrt.tensorrt.gpu import Gpu
@@ -249,7 +249,7 @@ def read_engine_record(
     sidecar = record_path(directory, stage, target, exact)
     command = build_command(directory, target)
     try:
-        record = EngineRecord.from_json(sidecar.read_bytes())
+        record = EngineRecord.from_json(read_whole(sidecar))
     except FileNotFoundError:
         raise EngineError(
             f"{directory} has no {target.value} engine of the {stage.value}; build it with: "
@@ -296,7 +296,7 @@ def read_engine(directory: Path, record: EngineRecord) -> bytes:
     path = directory / record.file.name
     command = build_command(directory, record.target)
     with _told(path, command):
-        content = path.read_bytes()
+        content = read_whole(path)
     _check_size(path, len(content), record.file, command)
     if hashlib.sha256(content).hexdigest() != record.file.sha256:
         raise _another(path, "engine", command)

@@ -10,7 +10,7 @@ from typing import Any
 
 from samtrt.choices import BoxForm
 from samtrt.errors import PromptError
-from samtrt.files import printable
+from samtrt.files import printable, read_whole
 from samtrt.formats.boxes import coco, labelme, plain, via
 from samtrt.formats.boxes.fitting import fit
 from samtrt.formats.boxes.table import Table
@@ -87,11 +87,12 @@ def open_boxes(path: str | Path, form: BoxForm | None = None) -> Listing:
 def read_text(path: Path) -> str:
     """Read a file of boxes; raises `PromptError`."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_whole(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise PromptError(f"no boxes file at {path}") from None
     except (OSError, ValueError) as error:
-        raise PromptError(f"cannot read boxes from {path}: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise PromptError(f"cannot read boxes from {path}: {reason}") from None
 
 
 def parse_json(text: str) -> Any:
