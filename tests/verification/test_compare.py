@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -151,12 +151,21 @@ def test_no_limit_lets_nan_pass(quick: Predictor, output: str) -> None:
 
 
 @pytest.mark.parametrize("limits", [*THRESHOLDS.values(), REDUCED])
-@pytest.mark.parametrize("factor", [-1.0, 0.0, 1000.0, np.nan])
+@pytest.mark.parametrize("factor", [-1.0, 0.0, 0.9, 1.1, 1000.0, np.nan])
 @pytest.mark.parametrize("output", [EMBEDDING, LOGITS, SCORES])
 def test_no_precision_lets_a_wrong_output_pass(
     quick: Predictor, limits: Thresholds, factor: float, output: str
 ) -> None:
     wrong = spoil(quick, output, lambda x: x * np.float32(factor))
+    assert not verify(quick, wrong, {"tall": IMAGES["tall"]}, limits).passed
+
+
+@pytest.mark.parametrize("limits", [*THRESHOLDS.values(), REDUCED])
+@pytest.mark.parametrize("change", [lambda x: x + 0.05, lambda x: x * 0 + 0.8, of_another_order])
+def test_no_precision_lets_wrong_scores_pass(
+    quick: Predictor, limits: Thresholds, change: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    wrong = spoil(quick, SCORES, lambda x: change(x).astype(np.float32))
     assert not verify(quick, wrong, {"tall": IMAGES["tall"]}, limits).passed
 
 
