@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module=r"PIL\.|tifffile")
     try:
         with _told_to_end():
-            app(args=argv)
+            _command()(args=argv)
     except SamtrtError as error:
         _fail(f"error: {error}")
         return 2
@@ -115,6 +115,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 70
     return 0
+
+
+def _command() -> Any:
+    """Return the command line, which leaves it to our readers to tell what cannot be read.
+
+    Typer would tell it too, with the usage around.
+    """
+    group: Any = typer.main.get_command(app)
+    for command in group.commands.values():
+        for parameter in command.params:
+            described = getattr(parameter, "type_descriptor", None)  # since 0.24; before: a type
+            kind = described.parameter_info if described else parameter.type
+            if hasattr(kind, "readable"):
+                kind.readable = False
+    return group
 
 
 @contextmanager

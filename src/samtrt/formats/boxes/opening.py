@@ -76,6 +76,9 @@ def telling(path: str | Path) -> Iterator[None]:
         raise PromptError(f"{path} takes more memory than there is") from None
 
 
+_MOST_BYTES = 2 << 30
+
+
 def open_boxes(path: str | Path, form: BoxForm | None = None) -> Listing:
     """Parse a file of boxes, for one picture or for many; raises as `read_boxes`."""
     path = Path(path)
@@ -87,7 +90,7 @@ def open_boxes(path: str | Path, form: BoxForm | None = None) -> Listing:
 def read_text(path: Path) -> str:
     """Read a file of boxes; raises `PromptError`."""
     try:
-        return read_whole(path).decode("utf-8-sig")
+        return read_whole(path, _MOST_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         raise PromptError(f"no boxes file at {path}") from None
     except (OSError, ValueError) as error:

@@ -1,7 +1,8 @@
-"""A command that is told to end leaves nothing half done behind, and says that it was told."""
+"""What all commands share: how they end, and who tells what cannot be read."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+from support.command_line import Run
 
 WAITS = """
 import sys, time
@@ -29,6 +30,7 @@ sys.exit(main(["wait", sys.argv[1]]))
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
 def test_what_is_half_done_is_removed(tmp_path: Path, name: str, code: int) -> None:
     process = subprocess.Popen(
@@ -44,3 +46,18 @@ def test_what_is_half_done_is_removed(tmp_path: Path, name: str, code: int) -> N
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (code, "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_read_is_told_in_a_line(
+    run: Run, fake_directory: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By our readers, not by Typer, with its usage around."""
+
+    def locked(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    monkeypatch.setattr("samtrt.images.read.open_regular", locked)
+    done = run("predict", fake_directory, photo, "-p", "9,9", "--json", photo.with_suffix(".json"))
+    assert done.code == 2
+    assert done.err == f"samtrt: error: cannot read {photo}: Permission denied\n"
