@@ -43,6 +43,8 @@ def _box_iou(a: torch.Tensor, b: torch.Tensor) -> float:
 def _batched_nms(
     boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor, iou_threshold: float
 ) -> torch.Tensor:
+    if not len(boxes):
+        return torch.zeros(0, dtype=torch.int64)
     offset = idxs.to(boxes) * (boxes.max() + 1)
     return _nms(boxes + offset[:, None], scores, iou_threshold)
 

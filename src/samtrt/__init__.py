@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from samtrt.official.generator import SamAutomaticMaskGenerator
     from samtrt.official.model import SamModel, sam_model_registry
     from samtrt.official.predictor import SamPredictor
+    from samtrt.official.transform import ResizeLongestSide
     from samtrt.predictor import Predictor
     from samtrt.preparation.spec import Preparation, PreparationChanges
     from samtrt.tensorrt.plugin.library import register_plugins
@@ -139,6 +140,7 @@ _NAMES = {
         "sam_model_registry",
     ),
     "official.predictor": ("SamPredictor",),
+    "official.transform": ("ResizeLongestSide",),
     "predictor": ("Predictor",),
     "preparation.spec": (
         "Preparation",
@@ -200,6 +202,7 @@ __all__ = [
     "Report",
     "Resize",
     "ResizeFilter",
+    "ResizeLongestSide",
     "SamAutomaticMaskGenerator",
     "SamModel",
     "SamPredictor",

@@ -22,7 +22,7 @@ from samtrt.encoding import Image, encode_each, encode_together, prepare
 from samtrt.errors import ImageError, PromptError, SamtrtError
 from samtrt.manifest import Manifest
 from samtrt.masks.rle import Rle
-from samtrt.preparation.prompts import build_prompts, one_prompt
+from samtrt.preparation.prompts import build_prompts, check_pixels, one_prompt
 from samtrt.types import (
     IMAGE_EMBEDDINGS,
     Closeable,
@@ -211,6 +211,7 @@ class Predictor(Decoding, Closeable):
         """
         embedding = self.embedding
         prompt = one_prompt(point_coords, point_labels, box, mask_input)
+        check_pixels(embedding.frame, prompt.get("point_coords"), prompt.get("boxes"))
         prompts = build_prompts(embedding.frame, beyond=False, **prompt)
         batch = self.form(embedding, prompts, multimask_output, return_logits)
         return Prediction(*(array[0] for array in batch))
@@ -238,6 +239,7 @@ class Predictor(Decoding, Closeable):
             Masks [P, C, H, W], IoU predictions [P, C] and low-res logits [P, C, M, M].
         """
         embedding = self.embedding
+        check_pixels(embedding.frame, point_coords, boxes)
         prompts = build_prompts(embedding.frame, point_coords, point_labels, boxes, mask_input)
         return self.form(embedding, prompts, multimask_output, return_logits)
 
@@ -255,6 +257,7 @@ class Predictor(Decoding, Closeable):
             C masks of each of P prompts, their counts int32 arrays, and IoU predictions [P, C].
         """
         embedding = self.embedding
+        check_pixels(embedding.frame, point_coords, boxes)
         prompts = build_prompts(embedding.frame, point_coords, point_labels, boxes, mask_input)
         return self.form_rle(embedding, prompts, multimask_output)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from samtrt.masks.drawing import colour_of, draw_box, draw_masks, draw_points
+from samtrt.masks.drawing import colour_of, draw_box, draw_labels, draw_masks, draw_points
 
 
 @pytest.fixture
@@ -53,3 +53,24 @@ def test_points_and_boxes(grey: np.ndarray) -> None:
     assert (boxed[10, 30] == (0, 0, 255)).all()
     assert (boxed[25, 30] == 128).all()
     assert (grey == 128).all()
+
+
+def test_every_value_is_blended_as_its_formula_says() -> None:
+    values = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    mask = np.zeros((40, 50), dtype=bool)
+    mask[5:35, 5:45] = True
+    colour = (10, 200, 90)
+    out = draw_masks(values, [mask], [colour], alpha=0.45)
+    inside = (slice(10, 30), slice(10, 40))  # without the contour
+    expected = values[inside].astype(np.float32) * np.float32(0.55)
+    expected += np.asarray(colour, np.float32) * 0.45
+    np.testing.assert_array_equal(out[inside], np.floor(expected + 0.5))
+
+
+def test_labels_stay_inside_the_picture(grey: np.ndarray) -> None:
+    out = draw_labels(grey, [((70, 2), "a long label"), ((0, 59), "b")])
+    assert out.shape == grey.shape
+    assert (out[:12] != 128).any()
+    assert np.array_equal(grey, np.full_like(grey, 128))
+    assert draw_labels(grey, [((5, 30), "in place")], in_place=True) is grey
+    assert (grey != 128).any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +13,8 @@ import torch
 import samtrt
 from samtrt import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
 from samtrt.errors import BackendError, CheckpointError, ImageError, ManifestError, PromptError
-from samtrt.registry import get_spec
-from support.oracle import official_sam, random_image, segment_anything_oracle
-
-IMAGE = random_image(90, 140)
-
-
-@pytest.fixture(scope="module")
-def both(tiny_checkpoint: Path) -> tuple[SamPredictor, Any]:
-    theirs = official_sam(get_spec("vit_t"))
-    theirs.load_state_dict(torch.load(tiny_checkpoint))
-    ours = SamPredictor(sam_model_registry["vit_t"](checkpoint=tiny_checkpoint).to(device="cpu"))
-    official = segment_anything_oracle().SamPredictor(theirs)
-    ours.set_image(IMAGE)
-    official.set_image(IMAGE)
-    return ours, official
-
-
-def same(got: Any, expected: Any) -> None:
-    for ours, theirs in zip(got, expected, strict=True):
-        assert type(ours) is type(theirs)
-        assert ours.shape == theirs.shape
-        assert ours.dtype == theirs.dtype
-        if ours.dtype in (bool, torch.bool):
-            assert (ours != theirs).sum() <= 2
-        else:
-            assert abs(ours - theirs).max() <= 1e-4
-
+from support.official_cases import IMAGE, same
+from support.oracle import segment_anything_oracle
 
 PROMPTS: dict[str, dict[str, Any]] = {
     "point": {"point_coords": np.array([[50, 40]]), "point_labels": np.array([1])},
@@ -165,6 +141,11 @@ def test_models_are_refused_in_a_line(tiny_checkpoint: Path) -> None:
         ({"box": [50, 50, 20, 20]}, r"of x, y, width, height: x, y, x \+ width"),
         ({"mask_input": np.zeros((64, 64))}, r"1 x M x M, not \(64, 64\)"),
         ({"point_coords": [["a", 5]], "point_labels": [1]}, "array of numbers"),
+        (
+            {"point_coords": [[0.5, 0.25]], "point_labels": [1]},
+            "multiply x by 140 and y by 90",
+        ),
+        ({"box": [0.1, 0, 0.5, 1]}, "boxes lie in 0..1"),
         ({}, "no prompt"),
     ],
 )
@@ -192,3 +173,32 @@ def test_mistakes_in_images(both: tuple[SamPredictor, Any], image: Any, message:
         fresh.set_image(image)
     with pytest.raises(PromptError, match="no image is set: call set_image"):
         fresh.predict(box=[1, 1, 5, 5])
+
+
+def test_tensors_of_other_libraries_by_dlpack(both: tuple[SamPredictor, Any]) -> None:
+    class Shared:
+        """What another library gives: its memory, and nothing else."""
+
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self._tensor = tensor
+            self.__dlpack_device__ = tensor.__dlpack_device__
+
+        def __dlpack__(self, **options: Any) -> object:
+            return self._tensor.__dlpack__(**options)
+
+    ours, theirs = both
+    boxes = theirs.transform.apply_boxes_torch(torch.tensor([[10, 12, 80, 70]]), IMAGE.shape[:2])
+    expected = theirs.predict_torch(None, None, boxes=boxes, multimask_output=False)
+    got = ours.predict_torch(None, None, boxes=Shared(boxes), multimask_output=False)
+    same(got, expected)
+    assert np.from_dlpack(got[1]).shape == (1, 1)
+    with pytest.raises(PromptError, match="boxes must be an array of numbers, not str"):
+        ours.predict_torch(None, None, boxes="all")
+
+
+def test_the_generators_arguments_are_the_official_ones() -> None:
+    theirs = inspect.signature(segment_anything_oracle().SamAutomaticMaskGenerator.__init__)
+    ours = inspect.signature(SamAutomaticMaskGenerator.__init__)
+    assert [(p.name, p.default) for p in ours.parameters.values()] == [
+        (p.name, p.default) for p in theirs.parameters.values()
+    ]

@@ -185,13 +185,13 @@ def draw(results: Results, pixels: UInt8Array) -> UInt8Array:
     """Draw masks and prompts over the image."""
     picture = draw_annotations(pixels, results.found)
     if (boxes := results.prompts.get("boxes")) is not None:
-        picture = drawing.draw_boxes(picture, boxes)
+        drawing.draw_boxes(picture, boxes, in_place=True)
     for coords, labels in zip(
         results.prompts.get("point_coords", ()),
         results.prompts.get("point_labels", ()),
         strict=True,
     ):
-        picture = drawing.draw_points(picture, coords, labels)
+        drawing.draw_points(picture, coords, labels, in_place=True)
     return picture
 
 
@@ -223,6 +223,10 @@ def as_json(results: Results, predictor: Predictor, image_name: str) -> dict[str
     }
 
 
+_LARGE = 50_000_000
+"""Values of a picture whose PNG is packed quickly: a quarter larger, in a third of the time."""
+
+
 def save_picture(path: Path, pixels: UInt8Array) -> Path:
     """Write a picture, uint8 [H, W] or RGB [H, W, 3], in the format of its suffix.
 
@@ -236,7 +240,8 @@ def save_picture(path: Path, pixels: UInt8Array) -> Path:
     exif[ExifTags.Base.Software] = f"{SOFTWARE} {__version__}"
     with write_atomic(path) as temporary:
         try:
-            Image.fromarray(pixels).save(temporary, format=kind, exif=exif)
+            quick = {"compress_level": 1} if kind == "PNG" and pixels.size > _LARGE else {}
+            Image.fromarray(pixels).save(temporary, format=kind, exif=exif, **quick)
         except (ValueError, KeyError, SystemError) as error:  # too large for the format, and such
             raise OutputError(f"cannot write {path} as {kind}: {error}") from None
     return path

@@ -21,7 +21,7 @@ def draw_annotations(pixels: UInt8Array, masks: Sequence[Annotation]) -> UInt8Ar
         pixels, (masks[i].patch for i in order), [drawing.colour_of(i) for i in order]
     )
     texts = [(one.bbox[:2], label) for one in masks if (label := _text(one))]
-    return drawing.draw_labels(picture, texts)
+    return drawing.draw_labels(picture, texts, in_place=True)
 
 
 def _text(one: Annotation) -> str:

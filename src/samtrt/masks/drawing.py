@@ -69,12 +69,15 @@ def _draw_mask(out: UInt8Array, patch: Patch, colour: Colour, alpha: float, widt
     x, y, mask = patch
     if not mask.size:
         return
+    # What each of the 256 values of each channel becomes.
     fill = np.asarray(colour, dtype=np.float32) * alpha
+    values = np.arange(256, dtype=np.float32)[:, None] * np.float32(1 - alpha) + fill
+    table = (values + np.float32(0.5)).astype(np.uint8)[None]
     rows = max(_AT_ONCE // mask.shape[1], 1)
     for start in range(0, len(mask), rows):  # a mask may be as large as a large picture
-        part = mask[start : start + rows]
+        part = np.ascontiguousarray(mask[start : start + rows])
         view = out[y + start : y + start + len(part), x : x + mask.shape[1]]
-        view[part] = (view[part] * np.float32(1 - alpha) + fill + 0.5).astype(np.uint8)
+        cv2.copyTo(cv2.LUT(view, table), part.view(np.uint8), view)
     contours, _ = cv2.findContours(
         np.ascontiguousarray(mask).view(np.uint8),
         cv2.RETR_CCOMP,
@@ -88,15 +91,18 @@ _AT_ONCE = 1 << 20
 """Pixels blended at a time."""
 
 
-def draw_points(image: UInt8Array, coords: npt.ArrayLike, labels: npt.ArrayLike) -> UInt8Array:
+def draw_points(
+    image: UInt8Array, coords: npt.ArrayLike, labels: npt.ArrayLike, in_place: bool = False
+) -> UInt8Array:
     """Draw points as discs with a white rim: green for label 1, red for label 0.
 
     Args:
         image: uint8 [H, W, 3], RGB.
         coords: [N, 2], XY in pixels.
         labels: [N].
+        in_place: Draw on `image` itself, and return it.
     """
-    out = image.copy()
+    out = image if in_place else image.copy()
     radius = max(3, round(max(image.shape[:2]) * 0.008))
     kinds = np.ravel(np.asarray(labels))
     for (x, y), label in zip(np.reshape(coords, (-1, 2)), kinds, strict=True):
@@ -112,10 +118,13 @@ def draw_box(image: UInt8Array, box: npt.ArrayLike, colour: Colour = _BOX) -> UI
 
 
 def draw_boxes(
-    image: UInt8Array, boxes: Iterable[npt.ArrayLike], colour: Colour = _BOX
+    image: UInt8Array,
+    boxes: Iterable[npt.ArrayLike],
+    colour: Colour = _BOX,
+    in_place: bool = False,
 ) -> UInt8Array:
-    """Draw boxes, each as `draw_box`, on one copy of the image."""
-    out = image.copy()
+    """Draw boxes, each as `draw_box`, on one copy of the image, or on the image itself."""
+    out = image if in_place else image.copy()
     width = line_width(image)
     for box in boxes:
         x1, y1, x2, y2 = (round(float(side)) for side in np.ravel(np.asarray(box)))
@@ -124,14 +133,19 @@ def draw_boxes(
     return out
 
 
-def draw_labels(image: UInt8Array, labels: Sequence[tuple[Sequence[float], str]]) -> UInt8Array:
+def draw_labels(
+    image: UInt8Array, labels: Sequence[tuple[Sequence[float], str]], in_place: bool = False
+) -> UInt8Array:
     """Write texts, each with its lower left corner at a place (x, y), but inside the picture.
 
-    Only the part of the picture under each text is copied to be drawn on.
+    Only the part of the picture under each text is drawn apart.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        labels: A place and a text each.
+        in_place: Draw on `image` itself, and return it.
     """
-    if not labels:
-        return image
-    out = image.copy()
+    out = image if in_place else image.copy()
     size = max(10, round(max(image.shape[:2]) / 60))
     font = ImageFont.load_default(size)
     height, width = image.shape[:2]

@@ -6,7 +6,8 @@ in float32, as it does in the official package; it is never exported behind the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,17 @@ from samtrt.errors import BackendError, CheckpointError, ManifestError
 from samtrt.manifest import MANIFEST_NAME, Manifest
 from samtrt.predictor import Predictor
 from samtrt.registry import MODELS
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """Of the encoder.
+
+    Attributes:
+        img_size: Side of its input.
+    """
+
+    img_size: int
 
 
 class SamModel:
@@ -94,9 +106,51 @@ class SamModel:
         return self.predictor.encoder.device
 
     @property
+    def image_encoder(self) -> EncoderFacts:
+        """What code for the official package asks of its encoder."""
+        return EncoderFacts(self.manifest.image_size)
+
+    @property
     def mask_threshold(self) -> float:
         """Logits above it are mask."""
         return self.manifest.mask_threshold
+
+    def __call__(
+        self, batched_input: Sequence[Mapping[str, Any]], multimask_output: bool
+    ) -> list[dict[str, Any]]:
+        """Segment prompts in several images: official `Sam.forward`; needs PyTorch.
+
+        Args:
+            batched_input: For each image `image`, a tensor [3, h, w], 0..255, as
+                `ResizeLongestSide` makes it; `original_size`, (H, W); and its prompts in the
+                model's frame: `point_coords` [P, N, 2] with `point_labels` [P, N], `boxes` [P, 4],
+                `mask_inputs` [P, 1, M, M].
+            multimask_output: Three masks for each prompt, or one.
+
+        Returns:
+            For each image `masks`, bool [P, C, H, W], `iou_predictions` [P, C] and
+            `low_res_logits` [P, C, M, M], tensors on the device of its image.
+
+        Raises:
+            ImageError, PromptError: as `SamPredictor` does.
+        """
+        from samtrt.official.predictor import SamPredictor
+
+        answers = []
+        for record in batched_input:
+            predictor = SamPredictor(self)
+            predictor.set_torch_image(record["image"][None], record["original_size"])
+            masks, scores, low_res = predictor.predict_torch(
+                record.get("point_coords"),
+                record.get("point_labels"),
+                record.get("boxes"),
+                record.get("mask_inputs"),
+                multimask_output,
+            )
+            found = {"masks": masks, "iou_predictions": scores, "low_res_logits": low_res}
+            device = getattr(record["image"], "device", "cpu")
+            answers.append({name: one.to(device) for name, one in found.items()})
+        return answers
 
     def to(self, device: object) -> SamModel:
         """Run it there from now on."""

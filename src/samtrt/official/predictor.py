@@ -15,7 +15,7 @@ from samtrt.errors import ImageError, PromptError
 from samtrt.official.model import SamModel, as_model
 from samtrt.official.transform import Transform
 from samtrt.preparation.host import normalise
-from samtrt.preparation.prompts import build_prompts, one_prompt
+from samtrt.preparation.prompts import build_prompts, check_pixels, one_prompt
 from samtrt.types import Embedding, Prediction, Size, Tensor, UInt8Array, to_host
 
 
@@ -124,6 +124,7 @@ class SamPredictor:
         """As `Predictor.predict`; points may lie beyond the image's border."""
         embedding = self._embedding()
         prompt = one_prompt(point_coords, point_labels, box, mask_input)
+        check_pixels(embedding.frame, prompt.get("point_coords"), prompt.get("boxes"))
         prompts = build_prompts(embedding.frame, **prompt, beyond=True)
         batch = self.model.predictor.form(embedding, prompts, multimask_output, return_logits)
         return Prediction(*(array[0] for array in batch))
@@ -139,6 +140,8 @@ class SamPredictor:
     ) -> tuple[Any, Any, Any]:
         """Answer P prompts that `transform` brought to the model's frame; needs PyTorch.
 
+        Arguments may be tensors of any library that shares them by DLPack, or arrays.
+
         Args:
             point_coords: [P, N, 2], or None.
             point_labels: [P, N]: 1, 0, and -1 for padding; or None.
@@ -148,8 +151,8 @@ class SamPredictor:
             return_logits: Logits instead of boolean masks.
 
         Returns:
-            Tensors on the host: masks [P, C, H, W], IoU predictions [P, C] and low-res logits
-            [P, C, M, M].
+            Tensors of PyTorch, on the device of the arguments: masks [P, C, H, W], IoU predictions
+            [P, C] and low-res logits [P, C, M, M]. On the host they share the answer's memory.
         """
         import torch
 
@@ -165,7 +168,11 @@ class SamPredictor:
         frame = replace(embedding.frame, original=embedding.frame.resized)
         prompts = build_prompts(frame, **arrays, beyond=True)
         found = self.model.predictor.form(embedding, prompts, multimask_output, return_logits)
-        masks, scores, low_res = (torch.from_numpy(np.require(a, None, ["C", "W"])) for a in found)
+        where = next((value.device for value in named.values() if _is_torch(value)), "cpu")
+        arrays_out = [np.require(array, None, ["C", "W"]) for array in found]
+        masks, scores, low_res = (
+            torch.utils.dlpack.from_dlpack(array).to(where) for array in arrays_out
+        )
         return masks, scores, low_res
 
 
@@ -174,8 +181,16 @@ def _array(
 ) -> npt.NDArray[np.float32]:
     """Copy a tensor of any library, or an array, to the host as float32."""
     try:
-        if hasattr(value, "detach"):
+        if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
+            import torch
+
+            value = value if _is_torch(value) else torch.utils.dlpack.from_dlpack(value)
             value = value.detach().cpu().numpy()
         return np.array(value, dtype=np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError, BufferError):
         raise error(f"{what} must be an array of numbers, not {type(value).__name__}") from None
+
+
+def _is_torch(value: Any) -> bool:
+    """Tell whether it is a tensor of PyTorch, without importing that."""
+    return hasattr(value, "detach") and hasattr(value, "device")

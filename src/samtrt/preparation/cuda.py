@@ -20,6 +20,7 @@ from samtrt.cuda.kernels import load_kernels
 from samtrt.cuda.memory import CudaArray, Memory, adopted
 from samtrt.errors import ImageError
 from samtrt.preparation.frame import Frame
+from samtrt.preparation.host import check_shape, what_to_do
 from samtrt.preparation.spec import Preparation
 from samtrt.types import DeviceArray, UInt8Array
 
@@ -50,18 +51,14 @@ def adopt(image: Any, memory: Memory) -> CudaArray:
     """
     found = image if isinstance(image, CudaArray) else adopted(image, memory)
     if found is None:
+        what = what_to_do(image)
+        raise ImageError(f"an image must be an array of NumPy, or on a GPU, not {what}")
+    own = f"cuda:{memory.cuda.index}"
+    if found.device != own:
         raise ImageError(
-            f"an image must be an array of NumPy, or on a GPU, not {type(image).__name__}; "
-            "use numpy.asarray(PIL_image.convert('RGB'))"
+            f"the image is on {found.device}, and the model on {own}: move one to the other"
         )
-    if found.device != f"cuda:{memory.cuda.index}":
-        raise ImageError(
-            f"the image is on {found.device}, and the model on cuda:{memory.cuda.index}"
-        )
-    if len(found.shape) != 3 or found.shape[2] != 3 or found.dtype != np.uint8 or not found.nbytes:
-        raise ImageError(
-            f"an image must be uint8 of the shape H x W x 3, not {found.dtype} of {found.shape}"
-        )
+    check_shape(found.shape, found.dtype)
     return found
 
 

@@ -27,28 +27,33 @@ FILTERS = {name: Image.Resampling[name.name] for name in ResizeFilter}
 def check_image(image: object) -> UInt8Array:
     """Return `image` if it is uint8 [H, W, 3] with H, W >= 1; else raise `ImageError`."""
     if not isinstance(image, np.ndarray):
-        raise ImageError(f"an image must be a NumPy array, not {_what_to_do(image)}")
-    if image.ndim == 3 and image.shape[2] != 3 and image.shape[0] == 3:
-        raise ImageError(
-            f"an image must have the shape H x W x 3, not {image.shape}, which has its channels "
-            "first; use image.transpose(1, 2, 0)"
-        )
-    if image.ndim != 3 or image.shape[2] != 3:
-        raise ImageError(
-            f"an image must have the shape H x W x 3, not {image.shape}; "
-            "convert grey or transparent images to RGB first"
-        )
-    if image.dtype != np.uint8:
-        raise ImageError(
-            f"an image must be uint8 with values 0..255, not {image.dtype}; scale it to 0..255 "
-            "(values of 0..1 times 255) and convert with .astype('uint8')"
-        )
-    if 0 in image.shape:
-        raise ImageError(f"the image is empty: its shape is {image.shape}")
+        raise ImageError(f"an image must be a NumPy array, not {what_to_do(image)}")
+    check_shape(image.shape, image.dtype)
     return image
 
 
-def _what_to_do(image: object) -> str:
+def check_shape(shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+    """Refuse what is not uint8 [H, W, 3] with H, W >= 1, wherever it lies; raises `ImageError`."""
+    if len(shape) == 3 and shape[2] != 3 and shape[0] == 3:
+        raise ImageError(
+            f"an image must have the shape H x W x 3, not {shape}, which has its channels "
+            "first; use image.transpose(1, 2, 0), or tensor.permute(1, 2, 0).contiguous()"
+        )
+    if len(shape) != 3 or shape[2] != 3:
+        raise ImageError(
+            f"an image must have the shape H x W x 3, not {shape}; "
+            "convert grey or transparent images to RGB first"
+        )
+    if np.dtype(dtype) != np.uint8:
+        raise ImageError(
+            f"an image must be uint8 with values 0..255, not {np.dtype(dtype)}; scale it to 0..255 "
+            "(values of 0..1 times 255) and convert with .astype('uint8')"
+        )
+    if 0 in shape:
+        raise ImageError(f"the image is empty: its shape is {shape}")
+
+
+def what_to_do(image: object) -> str:
     """Name what is no array, and how it becomes one."""
     name = type(image).__name__
     if image is None:

@@ -129,6 +129,29 @@ def build_prompts(
     )
 
 
+def check_pixels(
+    frame: Frame, point_coords: npt.ArrayLike | None, boxes: npt.ArrayLike | None
+) -> None:
+    """Refuse points or boxes that are shares of the image's sides instead of pixels.
+
+    All of them within the first pixel, and not all at its corners, are no prompts that a user
+    means; other models take such shares.
+
+    Raises:
+        PromptError: where they are, or are no numbers.
+    """
+    height, width = frame.original
+    for name, value in (("point_coords", point_coords), ("boxes", boxes)):
+        array = np.zeros(0) if value is None else _as_float(value, name)
+        if not array.size or max(height, width) <= 2:
+            continue
+        if ((array >= 0) & (array <= 1)).all() and (array != np.round(array)).any():
+            raise PromptError(
+                f"{name} lie in 0..1, within the first pixel: they are taken in pixels; of shares "
+                f"of the image's sides, multiply x by {width} and y by {height}"
+            )
+
+
 def one_prompt(
     point_coords: npt.ArrayLike | None,
     point_labels: npt.ArrayLike | None,
