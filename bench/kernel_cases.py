@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from samtrt.models.image_kernels import Image, MaskWeights, PlainKernels, upscale_rows
-from samtrt.registry import MODELS, ModelSpec
+from samtrt.registry import MODELS, ViTSpec
 
 TYPES = {torch.float16: 0, torch.bfloat16: 1}
 TOLERANCE = {torch.float16: 3e-3, torch.bfloat16: 2.5e-2}
@@ -120,7 +120,7 @@ class Inputs:
         return torch.full(shape, torch.nan, device=self.device, dtype=dtype or self.dtype)
 
 
-def attention(kernels: Kernels, spec: ModelSpec, window: int, batch: int, inputs: Inputs) -> Case:
+def attention(kernels: Kernels, spec: ViTSpec, window: int, batch: int, inputs: Inputs) -> Case:
     """The encoder's attention in windows, or with window 0 over the grid."""
     grid, dim, width = spec.embedding_size, spec.head_dim, spec.embed_dim
     side = window or grid
@@ -146,7 +146,7 @@ def attention(kernels: Kernels, spec: ModelSpec, window: int, batch: int, inputs
 
 
 def layer_norm(
-    kernels: Kernels, spec: ModelSpec, added: bool, inputs: Inputs, wants_sum: bool = True
+    kernels: Kernels, spec: ViTSpec, added: bool, inputs: Inputs, wants_sum: bool = True
 ) -> Case:
     """The norm of one image's tokens, alone or of a sum, which may be wanted too."""
     rows, width = spec.embedding_size**2, spec.embed_dim
@@ -172,7 +172,7 @@ def layer_norm(
     )
 
 
-def gelu(kernels: Kernels, spec: ModelSpec, inputs: Inputs) -> Case:
+def gelu(kernels: Kernels, spec: ViTSpec, inputs: Inputs) -> Case:
     """The activation of one image's MLP."""
     rows, width = spec.embedding_size**2, int(spec.embed_dim * spec.mlp_ratio)
     x, y = inputs.normal(rows, width, scale=3), inputs.empty(rows, width)

@@ -15,6 +15,17 @@ class Stage(str, Enum):
     DECODER = "decoder"
 
 
+class Family(str, Enum):
+    """Which image encoder a SAM has."""
+
+    VIT = "vit"
+    """The official SAM's, and SAM-HQ's."""
+    TINY_VIT = "tiny_vit"
+    """MobileSAM's and Light HQ-SAM's."""
+    EFFICIENTVIT = "efficientvit"
+    """EfficientViT-SAM's."""
+
+
 class MaskChoice(str, Enum):
     """Which of a decoder's masks answer a prompt."""
 

@@ -40,7 +40,7 @@ class Prepared:
 
     Attributes:
         pixels: float32 [1, 3, S, S], resized, normalised and padded.
-        frame: Where the image lies in them.
+        frame: Where the image lies in the square of prompts and masks.
     """
 
     pixels: Tensor
@@ -67,13 +67,14 @@ def prepare(
         image = host.check_image(image)
     if image_format not in ("RGB", "BGR"):
         raise ImageError(f"image_format must be 'RGB' or 'BGR', not '{image_format}'")
-    frame, is_bgr = model.frame((image.shape[0], image.shape[1])), image_format == "BGR"
+    size, is_bgr = (image.shape[0], image.shape[1]), image_format == "BGR"
+    frame, inside = model.frame(size), model.input_frame(size)
     if memory is not None:
-        pixels = cuda.preprocess(image, frame, model.preparation, memory, is_bgr)
+        pixels = cuda.preprocess(image, inside, model.preparation, memory, is_bgr)
         return Prepared(pixels, frame)
     assert isinstance(image, np.ndarray)
     return Prepared(
-        host.preprocess(image[..., ::-1] if is_bgr else image, frame, model.preparation), frame
+        host.preprocess(image[..., ::-1] if is_bgr else image, inside, model.preparation), frame
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from samtrt.choices import MaskChoice, Precision, Quantization, Stage
+from samtrt.choices import Family, MaskChoice, Precision, Quantization, Stage
 from samtrt.errors import ManifestError, OutputError
 from samtrt.files import check_target, printable, read_whole, sha256_of, write_atomic
 from samtrt.onnx_files import external_files
@@ -21,7 +22,7 @@ from samtrt.registry import (
     MODELS,
     OFFICIAL_THRESHOLDS,
     MaskThresholds,
-    ModelSpec,
+    ViTSpec,
 )
 from samtrt.sealed import CHECKSUM, begins_as_json, check_json, sealed_json
 from samtrt.types import IMAGE_EMBEDDINGS, FeatureMap, Size
@@ -89,7 +90,7 @@ class EncoderSizes(_Frozen):
         return self.width // self.heads
 
     @classmethod
-    def of(cls, spec: ModelSpec) -> EncoderSizes:
+    def of(cls, spec: ViTSpec) -> EncoderSizes:
         return cls(
             width=spec.embed_dim, depth=spec.depth, heads=spec.num_heads, window=spec.window_size
         )
@@ -100,15 +101,17 @@ class Manifest(_Frozen):
 
     format: int = FORMAT
     model: str
-    image_size: int = Field(gt=0)
+    image_size: int = Field(gt=0, description="side of the square that prompts and masks are in")
+    input_size: int = Field(gt=0, description="side of the encoder's input")
     maps: tuple[FeatureMap, ...] = Field(
         min_length=1, description="what flows from encoder to decoder; the image embedding first"
     )
     mask_choice: MaskChoice = Field(
         default=MaskChoice.SAM, description="which of the decoder's masks answer a prompt"
     )
+    family: Family = Field(default=Family.VIT, description="which image encoder it has")
     encoder: EncoderSizes | None = Field(
-        default=None, description="None in manifests of 0.1: see `encoder_sizes`"
+        default=None, description="of a ViT; None in manifests of 0.1: see `encoder_sizes`"
     )
     preparation: Preparation = Field(description="how images become the encoder's input")
     mask_threshold: float = MASK_THRESHOLD
@@ -154,23 +157,28 @@ class Manifest(_Frozen):
 
     @property
     def encoder_sizes(self) -> EncoderSizes:
-        """The encoder's sizes; of a manifest that lacks them, those of the model of its name.
+        """The sizes of a ViT; of a manifest that lacks them, those of the model of its name.
 
         Raises:
             ManifestError: where it lacks them and no known model has the name.
         """
         if self.encoder is not None:
             return self.encoder
-        if self.model not in MODELS:
+        known = MODELS.get(self.model)
+        if not isinstance(known, ViTSpec):
             raise ManifestError(
                 f"the {MANIFEST_NAME} of this '{self.model}' model is of an older samtrt and does "
                 "not say the encoder's sizes; export the model again"
             )
-        return EncoderSizes.of(MODELS[self.model])
+        return EncoderSizes.of(known)
 
     def frame(self, original: Size) -> Frame:
-        """Return where an image of (height, width) lies in the model's square."""
+        """Return where an image of (height, width) lies in the square of prompts and masks."""
         return Frame(original, self.image_size, self.mask_size, self.preparation.resize)
+
+    def input_frame(self, original: Size) -> Frame:
+        """Return where an image of (height, width) lies in the encoder's input."""
+        return replace(self.frame(original), image_size=self.input_size)
 
     def save(self, directory: Path) -> Path:
         """Write the manifest into `directory`; it appears whole or not at all."""
@@ -299,6 +307,7 @@ def _upgraded(data: object) -> object:
     image, patch = data.get("image_size"), data.get("patch_size")
     if isinstance(image, int) and isinstance(patch, int) and patch > 0:
         shape = (data.get("embed_channels"), image // patch, image // patch)
+        changes["input_size"] = image
         changes["maps"] = [{"name": IMAGE_EMBEDDINGS, "shape": shape}]
     gone = ("pixel_mean", "pixel_std", "patch_size", "embed_channels")
     rest = {name: value for name, value in data.items() if name not in gone}

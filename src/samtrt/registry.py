@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 
-from samtrt.choices import MaskChoice
+from samtrt.choices import Family, MaskChoice
 from samtrt.errors import CheckpointError
 from samtrt.preparation.spec import OFFICIAL, Preparation
 from samtrt.types import IMAGE_EMBEDDINGS, FeatureMap
@@ -36,41 +37,64 @@ OFFICIAL_THRESHOLDS = MaskThresholds()
 
 @dataclass(frozen=True)
 class Download:
-    """A published file and what it must hash to."""
+    """A published file and what it must be.
+
+    Attributes:
+        url: Where it lies.
+        size: Its bytes; None where we have not seen the file.
+        sha256: What it hashes to; None where we have not seen the file.
+        licence: Of the weights.
+    """
 
     url: str
-    size: int  # bytes
-    sha256: str
+    size: int | None
+    sha256: str | None
     licence: str
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """Every number that fixes a SAM's shape.
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(ABC):
+    """Every number that fixes a SAM's shape, and how its images are prepared.
 
-    The prompt encoder and mask decoder are the same in all published sizes; the encoder's width
-    and depth are what differs. Sources: `segment_anything/build_sam.py` and section A of the
-    paper (Kirillov et al., 2023).
+    The prompt encoder and mask decoder are the same in all families; a subclass has the numbers of
+    its family's image encoder.
 
     Attributes:
+        name: As users call it.
+        image_size: Side of the square in which prompts are given and masks are formed.
+        input_size: Side of the encoder's input; None for `image_size`.
+        patch_size: How many pixels of `image_size` a cell of the image embedding is wide.
+        prompt_embed_dim: Channels of the image embedding and of prompts.
         hq: Whether its decoder has SAM-HQ's token, and takes features of an early block too
             (Ke et al., 2023; `mask_decoder_hq.py`).
+        preparation: How images become the encoder's input.
+        download: Where the official checkpoint lies.
     """
 
     name: str
-    embed_dim: int
-    depth: int
-    num_heads: int
-    global_attn_indexes: tuple[int, ...]
     image_size: int = 1024
+    input_size: int | None = None
     patch_size: int = 16
-    window_size: int = 14
-    mlp_ratio: float = 4.0
     prompt_embed_dim: int = 256
     hq: bool = False
     preparation: Preparation = OFFICIAL
     thresholds: MaskThresholds = OFFICIAL_THRESHOLDS
     download: Download | None = None
+
+    @property
+    @abstractmethod
+    def family(self) -> Family:
+        """Which image encoder it has."""
+
+    @property
+    @abstractmethod
+    def early_dim(self) -> int:
+        """Channels of the early features that a decoder of SAM-HQ takes."""
+
+    @property
+    def decoder_epsilon(self) -> float:
+        """Of the norms in the mask decoder's transformer."""
+        return 1e-5
 
     @property
     def embedding_size(self) -> int:
@@ -81,6 +105,11 @@ class ModelSpec:
     def mask_size(self) -> int:
         """Height and width of low-res logits and of the mask input."""
         return 4 * self.embedding_size
+
+    @property
+    def encoder_size(self) -> int:
+        """Side of the encoder's input, in pixels."""
+        return self.input_size or self.image_size
 
     @property
     def maps(self) -> tuple[FeatureMap, ...]:
@@ -96,15 +125,100 @@ class ModelSpec:
         """Which of the decoder's masks answer a prompt."""
         return MaskChoice.BEST if self.hq else MaskChoice.SAM
 
+
+@dataclass(frozen=True, kw_only=True)
+class ViTSpec(ModelSpec):
+    """The official SAM's encoder: a ViT with windows.
+
+    Sources: `segment_anything/build_sam.py` and section A of the paper (Kirillov et al., 2023).
+    """
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+    global_attn_indexes: tuple[int, ...]
+    window_size: int = 14
+    mlp_ratio: float = 4.0
+
+    @property
+    def family(self) -> Family:
+        return Family.VIT
+
+    @property
+    def early_dim(self) -> int:
+        return self.embed_dim
+
     @property
     def head_dim(self) -> int:
         return self.embed_dim // self.num_heads
 
 
-_OFFICIAL = "https://dl.fbaipublicfiles.com/segment_anything/"
+@dataclass(frozen=True, kw_only=True)
+class TinyViTSpec(ModelSpec):
+    """MobileSAM's encoder: TinyViT, one stage of convolutions and three of windows.
 
-_SPECS = (
-    ModelSpec(
+    Sources: `mobile_sam/build_sam.py` (Zhang et al., 2023) and `modeling/tiny_vit_sam.py`.
+    """
+
+    widths: tuple[int, int, int, int] = (64, 128, 160, 320)
+    depths: tuple[int, int, int, int] = (2, 2, 6, 2)
+    heads: tuple[int, int, int] = (4, 5, 10)
+    windows: tuple[int, int, int] = (7, 14, 7)
+
+    @property
+    def family(self) -> Family:
+        return Family.TINY_VIT
+
+    @property
+    def early_dim(self) -> int:
+        return self.widths[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficientViTSpec(ModelSpec):
+    """EfficientViT-SAM's encoder: convolutions, and linear attention in its last stages.
+
+    Sources: `efficientvit/models/efficientvit/backbone.py` and `sam.py` (Zhang et al., 2024).
+
+    Attributes:
+        widths: Channels of each stage, the stem first.
+        depths: Blocks of each stage, without those that halve the height and width.
+        blocks: What each stage after the stem is of: "fmb", "mb" or "att".
+        fewer_norms: Of which of them only the last convolution of a block has a batch norm.
+        head_dim: Channels of a head.
+        kernel: Side of the convolution that makes the second scale of attention.
+        neck_width, neck_depth, neck_ratio: Of the blocks where three stages come together.
+    """
+
+    widths: tuple[int, ...] = (32, 64, 128, 256, 512)
+    depths: tuple[int, ...] = (1, 1, 1, 4, 4)
+    blocks: tuple[str, ...] = ("fmb", "fmb", "mb", "att")
+    fewer_norms: tuple[bool, ...] = (False, False, True, True)
+    head_dim: int = 32
+    kernel: int = 5
+    neck_width: int = 256
+    neck_depth: int = 4
+    neck_ratio: int = 1
+
+    @property
+    def family(self) -> Family:
+        return Family.EFFICIENTVIT
+
+    @property
+    def early_dim(self) -> int:
+        return self.widths[-2]
+
+    @property
+    def decoder_epsilon(self) -> float:
+        return 1e-6
+
+
+_OFFICIAL = "https://dl.fbaipublicfiles.com/segment_anything/"
+_EFFICIENTVIT = "https://huggingface.co/mit-han-lab/efficientvit-sam/resolve/main/"
+_HQ = "https://huggingface.co/lkeab/hq-sam/resolve/main/"
+
+_VITS = (
+    ViTSpec(
         name="vit_b",
         embed_dim=768,
         depth=12,
@@ -117,7 +231,7 @@ _SPECS = (
             licence="Apache-2.0",
         ),
     ),
-    ModelSpec(
+    ViTSpec(
         name="vit_l",
         embed_dim=1024,
         depth=24,
@@ -130,7 +244,7 @@ _SPECS = (
             licence="Apache-2.0",
         ),
     ),
-    ModelSpec(
+    ViTSpec(
         name="vit_h",
         embed_dim=1280,
         depth=32,
@@ -143,9 +257,81 @@ _SPECS = (
             licence="Apache-2.0",
         ),
     ),
+)
+
+_SPECS: tuple[ModelSpec, ...] = (
+    *_VITS,
+    *(
+        replace(
+            spec,
+            name=f"sam_hq_{spec.name}",
+            hq=True,
+            download=Download(
+                url=f"{_HQ}sam_hq_{spec.name}.pth", size=None, sha256=None, licence="Apache-2.0"
+            ),
+        )
+        for spec in _VITS
+    ),
+    TinyViTSpec(
+        name="mobile_sam",
+        download=Download(
+            url="https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/master/weights/mobile_sam.pt",
+            size=None,
+            sha256=None,
+            licence="Apache-2.0",
+        ),
+    ),
+    TinyViTSpec(
+        name="sam_hq_vit_tiny",
+        hq=True,
+        download=Download(
+            url=_HQ + "sam_hq_vit_tiny.pth", size=None, sha256=None, licence="Apache-2.0"
+        ),
+    ),
+    *(
+        EfficientViTSpec(
+            name=f"efficientvit_sam_{name}",
+            input_size=512,
+            depths=depths,
+            neck_depth=neck_depth,
+            download=Download(
+                url=f"{_EFFICIENTVIT}efficientvit_sam_{name}.pt",
+                size=None,
+                sha256=None,
+                licence="Apache-2.0",
+            ),
+        )
+        for name, depths, neck_depth in (
+            ("l0", (1, 1, 1, 4, 4), 4),
+            ("l1", (1, 1, 1, 6, 6), 8),
+            ("l2", (1, 2, 2, 8, 8), 12),
+        )
+    ),
+    *(
+        EfficientViTSpec(
+            name=f"efficientvit_sam_{name}",
+            widths=(32, 64, 128, 256, 512, 1024),
+            depths=depths,
+            blocks=("fmb", "fmb", "fmb", "att", "att"),
+            fewer_norms=(False, False, False, True, True),
+            kernel=3,
+            neck_depth=neck_depth,
+            neck_ratio=4,
+            download=Download(
+                url=f"{_EFFICIENTVIT}efficientvit_sam_{name}.pt",
+                size=None,
+                sha256=None,
+                licence="Apache-2.0",
+            ),
+        )
+        for name, depths, neck_depth in (
+            ("xl0", (0, 1, 1, 2, 3, 3), 6),
+            ("xl1", (1, 2, 2, 4, 6, 6), 12),
+        )
+    ),
     # Small and fixed: what demos and tests use. vit_s is the shape of the project's own checkpoint;
-    # vit_t is for tests that only need the structure.
-    ModelSpec(
+    # those that end in _t are for tests that only need the structure.
+    ViTSpec(
         name="vit_s",
         embed_dim=256,
         depth=8,
@@ -154,13 +340,30 @@ _SPECS = (
         image_size=512,
         thresholds=MaskThresholds(0.65, 0.90),  # measured: docs/model-card.md
     ),
-    ModelSpec(
+    ViTSpec(
         name="vit_t",
         embed_dim=64,
         depth=4,
         num_heads=2,
         global_attn_indexes=(1, 3),
         image_size=256,
+    ),
+    TinyViTSpec(
+        name="mobile_sam_t",
+        widths=(16, 32, 48, 64),
+        depths=(1, 1, 2, 1),
+        heads=(1, 2, 2),
+        image_size=256,
+    ),
+    EfficientViTSpec(
+        name="efficientvit_sam_t",
+        widths=(8, 16, 24, 32, 40),
+        depths=(1, 1, 1, 1, 1),
+        head_dim=8,
+        neck_width=32,
+        neck_depth=1,
+        image_size=256,
+        input_size=128,
     ),
 )
 

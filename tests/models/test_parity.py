@@ -9,14 +9,14 @@ import torch
 
 from samtrt.choices import AttentionForm
 from samtrt.models import Sam, attention, build_sam, seed_weights
-from samtrt.registry import ModelSpec, get_spec
+from samtrt.registry import ViTSpec, get_spec
 from support.oracle import official_sam
 
 TOLERANCE = 1e-4
 TINY = get_spec("vit_t")
 
 
-def pair(spec: ModelSpec) -> tuple[Sam, torch.nn.Module]:
+def pair(spec: ViTSpec) -> tuple[Sam, torch.nn.Module]:
     ours, theirs = build_sam(spec), official_sam(spec)
     seed_weights(ours)
     theirs.load_state_dict(ours.state_dict(), strict=True)
@@ -42,7 +42,7 @@ def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     ],
 )
 @pytest.mark.parametrize("form", attention.ATTENTION_FORMS)
-def test_encoder_gives_the_official_embedding(spec: ModelSpec, form: AttentionForm) -> None:
+def test_encoder_gives_the_official_embedding(spec: ViTSpec, form: AttentionForm) -> None:
     ours, theirs = pair(spec)
     ours.image_encoder.set_attention_form(form)
     images = torch.randn(2, 3, spec.image_size, spec.image_size)

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from samtrt.checkpoints.load import Checkpoint, load_checkpoint
 from samtrt.errors import CheckpointError
-from samtrt.registry import ModelSpec
+from samtrt.registry import ViTSpec
 
 State = dict[str, Tensor]
 
-SPEC = ModelSpec(
+SPEC = ViTSpec(
     name="custom",
     embed_dim=32,
     depth=3,

@@ -18,6 +18,7 @@ def make_manifest(**changes: object) -> Manifest:
     values: dict[str, object] = {
         "model": "vit_t",
         "image_size": 256,
+        "input_size": 256,
         "maps": ({"name": "image_embeddings", "shape": (256, 16, 16)},),
         "preparation": OFFICIAL,
         "precision": Precision.FP32,

@@ -118,7 +118,7 @@ class HostBackend(Backend):
 def stage_tensors(manifest: Manifest, stage: Stage) -> tuple[list[TensorInfo], list[TensorInfo]]:
     """Return the inputs and outputs that a stage has by design (what the ONNX graphs declare)."""
     f32 = np.dtype(np.float32)
-    size, mask = manifest.image_size, manifest.mask_size
+    size, mask = manifest.input_size, manifest.mask_size
     batch = "batch" if manifest.dynamic_batch else 1
     if stage is Stage.ENCODER:
         return (

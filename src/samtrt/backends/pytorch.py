@@ -17,6 +17,7 @@ from samtrt.choices import Precision, Stage
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.manifest import EncoderSizes, Manifest, Source
 from samtrt.preparation.spec import PreparationChanges
+from samtrt.registry import ViTSpec
 from samtrt.types import DeviceArray, Tensor, to_host
 
 try:
@@ -106,7 +107,9 @@ def manifest_of(checkpoint: Checkpoint) -> Manifest:
         image_size=spec.image_size,
         maps=spec.maps,
         mask_choice=spec.mask_choice,
-        encoder=EncoderSizes.of(spec),
+        family=spec.family,
+        input_size=spec.encoder_size,
+        encoder=EncoderSizes.of(spec) if isinstance(spec, ViTSpec) else None,
         preparation=checkpoint.preparation,
         automatic=spec.thresholds,
         precision=Precision.FP32,
@@ -127,7 +130,7 @@ def open_checkpoint(
 ) -> dict[Stage, PyTorchBackend]:
     """Open both stages of a checkpoint that has been read."""
     sam = load_sam(checkpoint)
-    sam.image_encoder.set_attention_form(AttentionForm.MASK)
+    sam.set_attention_form(AttentionForm.MASK)
     return {stage: PyTorchBackend(sam, manifest, stage, device) for stage in Stage}
 
 
@@ -173,7 +176,7 @@ class _Loaded:
         )
         self.sha256 = checkpoint.sha256
         self.sam = load_sam(checkpoint)
-        self.sam.image_encoder.set_attention_form(AttentionForm.MASK)
+        self.sam.set_attention_form(AttentionForm.MASK)
 
 
 _open: WeakValueDictionary[tuple[object, ...], _Loaded] = WeakValueDictionary()

@@ -7,11 +7,14 @@ loading or exporting it, and the one test that notices a damaged disk or an edit
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -19,7 +22,7 @@ import httpx
 from filelock import FileLock
 
 from samtrt.errors import CheckpointError, DownloadError
-from samtrt.files import cache_dir, sha256_of
+from samtrt.files import cache_dir, sha256_of, write_atomic
 from samtrt.registry import MODELS, Download, get_spec
 
 Report = Callable[[int, int], None]
@@ -61,7 +64,7 @@ def fetch(name: str, *, progress: Report | None = None, client: httpx.Client | N
         with FileLock(f"{target}.lock"):
             if not _is_intact(target, download):  # another process may just have finished
                 target.unlink(missing_ok=True)
-                _fetch_into(target, download, progress, client)
+                _fetch_into(target, _noted(target, download), progress, client)
     except OSError as error:
         raise DownloadError(
             f"cannot write {target}: {error.strerror or error}; make room or choose another place "
@@ -112,11 +115,51 @@ def _target(download: Download) -> Path:
 
 def _is_intact(path: Path, download: Download) -> bool:
     """Tell whether `path` is the published file, byte for byte."""
-    return (
-        path.is_file()
-        and path.stat().st_size == download.size
-        and sha256_of(path) == download.sha256
-    )
+    known = _noted(path, download)
+    return path.is_file() and path.stat().st_size == known.size and sha256_of(path) == known.sha256
+
+
+def _noted(target: Path, download: Download) -> Download:
+    """Add what was noted of a file whose size and hash the registry does not know."""
+    if download.sha256 is not None:
+        return download
+    try:
+        said = json.loads(_note_of(target).read_text(encoding="ascii"))
+        return replace(download, size=int(said["size"]), sha256=str(said["sha256"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return download
+
+
+def _note_of(target: Path) -> Path:
+    return target.with_name(f"{target.name}.json")
+
+
+def _asked(session: httpx.Client, download: Download) -> Download:
+    """Ask the server what the registry does not know: a file's size and, of some servers, its hash.
+
+    Hugging Face tells the sha256 of large files (`X-Linked-ETag`, before it redirects).
+
+    Raises:
+        DownloadError: where the server does not answer or tells no size.
+    """
+    try:
+        response = session.head(download.url, headers={"Accept-Encoding": "identity"})
+    except httpx.RequestError as error:
+        reason = str(error) or type(error).__name__
+        raise DownloadError(
+            f"cannot download {download.url}: {reason}; check the network and run the same "
+            "command again"
+        ) from None
+    size = response.headers.get("Content-Length", "")
+    if response.status_code != httpx.codes.OK or not size.isdecimal() or len(size) > 15:
+        raise DownloadError(
+            f"cannot download {download.url}: the server answered {response.status_code} "
+            f"{response.reason_phrase} and told no size; a proxy may be in the way, or the file "
+            "may have moved"
+        )
+    tags = (each.headers.get("X-Linked-ETag", "") for each in (*response.history, response))
+    hashes = [found[1] for tag in tags if (found := re.fullmatch(r'"?([0-9a-f]{64})"?', tag))]
+    return replace(download, size=int(size), sha256=hashes[0] if hashes else None)
 
 
 def _fetch_into(
@@ -128,16 +171,22 @@ def _fetch_into(
         if client
         else httpx.Client(timeout=httpx.Timeout(TIMEOUT), follow_redirects=True)
     )
-    missing, free = download.size - _size(part), shutil.disk_usage(part.parent).free
-    if missing > free:
-        raise DownloadError(
-            f"no room in {part.parent}: {missing} bytes to download, {free} free; "
-            "make room or choose another place with SAMTRT_CACHE"
-        )
     with opened as session, _reporter(progress, target.name) as report:
+        unseen = download.sha256 is None
+        if unseen:
+            download = _asked(session, download)
+        missing, free = size_of(download) - _size(part), shutil.disk_usage(part.parent).free
+        if missing > free:
+            raise DownloadError(
+                f"no room in {part.parent}: {missing} bytes to download, {free} free; "
+                "make room or choose another place with SAMTRT_CACHE"
+            )
         _receive_all(session, download, part, report)
     found = sha256_of(part)
-    if found != download.sha256:
+    if unseen and found == (download.sha256 or found):
+        with write_atomic(_note_of(target)) as note:
+            note.write_text(json.dumps({"size": download.size, "sha256": found}), "ascii")
+    elif found != download.sha256:
         _discard(part)
         raise DownloadError(
             f"{download.url} has sha256 {found}, expected {download.sha256}; the download was "
@@ -177,7 +226,7 @@ def _reporter(progress: Report | None, label: str) -> Iterator[Report]:
 def _receive_all(client: httpx.Client, download: Download, part: Path, report: Report) -> None:
     """Request until `part` has all bytes, giving up after `ATTEMPTS` without progress."""
     furthest, failures = _size(part), 0
-    while _size(part) != download.size:
+    while _size(part) != size_of(download):
         try:
             _request(client, download, part, report)
         except (_TryAgainError, httpx.RequestError) as error:
@@ -195,7 +244,7 @@ def _receive_all(client: httpx.Client, download: Download, part: Path, report: R
 
 def _request(client: httpx.Client, download: Download, part: Path, report: Report) -> None:
     """Ask once for what `part` lacks and append what arrives."""
-    if _size(part) > download.size:  # left by another version of the file
+    if _size(part) > size_of(download):  # left by another version of the file
         _discard(part)
     start = _size(part)
     headers = {"Accept-Encoding": "identity"}
@@ -211,19 +260,19 @@ def _request(client: httpx.Client, download: Download, part: Path, report: Repor
         else:
             _check_status(download, response, part, start)
         with part.open("ab" if start else "wb") as file:
-            report(start, download.size)
+            report(start, size_of(download))
             pace = _Pace()
             for data in response.iter_raw():
                 pace.check(len(data))
                 start += len(data)
-                if start > download.size:
+                if start > size_of(download):
                     break
                 file.write(data)
-                report(start, download.size)
-    if start > download.size:
+                report(start, size_of(download))
+    if start > size_of(download):
         _discard(part)
         _check_size(download, str(start))
-    if start < download.size:
+    if start < size_of(download):
         raise _TryAgainError(f"the connection closed after {start} of {download.size} bytes")
 
 
@@ -299,6 +348,12 @@ def _validator_file(part: Path) -> Path:
 def _discard(part: Path) -> None:
     part.unlink(missing_ok=True)
     _validator_file(part).unlink(missing_ok=True)
+
+
+def size_of(download: Download) -> int:
+    """Return a download's size, which is known by now."""
+    assert download.size is not None
+    return download.size
 
 
 def _size(path: Path) -> int:

@@ -17,7 +17,7 @@ from samtrt.choices import Resize, ResizeFilter, ValueScale
 from samtrt.errors import CheckpointError
 from samtrt.files import read_whole
 from samtrt.preparation.spec import RGB, Preparation
-from samtrt.registry import ModelSpec
+from samtrt.registry import ModelSpec, ViTSpec
 
 _PREPROCESSOR = "preprocessor_config.json"
 _PROCESSOR = "processor_config.json"
@@ -96,11 +96,9 @@ def check_config(directory: Path, spec: ModelSpec) -> None:
                     f"{' or '.join(repr(value) for value in known)}"
                 )
     vision = _section(config, "vision_config")
-    shape = {
-        "num_attention_heads": spec.num_heads,
-        "image_size": spec.image_size,
-        "patch_size": spec.patch_size,
-    }
+    shape = {"image_size": spec.image_size, "patch_size": spec.patch_size}
+    if isinstance(spec, ViTSpec):
+        shape["num_attention_heads"] = spec.num_heads
     for name, value in shape.items():
         if name in vision and vision[name] != value:
             raise CheckpointError(

@@ -72,4 +72,12 @@ HUGGING_FACE = Layout(
     ),
 )
 
-LAYOUTS = (OFFICIAL, HUGGING_FACE)
+TINY_VIT = Layout("MobileSAM's names", "image_encoder.patch_embed.seq.0.c.weight", OFFICIAL.parts)
+
+EFFICIENTVIT = Layout(
+    "EfficientViT-SAM's names",
+    "image_encoder.backbone.stages.0.op_list.0.conv.weight",
+    OFFICIAL.parts,
+)
+
+LAYOUTS = (OFFICIAL, HUGGING_FACE, TINY_VIT, EFFICIENTVIT)

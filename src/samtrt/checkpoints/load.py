@@ -8,7 +8,6 @@ from what is said beside them.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,13 +16,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from samtrt.checkpoints.hugging_face import check_config, read_preparation
-from samtrt.checkpoints.layouts import OFFICIAL
 from samtrt.checkpoints.wording import dims, some
 from samtrt.choices import ValueScale
 from samtrt.errors import CheckpointError, MissingExtraError
 from samtrt.files import sha256_of
 from samtrt.preparation.spec import RGB, SAM_MEAN, SAM_STD, Preparation, PreparationChanges
-from samtrt.registry import MODELS, ModelSpec, get_spec
+from samtrt.registry import MODELS, ModelSpec, ViTSpec, get_spec
 
 try:
     import torch
@@ -33,12 +31,15 @@ except ImportError:
 from torch import Tensor
 
 from samtrt.checkpoints.adapters import merge_adapters
+from samtrt.checkpoints.recognise import UNUSED, detect
 from samtrt.checkpoints.search import Found, find_model
 from samtrt.checkpoints.weight_files import HF_NAMES, find_weights, read_weights
 from samtrt.models import Sam
+from samtrt.models.efficientvit import Upsampling, bicubic
+from samtrt.models.layers import fold_norms
+from samtrt.models.tiny_vit import WindowAttention, bias_places
 from samtrt.models.vit import Attention
 
-_ENCODER = "image_encoder."
 _PIXELS = ("pixel_mean", "pixel_std")
 
 
@@ -96,6 +97,8 @@ def load_checkpoint(
         for file in files:
             loaded.update(read_weights(file))
         found, others = find_model(loaded, tensors)
+        for name in [name for name in found.state if UNUSED.search(name)]:
+            del found.state[name]
         _check_dense(found.state)
         notices = merge_adapters(found.state, others)
         spec = _recognise(found, wanted)
@@ -143,16 +146,21 @@ def _recognise(found: Found, wanted: ModelSpec | None) -> ModelSpec:
 
 
 def load_sam(checkpoint: Checkpoint) -> Sam:
-    """Build the checkpoint's model in evaluation mode.
+    """Build the checkpoint's model in evaluation mode, its batch norms folded.
 
-    The model's parameters are the checkpoint's tensors, not copies of them.
+    The model's other parameters are the checkpoint's tensors, not copies of them.
     """
     with torch.device("meta"):  # neither memory nor time for weights that are replaced at once
         sam = Sam(checkpoint.spec)
-    for module in sam.modules():
-        if isinstance(module, Attention):  # its index table is in no state dict
+    for module in sam.modules():  # tables of indexes are in no state dict
+        if isinstance(module, Attention):
             module.distance = Attention(1, 1, module.window, module.grid).distance
+        elif isinstance(module, WindowAttention):
+            module.places = bias_places(module.window)
+        elif isinstance(module, Upsampling):
+            module.matrix = bicubic(*module.sides)
     sam.load_state_dict(checkpoint.state_dict, strict=True, assign=True)
+    fold_norms(sam.image_encoder)
     return sam.eval()
 
 
@@ -163,7 +171,7 @@ def _preparation(
     base = spec.preparation
     complete = changes.says_values and changes.resize is not None
     if folder is not None and not complete:
-        base = read_preparation(folder, spec.image_size) or base
+        base = read_preparation(folder, spec.encoder_size) or base
     said = {name: found.beside[name] for name in _PIXELS if name in found.beside}
     if said and not changes.says_values:
         base = _normalisation(said, base)
@@ -197,52 +205,6 @@ def _normalisation(said: Mapping[str, Tensor], base: Preparation) -> Preparation
 def _rgb(values: list[float]) -> RGB:
     red, green, blue = values
     return red, green, blue
-
-
-def detect(state: Mapping[str, Tensor]) -> ModelSpec:
-    """Return the known spec with the tensors' shape, or a custom one; every number is in them."""
-    encoder = _ENCODER
-    embed_dim, _, patch_size, _ = _shape_of(state, OFFICIAL.anchor, 4)
-    grid = _shape_of(state, encoder + "pos_embed", 4)[1]
-    depth = len(
-        {m[1] for name in state if (m := re.match(r"image_encoder\.blocks\.(\d+)\.", name))}
-    )
-    tables = [_shape_of(state, f"{encoder}blocks.{i}.attn.rel_pos_h", 2) for i in range(depth)]
-    if not tables:
-        raise CheckpointError("the image encoder has no blocks")
-    head_dim = tables[0][1]
-    if embed_dim % head_dim:
-        raise CheckpointError(f"width {embed_dim} is not a multiple of the head width {head_dim}")
-    # A block is global where its table of relative positions spans the whole grid.
-    windows = {(rows + 1) // 2 for rows, _ in tables if rows != 2 * grid - 1}
-    if len(windows) > 1:
-        raise CheckpointError(
-            f"blocks have windows of {' and '.join(map(str, sorted(windows)))} patches; "
-            "all windowed blocks of a SAM have the same"
-        )
-    spec = ModelSpec(
-        name="custom",
-        embed_dim=embed_dim,
-        depth=depth,
-        num_heads=embed_dim // head_dim,
-        global_attn_indexes=tuple(i for i in range(depth) if tables[i][0] == 2 * grid - 1),
-        image_size=grid * patch_size,
-        patch_size=patch_size,
-        window_size=windows.pop() if windows else ModelSpec.window_size,
-        mlp_ratio=_shape_of(state, encoder + "blocks.0.mlp.lin1.weight", 2)[0] / embed_dim,
-        prompt_embed_dim=_shape_of(state, encoder + "neck.0.weight", 4)[0],
-        hq="mask_decoder.hf_token.weight" in state,
-    )
-    return next((known for known in MODELS.values() if _shapes(known) == _shapes(spec)), spec)
-
-
-def _shape_of(state: Mapping[str, Tensor], name: str, ndim: int) -> tuple[int, ...]:
-    if name not in state:
-        raise CheckpointError(f"the tensor {name} is missing")
-    shape = tuple(state[name].shape)
-    if len(shape) != ndim or 0 in shape:
-        raise CheckpointError(f"{name} is {dims(shape)}, expected {ndim} axes, none empty")
-    return shape
 
 
 @cache
@@ -293,7 +255,8 @@ def _to_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _describe(spec: ModelSpec) -> str:
     if spec.name in MODELS:
         return spec.name
-    return (
-        f"a custom model (width {spec.embed_dim}, {spec.depth} blocks, {spec.num_heads} heads, "
-        f"images of {spec.image_size})"
-    )
+    if isinstance(spec, ViTSpec):
+        sizes = f"width {spec.embed_dim}, {spec.depth} blocks, {spec.num_heads} heads"
+    else:
+        sizes = spec.family.value
+    return f"a custom model ({sizes}, images of {spec.image_size})"

@@ -8,7 +8,7 @@ import typer
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="vit_b, vit_l or vit_h.")],
+    model: Annotated[str, typer.Argument(help="A published model: see samtrt fetch --help.")],
 ) -> None:
     """Download an official checkpoint, checked and cached; resumes where it broke off."""
     from samtrt.checkpoints import download

@@ -40,6 +40,7 @@ from samtrt.export.plugin import PluginEncoder, PluginKernels, plugin_translatio
 from samtrt.export.precision import BFLOAT16_OPSET, convert, load_graph, save_graph
 from samtrt.models import Sam
 from samtrt.models.graphs import DecoderGraph, EncoderGraph, example_inputs
+from samtrt.models.vit import ImageEncoderViT
 
 NEWEST_OPSET = 22  # 23 turns attention into one operator, which TensorRT 10.0 does not parse
 OLDEST_OPSET = 17
@@ -122,10 +123,7 @@ def export_model(
     options = options or ExportOptions()
     check_model_directory(directory, force)
     sam = load_sam(checkpoint)
-    if options.attention is AttentionForm.PLUGIN:  # the encoder is written anew, see _trace
-        sam.kernels = PluginKernels()
-    else:
-        sam.image_encoder.set_attention_form(options.attention)
+    _set_form(sam, options.attention, report)
     weights = sum(p.numel() * p.element_size() for p in sam.parameters())
     with staging_directory(directory) as staging:
         _check_room(staging, 3 * weights)
@@ -139,6 +137,22 @@ def export_model(
         manifest = manifest.model_copy(update={"files": files})
         manifest.save(staging)
     return manifest
+
+
+def _set_form(sam: Sam, form: AttentionForm, report: Callable[[str], None]) -> None:
+    """Give the model the form that was asked for, as far as its encoder has such forms."""
+    is_vit = isinstance(sam.image_encoder, ImageEncoderViT)
+    if form is AttentionForm.PLUGIN:  # a ViT's encoder is written anew, see _trace
+        sam.kernels = PluginKernels()
+        if not is_vit:
+            report("the plugin has operators for the decoder alone, none for this encoder")
+    elif not is_vit and form is not AttentionForm.ADD:
+        raise ExportError(
+            f"attention '{form.value}' is for ViT encoders, and a {sam.spec.family.value} has one "
+            "form alone: leave out --attention"
+        )
+    else:
+        sam.set_attention_form(form)
 
 
 def _export_stage(
@@ -189,8 +203,10 @@ def _trace(sam: Sam, stage: Stage, manifest: Manifest, path: Path, options: Expo
     graph: torch.nn.Module
     dynamic: dict[str, Any] | None
     if stage is Stage.ENCODER:
-        is_plugin = options.attention is AttentionForm.PLUGIN
-        graph = EncoderGraph(sam, PluginEncoder(sam.image_encoder) if is_plugin else None)
+        encoder, written = sam.image_encoder, None
+        if options.attention is AttentionForm.PLUGIN and isinstance(encoder, ImageEncoderViT):
+            written = PluginEncoder(encoder)
+        graph = EncoderGraph(sam, written)
         dynamic = {"images": {0: torch.export.Dim("batch")}} if options.dynamic_batch else None
         if dynamic is None:
             example = {name: tensor[:1] for name, tensor in example.items()}

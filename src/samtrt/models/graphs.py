@@ -20,14 +20,14 @@ class EncoderGraph(nn.Module):
         super().__init__()
         self.encoder: Any = encoder or sam.image_encoder
         decoder = sam.mask_decoder
-        self.features = decoder.features if isinstance(decoder, MaskDecoderHq) else None
+        self.fusion = decoder if isinstance(decoder, MaskDecoderHq) else None
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         images = images.to(next(self.encoder.parameters()).dtype)
-        if self.features is None:
+        if self.fusion is None:
             return (self.encoder(images).float(),)
         embedding, early = self.encoder.forward_early(images)
-        return embedding.float(), self.features(embedding, early).float()
+        return embedding.float(), self.fusion.features(embedding, early).float()
 
 
 class DecoderGraph(nn.Module):
@@ -63,7 +63,7 @@ def example_inputs(sam: Sam) -> dict[str, dict[str, Tensor]]:
     spec = sam.spec
     grid, mask, prompts, points = spec.embedding_size, spec.mask_size, 3, 5
     return {
-        "encoder": {"images": torch.zeros(2, 3, spec.image_size, spec.image_size)},
+        "encoder": {"images": torch.zeros(2, 3, spec.encoder_size, spec.encoder_size)},
         "decoder": {
             "image_embeddings": torch.zeros(1, spec.prompt_embed_dim, grid, grid),
             "point_coords": torch.zeros(prompts, points, 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -25,6 +26,53 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.channels_last(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Norm2d(nn.Module):
+    """Batch norm of [B, C, H, W] by what training measured, without its counter of batches."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, var = self.running_mean, self.running_var
+        return F.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
+
+    def folded_into(self, conv: nn.Conv2d) -> nn.Conv2d:
+        """Return one convolution that does as `conv` and this norm after it."""
+        scale = self.weight.detach() / (self.running_var + self.eps).sqrt()
+        shift = self.bias.detach() - self.running_mean * scale
+        if conv.bias is not None:
+            shift = shift + conv.bias.detach() * scale
+        whole = copy.copy(conv)
+        whole._parameters = {
+            "weight": nn.Parameter(conv.weight.detach() * scale[:, None, None, None]),
+            "bias": nn.Parameter(shift),
+        }
+        return whole
+
+
+def fold_norms(module: nn.Module) -> None:
+    """Fold every batch norm that follows a convolution in `module` into it, for good.
+
+    Where a convolution and its norm are neighbours among a module's children, the one is replaced
+    and the other becomes the identity.
+    """
+    for parent in module.modules():
+        names = list(parent._modules)
+        for name, following in pairwise(names):
+            conv, norm = parent._modules[name], parent._modules[following]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, Norm2d):
+                parent._modules[name] = norm.folded_into(conv)
+                parent._modules[following] = nn.Identity()
 
 
 class MLPBlock(nn.Module):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from samtrt.choices import AttentionForm
+from samtrt.models.efficientvit import EfficientViT
 from samtrt.models.hq import MaskDecoderHq
 from samtrt.models.image_kernels import ImageKernels, PlainKernels
 from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.models.prompt_encoder import PromptEncoder
+from samtrt.models.tiny_vit import TinyViT
 from samtrt.models.vit import ImageEncoderViT
-from samtrt.registry import ModelSpec
+from samtrt.registry import EfficientViTSpec, ModelSpec, TinyViTSpec, ViTSpec
 
 
 class Sam(nn.Module):
@@ -19,11 +22,19 @@ class Sam(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.image_encoder = ImageEncoderViT(spec)
+        self.image_encoder = build_encoder(spec)
         self.prompt_encoder = PromptEncoder(spec)
         width = spec.prompt_embed_dim
-        self.mask_decoder = MaskDecoderHq(width, spec.embed_dim) if spec.hq else MaskDecoder(width)
+        self.mask_decoder = MaskDecoderHq(width, spec.early_dim) if spec.hq else MaskDecoder(width)
+        for module in self.mask_decoder.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = spec.decoder_epsilon
         self.kernels: ImageKernels = PlainKernels()
+
+    def set_attention_form(self, form: AttentionForm) -> None:
+        """Choose how a ViT adds relative positions; other encoders have one form."""
+        if isinstance(self.image_encoder, ImageEncoderViT):
+            self.image_encoder.set_attention_form(form)
 
     def decode(
         self,
@@ -47,13 +58,33 @@ class Sam(nn.Module):
         return self.mask_decoder(self.kernels, image, pe, sparse, side, *further)
 
 
+def build_encoder(spec: ModelSpec) -> nn.Module:
+    """Build the image encoder of a model's family."""
+    match spec:
+        case ViTSpec():
+            return ImageEncoderViT(spec)
+        case TinyViTSpec():
+            return TinyViT(spec)
+        case EfficientViTSpec():
+            return EfficientViT(spec)
+    raise TypeError(f"no encoder is known for a {type(spec).__name__}")
+
+
 def build_sam(spec: ModelSpec) -> Sam:
-    """Build an untrained model in evaluation mode."""
+    """Build an untrained model in evaluation mode, its batch norms not folded."""
     return Sam(spec).eval()
 
 
 # Learned vectors that are looked up or added, not multiplied with.
-_TABLES = ("pos_embed", "_embed.weight", "token.weight", "tokens.weight", "rel_pos_h", "rel_pos_w")
+_TABLES = (
+    "pos_embed",
+    "attention_biases",
+    "_embed.weight",
+    "token.weight",
+    "tokens.weight",
+    "rel_pos_h",
+    "rel_pos_w",
+)
 
 
 def seed_weights(model: nn.Module, seed: int = 0) -> None:
@@ -65,9 +96,11 @@ def seed_weights(model: nn.Module, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in sorted(model.state_dict().items()):
+            if not tensor.is_floating_point():  # counters
+                continue
             noise = torch.randn(tensor.shape, generator=generator)
             if tensor.ndim == 1:  # weights of norms near one, every bias near zero
-                tensor.copy_(0.1 * noise + name.endswith("weight"))
+                tensor.copy_(0.1 * noise + name.endswith(("weight", "running_var")))
             elif name.endswith("gaussian_matrix"):
                 tensor.copy_(noise)
             elif name.endswith(_TABLES):

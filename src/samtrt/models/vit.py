@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from samtrt.choices import AttentionForm
 from samtrt.models.attention import ATTENTION_FORMS
 from samtrt.models.layers import LayerNorm2d, MLPBlock
-from samtrt.registry import ModelSpec
+from samtrt.registry import ViTSpec
 
 
 class PatchEmbed(nn.Module):
@@ -102,13 +102,13 @@ def attend_squares(
 class Block(nn.Module):
     """Pre-norm transformer block."""
 
-    def __init__(self, spec: ModelSpec, window: int) -> None:
+    def __init__(self, spec: ViTSpec, window: int) -> None:
         super().__init__()
         dim = spec.embed_dim
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = Attention(dim, spec.num_heads, window, spec.embedding_size)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = MLPBlock(dim, int(dim * spec.mlp_ratio))
+        self.mlp = MLPBlock(dim, round(dim * spec.mlp_ratio))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
@@ -122,7 +122,7 @@ class ImageEncoderViT(nn.Module):
     [B, 256, S/16, S/16].
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ViTSpec) -> None:
         super().__init__()
         size, out = spec.embedding_size, spec.prompt_embed_dim
         self.patch_embed = PatchEmbed(spec.patch_size, spec.embed_dim)

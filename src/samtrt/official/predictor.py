@@ -86,14 +86,15 @@ class SamPredictor:
         pixels = _array(transformed_image, "the image", ImageError)
         manifest = self.model.manifest
         frame = manifest.frame((int(original_image_size[0]), int(original_image_size[1])))
-        expected = (1, 3, *frame.resized)
+        inside = manifest.input_frame(frame.original)
+        expected = (1, 3, *inside.resized)
         if pixels.shape != expected:
             raise ImageError(
                 f"set_torch_image takes an image that transform.apply_image resized, of the shape "
                 f"{expected} for an original of {frame.original}, not {pixels.shape}"
             )
         self.reset_image()
-        ready = Prepared(normalise(pixels[0], frame, manifest.preparation), frame)
+        ready = Prepared(normalise(pixels[0], inside, manifest.preparation), frame)
         self._keep(encode_together(self.model.predictor.encoder, [ready])[0])
 
     def _keep(self, embedding: Embedding) -> None:

@@ -33,9 +33,13 @@ class ResizeLongestSide:
         """Return where an image of (H, W) lies in the square."""
         return Frame(original, self.target_length, self.target_length // 4)
 
+    def input_frame(self, original: Size) -> Frame:
+        """Return where it lies in the encoder's input, where that is another square."""
+        return self.frame(original)
+
     def apply_image(self, image: UInt8Array) -> UInt8Array:
         """Resize an image, uint8 [H, W, 3]."""
-        height, width = self.frame(check_image(image).shape[:2]).resized
+        height, width = self.input_frame(check_image(image).shape[:2]).resized
         resample = FILTERS[self.filter]
         return np.array(Image.fromarray(image).resize((width, height), resample))
 
@@ -53,7 +57,7 @@ class ResizeLongestSide:
         """Resize a tensor [B, 3, H, W]; not quite as `apply_image`, which the model expects."""
         from torch.nn import functional
 
-        size = self.frame(tuple(image.shape[-2:])).resized
+        size = self.input_frame(tuple(image.shape[-2:])).resized
         return functional.interpolate(
             image, size, mode="bilinear", align_corners=False, antialias=True
         )
@@ -74,6 +78,7 @@ class Transform(ResizeLongestSide):
     """`SamPredictor.transform`: as the model's own images are resized."""
 
     def __init__(self, manifest: Manifest) -> None:
-        super().__init__(manifest.image_size)
+        super().__init__(manifest.input_size)
         self.filter = manifest.preparation.filter
         self.frame = manifest.frame  # type: ignore[method-assign]
+        self.input_frame = manifest.input_frame  # type: ignore[method-assign]

@@ -13,11 +13,13 @@ from samtrt.types import FloatArray, Size
 
 @dataclass(frozen=True)
 class Frame:
-    """One image in the model's square.
+    """One image in a square of the model: that of prompts and masks, or that of the encoder.
+
+    Most models have one square for both.
 
     Attributes:
         original: (height, width) of the image as the user gave it.
-        image_size: S, the side of the encoder's input.
+        image_size: S, the side of the square.
         mask_size: M, the side of low-res logits and of the mask input.
         resize: How the image gets the square.
     """

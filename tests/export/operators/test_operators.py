@@ -31,7 +31,7 @@ from samtrt.export.plugin import PluginEncoder
 from samtrt.manifest import Manifest
 from samtrt.models import build_sam, seed_weights
 from samtrt.predictor import Predictor
-from samtrt.registry import ModelSpec, get_spec
+from samtrt.registry import ViTSpec, get_spec
 from support.rtx_cases import needs_rtx
 from support.samples import relative
 
@@ -86,7 +86,7 @@ def embedding(tiny_checkpoint: Path, images: np.ndarray) -> np.ndarray:
         pytest.param(replace(TINY, embed_dim=96, num_heads=3, mlp_ratio=2.0), id="other widths"),
     ],
 )
-def test_module_gives_the_encoders_embedding_with_its_weights(spec: ModelSpec) -> None:
+def test_module_gives_the_encoders_embedding_with_its_weights(spec: ViTSpec) -> None:
     sam = build_sam(spec)
     seed_weights(sam)
     plugin_encoder = PluginEncoder(sam.image_encoder)

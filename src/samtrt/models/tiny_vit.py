@@ -1,0 +1,198 @@
+"""MobileSAM's image encoder: TinyViT, one stage of convolutions and three of window attention.
+
+Parameter names and results are those of the official `modeling/tiny_vit_sam.py`, but for the
+classifier that TinyViT was trained with, which takes no part. Batch norms are folded into their
+convolutions before a model is exported (`fold_norms`).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samtrt.models.layers import LayerNorm2d, Norm2d
+from samtrt.registry import TinyViTSpec
+
+_EXPANSION = 4
+"""How many times wider the inner layers of blocks are."""
+
+
+class ConvNorm(nn.Sequential):
+    """A convolution without bias and its batch norm."""
+
+    def __init__(self, width: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        padding = kernel // 2
+        self.add_module(
+            "c", nn.Conv2d(width, out, kernel, stride, padding, groups=groups, bias=False)
+        )
+        self.add_module("bn", Norm2d(out))
+
+
+class PatchEmbed(nn.Module):
+    """[B, 3, S, S] to [B, C, S/4, S/4]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.seq = nn.Sequential(
+            ConvNorm(3, width // 2, 3, stride=2), nn.GELU(), ConvNorm(width // 2, width, 3, 2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.seq(x)
+
+
+class ConvBlock(nn.Module):
+    """An inverted bottleneck with a residual connection (MBConv)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        inner = width * _EXPANSION
+        self.conv1 = ConvNorm(width, inner, 1)
+        self.conv2 = ConvNorm(inner, inner, 3, groups=inner)
+        self.conv3 = ConvNorm(inner, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to the same shape."""
+        y = F.gelu(self.conv2(F.gelu(self.conv1(x))))
+        return F.gelu(self.conv3(y) + x)
+
+
+class PatchMerging(nn.Module):
+    """[B, C, H, W] to the next stage's width, at half the height and width where `stride` is 2."""
+
+    def __init__(self, width: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(width, out, 1)
+        self.conv2 = ConvNorm(out, out, 3, stride, groups=out)
+        self.conv3 = ConvNorm(out, out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+
+
+class WindowAttention(nn.Module):
+    """Multi-head attention within windows, with a learnt bias for each distance of two places.
+
+    Windows at the right and bottom edge are padded with zeros before the norm; padded tokens take
+    part, as in the official code.
+    """
+
+    places: Tensor
+
+    def __init__(self, width: int, heads: int, window: int) -> None:
+        super().__init__()
+        self.heads, self.window = heads, window
+        self.norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.attention_biases = nn.Parameter(torch.zeros(heads, window * window))
+        self.register_buffer("places", bias_places(window), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, H, W, C] to the same shape."""
+        batch, height, width, channels = x.shape
+        side, heads = self.window, self.heads
+        down, right = -height % side, -width % side
+        x = F.pad(x, (0, 0, 0, right, 0, down))
+        rows, columns = (height + down) // side, (width + right) // side
+        windows = x.reshape(batch, rows, side, columns, side, channels).transpose(2, 3)
+        qkv = self.qkv(self.norm(windows.reshape(-1, side * side, channels)))
+        # Channels are the heads', each of them q, k and v.
+        q, k, v = qkv.unflatten(2, (heads, 3, -1)).permute(3, 0, 2, 1, 4).unbind(0)
+        scale = (channels // heads) ** -0.5
+        scores = (q * scale) @ k.transpose(-2, -1) + self.attention_biases[:, self.places]
+        out = self.proj((scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2))
+        out = out.reshape(batch, rows, columns, side, side, channels).transpose(2, 3)
+        return out.reshape(batch, height + down, width + right, channels)[:, :height, :width]
+
+
+def bias_places(side: int) -> Tensor:
+    """Return which bias is for a query's and a key's place in a window.
+
+    int64 [side * side, side * side], 0 to side * side - 1: biases are numbered in the order in
+    which their distances (rows and columns apart) first occur, which is that of the first row.
+    """
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    apart = [(one.flatten()[:, None] - one.flatten()).abs() for one in (rows, columns)]
+    return apart[0] * side + apart[1]
+
+
+class Mlp(nn.Module):
+    """Norm, linear, GELU, linear."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, width * _EXPANSION)
+        self.fc2 = nn.Linear(width * _EXPANSION, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(self.norm(x))))
+
+
+class WindowBlock(nn.Module):
+    """Window attention, a convolution of each channel, and an MLP."""
+
+    def __init__(self, width: int, heads: int, window: int) -> None:
+        super().__init__()
+        self.attn = WindowAttention(width, heads, window)
+        self.local_conv = ConvNorm(width, width, 3, groups=width)
+        self.mlp = Mlp(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to the same shape."""
+        x = x + self.attn(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = self.local_conv(x)
+        return x + self.mlp(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Stage(nn.Module):
+    """Blocks, and what leads to the next stage."""
+
+    def __init__(self, blocks: list[nn.Module], downsample: nn.Module | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x if self.downsample is None else self.downsample(x)
+
+
+class TinyViT(nn.Module):
+    """Normalised, padded image [B, 3, S, S] to image embedding [B, 256, S/16, S/16]."""
+
+    def __init__(self, spec: TinyViTSpec) -> None:
+        super().__init__()
+        widths, out = spec.widths, spec.prompt_embed_dim
+        self.patch_embed = PatchEmbed(widths[0])
+        # The last merging keeps height and width, so that a cell is 16 pixels wide.
+        merging = [PatchMerging(widths[i], widths[i + 1], 1 if i == 2 else 2) for i in range(3)]
+        first: list[nn.Module] = [ConvBlock(widths[0]) for _ in range(spec.depths[0])]
+        stages = [Stage(first, merging[0])]
+        for i, (heads, window) in enumerate(zip(spec.heads, spec.windows, strict=True), start=1):
+            blocks: list[nn.Module] = [
+                WindowBlock(widths[i], heads, window) for _ in range(spec.depths[i])
+            ]
+            stages.append(Stage(blocks, merging[i] if i < 3 else None))
+        self.layers = nn.ModuleList(stages)
+        self.neck = nn.Sequential(
+            nn.Conv2d(widths[3], out, kernel_size=1, bias=False),
+            LayerNorm2d(out),
+            nn.Conv2d(out, out, kernel_size=3, padding=1, bias=False),
+            LayerNorm2d(out),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_early(x)[0]
+
+    def forward_early(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the embedding, and what the second stage gave: [B, C, S/16, S/16]."""
+        x = self.patch_embed(x)
+        x = early = self.layers[1](self.layers[0](x))
+        for stage in self.layers[2:]:
+            x = stage(x)
+        return self.neck(x), early
