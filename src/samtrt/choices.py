@@ -127,7 +127,12 @@ class Float32Part(str, Enum):
     """Attention's softmax. Costs TensorRT its fused attention; for models that need it."""
 
 
-DEFAULT_FLOAT32 = (Float32Part.NORMS, Float32Part.PROMPTS)
+    DIVISIONS = "divisions"
+    """Divisions by a sum of products, and these products: linear attention's, whose sum may be too
+    small for half precision, or nothing."""
+
+
+DEFAULT_FLOAT32 = (Float32Part.NORMS, Float32Part.PROMPTS, Float32Part.DIVISIONS)
 
 
 class HardwareCompatibility(str, Enum):

@@ -1,6 +1,7 @@
 """Each family against its official code, same seeded weights: from an image to masks.
 
 SAM-HQ and Light HQ-SAM: `segment-anything-hq==0.3`. MobileSAM: `mobilesam-mirror==1.0.0`.
+EfficientViT-SAM: `efficientsam==1.0.0`.
 """
 
 from __future__ import annotations
@@ -22,16 +23,44 @@ from samtrt.models import build_sam, seed_weights
 from samtrt.models.graphs import EncoderGraph
 from samtrt.models.layers import Norm2d
 from samtrt.predictor import Predictor
-from samtrt.registry import ModelSpec, TinyViTSpec, get_spec
+from samtrt.registry import EfficientViTSpec, ModelSpec, TinyViTSpec, get_spec
 from samtrt.types import Prediction
-from support.oracle import official_sam, package_of
+from support.oracle import official_generator, official_predictor, official_sam
 
 HQ = replace(get_spec("vit_t"), name="custom", hq=True)
 # The official TinyViT takes no other image size, and no other last width.
 MOBILE = TinyViTSpec(
     name="custom", widths=(8, 16, 16, 320), depths=(1, 1, 2, 1), heads=(1, 2, 4), windows=(7, 14, 7)
 )
-FAMILIES = {"SAM-HQ": HQ, "MobileSAM": MOBILE, "Light HQ-SAM": replace(MOBILE, hq=True)}
+# The official EfficientViT-SAM takes no other size of embedding than 64 x 64.
+EFFICIENTVIT = EfficientViTSpec(
+    name="custom",
+    input_size=512,
+    widths=(8, 16, 24, 32, 40),
+    depths=(1, 1, 1, 1, 1),
+    head_dim=8,
+    neck_width=32,
+    neck_depth=2,
+)
+LARGE = EfficientViTSpec(
+    name="custom",
+    widths=(8, 8, 16, 24, 32, 40),
+    depths=(0, 1, 1, 1, 1, 1),
+    blocks=("fmb", "fmb", "fmb", "att", "att"),
+    fewer_norms=(False, False, False, True, True),
+    head_dim=8,
+    kernel=3,
+    neck_width=32,
+    neck_depth=1,
+    neck_ratio=4,
+)
+FAMILIES: dict[str, ModelSpec] = {
+    "SAM-HQ": HQ,
+    "MobileSAM": MOBILE,
+    "Light HQ-SAM": replace(MOBILE, hq=True),
+    "EfficientViT-SAM at 512": EFFICIENTVIT,
+    "EfficientViT-SAM at 1024": LARGE,
+}
 
 PROMPTS: dict[str, dict[str, Any]] = {
     "point": {"point_coords": np.array([[90.0, 60.0]]), "point_labels": np.array([1])},
@@ -78,7 +107,7 @@ def test_official_files_are_recognised(pair: Pair) -> None:
 def test_encoder_gives_the_official_embedding(pair: Pair) -> None:
     ours = load_sam(pair.checkpoint)
     assert not any(isinstance(module, Norm2d) for module in ours.modules()), "all are folded"
-    size = pair.spec.image_size
+    size = pair.spec.encoder_size
     images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         got = EncoderGraph(ours)(images)
@@ -97,7 +126,7 @@ def test_encoder_gives_the_official_embedding(pair: Pair) -> None:
 def test_predictor_gives_the_official_masks(
     pair: Pair, picture: np.ndarray, multimask: bool
 ) -> None:
-    theirs = package_of(pair.spec).SamPredictor(pair.official)
+    theirs = official_predictor(pair.spec, pair.official)
     theirs.set_image(picture)
     pair.predictor.set_image(picture)
     for prompt in PROMPTS.values():
@@ -113,7 +142,7 @@ def test_predictor_gives_the_official_masks(
 
 def test_automatic_masks_are_the_official_ones(pair: Pair, picture: np.ndarray) -> None:
     options = {"points_per_side": 2, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
-    theirs = package_of(pair.spec).SamAutomaticMaskGenerator(pair.official, **options)
+    theirs = official_generator(pair.spec, pair.official, **options)
     expected = theirs.generate(picture)
     got = AutomaticMaskGenerator(pair.predictor, **options).generate(picture)
     assert len(got) == len(expected) > 0

@@ -5,7 +5,8 @@ built from, and the constraints of a weakly typed one. Needs `onnx`, not PyTorch
 
 By default layer norms stay in float32, as their variance overflows float16 in the larger models
 (segment-anything#540), and so does all that does not depend on the image: sines of coordinates need
-the precision, and cost next to nothing.
+the precision, and cost next to nothing. So do divisions by sums of products, as linear attention
+has them.
 """
 
 from __future__ import annotations
@@ -54,13 +55,41 @@ def float32_nodes(
     operators = set().union(*(_OPERATORS.get(part, set()) for part in parts))
     depends = set(image_inputs)
     kept = []
+    divisions = _divisions(graph) if Float32Part.DIVISIONS in parts else set()
     for i, node in enumerate(graph.node):
         on_image = not depends.isdisjoint(node.input)
         if on_image:
             depends.update(node.output)
-        if node.op_type in operators or (not on_image and Float32Part.PROMPTS in parts):
+        of_prompts = not on_image and Float32Part.PROMPTS in parts
+        if node.op_type in operators or of_prompts or i in divisions:
             kept.append(i)
     return kept
+
+
+def _divisions(graph: onnx.GraphProto) -> set[int]:
+    """Return the indexes of divisions by matrix products, and of what leads to them from these."""
+    makers = {name: i for i, node in enumerate(graph.node) for name in node.output}
+    found = set()
+    for i, node in enumerate(graph.node):
+        if node.op_type != "Div":
+            continue
+        around, products = {i}, 0
+        waiting = [(name, 2) for name in node.input]  # products of products, and no further
+        while waiting:
+            name, left = waiting.pop()
+            maker = makers.get(name)
+            if maker is None or not left:
+                continue
+            before = graph.node[maker]
+            if before.op_type not in ("Slice", "Add", "MatMul"):
+                continue
+            around.add(maker)
+            products += before.op_type == "MatMul"
+            left -= before.op_type == "MatMul"
+            waiting += [(each, left) for each in before.input]
+        if products:
+            found |= around
+    return found
 
 
 def convert(
