@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from samtrt.registry import ModelSpec
+from samtrt.registry import EfficientViTSpec, ModelSpec, TinyViTSpec, ViTSpec
 
 
 def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -53,10 +53,32 @@ def _box_area(boxes: torch.Tensor) -> torch.Tensor:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
+class _Compose:
+    def __init__(self, steps: list[Any]) -> None:
+        self.steps = steps
+
+    def __call__(self, value: Any) -> Any:
+        for step in self.steps:
+            value = step(value)
+        return value
+
+
+class _Normalize:
+    def __init__(self, mean: list[float], std: list[float]) -> None:
+        self.mean, self.std = (torch.tensor(one)[:, None, None] for one in (mean, std))
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        return (image - self.mean) / self.std
+
+
 def _stand_ins() -> dict[str, types.ModuleType]:
     members: dict[str, dict[str, Any]] = {
         "torchvision": {},
-        "torchvision.transforms": {},
+        "torchvision.transforms": {
+            "Compose": _Compose,
+            "ToTensor": lambda: lambda image: torch.from_numpy(image).permute(2, 0, 1) / 255,
+            "Normalize": _Normalize,
+        },
         "torchvision.transforms.functional": {
             "resize": _resize,
             "to_pil_image": lambda array: Image.fromarray(array),
@@ -85,13 +107,14 @@ def segment_anything_oracle() -> types.ModuleType:
 
 
 @cache
-def oracle_package(name: str) -> types.ModuleType:
-    """Import a package like `segment_anything` with the stand-ins."""
+def oracle_package(name: str, *modules: str) -> types.ModuleType:
+    """Import a package like `segment_anything`, and what is named of it, with the stand-ins."""
     stand_ins = _stand_ins()
     saved = {name: sys.modules.get(name) for name in stand_ins}
     sys.modules.update(stand_ins)
     try:
-        importlib.import_module(f"{name}.automatic_mask_generator")
+        for module in modules or ("automatic_mask_generator",):
+            importlib.import_module(f"{name}.{module}")
         return importlib.import_module(name)
     finally:
         for name, module in saved.items():
@@ -110,10 +133,85 @@ def official_transform(image_size: int) -> Any:
 
 
 def official_sam(spec: ModelSpec) -> torch.nn.Module:
-    """Build the official model in the shape of `spec`; its own `build_sam.py` knows three."""
-    package = oracle_package("segment_anything_hq" if spec.hq else "segment_anything")
-    modeling = importlib.import_module(f"{package.__name__}.modeling")
-    encoder = modeling.ImageEncoderViT(
+    """Build the official model in the shape of `spec`; its own `build_sam.py` knows some."""
+    if isinstance(spec, EfficientViTSpec):
+        return _efficientvit_sam(spec)
+    modeling = importlib.import_module(f"{package_of(spec).__name__}.modeling")
+    encoder = (
+        _official_vit(modeling, spec) if isinstance(spec, ViTSpec) else _tiny_vit(modeling, spec)
+    )
+    return _official_parts(modeling, spec, encoder)
+
+
+def _efficientvit_sam(spec: EfficientViTSpec) -> torch.nn.Module:
+    """Build EfficientViT-SAM; the official code takes embeddings of 64 x 64 alone."""
+    package_of(spec)
+    official = importlib.import_module("efficientsam.models.efficientvit")
+    attention = f"att@{spec.kernel}"
+    backbone = official.EfficientViTLargeBackbone(
+        width_list=list(spec.widths),
+        depth_list=list(spec.depths),
+        block_list=["res", *(attention if one == "att" else one for one in spec.blocks)],
+        expand_list=[1, *(4 for _ in spec.blocks[1:]), 6],
+        fewer_norm_list=[False, *spec.fewer_norms],
+        qkv_dim=spec.head_dim,
+    )
+    last = len(spec.widths) - 1
+    stages = [last, last - 1, last - 2]
+    neck = official.SamNeck(
+        fid_list=[f"stage{i}" for i in stages],
+        in_channel_list=[spec.widths[i] for i in stages],
+        head_width=spec.neck_width,
+        head_depth=spec.neck_depth,
+        expand_ratio=spec.neck_ratio,
+        middle_op="fmb",
+    )
+    encoder = official.EfficientViTSamImageEncoder(backbone, neck)
+    sam = importlib.import_module("efficientsam.models.efficientvit.sam")
+    model = sam.build_efficientvit_sam(encoder, spec.encoder_size)
+    importlib.import_module("efficientsam.models.nn.norm").set_norm_eps(model, 1e-6)
+    return model.eval()
+
+
+def official_predictor(spec: ModelSpec, model: torch.nn.Module) -> Any:
+    """Return the official predictor around a model of `official_sam`."""
+    package = package_of(spec)
+    if isinstance(spec, EfficientViTSpec):
+        return package.models.efficientvit.EfficientViTSamPredictor(model)
+    return package.SamPredictor(model)
+
+
+def official_generator(spec: ModelSpec, model: torch.nn.Module, **options: Any) -> Any:
+    """Return the official generator of automatic masks around a model of `official_sam`."""
+    package = package_of(spec)
+    if isinstance(spec, EfficientViTSpec):
+        return package.models.efficientvit.EfficientViTSamAutomaticMaskGenerator(model, **options)
+    return package.SamAutomaticMaskGenerator(model, **options)
+
+
+def package_of(spec: ModelSpec) -> types.ModuleType:
+    """Import the package that has the model's official code."""
+    if isinstance(spec, EfficientViTSpec):
+        return oracle_package("efficientsam", "models.efficientvit")
+    if spec.hq:
+        return oracle_package("segment_anything_hq")
+    return oracle_package("segment_anything" if isinstance(spec, ViTSpec) else "mobile_sam")
+
+
+def _tiny_vit(modeling: Any, spec: TinyViTSpec) -> torch.nn.Module:
+    """Build TinyViT; the official code takes images of 1024 and a last width of 320 alone."""
+    return modeling.TinyViT(
+        img_size=spec.image_size,
+        embed_dims=list(spec.widths),
+        depths=list(spec.depths),
+        num_heads=[1, *spec.heads],
+        window_sizes=[7, *spec.windows],
+        drop_path_rate=0.0,
+    )
+
+
+def _official_vit(modeling: Any, spec: ViTSpec) -> torch.nn.Module:
+    return modeling.ImageEncoderViT(
         depth=spec.depth,
         embed_dim=spec.embed_dim,
         img_size=spec.image_size,
@@ -127,6 +225,9 @@ def official_sam(spec: ModelSpec) -> torch.nn.Module:
         window_size=spec.window_size,
         out_chans=spec.prompt_embed_dim,
     )
+
+
+def _official_parts(modeling: Any, spec: ModelSpec, encoder: torch.nn.Module) -> torch.nn.Module:
     size = (spec.embedding_size, spec.embedding_size)
     prompt_encoder = modeling.PromptEncoder(
         embed_dim=spec.prompt_embed_dim,
@@ -134,7 +235,7 @@ def official_sam(spec: ModelSpec) -> torch.nn.Module:
         input_image_size=(spec.image_size, spec.image_size),
         mask_in_chans=16,
     )
-    hq = {"vit_dim": spec.embed_dim} if spec.hq else {}
+    hq = {"vit_dim": spec.early_dim} if spec.hq else {}
     decoder = (modeling.MaskDecoderHQ if spec.hq else modeling.MaskDecoder)(
         num_multimask_outputs=3,
         transformer=modeling.TwoWayTransformer(

@@ -115,33 +115,55 @@ def tiny_checkpoint(shared: Callable[[str, Make], Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def hq_checkpoint(shared: Callable[[str, Make], Path]) -> Path:
-    """A seeded SAM-HQ of vit_t's shape as an official-style .pth: two maps reach its decoder."""
+def family_checkpoint(shared: Callable[[str, Make], Path]) -> Callable[[str], Path]:
+    """Return a seeded checkpoint of a small model in the registry, with SAM-HQ's decoder where its
+    name ends in `, hq`: two maps reach that."""
 
-    def make(directory: Path) -> None:
-        import torch
+    def path_of(name: str) -> Path:
+        def make(directory: Path) -> None:
+            import torch
 
-        from samtrt.models import build_sam, seed_weights
-        from samtrt.registry import get_spec
+            from samtrt.models import build_sam, seed_weights
+            from samtrt.registry import get_spec
 
-        sam = build_sam(replace(get_spec("vit_t"), hq=True))
-        seed_weights(sam)
-        torch.save(sam.state_dict(), directory / "hq.pth")
+            model, _, hq = name.partition(", ")
+            sam = build_sam(replace(get_spec(model), hq=bool(hq)))
+            seed_weights(sam)
+            torch.save(sam.state_dict(), directory / "model.pth")
 
-    return shared("hq-checkpoint", make) / "hq.pth"
+        return shared(f"{name}-checkpoint", make) / "model.pth"
+
+    return path_of
 
 
 @pytest.fixture(scope="session")
-def hq_model(shared: Callable[[str, Make], Path], hq_checkpoint: Path) -> Path:
+def family_model(
+    shared: Callable[[str, Make], Path], family_checkpoint: Callable[[str], Path]
+) -> Callable[[str], Path]:
+    """Return the model directory exported with defaults from a `family_checkpoint`."""
+
+    def directory_of(name: str) -> Path:
+        def make(directory: Path) -> None:
+            from samtrt.checkpoints.load import load_checkpoint
+            from samtrt.export.onnx import export_model
+
+            export_model(load_checkpoint(family_checkpoint(name)), directory)
+
+        return shared(name, make)
+
+    return directory_of
+
+
+@pytest.fixture(scope="session")
+def hq_checkpoint(family_checkpoint: Callable[[str], Path]) -> Path:
+    """A small SAM-HQ."""
+    return family_checkpoint("vit_t, hq")
+
+
+@pytest.fixture(scope="session")
+def hq_model(family_model: Callable[[str], Path]) -> Path:
     """The model directory exported from `hq_checkpoint` with defaults."""
-
-    def make(directory: Path) -> None:
-        from samtrt.checkpoints.load import load_checkpoint
-        from samtrt.export.onnx import export_model
-
-        export_model(load_checkpoint(hq_checkpoint), directory)
-
-    return shared("hq", make)
+    return family_model("vit_t, hq")
 
 
 @pytest.fixture(scope="session")

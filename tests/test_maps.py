@@ -14,7 +14,7 @@ import pytest
 from samtrt.automatic.generator import AutomaticMaskGenerator
 from samtrt.backends import BackendOptions
 from samtrt.backends.fake import FakeBackend
-from samtrt.choices import BackendName, Precision, Stage
+from samtrt.choices import Precision, Stage
 from samtrt.embeddings import load_embedding, save_embedding
 from samtrt.errors import ImageError, ManifestError
 from samtrt.manifest import Manifest
@@ -55,20 +55,6 @@ def test_the_manifest_names_what_flows(hq_model: Path, predictor: Predictor) -> 
     assert SHAPES.keys() < predictor.decoder.inputs.keys()
     graph = onnx.load(hq_model / "decoder.onnx").graph
     assert [value.name for value in graph.input][-1] == "hq_features"
-
-
-@pytest.mark.parametrize("backend", [BackendName.ONNXRUNTIME, BackendName.OPENVINO])
-def test_engines_are_verified(
-    hq_model: Path, reference: Predictor, picture: np.ndarray, backend: BackendName
-) -> None:
-    with Predictor.load(hq_model, backend) as candidate:
-        report = verify(reference, candidate, {"noise": picture})
-    assert report.failures == ()
-    assert min(report.ious) >= 0.999
-    assert [(one.map, one.relative < 1e-4) for one in report.embeddings] == [
-        ("image_embeddings", True),
-        ("hq_features", True),
-    ]
 
 
 class Halved:

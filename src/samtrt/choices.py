@@ -126,7 +126,6 @@ class Float32Part(str, Enum):
     SOFTMAX = "softmax"
     """Attention's softmax. Costs TensorRT its fused attention; for models that need it."""
 
-
     DIVISIONS = "divisions"
     """Divisions by a sum of products, and these products: linear attention's, whose sum may be too
     small for half precision, or nothing."""

@@ -62,6 +62,9 @@ class Source(_Frozen):
 
     name: str
     sha256: str
+    hub: str | None = Field(
+        default=None, description="owner/name@commit, where it came from the Hugging Face Hub"
+    )
     tensors: str | None = Field(
         default=None, description="which of several models in the file, by its names' beginning"
     )

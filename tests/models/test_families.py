@@ -20,6 +20,7 @@ from samtrt.backends.pytorch import manifest_of, open_checkpoint
 from samtrt.checkpoints.load import Checkpoint, load_checkpoint, load_sam
 from samtrt.choices import MaskChoice, Stage
 from samtrt.models import build_sam, seed_weights
+from samtrt.models.efficientvit import LinearAttention
 from samtrt.models.graphs import EncoderGraph
 from samtrt.models.layers import Norm2d
 from samtrt.predictor import Predictor
@@ -176,3 +177,9 @@ def test_unused_tensors_are_left_out(tmp_path: Path) -> None:
     loaded = load_checkpoint(tmp_path / "more.pth")
     assert loaded.spec is get_spec("mobile_sam_t")
     assert loaded.state_dict.keys() == state.keys()
+
+
+def test_linear_attention_of_nothing_is_nothing() -> None:
+    attention = LinearAttention(16, 8, 3)
+    attention.proj = torch.nn.Identity()
+    assert (attention(torch.zeros(1, 16, 5, 5)) == 0).all()

@@ -11,6 +11,8 @@ from PIL import Image
 sys.path.append(str(Path(__file__).parents[2] / "bench"))
 
 from official_packages import (
+    official_generator,
+    official_predictor,
     official_sam,
     official_transform,
     oracle_package,
@@ -18,6 +20,8 @@ from official_packages import (
 )
 
 __all__ = [
+    "official_generator",
+    "official_predictor",
     "official_sam",
     "official_transform",
     "oracle_package",

@@ -25,6 +25,7 @@ try:
 except ImportError:
     raise MissingExtraError("The pytorch backend", "export", "torch") from None
 
+from samtrt.checkpoints.hub import origin_of
 from samtrt.checkpoints.load import Checkpoint, load_checkpoint, load_sam
 from samtrt.choices import AttentionForm
 from samtrt.models import Sam
@@ -101,7 +102,7 @@ class PyTorchBackend(Backend):
 
 def manifest_of(checkpoint: Checkpoint) -> Manifest:
     """Return what a model directory of a checkpoint would say, without graphs."""
-    spec = checkpoint.spec
+    spec, hub = checkpoint.spec, origin_of(checkpoint.path)
     return Manifest(
         model=spec.name,
         image_size=spec.image_size,
@@ -118,7 +119,10 @@ def manifest_of(checkpoint: Checkpoint) -> Manifest:
         dynamic_batch=False,
         attention=AttentionForm.MASK.value,
         checkpoint=Source(
-            name=checkpoint.path.name, sha256=checkpoint.sha256, tensors=checkpoint.tensors
+            name=hub.partition("@")[0] if hub else checkpoint.path.name,
+            sha256=checkpoint.sha256,
+            hub=hub,
+            tensors=checkpoint.tensors,
         ),
         files={},
         versions={"torch": torch.__version__},

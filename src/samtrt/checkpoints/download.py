@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import httpx
 from filelock import FileLock
 
+from samtrt.checkpoints import hub
 from samtrt.errors import CheckpointError, DownloadError
 from samtrt.files import cache_dir, sha256_of, write_atomic
 from samtrt.registry import MODELS, Download, get_spec
@@ -47,7 +48,7 @@ def fetch(name: str, *, progress: Report | None = None, client: httpx.Client | N
     Processes that fetch the same file at once wait for the first one.
 
     Args:
-        name: A registry name with a published checkpoint.
+        name: A registry name with a published checkpoint, or a name on the Hub.
         progress: Told about every piece of data; by default a progress bar on a terminal.
         client: For a proxy or certificates of one's own; by default one that follows redirects.
 
@@ -55,6 +56,8 @@ def fetch(name: str, *, progress: Report | None = None, client: httpx.Client | N
         CheckpointError: where the name is unknown or nothing is published under it.
         DownloadError: where the server, the network or the disk fails, or the bytes are wrong.
     """
+    if name not in MODELS and (on_hub := hub.parse(name)):
+        return hub.fetch(on_hub)
     download = _download_of(name)
     target = _target(download)
     try:
@@ -74,15 +77,21 @@ def fetch(name: str, *, progress: Report | None = None, client: httpx.Client | N
 
 
 def resolve(checkpoint: str) -> Path:
-    """Return the path that the user means by a path or a model's name; download nothing.
+    """Return the path that the user means by a path or a model's name.
+
+    Of the models here nothing is downloaded: `fetch` does that. What is called by its name on the
+    Hub is, as `hub.fetch` says.
 
     Raises:
         CheckpointError: where it is neither, or the model is not in the cache yet.
+        DownloadError, MissingExtraError: as of `hub.fetch`.
     """
     path = Path(checkpoint)
     if path.exists():
         return path
     if checkpoint not in MODELS:
+        if name := hub.parse(checkpoint):
+            return hub.fetch(name)
         raise CheckpointError(
             f"there is no file or directory '{checkpoint}', and no model has that name; "
             f"known models: {', '.join(MODELS)}"

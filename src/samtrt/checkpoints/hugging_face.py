@@ -85,8 +85,9 @@ def check_config(directory: Path, spec: ModelSpec) -> None:
     """
     config = _read(directory / _CONFIG) or {}
     kind = config.get("model_type", "sam")
-    if kind != "sam":
-        raise CheckpointError(f"{_CONFIG} says that this is a '{kind}' model, not a 'sam'")
+    expected = "sam_hq" if spec.hq else "sam"
+    if kind != expected and "model_type" in config:
+        raise CheckpointError(f"{_CONFIG} says that this is a '{kind}' model, not a '{expected}'")
     for section, settings in _COMPUTED.items():
         found = _section(config, section)
         for name, known in settings.items():

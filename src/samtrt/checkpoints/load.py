@@ -33,6 +33,7 @@ from torch import Tensor
 from samtrt.checkpoints.adapters import merge_adapters
 from samtrt.checkpoints.recognise import UNUSED, detect
 from samtrt.checkpoints.search import Found, find_model
+from samtrt.checkpoints.split_qkv import join_qkv
 from samtrt.checkpoints.weight_files import HF_NAMES, find_weights, read_weights
 from samtrt.models import Sam
 from samtrt.models.efficientvit import Upsampling, bicubic
@@ -100,7 +101,7 @@ def load_checkpoint(
         for name in [name for name in found.state if UNUSED.search(name)]:
             del found.state[name]
         _check_dense(found.state)
-        notices = merge_adapters(found.state, others)
+        notices = join_qkv(found.state) + merge_adapters(found.state, others)
         spec = _recognise(found, wanted)
         strangers = [name for name in others if name.rpartition(".")[2] not in _PIXELS]
         if strangers:

@@ -14,7 +14,10 @@ from samtrt.cli.reading import ForceOption
 
 def command(
     checkpoint: Annotated[
-        str, typer.Argument(help="Checkpoint file or directory, or a fetched model's name.")
+        str,
+        typer.Argument(
+            help="Checkpoint file or directory, a fetched model's name, or owner/name on the Hub."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model directory to write.")],
     model: Annotated[

@@ -81,7 +81,7 @@ def _divisions(graph: onnx.GraphProto) -> set[int]:
             if maker is None or not left:
                 continue
             before = graph.node[maker]
-            if before.op_type not in ("Slice", "Add", "MatMul"):
+            if before.op_type not in ("Slice", "Clip", "Max", "MatMul"):
                 continue
             around.add(maker)
             products += before.op_type == "MatMul"

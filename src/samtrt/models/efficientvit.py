@@ -20,6 +20,10 @@ EPSILON = 1e-6
 """Of all norms, those of the mask decoder too (`sam_model_zoo.py`)."""
 
 
+SMALLEST_SUM = 1e-18
+"""Least that linear attention divides by: 1e-15 over the number of places."""
+
+
 class ConvLayer(nn.Module):
     """Convolution; batch norm or else a bias; GELU where asked for."""
 
@@ -127,7 +131,9 @@ class LinearAttention(nn.Module):
         # A last row of ones: what it sums up to is what the others are divided by.
         v = torch.cat([v, torch.ones_like(v[:, :, :1])], dim=2)
         out = (v @ k.transpose(-2, -1)) @ q
-        out = out[:, :, :-1] / (out[:, :, -1:] + 1e-15)
+        # Where no key answers a query both are 0, and so is the result. A sum with as small a
+        # number would do, were it not for simplifiers that take it for nothing.
+        out = out[:, :, :-1] / out[:, :, -1:].clamp(min=SMALLEST_SUM)
         return self.proj(out.reshape(batch, -1, height, width))
 
 

@@ -1,0 +1,138 @@
+"""Every family's engines: exported, verified on each runtime, and built for TensorRT-RTX."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from samtrt.backends import BackendOptions
+from samtrt.backends.base import image_inputs
+from samtrt.build.engines import build_engines
+from samtrt.build.options import BuildOptions, Range
+from samtrt.checkpoints.load import load_checkpoint
+from samtrt.choices import AttentionForm, BackendName, Family, Float32Part, Precision, Stage, Target
+from samtrt.errors import ExportError
+from samtrt.export.onnx import ExportOptions, export_model
+from samtrt.export.precision import convert, float32_nodes, load_graph, save_graph
+from samtrt.manifest import FileEntry, Manifest
+from samtrt.predictor import Predictor
+from samtrt.tensorrt.record import load_engine_record
+from samtrt.verification.compare import verify
+from support.rtx_cases import needs_rtx
+
+FAMILIES = {
+    "vit_t, hq": Family.VIT,
+    "mobile_sam_t": Family.TINY_VIT,
+    "efficientvit_sam_t": Family.EFFICIENTVIT,
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model directory and the checkpoint's own results."""
+
+    name: str
+    directory: Path
+    reference: Predictor
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(
+    request: pytest.FixtureRequest,
+    family_model: Callable[[str], Path],
+    family_checkpoint: Callable[[str], Path],
+) -> Iterator[Model]:
+    directory = family_model(request.param)
+    options = BackendOptions(checkpoint=family_checkpoint(request.param))
+    with Predictor.load(directory, "pytorch", options) as reference:
+        yield Model(request.param, directory, reference)
+
+
+@pytest.mark.parametrize("backend", [BackendName.ONNXRUNTIME, BackendName.OPENVINO])
+def test_engines_give_the_checkpoints_masks(
+    family: Model, picture: np.ndarray, backend: BackendName
+) -> None:
+    manifest = Manifest.load(family.directory)
+    assert manifest.family is FAMILIES[family.name]
+    with Predictor.load(family.directory, backend) as candidate:
+        report = verify(family.reference, candidate, {"noise": picture})
+    assert report.failures == ()
+    assert min(report.ious) >= 0.999
+    assert [one.map for one in report.embeddings] == [one.name for one in manifest.maps]
+
+
+def test_graphs_hold_what_every_runtime_takes(family: Model) -> None:
+    for stage in Stage:
+        graph = onnx.load(family.directory / f"{stage.value}.onnx").graph
+        kinds = {node.op_type for node in graph.node}
+        assert not kinds & {
+            "BatchNormalization", "Resize", "OneHot", "Tile", "If", "Loop", "NonZero",
+        }  # fmt: skip
+
+
+def test_half_precision_is_verified(family: Model, picture: np.ndarray, tmp_path: Path) -> None:
+    """What `export --precision fp16` writes, made of the graphs that are there."""
+    directory = Path(shutil.copytree(family.directory, tmp_path / "half"))
+    manifest = Manifest.load(directory)
+    files = {}
+    for stage in Stage:
+        path = directory / f"{stage.value}.onnx"
+        held = image_inputs(stage, manifest)
+        save_graph(convert(load_graph(path), Precision.FP16, held), path)
+        files[stage] = (FileEntry.of(path),)
+    manifest.model_copy(update={"precision": Precision.FP16, "files": files}).save(directory)
+    with Predictor.load(directory) as candidate:
+        report = verify(family.reference, candidate, {"noise": picture})
+    assert max(one.relative for one in report.embeddings) < 2e-2
+    assert float(np.mean(report.ious)) > 0.95, "seeded weights have masks near the threshold"
+
+
+def test_linear_attention_divides_in_float32(family_model: Callable[[str], Path]) -> None:
+    graph = load_graph(family_model("efficientvit_sam_t") / "encoder.onnx").graph
+    kept = float32_nodes(graph, {"images"}, [Float32Part.DIVISIONS])
+    kinds = [graph.node[i].op_type for i in kept]
+    assert {"Div", "MatMul", "Slice"} < set(kinds)
+    assert set(kinds) & {"Clip", "Max"}, "nothing is divided by 0"
+    assert kinds.count("Div") == 1, "the model has one block of linear attention"
+    assert kinds.count("MatMul") == 2
+    plain = load_graph(family_model("mobile_sam_t") / "encoder.onnx").graph
+    assert float32_nodes(plain, {"images"}, [Float32Part.DIVISIONS]) == []
+
+
+def test_flat_images_have_numbers(family: Model) -> None:
+    """Where no key answers a query, linear attention would divide nothing by nothing."""
+    size = Manifest.load(family.directory).input_size
+    zero = np.zeros((1, 3, size, size), np.float32)
+    with Predictor.load(family.directory) as candidate:
+        for predictor in (family.reference, candidate):
+            out = predictor.encoder.run({"images": zero})
+            assert all(np.isfinite(one).all() for one in out.values())
+
+
+@needs_rtx
+def test_engines_for_rtx(family: Model, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(family.directory, tmp_path / "model"))
+    options = BuildOptions(
+        compute_capabilities=("8.9",), prompts=Range(min=1, opt=1, max=4),
+        points=Range(min=0, opt=2, max=6),
+    )  # fmt: skip
+    build_engines(directory, Target.TENSORRT_RTX, options)
+    manifest = Manifest.load(directory)
+    for stage in Stage:
+        record = load_engine_record(directory, manifest, stage, Target.TENSORRT_RTX)
+        assert record.compute_capabilities == ("8.9",)
+
+
+def test_other_forms_of_attention_are_refused(
+    family_checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(family_checkpoint("mobile_sam_t"))
+    with pytest.raises(ExportError, match=r"'tiled' is for ViT encoders.*leave out --attention"):
+        export_model(checkpoint, tmp_path / "out", ExportOptions(attention=AttentionForm.TILED))
+    assert not (tmp_path / "out").exists()
