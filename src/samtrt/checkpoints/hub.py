@@ -113,7 +113,7 @@ def fetch(name: HubName) -> Path:
             f"there is no file or directory '{name.repo}', and no such repository on the Hub, or "
             "it is private: log in with 'hf auth login' or set HF_TOKEN"
         ) from None
-    except (errors.LocalEntryNotFoundError, *away):
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.TransportError):
         raise DownloadError(
             f"{name.repo} is not in the cache and the Hub is out of reach (or HF_HUB_OFFLINE is "
             "set): check the network and run the same command again"
