@@ -31,7 +31,7 @@ format: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[ort,openvino,export,server,rtx,lean,geo]" --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[ort,openvino,export,server,rtx,lean,geo,hub]" --group dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --group tools
 	touch $@
 

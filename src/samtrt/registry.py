@@ -68,6 +68,7 @@ class ModelSpec(ABC):
         hq: Whether its decoder has SAM-HQ's token, and takes features of an early block too
             (Ke et al., 2023; `mask_decoder_hq.py`).
         preparation: How images become the encoder's input.
+        thresholds: Of automatic masks, where the user asks for none.
         download: Where the official checkpoint lies.
     """
 

@@ -176,8 +176,8 @@ WRONG: dict[str, tuple[Callable[[State], object], str]] = {
     ),
     "missing table": (without("image_encoder.blocks.0.attn.rel_pos_h"), "rel_pos_h is missing"),
     "extra": (
-        lambda s: {**s, "mask_decoder.hf_token.weight": torch.ones(1)},
-        "SAM does not have: mask_decoder.hf_token.weight",
+        lambda s: {**s, "mask_decoder.extra_token.weight": torch.ones(1)},
+        "SAM does not have: mask_decoder.extra_token.weight",
     ),
     "shape": (change(QKV, lambda t: t[:-1]), f"wrong shapes: {QKV} is 95, expected 96"),
     "scalar": (change(QKV, lambda t: t[0]), f"{QKV} is a scalar, expected 96"),
