@@ -7,13 +7,11 @@ downloaded.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import httpx
 
 from samtrt.errors import CheckpointError, DownloadError, MissingExtraError
 
@@ -26,6 +24,7 @@ _NAME = re.compile(
 _SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>.+)", re.ASCII)
 _CONFIGURATION = ("config.json", "preprocessor_config.json", "processor_config.json")
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors", re.ASCII)
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 _WEIGHTS = (".safetensors", ".pth", ".pt")
 
 
@@ -76,31 +75,22 @@ def fetch(name: HubName) -> Path:
     """
     try:
         import huggingface_hub as hub
+        from huggingface_hub import constants, errors
     except ImportError:
         raise MissingExtraError("A name of the Hub", "hub", "huggingface_hub") from None
-    where: dict[str, Any] = {
-        "cache_dir": os.environ.get("HF_HUB_CACHE"),
-        "endpoint": os.environ.get("HF_ENDPOINT"),
-    }
-    errors = hub.errors
-    away: tuple[type[Exception], ...] = (errors.OfflineModeIsEnabled, httpx.TransportError)
+    cache = Path(os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE)
+    endpoint = os.environ.get("HF_ENDPOINT")
     try:
-        try:
-            info = hub.HfApi(endpoint=where["endpoint"]).model_info(
-                name.repo, revision=name.revision
+        info = hub.HfApi(endpoint=endpoint).model_info(name.repo, revision=name.revision)
+        wanted = _chosen(name, [each.rfilename for each in info.siblings or ()])
+        for each in wanted:
+            hub.hf_hub_download(
+                name.repo, each, revision=info.sha, cache_dir=cache, endpoint=endpoint
             )
-            names = [each.rfilename for each in info.siblings or ()]
-            wanted = _chosen(name, names)
-            folder = hub.snapshot_download(
-                name.repo, revision=info.sha, allow_patterns=wanted, **where
-            )
-            _note_branch(Path(folder), name.revision or "main")
-        except away:
-            folder = hub.snapshot_download(
-                name.repo, revision=name.revision, local_files_only=True, **where
-            )
-            names = [each.relative_to(folder).as_posix() for each in Path(folder).rglob("*")]
-            wanted = _chosen(name, names)
+        folder = _folder_of(cache, name) / "snapshots" / str(info.sha)
+        _note_branch(folder, name.revision or "main")
+    except CheckpointError:
+        raise
     except errors.GatedRepoError:
         raise DownloadError(
             f"{name.repo} is gated: accept its terms at https://huggingface.co/{name.repo}, then "
@@ -113,19 +103,43 @@ def fetch(name: HubName) -> Path:
             f"there is no file or directory '{name.repo}', and no such repository on the Hub, or "
             "it is private: log in with 'hf auth login' or set HF_TOKEN"
         ) from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.TransportError):
-        raise DownloadError(
-            f"{name.repo} is not in the cache and the Hub is out of reach (or HF_HUB_OFFLINE is "
-            "set): check the network and run the same command again"
-        ) from None
-    except errors.HfHubHTTPError as error:
-        raise DownloadError(f"cannot download {name.repo}: {_line(error)}") from None
-    except OSError as error:
-        raise DownloadError(f"cannot store {name.repo}: {error.strerror or error}") from None
+    except Exception as error:  # the clients that it has had for HTTP share no base class
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise DownloadError(
+                f"cannot store {name.repo} in {cache}: {error.strerror}; make room or choose "
+                "another place with HF_HUB_CACHE"
+            ) from None
+        folder, wanted = _cached(cache, name, error)
     weights = [each for each in wanted if each.endswith(_WEIGHTS)]
     if len(weights) == 1 and Path(weights[0]).name != "model.safetensors":
-        return Path(folder) / weights[0]
-    return Path(folder)
+        return folder / weights[0]
+    return folder
+
+
+def _folder_of(cache: Path, name: HubName) -> Path:
+    return cache / f"models--{name.repo.replace('/', '--')}"
+
+
+def _cached(cache: Path, name: HubName, error: Exception) -> tuple[Path, list[str]]:
+    """Return what is in the cache, where the Hub is out of reach.
+
+    Raises:
+        DownloadError: where it is not all there.
+    """
+    folder, revision = _folder_of(cache, name), name.revision or "main"
+    try:
+        commit = (folder / "refs" / revision).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        commit = revision
+    snapshot = folder / "snapshots" / commit
+    names = [each.relative_to(snapshot).as_posix() for each in snapshot.rglob("*")]
+    try:
+        return snapshot, _chosen(name, names)
+    except CheckpointError:
+        raise DownloadError(
+            f"{name.repo} is not in the cache and the Hub is out of reach ({_line(error)}): check "
+            "the network and run the same command again"
+        ) from None
 
 
 def _chosen(name: HubName, names: list[str]) -> list[str]:
