@@ -260,55 +260,6 @@ def test_tables_that_are_refused(tmp_path: Path, text: str, message: str) -> Non
         read(tmp_path, "t.csv", text)
 
 
-SEEDS = {
-    "c.json": json.dumps(coco({"file_name": "cat.jpg", "width": 400, "height": 200})),
-    "l.json": json.dumps(labelme(imageWidth=400, imageHeight=200, imagePath="cat.jpg")),
-    "b.json": json.dumps({"boxes": [[40, 20, 120, 100]], "labels": ["a"], "scores": [0.5]}),
-    "v.csv": VIA,
-    "o.csv": OPEN_IMAGES,
-    "p.txt": POSE,
-    "r.txt": f"0 {RING} 0.8 12\n0 0.5 0.5 0.2 0.4",
-}
-JUNK = st.sampled_from(
-    [
-        "NaN",
-        "-1",
-        "1e400",
-        "9" * 30,
-        "null",
-        "[]",
-        "{}",
-        '"',
-        "\0",
-        ",",
-        "\n",
-        "-",
-        ".",
-        "true",
-        "é",
-    ]
-)
-
-
-@given(name=st.sampled_from(sorted(SEEDS)), data=st.data())
-@settings(max_examples=200)
-def test_nothing_but_a_prompt_error_leaves_a_reader(
-    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
-) -> None:
-    text = SEEDS[name]
-    for _ in range(data.draw(st.integers(1, 3))):
-        start = data.draw(st.integers(0, len(text)))
-        end = data.draw(st.integers(start, min(start + 8, len(text))))
-        text = text[:start] + data.draw(JUNK) + text[end:]
-    folder = tmp_path_factory.getbasetemp()
-    try:
-        boxes = read(folder, name, text)
-    except PromptError:
-        return
-    assert np.isfinite(boxes.xyxy).all()
-    assert (boxes.xyxy[:, 2:] > boxes.xyxy[:, :2]).all()
-
-
 @given(side=st.sampled_from(["width", "height"]), change=st.integers(-399, 4000))
 @settings(max_examples=50)
 def test_a_declared_size_of_another_shape_is_never_taken(

@@ -22,6 +22,7 @@ from samtrt.formats.boxes.types import (
     score_of,
     size_of,
     text_of,
+    without_nan,
 )
 from samtrt.types import Size
 
@@ -37,7 +38,7 @@ class Dataset(Listing):
         self._entries = entries_of(items(data["annotations"], "'annotations'"))
         self._names = category_names(data)
         self.categories = [
-            {**kind, "id": key_of(kind["id"])} for kind in data.get("categories") or []
+            {**without_nan(kind), "id": key_of(kind["id"])} for kind in data.get("categories") or []
         ]
         self.unique_ids = are_unique(self._entries)
         self._of_image = group(self._entries)
@@ -68,7 +69,11 @@ class Dataset(Listing):
         rows.picture = image["file_name"]
         rows.image = {
             "id": number,
-            **{k: v for k, v in image.items() if k not in ("id", "file_name", "height", "width")},
+            **{
+                name: without_nan(value)
+                for name, value in image.items()
+                if name not in ("id", "file_name", "height", "width")
+            },
         }
         return rows
 

@@ -267,6 +267,15 @@ def key_of(value: Any) -> int | str | None:
     return value if isinstance(value, int) else str(value)
 
 
+def without_nan(value: Any) -> Any:
+    """Return a JSON value whose numbers are all finite: others become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: without_nan(one) for key, one in value.items()}
+    return [without_nan(one) for one in value] if isinstance(value, list) else value
+
+
 def text_of(value: Any) -> str | None:
     return None if value is None or value == "" else str(value)
 
