@@ -180,11 +180,15 @@ def test_place_that_cannot_be_written(root: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 def test_kernels_compile(tmp_path: Path) -> None:
-    """The real sources by the real compiler, without the one that needs TensorRT's headers."""
+    """The real sources by the real compiler, without the one that needs TensorRT's headers.
+
+    Nothing of it runs, so it need not be fast: the optimizer takes most of the time.
+    """
     out = tmp_path / "kernels.so"
-    command = nvcc_command(find_nvcc(), tmp_path, ["sm_90a"], out)
+    compiler, *words = nvcc_command(find_nvcc(), tmp_path, ["sm_90a"], out)
+    less = ("-Xcicc=-O1", "-Xptxas=-O1")
     done = subprocess.run(
-        [word for word in command if not word.endswith("plugin.cpp")],
+        [compiler, *less, *(word for word in words if not word.endswith("plugin.cpp"))],
         capture_output=True,
         text=True,
         check=False,
