@@ -30,7 +30,11 @@ settings.load_profile("default")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where CUDA sees none: `pytest -m gpu` runs all of it elsewhere."""
+    """Skip what needs a GPU where CUDA sees none: `pytest -m gpu` runs all of it elsewhere.
+
+    Slow tests come first, so that no process of the run has one left when the others are done.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     reason = _why_no_gpu() if marked else None
     for item in marked:

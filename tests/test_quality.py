@@ -27,6 +27,8 @@ HERE = Path(__file__).parent
 HELD_OUT = HERE / "assets" / "heldout"
 PHOTOS = HERE.parent / "training" / "photos"
 
+pytestmark = pytest.mark.slow  # the engines, made once
+
 
 @pytest.fixture(scope="module")
 def engines(shared: Callable[..., Path]) -> Iterator[Predictor]:

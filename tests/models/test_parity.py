@@ -11,6 +11,7 @@ from samtrt.choices import AttentionForm
 from samtrt.models import Sam, attention, build_sam, seed_weights
 from samtrt.registry import ViTSpec, get_spec
 from support.oracle import official_sam
+from support.sharing import memory_kept
 
 TOLERANCE = 1e-4
 TINY = get_spec("vit_t")
@@ -64,11 +65,12 @@ def test_tiles_of_any_height_give_the_official_embedding(
         assert_close(ours.image_encoder(images), theirs.image_encoder(images))
 
 
+@pytest.mark.slow
 def test_full_vit_b_gives_the_official_embedding() -> None:
     ours, theirs = pair(get_spec("vit_b"))
     ours.image_encoder.set_attention_form(AttentionForm.MASK)
     images = torch.randn(1, 3, 1024, 1024)
-    with torch.inference_mode():
+    with memory_kept(), torch.inference_mode():
         assert_close(ours.image_encoder(images), theirs.image_encoder(images))
 
 
