@@ -27,6 +27,10 @@ def cache_dir() -> Path:
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("samtrt")
 
 
+OUTPUT_NOTE = ".samtrt"
+"""Name of the file that says that a directory holds results of ours."""
+
+
 def printable(text: object) -> str:
     """Return text on one line that any terminal and encoding can show: the rest is escaped.
 

@@ -257,6 +257,42 @@ def test_labels_of_another_folder_are_not_taken(predict: Predict, tmp_path: Path
     assert "other/c" in done.err
 
 
+def test_labels_beside_pictures_and_results_within(
+    run: Run, fake_directory: Path, predict: Predict, folder: Path
+) -> None:
+    write(folder / "a.txt", "0 0.25 0.5 0.3 0.5\n")
+    write(folder / "README.txt", "not a label")
+    for _ in range(2):  # the second time, results are there, with JSON of their own
+        done = predict(folder, folder / "out", "--recursive")
+        assert done.code == 0, done.err
+        assert "skipped 2 pictures" in done.err
+    one = run(
+        "predict",
+        fake_directory,
+        folder / "a.png",
+        "--boxes",
+        folder,
+        "-o",
+        folder / "o",
+        "-f",
+        "none",
+    )
+    assert one.code == 0, one.err
+
+
+def test_one_picture_of_a_file_about_many(
+    run: Run, fake_directory: Path, folder: Path, tmp_path: Path
+) -> None:
+    boxes = write(tmp_path / "coco.json", coco(*NAMES))
+    out = tmp_path / "out"
+    done = run(
+        "predict", fake_directory, folder / "b.jpg", "--boxes", boxes, "-o", out, "-f", "yolo"
+    )
+    assert done.code == 0, done.err
+    assert "does not hold" not in done.err
+    assert len((out / "yolo" / "labels" / "b.txt").read_text().splitlines()) == 2
+
+
 def test_lone_lines_are_read_as_all_files_together_are(predict: Predict, tmp_path: Path) -> None:
     """Six columns alone are a tracked box; beside polygons they are a triangle."""
     triangle = "0 0.1 0.2 0.4 0.2 0.4 0.8\n"

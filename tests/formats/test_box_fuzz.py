@@ -38,9 +38,7 @@ SEEDS: dict[str, tuple[str, Any]] = {
     "COCO": (
         "json",
         {
-            "images": [
-                {"id": 1, "file_name": "cat.jpg", "width": 400, "height": 200, "x": 2}
-            ],
+            "images": [{"id": 1, "file_name": "cat.jpg", "width": 400, "height": 200, "x": 2}],
             "categories": [{"id": 5, "name": "cat", "more": 1}],
             "annotations": [{**BOX, "image_id": 1, "iscrowd": 0}],
         },

@@ -106,6 +106,12 @@ def test_coco_with_one_name_in_two_folders(tmp_path: Path) -> None:
         read(tmp_path, "c.json", data, "/x/r/cat.jpg")
 
 
+def test_a_bare_name_goes_before_one_of_another_folder(tmp_path: Path) -> None:
+    data = coco({"file_name": "cat.jpg"}, {"file_name": "q/cat.jpg"})
+    assert [box.id for box in read(tmp_path, "c.json", data, "/x/r/cat.jpg").items] == [91]
+    assert [box.id for box in read(tmp_path, "c.json", data, "/x/q/cat.jpg").items] == [92]
+
+
 def test_coco_without_images_goes_by_number(tmp_path: Path) -> None:
     data = coco({"file_name": "a"}, {"file_name": "b"})
     del data["images"]

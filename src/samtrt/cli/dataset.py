@@ -120,14 +120,15 @@ def _tell(assigned: Assignment, request: DatasetRequest) -> int:
         note(f"skipped {count} that {request.boxes} does not name: {names}")
     for source, error in assigned.failed:
         note(failure(source.path, error))
-    if assigned.missing:
+    missing = assigned.missing if request.images.is_dir() else []
+    if missing:
         note(
-            f"failed: {request.images} does not hold {counted(len(assigned.missing), 'picture')} "
-            f"that {request.boxes} names: {_few(assigned.missing)}"
+            f"failed: {request.images} does not hold {counted(len(missing), 'picture')} "
+            f"that {request.boxes} names: {_few(missing)}"
         )
     if not assigned.found and not assigned.failed:
         raise PromptError(f"{request.boxes} names no picture of {request.images}")
-    return len(assigned.failed) + len(assigned.missing)
+    return len(assigned.failed) + len(missing)
 
 
 def _few(names: list[str]) -> str:

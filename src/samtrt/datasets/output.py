@@ -34,7 +34,7 @@ from samtrt.datasets.merged import Numbered, Numbers, write_merged
 from samtrt.datasets.pictures import provide_picture
 from samtrt.embeddings import is_embedding_file
 from samtrt.errors import OutputError
-from samtrt.files import sha256_of, write_atomic
+from samtrt.files import OUTPUT_NOTE, sha256_of, write_atomic
 from samtrt.formats.annotation import ANY_OBJECT, AnnotatedImage, Annotation, Categories
 from samtrt.formats.coco import coco_dataset, read_coco_dataset
 from samtrt.formats.drawn import draw_annotations
@@ -314,7 +314,7 @@ def claim_directory(path: Path, force: bool = False) -> None:
         OutputError: where it cannot be one, or holds files of the same places that samtrt did not
             write, such as labels made by hand, and `force` is not set.
     """
-    note = path / NOTE
+    note = path / OUTPUT_NOTE
     names = ["annotations.json", "coco", *_MERGED, *(kind.value for kind in OutputFormat)]
     places = [path / name for name in names]
     try:
@@ -330,10 +330,6 @@ def claim_directory(path: Path, force: bool = False) -> None:
                 temporary.write_text("Results of samtrt.\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write into {path}: {error.strerror or error}") from None
-
-
-NOTE = ".samtrt"
-"""Name of the file that says that a directory is ours."""
 
 
 def _holds_files(place: Path) -> bool:

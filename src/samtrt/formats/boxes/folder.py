@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 
 from samtrt.choices import BoxForm
 from samtrt.errors import PromptError
+from samtrt.files import OUTPUT_NOTE
 from samtrt.formats.boxes.names import Names
 from samtrt.formats.boxes.opening import OF_SUFFIX, open_boxes, read_text
 from samtrt.formats.boxes.types import Box, Kind, Listing, NotListed, Rows, Unreadable, key_of
@@ -106,11 +108,18 @@ class _Named(Listing):
 
 
 def _label_files(folder: Path) -> Iterator[Path]:
-    for file in sorted(folder.rglob("*")):
-        inside = file.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if file.suffix.lower() in OF_SUFFIX and not hidden and file.name not in _NAME_LISTS:
-            yield file
+    """Yield what may be label files; not what is hidden, nor what a run of ours wrote within."""
+    for place, folders, names in os.walk(folder):
+        here = Path(place)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and not (here / name / OUTPUT_NOTE).is_file()
+        )
+        for name in sorted(names):
+            known = Path(name).suffix.lower() in OF_SUFFIX and name not in _NAME_LISTS
+            if known and not name.startswith("."):
+                yield here / name
 
 
 def _class_names(folder: Path) -> tuple[Path, list[str]] | None:

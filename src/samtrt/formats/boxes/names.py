@@ -74,6 +74,8 @@ class Names:
             raise NotListed(f"no image of it is called {parts_of(wanted)[-1]}")
         common = {name: _common(parts_of(name), path) for name in found}
         best = [name for name in found if common[name] == max(common.values())]
+        # Of cat.jpg and q/cat.jpg, the first may be in any folder, and the second is in another.
+        best = [name for name in best if common[name] == len(parts_of(name))] or best
         if len({parts_of(name) for name in best}) > 1:
             one, other = sorted(best)[:2]
             raise Unreadable(
