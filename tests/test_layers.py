@@ -14,7 +14,8 @@ ROOT = Path(samtrt.__file__).parent
 REPOSITORY = Path(__file__).parent.parent
 
 LAYERS = (
-    ("errors", "choices", "types", "_version"),
+    ("errors", "choices", "feature_maps", "_version"),
+    ("types",),
     ("unfinished",),
     ("files",),
     ("images", "onnx_files", "sealed"),

@@ -17,10 +17,11 @@ from samtrt.backends.fake import FakeBackend
 from samtrt.choices import Precision, Stage
 from samtrt.embeddings import load_embedding, save_embedding
 from samtrt.errors import ImageError, ManifestError
+from samtrt.feature_maps import FeatureMap
 from samtrt.manifest import Manifest
 from samtrt.predictor import Predictor
 from samtrt.server.spill import SpillFolder
-from samtrt.types import Embedding, FeatureMap
+from samtrt.types import Embedding
 from samtrt.verification.compare import verify
 from support.samples import edit_sealed
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import pkgutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 import samtrt
 from samtrt import errors
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
 HEAVY = (
@@ -69,6 +73,22 @@ def test_every_error_is_public_and_one_family() -> None:
 def test_imports_stay_light(code: str, allowed: tuple[str, ...]) -> None:
     heavy = python(f"import sys\n{code}\nprint(*(m for m in {HEAVY!r} if m in sys.modules))")
     assert set(heavy.split()) <= set(allowed)
+
+
+def test_help_needs_neither_numbers_nor_tables() -> None:
+    """`samtrt --help` took half of its time for what draws boxes around text."""
+    run = "import sys; from samtrt.cli import main; main(['--help'])"
+    heavy = (*HEAVY, "rich")
+    out = python(f"{run}; print('imported:', *(m for m in {heavy!r} if m in sys.modules))")
+    assert "Usage: " in out
+    assert out.splitlines()[-1] == "imported:"
+
+
+def test_a_model_directory_is_described_without_opencv(fake_directory: Path) -> None:
+    run = f"import sys; from samtrt.cli import main; main(['info', {str(fake_directory)!r}])"
+    out = python(f"{run}; print('imported:', *(m for m in {HEAVY!r} if m in sys.modules))")
+    assert "sha256 checked" in out
+    assert set(out.splitlines()[-1].split()[1:]) <= {"numpy", "pydantic"}
 
 
 def test_every_module_imports_or_names_its_extra_in_a_bare_environment() -> None:

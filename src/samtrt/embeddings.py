@@ -16,10 +16,11 @@ import numpy as np
 
 from samtrt.choices import Precision
 from samtrt.errors import ImageError, OutputError
+from samtrt.feature_maps import IMAGE_EMBEDDINGS
 from samtrt.files import check_ours, printable, read_whole, sha256_of
 from samtrt.predictor import Predictor
 from samtrt.sealed import Tensors, begins_with, check_seal, parse_tensors, write_sealed
-from samtrt.types import IMAGE_EMBEDDINGS, Embedding, Size, to_host
+from samtrt.types import Embedding, Size, to_host
 
 SUFFIX = ".safetensors"
 FORMAT = "samtrt-embedding-3"

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from samtrt.choices import Family, MaskChoice, Precision, Quantization, Stage
 from samtrt.errors import ManifestError, OutputError
+from samtrt.feature_maps import IMAGE_EMBEDDINGS, FeatureMap
 from samtrt.files import check_target, printable, read_whole, sha256_of, write_atomic
 from samtrt.onnx_files import external_files
 from samtrt.preparation.frame import Frame
@@ -25,7 +26,7 @@ from samtrt.registry import (
     ViTSpec,
 )
 from samtrt.sealed import CHECKSUM, begins_as_json, check_json, sealed_json
-from samtrt.types import IMAGE_EMBEDDINGS, FeatureMap, Size
+from samtrt.types import Size
 
 MANIFEST_NAME = "samtrt.json"
 FORMAT = 4

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from samtrt.choices import Family, MaskChoice
 from samtrt.errors import CheckpointError
+from samtrt.feature_maps import IMAGE_EMBEDDINGS, FeatureMap
 from samtrt.preparation.spec import OFFICIAL, Preparation
-from samtrt.types import IMAGE_EMBEDDINGS, FeatureMap
 
 MASK_THRESHOLD = 0.0
 """Logits above it are mask (official `Sam.mask_threshold`)."""

@@ -7,10 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from samtrt.feature_maps import IMAGE_EMBEDDINGS, FeatureMap
 
 if TYPE_CHECKING:
     from samtrt.preparation.frame import Frame
@@ -36,6 +38,11 @@ class TensorInfo:
     shape: tuple[int | str, ...]
     max_shape: tuple[int, ...] | None = None
 
+    @classmethod
+    def of_map(cls, one: FeatureMap, batch: int | str = 1) -> TensorInfo:
+        """Describe what a stage takes or gives of a map, for `batch` images."""
+        return cls(one.name, np.dtype(one.dtype), (batch, *one.shape))
+
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Tell whether an array of this shape fits."""
         limits = self.max_shape or shape
@@ -50,33 +57,6 @@ class TensorInfo:
             str(size) if isinstance(size, int) or limit is None else f"{size} (1..{limit})"
             for size, limit in zip(self.shape, limits, strict=True)
         )
-
-
-IMAGE_EMBEDDINGS = "image_embeddings"
-"""Name of the map that every model's encoder gives first."""
-
-
-@dataclass(frozen=True)
-class FeatureMap:
-    """One of the arrays that flow from a model's encoder to its decoder.
-
-    Attributes:
-        name: Of the encoder's output and of the decoder's input.
-        shape: Channels, height and width, for one image.
-        dtype: What its numbers are passed on in.
-    """
-
-    name: str
-    shape: tuple[int, int, int]
-    dtype: Literal["float32", "float16"] = "float32"
-
-    def __post_init__(self) -> None:
-        if not (self.name.isascii() and self.name.isidentifier()) or min(self.shape) < 1:
-            raise ValueError(f"{self.name!r} {self.shape} is not a map of features")
-
-    def info(self, batch: int | str = 1) -> TensorInfo:
-        """Describe it for `batch` images."""
-        return TensorInfo(self.name, np.dtype(self.dtype), (batch, *self.shape))
 
 
 class DeviceArray(ABC):

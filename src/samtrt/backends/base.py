@@ -123,9 +123,9 @@ def stage_tensors(manifest: Manifest, stage: Stage) -> tuple[list[TensorInfo], l
     if stage is Stage.ENCODER:
         return (
             [TensorInfo("images", f32, (batch, 3, size, size))],
-            [one.info(batch) for one in manifest.maps],
+            [TensorInfo.of_map(one, batch) for one in manifest.maps],
         )
-    embedding, *further = (one.info() for one in manifest.maps)
+    embedding, *further = (TensorInfo.of_map(one) for one in manifest.maps)
     return (
         [
             embedding,

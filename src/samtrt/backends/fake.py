@@ -14,8 +14,8 @@ import numpy.typing as npt
 from samtrt.backends.base import Arrays, HostBackend, image_inputs, stage_tensors
 from samtrt.choices import Stage
 from samtrt.errors import BackendError
+from samtrt.feature_maps import FeatureMap
 from samtrt.manifest import Manifest
-from samtrt.types import FeatureMap
 
 RADII = (0.10, 0.05, 0.10, 0.20)
 """Radius of mask i's disc around a foreground point, as a share of the image size."""

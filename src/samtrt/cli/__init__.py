@@ -44,7 +44,8 @@ app = typer.Typer(
     name="samtrt",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # its imports take longer than all that help needs
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
@@ -82,7 +83,10 @@ for _module in (
     info,
     demo,
 ):
-    app.command(_module.__name__.rpartition(".")[2])(_module.command)
+    app.command(
+        _module.__name__.rpartition(".")[2],
+        short_help=(_module.command.__doc__ or "").partition("\n")[0],  # else cut to fit a line
+    )(_module.command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from samtrt.choices import BackendName, PixelWork
 from samtrt.cli.options import (
@@ -51,6 +49,8 @@ def command(
     ] = None,
 ) -> None:
     """Time the encoder, the decoder, and the way from an image file to masks."""
+    from rich.console import Console
+
     from samtrt import assets
     from samtrt import benchmark as benching
     from samtrt.files import write_atomic
@@ -78,6 +78,9 @@ def command(
 
 def show(result: Result) -> None:
     """Print a result as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console()
     table = Table(
         title=f"{result.model} {result.precision} on {result.backend} ({result.device}), ms"

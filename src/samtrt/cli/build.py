@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Stage, Target
 from samtrt.cli.options import ModelDir
@@ -162,6 +161,7 @@ def _gpu_number(device: str | None) -> int:
 def _build(
     directory: Path, target: Target, options: BuildOptions, stages: tuple[Stage, ...], force: bool
 ) -> None:
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from samtrt.build.engines import build_engines

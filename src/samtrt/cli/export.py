@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from samtrt.choices import AttentionForm, Precision, Resize, ResizeFilter, ValueScale
 from samtrt.cli.reading import ForceOption
@@ -69,6 +68,8 @@ def command(
     How images are prepared is read from the checkpoint where it says so, and is else SAM's own:
     a fine-tune that was trained on other images needs --scale, --mean, --std and --resize.
     """
+    from rich.console import Console
+
     from samtrt.checkpoints import download
     from samtrt.checkpoints.load import load_checkpoint
     from samtrt.export.onnx import ExportOptions, default_opset, export_model

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 if TYPE_CHECKING:
     from samtrt.choices import Stage, Target
@@ -24,6 +21,10 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what is installed and which backends work here, or describe a model directory."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     if directory:
         _describe(directory, as_json)
         return
@@ -48,6 +49,10 @@ def command(
 
 
 def _describe(directory: Path, as_json: bool) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     from samtrt.errors import EngineError
     from samtrt.manifest import Manifest
     from samtrt.tensorrt.record import find_engines

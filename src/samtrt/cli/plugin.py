@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 
 def command(
@@ -34,6 +33,8 @@ def command(
     ] = None,
 ) -> None:
     """Compile the plugin library for 'samtrt build --plugin'."""
+    from rich.console import Console
+
     from samtrt.tensorrt.plugin.compiler import compile_plugin
 
     with Console(stderr=True).status("compiling, a minute or so"):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from samtrt.choices import Quantization
 from samtrt.cli.options import ModelDir
@@ -35,6 +34,8 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Turn the encoder's linear layers into int8, but for those that lose too much."""
+    from rich.console import Console
+
     from samtrt.export.quantize import QuantizeOptions, quantize_model
     from samtrt.images import read_image
     from samtrt.sources import find_sources

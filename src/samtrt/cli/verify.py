@@ -10,9 +10,6 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from samtrt.choices import BackendName, PixelWork
 from samtrt.cli.options import (
@@ -65,6 +62,9 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Compare a model directory's masks with the checkpoint's; exit with 1 where they differ."""
+    from rich.console import Console
+    from rich.markup import escape
+
     from samtrt import assets
     from samtrt.files import check_ours, write_atomic
     from samtrt.verification import compare as verifying
@@ -153,6 +153,10 @@ def _resolve(checkpoint: str) -> Path:
 
 def show(report: Report) -> None:
     """Print a report as two tables and a verdict."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     console = Console()
     console.print(f"preparation: {report.preparation}", highlight=False, soft_wrap=True)
     table = Table(title=f"{report.model} {report.precision} on {report.backend} ({report.device})")

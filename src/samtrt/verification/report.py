@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from samtrt.choices import Precision
+from samtrt.feature_maps import IMAGE_EMBEDDINGS
 from samtrt.preparation.spec import Preparation
-from samtrt.types import IMAGE_EMBEDDINGS, Size
+from samtrt.types import Size
 
 
 @dataclass(frozen=True)
