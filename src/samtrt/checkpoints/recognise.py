@@ -6,18 +6,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from math import isqrt
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from samtrt.checkpoints.layouts import EFFICIENTVIT, OFFICIAL, TINY_VIT
 from samtrt.checkpoints.wording import dims
 from samtrt.errors import CheckpointError
 from samtrt.registry import MODELS, EfficientViTSpec, ModelSpec, TinyViTSpec, ViTSpec
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _ENCODER = "image_encoder."
 _HQ = "mask_decoder.hf_token.weight"
 
-State = Mapping[str, Tensor]
+State = Mapping[str, "Tensor"]
 
 UNUSED = re.compile(
     r"\.num_batches_tracked$"  # what batch norms count while they are trained
