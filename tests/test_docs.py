@@ -53,6 +53,24 @@ def test_python_of_the_api_runs(
     assert isinstance(names["records"], list)
 
 
+def test_a_new_familys_page_shows_code_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it quotes stands in the sources; what it runs, runs."""
+    *quoted, code = blocks(ROOT / "docs" / "new-family.md", "py")
+    sources = "".join(path.read_text() for path in (ROOT / "src" / "samtrt").rglob("*.py"))
+    joined = " ".join(sources.split())
+    assert len(quoted) == 3
+    for part in quoted:
+        assert " ".join(part.split()) in joined
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, "new-family.md", "exec"), names)
+    assert names["checkpoint"].spec.name == "mobile_sam_t"
+    assert names["maps"][0].std() > 0.05
+    assert names["difference"] < 1e-4
+
+
 def test_the_api_is_what_its_page_names() -> None:
     page = (ROOT / "docs" / "python.md").read_text()
     named = set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\|.*", page, re.M))))

@@ -136,3 +136,10 @@ def test_other_forms_of_attention_are_refused(
     with pytest.raises(ExportError, match=r"'tiled' is for ViT encoders.*leave out --attention"):
         export_model(checkpoint, tmp_path / "out", ExportOptions(attention=AttentionForm.TILED))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_token_of_sam_hq_is_asked_of_sam_hq(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="vit_t is no SAM-HQ and has no HQ token: leave out"):
+        export_model(
+            load_checkpoint(tiny_checkpoint), tmp_path / "out", ExportOptions(hq_token_only=True)
+        )

@@ -93,7 +93,7 @@ def test_stage_that_the_manifest_does_not_name(fake_directory: Path) -> None:
 def older(directory: Path, **changes: object) -> dict[str, object]:
     """Return what a manifest said before it had a checksum and named what flows."""
     said = check_json(json.loads((directory / MANIFEST_NAME).read_text()))
-    for name in ("maps", "mask_choice", "family", "input_size"):
+    for name in ("maps", "mask_choice", "hq_token_only", "family", "input_size"):
         del said[name]
     return {**said, "patch_size": 16, "embed_channels": 256, **changes}
 

@@ -113,6 +113,9 @@ class Manifest(_Frozen):
     mask_choice: MaskChoice = Field(
         default=MaskChoice.SAM, description="which of the decoder's masks answer a prompt"
     )
+    hq_token_only: bool = Field(
+        default=False, description="of a SAM-HQ: its own mask alone, not the sum with SAM's"
+    )
     family: Family = Field(default=Family.VIT, description="which image encoder it has")
     encoder: EncoderSizes | None = Field(
         default=None, description="of a ViT; None in manifests of 0.1: see `encoder_sizes`"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import onnx
@@ -165,12 +166,6 @@ def test_code_for_another_gpu_is_told_before_the_build(
     [
         ({"attention": "add"}, {}, r"was exported with --attention add; .* --attention plugin"),
         ({}, {"precision": Precision.FP32}, "computes in half precision; add --precision fp16"),
-        ({"image_size": 512, "model": "vit_s"}, {}, "kernels for vit_s: 256 channels, heads of 64"),
-        (
-            {"model": "custom", "encoder": {"width": 1536, "depth": 2, "heads": 48, "window": 14}},
-            {},
-            "for custom: 1536 channels, heads of 32, windows of 14, 16 x 16 tokens; leave out",
-        ),
     ],
 )
 def test_refused(
@@ -185,6 +180,41 @@ def test_refused(
     manifest = make_manifest(**{**FORM, **exported})
     with pytest.raises(BuildError, match=words):
         check_options(weak_api(), manifest, BuildOptions.model_validate(values), Path("model"))
+
+
+@pytest.mark.parametrize(
+    ("exported", "words"),
+    [
+        (
+            {"model": "slim", "encoder": {"width": 168, "depth": 12, "heads": 12, "window": 14}},
+            r"no kernels for slim's encoder \(168 channels, heads of 14, windows of 14, 16 x 16",
+        ),
+        (
+            {"model": "custom", "encoder": {"width": 1536, "depth": 2, "heads": 48, "window": 14}},
+            r"no kernels for custom's encoder \(1536 channels, heads of 32",
+        ),
+        ({"model": "mobile_sam", "family": "tiny_vit"}, "no operators for the encoder of mobile_s"),
+    ],
+)
+def test_encoders_that_the_plugin_is_not_for_fall_back_and_tell(
+    api: Api,
+    directory: Path,
+    library: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    exported: dict[str, object],
+    words: str,
+) -> None:
+    plugin_cases.install(monkeypatch, on_register=lambda: api.trt.OnnxParser.plugins.update({}))
+    files = Manifest.load(directory).files
+    make_manifest(**FORM, files=files, **exported).save(directory)
+    record, facts = build(directory, plugin=library)
+    assert re.search(
+        f"encoder is built without the plugin, in standard .*{words}", facts.warnings[0]
+    )
+    assert record.plugin is None
+    assert not (directory / "samtrt_plugin.so").exists()
+    asked = json.loads((directory / "encoder.tensorrt.engine").read_bytes())
+    assert "PLUGIN_V2" not in asked["layers"].values()
 
 
 @pytest.mark.parametrize("version", [(8, 6, 0), (10, 3, 0), (11, 0, 0)])

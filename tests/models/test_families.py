@@ -183,3 +183,24 @@ def test_linear_attention_of_nothing_is_nothing() -> None:
     attention = LinearAttention(16, 8, 3)
     attention.proj = torch.nn.Identity()
     assert (attention(torch.zeros(1, 16, 5, 5)) == 0).all()
+
+
+def test_hq_token_only(hq_checkpoint: Path, picture: np.ndarray) -> None:
+    """SAM-HQ's own mask alone, as `hq_token_only` of the official `predict` gives it."""
+    official = official_sam(HQ)
+    official.load_state_dict(torch.load(hq_checkpoint))
+    theirs = official_predictor(HQ, official)
+    theirs.set_image(picture)
+    checkpoint = load_checkpoint(hq_checkpoint)
+    manifest = manifest_of(checkpoint).model_copy(update={"hq_token_only": True})
+    stages = open_checkpoint(checkpoint, manifest, "cpu")
+    ours = Predictor(stages[Stage.ENCODER], stages[Stage.DECODER], manifest)
+    ours.set_image(picture)
+    for several in (True, False):
+        arguments = {**PROMPTS["points"], "multimask_output": several}
+        got = ours.predict(**arguments)
+        expected = Prediction(*theirs.predict(**arguments, hq_token_only=True))
+        assert np.abs(got.low_res_logits - expected.low_res_logits).max() <= 1e-4
+        assert np.abs(got.iou_predictions - expected.iou_predictions).max() <= 1e-4
+        summed = theirs.predict(**arguments)[2]
+        assert np.abs(got.low_res_logits - summed).max() > 0.1

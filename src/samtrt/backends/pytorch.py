@@ -30,6 +30,7 @@ from samtrt.checkpoints.load import Checkpoint, load_checkpoint, load_sam
 from samtrt.choices import AttentionForm
 from samtrt.models import Sam
 from samtrt.models.graphs import DecoderGraph, EncoderGraph
+from samtrt.models.hq import MaskDecoderHq
 
 
 class PyTorchBackend(Backend):
@@ -135,7 +136,14 @@ def open_checkpoint(
     """Open both stages of a checkpoint that has been read."""
     sam = load_sam(checkpoint)
     sam.set_attention_form(AttentionForm.MASK)
+    set_masks(sam, manifest)
     return {stage: PyTorchBackend(sam, manifest, stage, device) for stage in Stage}
+
+
+def set_masks(sam: Sam, manifest: Manifest) -> None:
+    """Let the decoder of a SAM-HQ give the masks that the manifest says."""
+    if isinstance(sam.mask_decoder, MaskDecoderHq):
+        sam.mask_decoder.hq_token_only = manifest.hq_token_only
 
 
 class TorchArray(DeviceArray):
@@ -181,6 +189,7 @@ class _Loaded:
         self.sha256 = checkpoint.sha256
         self.sam = load_sam(checkpoint)
         self.sam.set_attention_form(AttentionForm.MASK)
+        set_masks(self.sam, manifest)
 
 
 _open: WeakValueDictionary[tuple[object, ...], _Loaded] = WeakValueDictionary()
@@ -195,7 +204,7 @@ def _load(path: Path, device: str, manifest: Manifest) -> _Loaded:
     except OSError:
         return _Loaded(path, manifest)  # which says what is wrong
     file = path.resolve(), status.st_ino, status.st_size, status.st_mtime_ns
-    key = *file, manifest.checkpoint.tensors, device
+    key = *file, manifest.checkpoint.tensors, manifest.hq_token_only, device
     loaded = _open.get(key)
     if loaded is None:
         loaded = _open[key] = _Loaded(path, manifest)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from samtrt.build.options import BuildOptions, Range
-from samtrt.choices import DEFAULT_FLOAT32, AttentionForm, HardwareCompatibility, Precision, Target
+from samtrt.choices import (
+    DEFAULT_FLOAT32,
+    AttentionForm,
+    Family,
+    HardwareCompatibility,
+    Precision,
+    Target,
+)
 from samtrt.errors import BuildError
 from samtrt.manifest import Manifest
 from samtrt.tensorrt.api import Api
@@ -166,10 +173,20 @@ def _check_plugin(api: Api, manifest: Manifest, options: BuildOptions, directory
         )
     library = PluginLibrary.open(options.plugin)
     library.check_fits(api)
+    encoder_without_plugin(manifest, options.plugin)  # a manifest may not say what it needs
+
+
+def encoder_without_plugin(manifest: Manifest, plugin: Path) -> str | None:
+    """Return why a plugin library is not for a model's encoder; None where it is.
+
+    Its decoder is the same in every model. The library must be one that fits here.
+    """
+    if manifest.family is not Family.VIT:
+        return f"the plugin has no operators for the encoder of {manifest.model}"
     sizes, grid = manifest.encoder_sizes, manifest.embedding_size
-    if not library.supports(sizes, grid):
-        raise BuildError(
-            f"{options.plugin} has no kernels for {manifest.model}: {sizes.width} channels, heads "
-            f"of {sizes.head_width}, windows of {sizes.window}, {grid} x {grid} tokens; leave out "
-            "--plugin"
-        )
+    if PluginLibrary.open(plugin).supports(sizes, grid):
+        return None
+    return (
+        f"{plugin.name} has no kernels for {manifest.model}'s encoder ({sizes.width} channels, "
+        f"heads of {sizes.head_width}, windows of {sizes.window}, {grid} x {grid} tokens)"
+    )

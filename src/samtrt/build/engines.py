@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 import samtrt
 from samtrt._version import __version__
 from samtrt.backends.base import image_inputs, stage_tensors
-from samtrt.build.checks import check_options
+from samtrt.build.checks import check_options, encoder_without_plugin
 from samtrt.build.graph import fallback_note, graph_to_build, node_precisions
 from samtrt.build.options import BuildOptions, Built, Failed, Job, NodePrecision, Progress, Range
 from samtrt.choices import Precision, Stage, Target
@@ -86,10 +86,11 @@ def build_engines(
         for stage in stages:
             with tempfile.TemporaryDirectory(prefix=_work_prefix(target), dir=directory) as work:
                 tell = partial(report, stage)
+                chosen, note = _for_stage(manifest, target, stage, options)
                 with manifest.checked(directory, stage) as graph:
-                    job = _prepare(api, manifest, stage, graph, options, Path(work), tell)
+                    job = _prepare(api, manifest, stage, graph, chosen, Path(work), tell)
                     done = _run(job, tell)
-                if note := fallback_note(manifest, target, options):
+                if note:
                     done = done.model_copy(update={"warnings": (note, *done.warnings)})
                 built[stage] = _publish(directory, manifest, job, done), done
                 if stage is Stage.DECODER:
@@ -100,6 +101,17 @@ def build_engines(
                             done = _run(one, tell)
                         built[exact] = _publish(directory, manifest, one, done), done
     return built
+
+
+def _for_stage(
+    manifest: Manifest, target: Target, stage: Stage, options: BuildOptions
+) -> tuple[BuildOptions, str | None]:
+    """Return the options for one stage, and what to tell where it does without the plugin."""
+    plugin = options.plugin if stage is Stage.ENCODER else None
+    if plugin and (reason := encoder_without_plugin(manifest, plugin)):
+        note = f"the encoder is built without the plugin, in standard operators: {reason}"
+        return options.model_copy(update={"plugin": None}), note
+    return options, fallback_note(manifest, target, options)
 
 
 def _check_ours(

@@ -61,6 +61,12 @@ def command(
             "plugin for TensorRT with 'samtrt plugin'."
         ),
     ] = AttentionForm.ADD,
+    hq_token_only: Annotated[
+        bool,
+        typer.Option(
+            "--hq-token-only", help="Of a SAM-HQ: its own mask alone, not the sum with SAM's."
+        ),
+    ] = False,
     force: ForceOption = False,
 ) -> None:
     """Turn a checkpoint into encoder.onnx and decoder.onnx, with a manifest.
@@ -89,6 +95,7 @@ def command(
         dynamic_batch=dynamic_batch,
         simplify=simplify,
         attention=attention,
+        hq_token_only=hq_token_only,
     )
     console = Console(stderr=True)
     with console.status("reading the checkpoint") as status:

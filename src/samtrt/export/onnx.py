@@ -32,7 +32,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("Exporting", "export", error.name or "torch") from None
 
-from samtrt.backends.pytorch import manifest_of
+from samtrt.backends.pytorch import manifest_of, set_masks
 from samtrt.checkpoints.load import Checkpoint, load_sam
 from samtrt.choices import AttentionForm
 from samtrt.export.finish import EXPORTER_OLDEST, check_borders, finish_graph
@@ -67,6 +67,7 @@ class ExportOptions:
         dynamic_batch: Let the encoder take any number of images in one run.
         simplify: Run onnx-simplifier.
         attention: How the encoder adds relative positions: any form but `mask`.
+        hq_token_only: Of a SAM-HQ: give its own mask alone, not the sum with SAM's.
     """
 
     precision: Precision = Precision.FP32
@@ -74,6 +75,7 @@ class ExportOptions:
     dynamic_batch: bool = False
     simplify: bool = True
     attention: AttentionForm = AttentionForm.ADD
+    hq_token_only: bool = False
 
     def __post_init__(self) -> None:
         if not OLDEST_OPSET <= self.opset <= NEWEST_OPSET:
@@ -121,13 +123,18 @@ def export_model(
             tool's graphs.
     """
     options = options or ExportOptions()
+    if options.hq_token_only and not checkpoint.spec.hq:
+        raise ExportError(
+            f"{checkpoint.spec.name} is no SAM-HQ and has no HQ token: leave out --hq-token-only"
+        )
     check_model_directory(directory, force)
     sam = load_sam(checkpoint)
     _set_form(sam, options.attention, report)
+    manifest = _manifest(checkpoint, options)
+    set_masks(sam, manifest)
     weights = sum(p.numel() * p.element_size() for p in sam.parameters())
     with staging_directory(directory) as staging:
         _check_room(staging, 3 * weights)
-        manifest = _manifest(checkpoint, options)
         files = {}
         for stage in Stage:
             path = _export_stage(sam, stage, manifest, staging, options, report)
@@ -258,6 +265,7 @@ def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
             "simplified": options.simplify,
             "dynamic_batch": options.dynamic_batch,
             "attention": options.attention.value,
+            "hq_token_only": options.hq_token_only,
             "versions": {"samtrt": __version__, **{name: version(name) for name in tools}},
         }
     )
