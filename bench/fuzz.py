@@ -12,38 +12,24 @@ Every run with the same seed makes the same inputs.
 from __future__ import annotations
 
 import argparse
-import io
-import json
 import multiprocessing
 import random
 import resource
 import signal
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import tifffile
-from PIL import Image
-
-from samtrt.embeddings import FORMAT, read_embedding_info
+from fuzz_readers import READERS
 from samtrt.errors import SamtrtError
-from samtrt.images import Limits, ReadOptions, decode_picture, read_mask
-from samtrt.images.formats import FORMATS
-from samtrt.masks import rle
-from samtrt.sealed import write_sealed
 
 BATCH = 500
 MEMORY = 1 << 30
 """Bytes that reading may take, beyond what the process holds at its start."""
 SECONDS_EACH = 5.0
 """Of a core."""
-OPTIONS = ReadOptions(limits=Limits(max_pixels=1 << 20, max_memory=1 << 28))
 
 
 def main() -> None:
@@ -189,114 +175,6 @@ def mutated(seeds: list[bytes], chance: random.Random) -> bytes:
                 data[place : place + 16] = other[begin : begin + 16]
     return bytes(data)
 
-
-def picture_seeds() -> list[bytes]:
-    """Return a small picture of every format and of the kinds of TIFF and PNG."""
-    rgb = np.random.default_rng(0).integers(0, 256, (12, 17, 3), dtype=np.uint8)
-    image = Image.fromarray(rgb)
-    exif = Image.Exif()
-    exif[0x0112], exif[0x011A] = 6, 72.0
-    seeds = []
-    for kind in FORMATS:
-        for mode in ("RGB", "L", "P", "RGBA", "CMYK", "1", "I;16", "F"):
-            buffer = io.BytesIO()
-            try:
-                image.convert(mode).save(buffer, kind, exif=exif)
-            except Exception:  # that format has no such mode, or cannot be written
-                continue
-            seeds.append(buffer.getvalue())
-    for options in ({"progressive": True}, {"quality": 100, "subsampling": 0}):
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", exif=exif, **options)
-        seeds.append(buffer.getvalue())
-    frames = io.BytesIO()
-    image.save(frames, "GIF", save_all=True, append_images=[image.rotate(90)])
-    seeds.append(frames.getvalue())
-    for dtype in ("u1", "u2", "i2", "u4", "f2", "f4", "f8"):
-        for options in (
-            {},
-            {"compression": "zlib"},
-            {"tile": (16, 16)},
-            {"bigtiff": True},
-            {"byteorder": ">"},
-            {"planarconfig": "separate"},
-        ):
-            buffer = io.BytesIO()
-            values: Any = rgb.astype(dtype)
-            if "planarconfig" in options:
-                values = np.ascontiguousarray(values.transpose(2, 0, 1))
-            tifffile.imwrite(buffer, values, photometric="rgb", **options)
-            seeds.append(buffer.getvalue())
-    for suffix in (".png", ".tif"):
-        for values in (rgb.astype("u2") * 16, np.dstack([rgb, rgb[..., :1]]).astype("u2") * 257):
-            seeds.append(cv2.imencode(suffix, values)[1].tobytes())
-    seeds.append(cv2.imencode(".tif", rgb.astype("f4"))[1].tobytes())
-    return seeds
-
-
-def read_picture(data: bytes) -> None:
-    pixels = decode_picture(data, "a", OPTIONS).pixels
-    assert pixels.dtype == np.uint8
-    assert pixels.ndim == 3
-    assert pixels.shape[2] == 3
-    assert 0 < pixels.shape[0] * pixels.shape[1] <= OPTIONS.limits.max_pixels
-
-
-_PLACE = Path(tempfile.gettempdir()) / "samtrt-fuzz-input"
-
-
-def read_mask_file(data: bytes) -> None:
-    _PLACE.write_bytes(data)
-    assert read_mask(_PLACE, OPTIONS.limits).any()
-
-
-def rle_seeds() -> list[bytes]:
-    masks = np.random.default_rng(0).random((6, 9, 11)) > 0.6
-    plain = [rle.encode(mask) for mask in masks]
-    return [json.dumps(one).encode() for one in (*plain, *map(rle.compress, plain))]
-
-
-def read_rle(data: bytes) -> None:
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        return
-    if not isinstance(document, dict):
-        return
-    decoded: Any = rle.decode(document, 1 << 20)  # type: ignore[arg-type]
-    patch = rle.cut(document, 1 << 20)  # type: ignore[arg-type]
-    assert patch.mask.sum() == decoded.sum()
-
-
-def embedding_seeds() -> list[bytes]:
-    fields = {
-        "format": FORMAT,
-        "model": "vit_t",
-        "checkpoint_sha256": "0" * 64,
-        "precision": "fp32",
-        "preparation": "x",
-        "stored_as": "fp16",
-        "image_name": "a.png",
-        "image_sha256": "0" * 64,
-        "original_height": "9",
-        "original_width": "9",
-        "read_as": "",
-    }
-    write_sealed(_PLACE, {"image_embeddings": np.zeros((1, 4, 2, 2), np.float16)}, fields)
-    return [_PLACE.read_bytes()]
-
-
-def read_embedding(data: bytes) -> None:
-    _PLACE.write_bytes(data)
-    read_embedding_info(_PLACE)
-
-
-READERS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes], None]]] = {
-    "pictures": (picture_seeds, read_picture),
-    "masks": (picture_seeds, read_mask_file),
-    "rle": (rle_seeds, read_rle),
-    "embeddings": (embedding_seeds, read_embedding),
-}
 
 if __name__ == "__main__":
     main()
