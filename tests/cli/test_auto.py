@@ -12,6 +12,9 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from samtrt.backends.fake import FakeBackend
+from samtrt.choices import Stage
+from samtrt.manifest import Manifest
 from support.command_line import Run
 from support.oracle import random_image
 
@@ -151,6 +154,24 @@ def test_an_image_replaced_during_a_run_is_not_done(
     assert run(*command).out.startswith("1 images")  # of the picture that is there now
     dataset = json.loads((out / "annotations.json").read_text())
     assert (dataset["images"][0]["width"], dataset["images"][0]["height"]) == (31, 17)
+
+
+def test_a_decoder_of_another_precision_is_another_run(
+    run: Run, fake_directory: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Engines of both stages may be built in different ones."""
+    out = folder.parent / "out"
+    command = ("auto", fake_directory, folder / "a.png", "-o", out, *OPTIONS)
+    assert run(*command).code == 0
+    assert "1 done before" in run(*command).out
+    begin = FakeBackend.__init__
+
+    def in_half(self: FakeBackend, manifest: Manifest, stage: Stage) -> None:
+        begin(self, manifest, stage)
+        self.precision = "fp16" if stage is Stage.DECODER else None
+
+    monkeypatch.setattr(FakeBackend, "__init__", in_half)
+    assert run(*command).out.startswith("1 images")
 
 
 def test_an_unreadable_image_is_reported_and_the_rest_done(

@@ -104,6 +104,55 @@ def test_memory_has_a_limit_for_each_call() -> None:
     with_readers(work)
 
 
+KEPT: list[np.ndarray] = []
+
+
+def keep(nbytes: int, fails: bool) -> int:
+    """Hold memory for good, as a decoder that leaks; return the process."""
+    KEPT.append(np.ones(nbytes, dtype=np.uint8))
+    if fails:
+        raise ValueError(str(os.getpid()))
+    return os.getpid()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process holds")
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_process_that_keeps_memory_is_replaced(fails: bool) -> None:
+    """What it holds would come on top of every later allowance."""
+
+    async def work(readers: Readers) -> None:
+        first = await readers.run(MIB, os.getpid)
+        assert await readers.run(100 * MIB, allocate, 90 * MIB) == 90 * MIB  # and gives it back
+        assert await readers.run(MIB, os.getpid) == first
+        if fails:
+            with pytest.raises(ValueError, match=str(first)):
+                await readers.run(100 * MIB, keep, 64 * MIB, fails)
+        else:
+            assert await readers.run(100 * MIB, keep, 64 * MIB, fails) == first
+        assert await readers.run(MIB, os.getpid) != first
+        wait_for(lambda: not is_alive(first))
+
+    with_readers(work)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits what a process allocates")
+def test_freed_blocks_make_room_for_larger_ones() -> None:
+    """Pillow frees pictures in blocks of 16 MB, which glibc would keep."""
+
+    async def work(readers: Readers) -> None:
+        for _ in range(3):
+            assert await readers.run(90 * MIB, allocate_in_blocks, 80 * MIB) == 80 * MIB
+            assert await readers.run(90 * MIB, allocate, 80 * MIB) == 80 * MIB
+
+    with_readers(work)
+
+
+def allocate_in_blocks(nbytes: int) -> int:
+    blocks = [np.ones(16 * MIB, dtype=np.uint8) for _ in range(nbytes // (16 * MIB))]
+    last = np.ones(1024, dtype=np.uint8)  # above them, where they come from one heap
+    return sum(block.size for block in blocks) + 0 * last.size
+
+
 def test_no_more_than_the_number_run_at_once() -> None:
     async def work(readers: Readers) -> set[int]:
         return set(await asyncio.gather(*(readers.run(MIB, os.getpid) for _ in range(6))))

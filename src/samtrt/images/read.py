@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -171,7 +172,7 @@ def _decode(data: bytes, name: str, limits: Limits) -> Samples:
         if directory is None:
             raise
         return tiff.samples_of(data, directory)  # of more bands than Pillow knows a mode for
-    with picture:
+    with closing(picture):  # which frees its pixels; leaving `with picture` would not
         samples = pillow.samples_of(picture, data)
     if directory is not None and directory.more:
         notice = "it has several pages: the first is read"

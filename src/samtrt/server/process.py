@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import logging
 import os
 import signal
@@ -18,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from samtrt.predictor import Predictor
+from samtrt.server.allocator import give_memory_back
 from samtrt.server.app import create_app
 from samtrt.server.connections import options_of, room_for_connections
 from samtrt.server.logs import FewOfAKind
@@ -31,7 +31,7 @@ LAST_SECONDS = 5.0
 
 def run(predictor: Predictor, settings: Settings, directory: Path, host: str, port: int) -> None:
     """Serve until SIGINT or SIGTERM; requests that were taken get `shutdown_seconds` to finish."""
-    _give_memory_back()
+    give_memory_back()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(FewOfAKind())
@@ -44,17 +44,6 @@ def run(predictor: Predictor, settings: Settings, directory: Path, host: str, po
     signal.signal(signal.SIGTERM, lambda *_: None)
     with contextlib.suppress(KeyboardInterrupt):
         Server(app, settings, host=host, port=port).run()
-
-
-def _give_memory_back() -> None:
-    """Have freed memory go back to the system: glibc keeps much of it, apart for each thread."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_ARENA_MAX, 2)
-        libc.mallopt(_M_MMAP_THRESHOLD, 4 << 20)
-
-
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
 
 
 class Server(uvicorn.Server):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from samtrt.errors import SamtrtError
+from samtrt.server.allocator import give_memory_back
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,6 +32,10 @@ SLACK = 48 << 20
 
 LARGE = 128 << 20
 """Allowance after whose use a process is replaced: freed memory does not all go back."""
+
+
+GROWTH = 48 << 20
+"""Bytes that a process may keep of its work, beside its allowance for the next."""
 
 
 class ReaderDiedError(SamtrtError):
@@ -46,6 +51,10 @@ class _Reader:
 
     async def run(self, allowance: int, work: Callable[..., T], *args: object) -> T:
         return await asyncio.wrap_future(self._executor.submit(_run, allowance, work, args))
+
+    async def grown(self) -> int:
+        """Return by how many bytes of data it has grown since its start, where that is known."""
+        return await asyncio.wrap_future(self._executor.submit(_grown))
 
     def kill(self) -> None:
         with contextlib.suppress(OSError):
@@ -93,13 +102,22 @@ class Readers:
                 self._discard(reader)
                 raise
             except BaseException:
-                self._keep(reader)
+                await self._put_back(reader, allowance)
                 raise
-            if allowance < LARGE:
-                self._keep(reader)
-            else:
-                self._discard(reader)
+            await self._put_back(reader, allowance)
             return result
+
+    async def _put_back(self, reader: _Reader, allowance: int) -> None:
+        """Keep a process for the next call, but for one that has not given its memory back."""
+        try:
+            small = allowance < LARGE and await reader.grown() < GROWTH
+        except (BrokenProcessPool, asyncio.CancelledError):
+            self._discard(reader)
+            raise
+        if small:
+            self._keep(reader)
+        else:
+            self._discard(reader)
 
     async def _open(self) -> _Reader:
         """Start a process in a thread; one that nobody waits for any more is kept for the next."""
@@ -148,6 +166,7 @@ def _begin() -> None:
     """Prepare a process: Ctrl-C is the server's business, and so is when this one ends."""
     import cv2
 
+    give_memory_back()
     cv2.setNumThreads(1)  # each of several has a core
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -174,11 +193,11 @@ def _run(allowance: int, work: Callable[..., T], args: tuple[object, ...]) -> T:
 
 
 def _limit_memory(extra: int) -> None:
-    """Let this process hold `extra` bytes more than at its start; beyond, it gets MemoryError."""
+    """Let this process hold `extra` bytes more than it does; beyond, it gets MemoryError."""
     if sys.platform == "linux":
         import resource
 
-        limit = _held_at_start() + extra
+        limit = _held() + extra
         resource.setrlimit(
             resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1])
         )
@@ -187,6 +206,14 @@ def _limit_memory(extra: int) -> None:
 @lru_cache
 def _held_at_start() -> int:
     """Return the bytes of data that the process held before its first work."""
+    return _held()
+
+
+def _grown() -> int:
+    return _held() - _held_at_start() if sys.platform == "linux" else 0
+
+
+def _held() -> int:
     import resource
 
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
