@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,20 @@ def running(node: ast.AST) -> Iterator[ast.AST]:
 
 def test_every_file_and_folder_has_its_layer() -> None:
     assert {place_of(path) for path in MODULES} == set(LEVEL)
+
+
+def test_the_map_for_newcomers_is_the_tree() -> None:
+    """CONTRIBUTING.md lists every file and folder of `src/samtrt` once, lowest layer first."""
+    page = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (plan,) = re.findall(r"^```\nsrc/samtrt/.*?\n(.*?)^```", page, re.M | re.S)
+    listed = re.findall(r"(?:^|  )(\w+(?:/\w+)*(?:\.py|/))(?= )", plan, re.M)
+    inside = [path for path in listed if (ROOT / path).exists()]
+    outside = [path for path in listed if path not in inside]
+    assert all((REPOSITORY / path).is_dir() for path in outside), outside
+    places = [path.strip("/").removesuffix(".py") for path in inside if "/" not in path.strip("/")]
+    assert sorted(places) == sorted(set(LEVEL) - {"__main__", "_version"})
+    levels = [LEVEL[place] for place in places]
+    assert levels == sorted(levels), "the map has another order than LAYERS"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
