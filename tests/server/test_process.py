@@ -125,6 +125,20 @@ def test_a_client_that_leaves_while_it_uploads(running: Process, picture: np.nda
     assert "Traceback" not in running.log
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems wait in other ways")
+def test_connections_wait_in_line_while_the_server_is_busy(running: Process) -> None:
+    """One that is turned away is tried again after a second, whoever sent it."""
+    running.process.send_signal(signal.SIGSTOP)
+    try:
+        with ExitStack() as stack:
+            for _ in range(300):
+                address = ("127.0.0.1", running.port)
+                stack.enter_context(socket.create_connection(address, timeout=0.9))
+    finally:
+        running.process.send_signal(signal.SIGCONT)
+    assert running.client.get("/healthz").status_code == 200
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGTERM")
 def test_a_stop_ends_in_its_time_whatever_clients_do(
     fake_directory: Path, picture: np.ndarray

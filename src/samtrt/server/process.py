@@ -46,6 +46,11 @@ def run(predictor: Predictor, settings: Settings, directory: Path, host: str, po
         Server(app, settings, host=host, port=port).run()
 
 
+_IN_LINE = 2048
+"""Connections that may wait to be accepted, of which as many as uvicorn's backlog are at once. One
+that finds no room in the line is tried again by its own system, after a second."""
+
+
 class Server(uvicorn.Server):
     """uvicorn, with limits for clients that are slow and for how long a stop may take."""
 
@@ -68,6 +73,10 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self._scheduler.intake.readers.start()  # the first upload need not wait for them
         await super().startup(sockets)
+        for server in self.servers:
+            for one in server.sockets:
+                with socket.fromfd(one.fileno(), one.family, one.type) as same:
+                    same.listen(_IN_LINE)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
