@@ -58,9 +58,12 @@ def report(what: str, code: str, *arguments: object) -> None:
     )
     _, status, usage = os.wait4(child, 0)
     megabytes = usage.ru_maxrss / 1000
-    seconds = time.monotonic() - begun
+    seconds, busy = time.monotonic() - begun, usage.ru_utime + usage.ru_stime
     code_of = os.waitstatus_to_exitcode(status)
-    print(f"{what}: {megabytes:.0f} MB, {seconds:.0f} s, exit code {code_of}", flush=True)
+    print(
+        f"{what}: {megabytes:.0f} MB, {seconds:.0f} s, {busy:.0f} s of processor time, exit code {code_of}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

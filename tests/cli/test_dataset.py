@@ -293,6 +293,29 @@ def test_one_picture_of_a_file_about_many(
     assert len((out / "yolo" / "labels" / "b.txt").read_text().splitlines()) == 2
 
 
+def test_one_picture_and_a_folder_of_labels(
+    run: Run, fake_directory: Path, folder: Path, tmp_path: Path
+) -> None:
+    write(tmp_path / "labels" / "a.txt", "0 0.25 0.5 0.3 0.5 0.5\n")
+    write(tmp_path / "classes.txt", "cat\n")
+    arguments = ("--boxes", tmp_path / "labels", "--json", tmp_path / "a.json")
+    done = run("predict", fake_directory, folder / "a.png", *arguments)
+    assert done.code == 0, done.err
+    (mask,) = json.loads((tmp_path / "a.json").read_text())["masks"]
+    assert (mask["label"], mask["category_id"], mask["score"]) == ("cat", 0, 0.5)
+    done = run("predict", fake_directory, folder / "b.jpg", *arguments)
+    assert done.code == 2
+    assert "no image of it is called b.jpg" in done.err
+
+
+def test_a_data_set_for_yolo_keeps_its_pictures(predict: Predict, tmp_path: Path) -> None:
+    boxes, out = write(tmp_path / "coco.json", coco("a.png", "b.jpg")), tmp_path / "out"
+    assert predict(boxes, out, "-f", "yolo").code == 0
+    (out / "yolo" / "images" / "b.jpg").unlink()
+    assert "1 images, 2 masks" in predict(boxes, out, "-f", "yolo").out
+    assert (out / "yolo" / "images" / "b.jpg").is_file()
+
+
 def test_lone_lines_are_read_as_all_files_together_are(predict: Predict, tmp_path: Path) -> None:
     """Six columns alone are a tracked box; beside polygons they are a triangle."""
     triangle = "0 0.1 0.2 0.4 0.2 0.4 0.8\n"

@@ -13,14 +13,13 @@ from samtrt.errors import PromptError, SamtrtError
 from samtrt.files import printable
 from samtrt.formats.boxes import (
     Boxes,
-    Folder,
     Listing,
     NotListed,
     Rows,
     Subject,
     Unreadable,
     fit,
-    open_boxes,
+    open_listing,
     telling,
 )
 from samtrt.images.orientation import orientation_of_file
@@ -57,7 +56,7 @@ class BoxSource:
         self.path = path
         self._pictures: dict[Path, Path] = {}
         with telling(path):
-            self.listing: Listing = Folder(path, form) if path.is_dir() else open_boxes(path, form)
+            self.listing: Listing = open_listing(path, form)
         if self.listing.pictures is None:
             raise PromptError(
                 f"{path} does not name the pictures that its boxes are for: give a COCO, VIA, "

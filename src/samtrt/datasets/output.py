@@ -31,7 +31,7 @@ from samtrt._version import __version__
 from samtrt.choices import OutputFormat
 from samtrt.datasets.given import Given
 from samtrt.datasets.merged import Numbered, Numbers, write_merged
-from samtrt.datasets.pictures import provide_picture
+from samtrt.datasets.pictures import PICTURE_SUFFIXES, provide_picture
 from samtrt.embeddings import is_embedding_file
 from samtrt.errors import OutputError
 from samtrt.files import OUTPUT_NOTE, sha256_of, write_atomic
@@ -123,11 +123,19 @@ class DatasetOutput:
                 _hashes_in(dataset).get(kind.value) == sha256_of(self.path(source, kind))
                 for kind in self.formats_of(source)
             )
+            done = done and (OutputFormat.YOLO not in self.formats or self._has_picture(source))
         except OSError:  # of the image: whoever reads it next will report it
             return False
         if done:
             self._done.add(source.path)
         return done
+
+    def _has_picture(self, source: Source) -> bool:
+        """Tell whether YOLO's data set has the picture; of an embedding there may be none."""
+        place = self._place(source, "yolo/images", "")
+        return is_embedding_file(source.path) or any(
+            place.with_name(place.name + suffix).is_file() for suffix in PICTURE_SUFFIXES
+        )
 
     def _check_unchanged(self, source: Source) -> None:
         """Raise `OutputError` where a file that would be replaced was changed, as by hand."""

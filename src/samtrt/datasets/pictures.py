@@ -21,6 +21,8 @@ _AS_THEY_ARE = {
     ".tiff": "TIFF",
 }
 """Suffixes that trainers look for, and what the file then has to be."""
+PICTURE_SUFFIXES = tuple(_AS_THEY_ARE)
+"""Of pictures that `provide_picture` makes."""
 _MODES = ("1", "L", "P", "RGB")
 """Pillow's, of pictures that look alike in every reader: 8 bits, without alpha."""
 
