@@ -60,10 +60,8 @@ def report(what: str, code: str, *arguments: object) -> None:
     megabytes = usage.ru_maxrss / 1000
     seconds, busy = time.monotonic() - begun, usage.ru_utime + usage.ru_stime
     code_of = os.waitstatus_to_exitcode(status)
-    print(
-        f"{what}: {megabytes:.0f} MB, {seconds:.0f} s, {busy:.0f} s of processor time, exit code {code_of}",
-        flush=True,
-    )
+    times = f"{seconds:.0f} s, {busy:.0f} s of processor time"
+    print(f"{what}: {megabytes:.0f} MB, {times}, exit code {code_of}", flush=True)
 
 
 if __name__ == "__main__":
