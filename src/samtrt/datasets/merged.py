@@ -62,7 +62,7 @@ class Numbers:
         """Return an image's id."""
         number = image.more.get("id")
         if type(number) is not int or number in self._images:
-            number = max(len(self._images), 0) + 1
+            number = len(self._images) + 1
             while number in self._images:
                 number += 1
         self._images.add(number)
@@ -77,23 +77,20 @@ class Numbers:
         return numbers
 
 
-class CocoWriter:
-    """`annotations.json`. Its `images` come last, for they alone are kept in memory."""
+class _CocoFile:
+    """A file in COCO's form. Its `images` come last, for they alone are kept in memory."""
 
     def __init__(
-        self, file: TextIO, categories: Categories, info: dict[str, Any], polygons: bool
+        self, file: TextIO, info: dict[str, Any], categories: list[dict[str, Any]]
     ) -> None:
-        self._file, self._categories, self._polygons = file, categories, polygons
+        self._file, self._separator = file, "\n"
         self._images: list[str] = []
-        self._separator = "\n"
-        head = {"info": info, "licenses": [], "categories": coco_categories(categories)}
+        head = {"info": info, "licenses": [], "categories": categories}
         file.write(_json(head)[:-1] + ',"annotations":[')
 
-    def add(self, one: Numbered) -> None:
-        """Write an image's masks."""
+    def _write(self, one: Numbered, annotations: Iterable[dict[str, Any]]) -> None:
         self._images.append(_json(coco_image(one.image, one.number)))
-        for number, mask in zip(one.ids, one.image.annotations, strict=True):
-            entry = coco_annotation(mask, self._categories, number, one.number, self._polygons)
+        for entry in annotations:
             self._file.write(self._separator + _json(entry))
             self._separator = ",\n"
 
@@ -102,30 +99,37 @@ class CocoWriter:
         self._file.write('\n],"images":[\n' + ",\n".join(self._images) + "\n]}\n")
 
 
-class PanopticWriter:
+class CocoWriter(_CocoFile):
+    """`annotations.json`."""
+
+    def __init__(
+        self, file: TextIO, categories: Categories, info: dict[str, Any], polygons: bool
+    ) -> None:
+        super().__init__(file, info, coco_categories(categories))
+        self._categories, self._polygons = categories, polygons
+
+    def add(self, one: Numbered) -> None:
+        """Write an image's masks."""
+        self._write(
+            one,
+            (
+                coco_annotation(mask, self._categories, number, one.number, self._polygons)
+                for number, mask in zip(one.ids, one.image.annotations, strict=True)
+            ),
+        )
+
+
+class PanopticWriter(_CocoFile):
     """`panoptic.json`."""
 
     def __init__(self, file: TextIO, categories: Categories, info: dict[str, Any]) -> None:
-        self._file = file
-        self._images: list[str] = []
-        self._separator = "\n"
-        head = {"info": info, "licenses": [], "categories": panoptic_categories(categories)}
-        file.write(_json(head)[:-1] + ',"annotations":[')
+        super().__init__(file, info, panoptic_categories(categories))
 
     def add(self, one: Numbered) -> None:
         """Write an image's segments."""
-        self._images.append(_json(coco_image(one.image, one.number)))
-        entry = {
-            "image_id": one.number,
-            "file_name": one.file + ".png",
-            "segments_info": one.segments,
-        }
-        self._file.write(self._separator + _json(entry))
-        self._separator = ",\n"
-
-    def end(self) -> None:
-        """Write the images."""
-        self._file.write('\n],"images":[\n' + ",\n".join(self._images) + "\n]}\n")
+        picture = one.file + ".png"
+        entry = {"image_id": one.number, "file_name": picture, "segments_info": one.segments}
+        self._write(one, [entry])
 
 
 class CvatFile:
