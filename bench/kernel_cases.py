@@ -50,7 +50,8 @@ class Kernels:
 
     def __init__(self, path: Path, device: str = "cuda") -> None:
         self.library, self.device = ctypes.CDLL(str(path)), device
-        self.library.samtrt_tokens_to_image_workspace.restype = ctypes.c_int64
+        for name in ("tokens_to_image", "self_attention", "token_mlp", "token_heads"):
+            getattr(self.library, f"samtrt_{name}_workspace").restype = ctypes.c_int64
 
     def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | float | int | None) -> None:
         """Call `samtrt_<name>` for a type of activations; tensors go by their address."""
@@ -187,6 +188,44 @@ def gelu(kernels: Kernels, spec: ViTSpec, inputs: Inputs) -> Case:
     )
 
 
+def linear_gelu(kernels: Kernels, spec: ViTSpec, inputs: Inputs) -> Case:
+    """The first layer of one image's MLP, and its activation."""
+    rows, width, out = spec.embedding_size**2, spec.embed_dim, int(spec.embed_dim * spec.mlp_ratio)
+    x, y = inputs.normal(rows, width), inputs.empty(rows, out)
+    weight, bias = inputs.normal(out, width, scale=width**-0.5), inputs.floats(out)
+    sizes = rows, width, out
+    return Case(
+        "linear layer and GELU",
+        inputs.dtype,
+        lambda: kernels.call("linear_gelu", inputs.dtype, x, weight, bias, y, *sizes),
+        [y],
+        lambda: [F.gelu(F.linear(x.float(), weight.float(), bias))],
+        {"model": spec.name},
+        flop=2 * rows * width * out,
+        bytes=x.nbytes + weight.nbytes + y.nbytes,
+    )
+
+
+def patches(kernels: Kernels, spec: ViTSpec, inputs: Inputs) -> Case:
+    """One image cut into patches."""
+    side, grid = spec.image_size, spec.embedding_size
+    images, out = inputs.normal(2, 3, side, side), inputs.empty(2, grid, grid, 768)
+
+    def expected() -> list[Tensor]:
+        cut = images.reshape(2, 3, grid, 16, grid, 16).permute(0, 2, 4, 1, 3, 5)
+        return [cut.reshape(out.shape).float()]
+
+    return Case(
+        "patches",
+        inputs.dtype,
+        lambda: kernels.call("patches", inputs.dtype, images, out, 2, side),
+        [out],
+        expected,
+        {"model": spec.name, "batch": 2},
+        bytes=2 * images.nbytes,
+    )
+
+
 def embed_masks(kernels: Kernels, side: int, prompts: int, given: bool, inputs: Inputs) -> Case:
     """The image plus each prompt's mask, given or not, and for every second one the reverse."""
     image, out = inputs.normal(1, side * side, 256), inputs.empty(prompts, side * side, 256)
@@ -286,6 +325,153 @@ def upscale_masks(kernels: Kernels, side: int, prompts: int, inputs: Inputs) -> 
     )
 
 
+def self_attention(
+    kernels: Kernels, prompts: int, tokens: int, is_first: bool, inputs: Inputs
+) -> Case:
+    """The decoder's tokens attend to one another."""
+    from samtrt.export.operators.self_attention import SELF_ATTENTION
+
+    x, pe, out = (maker(prompts, tokens, 256) for maker in (*(inputs.normal,) * 2, inputs.empty))
+    weights = (
+        *(inputs.normal(768, 256, scale=1 / 16), inputs.floats(768)),
+        *(inputs.normal(256, 256, scale=1 / 16), *(inputs.floats(256) for _ in range(3))),
+    )
+    size = int(kernels.library.samtrt_self_attention_workspace(prompts, tokens))
+    workspace = inputs.empty(size // 4, dtype=torch.float32)
+    sizes = prompts, tokens, int(is_first)
+    return Case(
+        "tokens to tokens",
+        inputs.dtype,
+        lambda: kernels.call(
+            "self_attention", inputs.dtype, x, pe, *weights, out, workspace, *sizes, 1e-5
+        ),
+        [out],
+        lambda: [SELF_ATTENTION(*_floats(x, pe, *weights), int(is_first), 1e-5)],
+        {"prompts": prompts, "tokens": tokens, "first": is_first},
+        flop=2 * prompts * tokens * 4 * 256 * 256,
+        bytes=2 * 4 * 256 * 256,
+    )
+
+
+def image_queries(kernels: Kernels, prompts: int, tokens: int, wanted: int, inputs: Inputs) -> Case:
+    """What tokens ask of the image; `wanted` 0 is all of them."""
+    from samtrt.export.operators.image_queries import IMAGE_QUERIES
+
+    x, pe = (inputs.normal(prompts, tokens, 256) for _ in range(2))
+    query, key = inputs.normal(128, 256, scale=1 / 16), inputs.normal(8, 256, 16, scale=1 / 4)
+    bias, asking = inputs.floats(128), wanted or tokens
+    out = inputs.empty(prompts, 8 * asking, 256)
+    tensors = (x, pe, query, bias, key, out)
+    return Case(
+        "queries of tokens",
+        inputs.dtype,
+        lambda: kernels.call("image_queries", inputs.dtype, *tensors, prompts, tokens, asking),
+        [out],
+        lambda: [IMAGE_QUERIES(*_floats(x, pe, query, bias, key), wanted)],
+        {"prompts": prompts, "tokens": tokens, "wanted": wanted},
+        flop=2 * prompts * asking * 2 * 256 * 128,
+        bytes=2 * 2 * 256 * 128 + out.nbytes,
+    )
+
+
+def _attention_weights(inputs: Inputs) -> list[Tensor]:
+    """Value projection and output layer of attention to the image, a norm's weight and bias."""
+    return [
+        *(inputs.normal(128, 256, scale=1 / 16), inputs.floats(128)),
+        *(inputs.normal(256, 128, scale=1 / 11), *(inputs.floats(256) for _ in range(3))),
+    ]
+
+
+def token_mlp(kernels: Kernels, prompts: int, tokens: int, inputs: Inputs) -> Case:
+    """What tokens become that have attended to the image."""
+    from samtrt.export.operators.token_mlp import TOKEN_MLP
+
+    x, mixed = inputs.normal(prompts, tokens, 256), inputs.normal(prompts, 8 * tokens, 256)
+    weights = [
+        *_attention_weights(inputs),
+        *(inputs.normal(2048, 256, scale=1 / 16), inputs.floats(2048)),
+        *(inputs.normal(256, 2048, scale=1 / 45), *(inputs.floats(256) for _ in range(3))),
+    ]
+    addresses = torch.tensor([weight.data_ptr() for weight in weights])  # the call reads them here
+    size = int(kernels.library.samtrt_token_mlp_workspace(prompts, tokens))
+    out, workspace = inputs.empty(*x.shape), inputs.empty(size // 4, dtype=torch.float32)
+    tensors = (mixed, x, addresses, out, workspace)
+
+    def expected() -> list[Tensor]:
+        return [TOKEN_MLP(*_floats(x, mixed, *weights), 1e-5)]
+
+    return Case(
+        "MLP of tokens",
+        inputs.dtype,
+        lambda: kernels.call("token_mlp", inputs.dtype, *tensors, prompts, tokens, 1e-5),
+        [out],
+        expected,
+        {"prompts": prompts, "tokens": tokens},
+        flop=2 * prompts * tokens * 2 * 256 * (128 + 2048),
+        bytes=2 * 2 * 256 * (128 + 2048),
+    )
+
+
+def token_keys(kernels: Kernels, prompts: int, tokens: int, inputs: Inputs) -> Case:
+    """What the image is to attend to."""
+    from samtrt.export.operators.token_keys import TOKEN_KEYS
+
+    x, pe = (inputs.normal(prompts, tokens, 256) for _ in range(2))
+    weights = [
+        *(inputs.normal(128, 256, scale=1 / 16), inputs.floats(128)),
+        *(inputs.normal(8, 256, 16, scale=1 / 4), inputs.floats(128)),
+        *(inputs.normal(128, 256, scale=1 / 16), inputs.floats(128)),
+        *(inputs.normal(8, 256, 16, scale=1 / 4), inputs.floats(256)),
+    ]
+    addresses = torch.tensor([weight.data_ptr() for weight in weights])
+    rows = 8 * tokens
+    outputs = [inputs.empty(prompts, rows, *rest) for rest in ((256,), (), (256,))]
+    tensors = (x, pe, addresses, *outputs)
+
+    def expected() -> list[Tensor]:
+        return list(TOKEN_KEYS(*_floats(x, pe, *weights)))
+
+    return Case(
+        "keys of tokens",
+        inputs.dtype,
+        lambda: kernels.call("token_keys", inputs.dtype, *tensors, prompts, tokens),
+        outputs,
+        expected,
+        {"prompts": prompts, "tokens": tokens},
+        flop=2 * prompts * tokens * 4 * 256 * 128,
+        bytes=2 * 4 * 256 * 128 + 2 * outputs[0].nbytes,
+    )
+
+
+def token_heads(kernels: Kernels, prompts: int, tokens: int, inputs: Inputs) -> Case:
+    """The masks' weights and predicted IoUs."""
+    from samtrt.export.operators.token_heads import TOKEN_HEADS
+
+    x, mixed = inputs.normal(prompts, tokens, 256), inputs.normal(prompts, 40, 256)
+    weights = _attention_weights(inputs)
+    for rows in (256, 256, 32):
+        weights += [inputs.normal(5, rows, 256, scale=1 / 16), inputs.floats(5, rows)]
+    addresses = torch.tensor([weight.data_ptr() for weight in weights])
+    hyper, iou = inputs.empty(prompts, 4, 32), inputs.empty(prompts, 4, dtype=torch.float32)
+    size = int(kernels.library.samtrt_token_heads_workspace(prompts))
+    workspace = inputs.empty(size // 4, dtype=torch.float32)
+    tensors = (mixed, x, addresses, hyper, iou, workspace)
+    return Case(
+        "heads of tokens",
+        inputs.dtype,
+        lambda: kernels.call("token_heads", inputs.dtype, *tensors, prompts, tokens, 1e-5),
+        [hyper, iou],
+        lambda: list(TOKEN_HEADS(*_floats(x, mixed, *weights), 1e-5)),
+        {"prompts": prompts, "tokens": tokens},
+        flop=2 * prompts * 5 * 256 * (2 * 128 + 2 * 256 + 32),
+        bytes=2 * 256 * (2 * 128 + 5 * (2 * 256 + 32)),
+    )
+
+
+def _floats(*tensors: Tensor) -> list[Tensor]:
+    return [tensor.float() for tensor in tensors]
+
+
 def _placed(image: Tensor, pe: Tensor) -> Image:
     return Image(image.float(), pe.float(), (image + pe).float())
 
@@ -301,6 +487,15 @@ def gpu_cases(kernels: Kernels, models: list[str], dtype: torch.dtype) -> Iterat
         for added in (False, True):
             yield layer_norm(kernels, spec, added, inputs)
         yield gelu(kernels, spec, inputs)
+        yield linear_gelu(kernels, spec, inputs)
+        yield patches(kernels, spec, inputs)
+    for prompts, tokens in ((1, 7), (1, 25), (4, 7), (16, 7), (64, 7), (64, 25)):
+        for is_first in (True, False):
+            yield self_attention(kernels, prompts, tokens, is_first, inputs)
+        for wanted in (0, 5):
+            yield image_queries(kernels, prompts, tokens, wanted, inputs)
+        for case in (token_mlp, token_keys, token_heads):
+            yield case(kernels, prompts, tokens, inputs)
     for side in sorted({MODELS[model].embedding_size for model in models}):
         # A point; points and a box; as many as there may be.
         for prompts, tokens in ((1, 7), (1, 26), (8, 11), (64, 7), (64, 26)):

@@ -23,6 +23,8 @@ import torch
 from kernel_cases import TOLERANCE, TYPES, Case, Kernels, gpu_cases
 from samtrt.registry import MODELS
 
+NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in TYPES}
+
 
 def microseconds(call: Callable[[], None], runs: int) -> float:
     """Return the time of one call among many, following one another as in a CUDA graph."""
@@ -58,6 +60,8 @@ def main() -> int:
     )
     parser.add_argument("library", type=Path)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--only", nargs="+", default=[""], help="kernels whose names hold a word")
+    parser.add_argument("--types", nargs="+", default=list(NAMES), choices=list(NAMES))
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -65,8 +69,10 @@ def main() -> int:
     torch.backends.cuda.matmul.allow_tf32 = False
     kernels = Kernels(options.library.resolve())
     records = []
-    for dtype in TYPES:
-        for case in gpu_cases(kernels, options.models, dtype):
+    for name in options.types:
+        for case in gpu_cases(kernels, options.models, NAMES[name]):
+            if not any(word in case.kernel for word in options.only):
+                continue
             records.append(measure(case, options.runs))
             print(records[-1], flush=True)
     right = sum(record["right"] for record in records)

@@ -139,6 +139,19 @@ def test_gelu(kernels: Kernels, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("size", [144, 256], ids=["ragged", "whole"])
+def test_linear_gelu(kernels: Kernels, dtype: torch.dtype, size: int) -> None:
+    """Rows that are no whole thread blocks, and rows that are, for which Hopper has a kernel."""
+    spec = replace(get_spec("vit_t"), image_size=size)
+    check(kernel_cases.linear_gelu(kernels, spec, Inputs(dtype, kernels.device)))
+
+
+def test_patches(kernels: Kernels) -> None:
+    spec = replace(get_spec("vit_t"), image_size=48)
+    check(kernel_cases.patches(kernels, spec, Inputs(torch.float16, kernels.device)))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
 def test_embed_masks(kernels: Kernels, dtype: torch.dtype) -> None:
     check(kernel_cases.embed_masks(kernels, 8, 3, True, Inputs(dtype, kernels.device)))
 
@@ -164,6 +177,66 @@ def test_upscale_masks(kernels: Kernels, dtype: torch.dtype) -> None:
     check(kernel_cases.upscale_masks(kernels, 8, 2, Inputs(dtype, kernels.device)))
 
 
+SIZES = pytest.mark.parametrize(
+    ("prompts", "tokens"), [(1, 5), (1, 25), (3, 7), (10, 7)], ids=lambda value: str(value)
+)
+"""Of one tile of 16 rows, of several, of prompts that lie across tiles."""
+
+
+@SIZES
+@pytest.mark.parametrize("is_first", [False, True])
+def test_self_attention(kernels: Kernels, prompts: int, tokens: int, is_first: bool) -> None:
+    inputs = Inputs(torch.float16, kernels.device)
+    check(kernel_cases.self_attention(kernels, prompts, tokens, is_first, inputs))
+
+
+@SIZES
+@pytest.mark.parametrize("wanted", [0, 5])
+def test_image_queries(kernels: Kernels, prompts: int, tokens: int, wanted: int) -> None:
+    inputs = Inputs(torch.float16, kernels.device)
+    check(kernel_cases.image_queries(kernels, prompts, tokens, wanted, inputs))
+
+
+@SIZES
+def test_token_keys(kernels: Kernels, prompts: int, tokens: int) -> None:
+    check(kernel_cases.token_keys(kernels, prompts, tokens, Inputs(torch.float16, kernels.device)))
+
+
+@pytest.mark.parametrize(("prompts", "tokens"), [(1, 7), (3, 7), (17, 5)])
+def test_token_heads(kernels: Kernels, prompts: int, tokens: int) -> None:
+    check(kernel_cases.token_heads(kernels, prompts, tokens, Inputs(torch.float16, kernels.device)))
+
+
+@pytest.mark.parametrize(("prompts", "tokens"), [(1, 7), (10, 7), (19, 7)], ids=str)
+def test_token_mlp(kernels: Kernels, prompts: int, tokens: int) -> None:
+    """Each of the three ways to share the work out."""
+    check(kernel_cases.token_mlp(kernels, prompts, tokens, Inputs(torch.float16, kernels.device)))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        lambda *some: kernel_cases.self_attention(*some[:3], False, some[3]),
+        lambda *some: kernel_cases.image_queries(*some[:3], 0, some[3]),
+        kernel_cases.token_mlp,
+        kernel_cases.token_keys,
+        kernel_cases.token_heads,
+    ],
+    ids=["self attention", "queries", "MLP", "keys", "heads"],
+)
+def test_token_work_in_bfloat16(kernels: Kernels, case: Callable[..., kernel_cases.Case]) -> None:
+    check(case(kernels, 2, 7, Inputs(torch.bfloat16, kernels.device)))
+
+
+def test_workspace_of_tokens_is_enough_for_fewer(kernels: Kernels) -> None:
+    """As much as the kernels use of it: parts for each split, normed rows, attended values."""
+    for most in (1, 2, 8, 9, 64):
+        there = kernels.library.samtrt_token_mlp_workspace(most, 25)
+        for rows in range(1, most * 25 + 1):
+            splits = 32 if rows <= 64 else 16
+            assert rows * (splits * 256 * 4 + (256 + 128) * 2) <= there
+
+
 def test_sizes_without_kernels_are_refused(kernels: Kernels) -> None:
     inputs = Inputs(torch.float16, kernels.device)
     for case in (
@@ -173,6 +246,8 @@ def test_sizes_without_kernels_are_refused(kernels: Kernels) -> None:
         kernel_cases.image_to_tokens(kernels, 4, 1, 7, inputs),
         kernel_cases.upscale_masks(kernels, 6, 1, inputs),
         kernel_cases.embed_masks(kernels, 6, 1, True, inputs),
+        kernel_cases.self_attention(kernels, 1, 33, False, inputs),
+        kernel_cases.token_heads(kernels, 1, 4, inputs),
     ):
         with pytest.raises(RuntimeError, match="CUDA error 1"):
             case.run()

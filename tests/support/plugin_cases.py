@@ -40,6 +40,9 @@ def install(
             samtrt_architectures=architectures_,
             samtrt_register_plugins=register,
             samtrt_layer_norm_supported=lambda channels: int(channels <= 1280),
+            samtrt_linear_gelu_supported=lambda inputs, outputs: int(
+                inputs % 64 == 0 and outputs % 128 == 0
+            ),
             samtrt_attention_supported=lambda grid, dim, window: int(
                 grid in (16, 32, 64) and dim in head_dims and window in (0, 14)
             ),

@@ -63,6 +63,7 @@ class PluginLibrary:
             handle = _dlopen(path.absolute())
             major = int(handle.samtrt_plugin_tensorrt_major())
             handle.samtrt_architectures.restype = ctypes.c_char_p
+            _ = handle.samtrt_linear_gelu_supported  # not there: of an older samtrt
             architectures = handle.samtrt_architectures().decode()
         except (OSError, AttributeError) as error:
             raise BackendError(
@@ -97,6 +98,11 @@ class PluginLibrary:
             self.handle.samtrt_attention_supported(grid, sizes.head_width, window)
             for window in {sizes.window, 0}
         )
+
+    def multiplies(self, gpu: Gpu, outputs: int, inputs: int) -> bool:
+        """Tell whether it has Hopper's kernel for a linear layer with GELU, which a GPU runs."""
+        is_hopper = gpu.compute_capability == "9.0" and "sm_90a" in self.architectures
+        return is_hopper and bool(self.handle.samtrt_linear_gelu_supported(inputs, outputs))
 
 
 _lock = threading.Lock()

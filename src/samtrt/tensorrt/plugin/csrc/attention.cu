@@ -16,13 +16,13 @@ template <int D, int Side>
   static constexpr int kBlocks = L::kSquare / kKeys;
   // All of a window's keys are in shared memory at once, blocks of a larger square by turns.
   static constexpr int kStages = kIsWindow ? kBlocks : 2;
-  static constexpr int kThreadBlocks = 2;  // of one multiprocessor
+  static constexpr int kThreadBlocks = kIsWindow && D <= 64 ? 3 : 2;  // of one multiprocessor
 
   static constexpr int kStage = kKeys * L::kPitch;  // of keys, or of values
   static constexpr int kStagesBytes = kStages * kStage * 2 * 2;
-  // What comes before the loop lies where keys and values will, but for a window, whose keys and
-  // values are on their way meanwhile.
-  static constexpr int kPrologueAt = kIsWindow ? kStagesBytes : 0;
+  // What comes before the loop lies where keys and values will, but for a window, whose keys are on
+  // their way meanwhile: there it lies where values will.
+  static constexpr int kPrologueAt = kIsWindow ? kStages * kStage * 2 : 0;
   static constexpr int kBytes = L::kRowTermBytes + (kPrologueAt + L::kPrologueBytes > kStagesBytes
                                                         ? kPrologueAt + L::kPrologueBytes
                                                         : kStagesBytes);
@@ -55,10 +55,13 @@ __global__ void __launch_bounds__(Shape<D, Side>::kThreads, Shape<D, Side>::kThr
       loader.load((is_key ? keys : values) + place, is_key ? 1 : 2, block * kUnits + unit % kUnits);
     }
   };
-  if (S::kIsWindow) {
-    for (int block = 0; block < S::kBlocks; ++block) fetch(block);
+  auto const fetch_all = [&](T* to, int part) {  // of a window
+    for (int unit = warp; unit < S::kSquare / kTile; unit += S::kWarps) {
+      loader.load(to + unit * kTile * S::kPitch, part, unit);
+    }
     commit_copies();
-  }
+  };
+  if (S::kIsWindow) fetch_all(keys, 1);
 
   load_table<T, L>(tables, problem.rel_pos_h);
   load_table<T, L>(tables + S::kTable * S::kPitch, problem.rel_pos_w);
@@ -74,8 +77,10 @@ __global__ void __launch_bounds__(Shape<D, Side>::kThreads, Shape<D, Side>::kThr
     Terms<T, L>::rows(row_terms + (warp_query + m * kTile) * (Side + 2), q[m], tables, start);
     Terms<T, L>::columns(column_term[m], q[m], tables + S::kTable * S::kPitch, spread, start);
   }
-  if (!S::kIsWindow) {
-    __syncthreads();  // from here on keys and values are where tables and spread were
+  __syncthreads();  // from here on keys and values are where tables and spread were
+  if (S::kIsWindow) {
+    fetch_all(values, 2);
+  } else {
     fetch(0);
     commit_copies();
   }
@@ -94,7 +99,7 @@ __global__ void __launch_bounds__(Shape<D, Side>::kThreads, Shape<D, Side>::kThr
 #pragma unroll 1
   for (int block = 0; block < S::kBlocks; ++block) {
     if (!S::kIsWindow || block == 0) {
-      wait_for_copies<0>();
+      wait_for_copies<S::kIsWindow ? 1 : 0>();  // a window's values may come later
       __syncthreads();  // this block is there for every thread, and the one before is done with
     }
     if (!S::kIsWindow && block + 1 < S::kBlocks) {
@@ -125,6 +130,10 @@ __global__ void __launch_bounds__(Shape<D, Side>::kThreads, Shape<D, Side>::kThr
       __half const* const terms = row_terms + (warp_query + m * kTile + lane / 4) * (Side + 2) +
                                   block * (S::kKeys / S::kRow);
       scale(out[m], update_softmax<L>(score[m], peak[m], total[m], terms, score_exponent<L>()));
+    }
+    if (S::kIsWindow && block == 0) {
+      wait_for_copies<0>();
+      __syncthreads();
     }
 #pragma unroll
     for (int k = 0; k < S::kKeys / kTile; ++k) {

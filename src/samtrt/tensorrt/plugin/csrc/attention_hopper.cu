@@ -6,9 +6,8 @@
 
 #ifdef SAMTRT_HOPPER  // code for sm_90a is compiled, which takes CUDA 12
 
-#include <utility>
-
 #include "hopper.cuh"
+#include "hopper_host.cuh"
 #include "launch.cuh"
 
 // wgmma is of sm_90a alone, not of later GPUs: the compiler says which of its passes this is.
@@ -128,7 +127,7 @@ __global__ void __launch_bounds__(Groups * 128, Shape<D, Groups>::kThreadBlocks)
       multiply_async<T, false>(score, q[4], describe<Swizzle::k32>(keys + S::kMain));
     }
     end_products();
-    wait_for_products();
+    wait_for_products<0>();
 
     float2 const shrink = update_softmax<L>(
         score, peak, total, my_row_terms + lane / 4 * (kSide + 2) + block, score_exponent<L>());
@@ -147,7 +146,7 @@ __global__ void __launch_bounds__(Groups * 128, Shape<D, Groups>::kThreadBlocks)
       }
     }
     end_products();
-    wait_for_products();
+    wait_for_products<0>();
     arrive(&done[block % S::kStages]);
   }
 
@@ -164,28 +163,8 @@ __global__ void __launch_bounds__(Groups * 128, Shape<D, Groups>::kThreadBlocks)
 template <typename T>
 cudaError_t describe_matrix(CUtensorMap* matrix, Problem const& problem, int batch, int head_dim,
                             int width) {
-  static auto const encode = [] {  // of the driver, which nothing here is linked with
-    void* function = nullptr;
-    cudaDriverEntryPointQueryResult found;
-    auto const name = "cuTensorMapEncodeTiled";
-#if CUDART_VERSION >= 12050
-    cudaGetDriverEntryPointByVersion(name, &function, 12000, cudaEnableDefault, &found);
-#else  // gone from CUDA 13
-    cudaGetDriverEntryPoint(name, &function, cudaEnableDefault, &found);
-#endif
-    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
-  }();
-  if (encode == nullptr) return cudaErrorSymbolNotFound;
-  cuuint64_t const channels = 3ull * problem.heads * head_dim;
-  cuuint64_t const sizes[] = {channels, static_cast<cuuint64_t>(batch) * kSide * kSide};
-  cuuint64_t const strides[] = {channels * 2};
-  cuuint32_t const box[] = {static_cast<cuuint32_t>(width), kSide}, steps[] = {1, 1};
-  CUresult const result = encode(
-      matrix, kIsHalf<T> ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
-      const_cast<void*>(problem.qkv), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      width == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_32B,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+  return describe_rows<T>(matrix, problem.qkv, batch * kSide * kSide, 3 * problem.heads * head_dim,
+                          width, kSide);
 }
 
 template <typename T, int D, int Groups>
@@ -221,15 +200,8 @@ cudaError_t choose_groups(Problem const& problem, int batch, int processors, cud
 bool launch_hopper_attention(Type type, Problem const& problem, int batch, int head_dim, int side,
                              cudaStream_t stream, cudaError_t* error) {
   if (side != kSide || (head_dim != 64 && head_dim != 80)) return false;
-  int device = 0, major = 0, minor = 0, processors = 0;
-  *error = cudaGetDevice(&device);
-  for (auto const& [to, what] : {std::pair{&major, cudaDevAttrComputeCapabilityMajor},
-                                 std::pair{&minor, cudaDevAttrComputeCapabilityMinor},
-                                 std::pair{&processors, cudaDevAttrMultiProcessorCount}}) {
-    if (*error == cudaSuccess) *error = cudaDeviceGetAttribute(to, what, device);
-  }
-  if (*error != cudaSuccess) return true;
-  if (major != 9 || minor != 0) return false;
+  int processors = 0;
+  if (!is_hopper(&processors, error)) return *error != cudaSuccess;
   auto const half = head_dim == 64 ? choose_groups<__half, 64> : choose_groups<__half, 80>;
   auto const bfloat =
       head_dim == 64 ? choose_groups<__nv_bfloat16, 64> : choose_groups<__nv_bfloat16, 80>;

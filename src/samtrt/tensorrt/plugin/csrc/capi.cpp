@@ -10,6 +10,8 @@
 
 #define SAMTRT_EXPORT extern "C" __attribute__((visibility("default")))
 
+using samtrt::floats;
+
 namespace {
 
 bool is_type(int32_t type) { return type == 0 || type == 1; }
@@ -58,6 +60,29 @@ SAMTRT_EXPORT int32_t samtrt_gelu(int32_t type, void const* x, void* y, int32_t 
     return cudaErrorInvalidValue;
   }
   return samtrt::gelu(as_type(type), x, y, rows, channels, static_cast<cudaStream_t>(stream));
+}
+
+SAMTRT_EXPORT int32_t samtrt_linear_gelu_supported(int32_t inputs, int32_t outputs) {
+  return samtrt::linear_gelu_supported(inputs, outputs);
+}
+
+SAMTRT_EXPORT int32_t samtrt_linear_gelu(int32_t type, void const* x, void const* weight,
+                                         float const* bias, void* y, int32_t rows, int32_t inputs,
+                                         int32_t outputs, void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  return samtrt::linear_gelu(as_type(type), x, weight, bias, y, rows, inputs, outputs,
+                             static_cast<cudaStream_t>(stream));
+}
+
+SAMTRT_EXPORT int32_t samtrt_patches(int32_t type, void const* images, void* out, int32_t batch,
+                                     int32_t side, void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  return samtrt::patches(as_type(type), images, out, batch, side,
+                         static_cast<cudaStream_t>(stream));
 }
 
 // `weights` are the pointers of MaskEmbedding in their order.
@@ -116,6 +141,88 @@ SAMTRT_EXPORT int32_t samtrt_upscale_masks(int32_t type, void const* image, void
   return samtrt::upscale_masks(as_type(type), image, hyper, first, first_bias, norm_weight,
                                norm_bias, second, second_bias, out, prompts, side, epsilon,
                                static_cast<cudaStream_t>(stream));
+}
+
+SAMTRT_EXPORT int64_t samtrt_self_attention_workspace(int32_t prompts, int32_t count) {
+  return static_cast<int64_t>(samtrt::self_attention_workspace(prompts, count));
+}
+
+SAMTRT_EXPORT int32_t samtrt_self_attention(int32_t type, void const* tokens, void const* token_pe,
+                                            void const* qkv, float const* qkv_bias, void const* out,
+                                            float const* out_bias, float const* norm_weight,
+                                            float const* norm_bias, void* result, void* workspace,
+                                            int32_t prompts, int32_t count, int32_t is_first,
+                                            float epsilon, void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  return samtrt::self_attention(as_type(type), tokens, token_pe, qkv, qkv_bias, out, out_bias,
+                                norm_weight, norm_bias, result, workspace, prompts, count, is_first,
+                                epsilon, static_cast<cudaStream_t>(stream));
+}
+
+SAMTRT_EXPORT int32_t samtrt_image_queries(int32_t type, void const* tokens, void const* token_pe,
+                                           void const* query, float const* bias, void const* key,
+                                           void* out, int32_t prompts, int32_t count,
+                                           int32_t wanted, void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  return samtrt::image_queries(as_type(type), tokens, token_pe, query, bias, key, out, prompts,
+                               count, wanted, static_cast<cudaStream_t>(stream));
+}
+
+SAMTRT_EXPORT int64_t samtrt_token_mlp_workspace(int32_t prompts, int32_t count) {
+  return static_cast<int64_t>(samtrt::token_mlp_workspace(prompts, count));
+}
+
+// `weights` are the pointers of MlpWeights in their order; so they are below.
+SAMTRT_EXPORT int32_t samtrt_token_mlp(int32_t type, void const* mixed, void const* tokens,
+                                       void const* const* weights, void* result, void* workspace,
+                                       int32_t prompts, int32_t count, float epsilon,
+                                       void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  void const* const* w = weights;
+  samtrt::MlpWeights const all{w[0],         floats(w[1]), w[2],          floats(w[3]),
+                               floats(w[4]), floats(w[5]), w[6],          floats(w[7]),
+                               w[8],         floats(w[9]), floats(w[10]), floats(w[11])};
+  return samtrt::token_mlp(as_type(type), mixed, tokens, all, result, workspace, prompts, count,
+                           epsilon, static_cast<cudaStream_t>(stream));
+}
+
+SAMTRT_EXPORT int32_t samtrt_token_keys(int32_t type, void const* tokens, void const* token_pe,
+                                        void const* const* weights, void* keys, void* offsets,
+                                        void* values, int32_t prompts, int32_t count,
+                                        void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  void const* const* w = weights;
+  samtrt::KeyProjections const all{w[0], floats(w[1]), w[2], floats(w[3]),
+                                   w[4], floats(w[5]), w[6], floats(w[7])};
+  return samtrt::token_keys(as_type(type), tokens, token_pe, all, keys, offsets, values, prompts,
+                            count, static_cast<cudaStream_t>(stream));
+}
+
+SAMTRT_EXPORT int64_t samtrt_token_heads_workspace(int32_t prompts) {
+  return static_cast<int64_t>(samtrt::token_heads_workspace(prompts));
+}
+
+SAMTRT_EXPORT int32_t samtrt_token_heads(int32_t type, void const* mixed, void const* tokens,
+                                         void const* const* weights, void* hyper, float* iou,
+                                         void* workspace, int32_t prompts, int32_t count,
+                                         float epsilon, void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  void const* const* w = weights;
+  samtrt::HeadWeights const all{w[0],         floats(w[1]), w[2],  floats(w[3]),
+                                floats(w[4]), floats(w[5]), w[6],  floats(w[7]),
+                                w[8],         floats(w[9]), w[10], floats(w[11])};
+  return samtrt::token_heads(as_type(type), mixed, tokens, all, hyper, iou, workspace, prompts,
+                             count, epsilon, static_cast<cudaStream_t>(stream));
 }
 
 namespace {

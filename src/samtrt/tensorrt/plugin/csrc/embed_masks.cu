@@ -3,7 +3,7 @@
 //
 // The convolutions do not overlap: each cell comes of 4 x 4 pixels of its own. A warp has 32 cells.
 // First each lane works out the 16 channels of one of them, then each lane adds 8 channels of the
-// third convolution to one cell after another. All in float32.
+// third convolution, whose weights are in shared memory, to one cell after another. All in float32.
 
 #include "decoder.cuh"
 #include "gelu.cuh"
@@ -16,7 +16,8 @@ namespace {
 constexpr int kFirst = 4, kSecond = 16;  // channels after each convolution
 constexpr int kCells = 32;               // of a warp
 constexpr int kHiddenPitch = kSecond + 1;
-constexpr int kBytes = kWarps * kCells * kHiddenPitch * 4;
+constexpr int kBytes = (kSecond * kWidth + kWarps * kCells * kHiddenPitch) * 4;
+constexpr int kBlocks = 8;  // of a multiprocessor
 
 struct Problem {
   void const* image;  // [side * side, kWidth]
@@ -73,49 +74,72 @@ __device__ inline void embed_cell(float* to, float const* mask, int y, int x,
   for (int c = 0; c < kSecond; ++c) to[c] = hidden[c];
 }
 
+// Few registers, so that many warps wait for memory at once: most prompts have no mask, and all
+// that is done for them is a sum.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) embed_masks_kernel(Problem const problem) {
+__global__ void __launch_bounds__(kThreads, kBlocks) embed_masks_kernel(Problem const problem) {
   int const warp = threadIdx.x / 32, lane = threadIdx.x % 32, channel = lane * kVector;
   int const prompt = blockIdx.y, side = problem.side;
   int const first = (blockIdx.x * kWarps + warp) * kCells;
-  if (first >= side * side) return;  // a whole warp
-  bool const has_mask = problem.has_mask[prompt] > 0.f;
-  float* const hidden = reinterpret_cast<float*>(dynamic_shared()) + warp * kCells * kHiddenPitch;
-  float const* const bias = has_mask ? problem.weights.third_bias : problem.weights.no_mask;
-  float start[kVector], third[kVector][kSecond];
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) start[i] = bias[channel + i];
-  if (has_mask) {
-    int const cell = first + lane;
-    float const* const mask = problem.masks + static_cast<size_t>(prompt) * side * side * 16;
-    embed_cell(hidden + lane * kHiddenPitch, mask, cell / side, cell % side, problem);
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) {
-#pragma unroll
-      for (int c = 0; c < kSecond; ++c) {
-        third[i][c] = problem.weights.third[(channel + i) * kSecond + c];
-      }
-    }
-    __syncwarp();
-  }
+  bool const is_inside = first < side * side;  // the same for a whole warp
   T const* const image = static_cast<T const*>(problem.image) + first * kWidth + channel;
   T* const out = static_cast<T*>(problem.out) +
                  (static_cast<size_t>(prompt) * side * side + first) * kWidth + channel;
+  auto const write = [&](int cell, float const(&sum)[kVector]) {
+    *reinterpret_cast<uint4*>(out + cell * kWidth) = pack_vector<T>(sum);
+  };
+  bool const has_mask = problem.has_mask[prompt] > 0.f;
+  float const* const bias = has_mask ? problem.weights.third_bias : problem.weights.no_mask;
+  float start[kVector];
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) start[i] = bias[channel + i];
+
+  if (!has_mask) {
+    if (!is_inside) return;
 #pragma unroll 4
-  for (int cell = 0; cell < kCells; ++cell) {
-    float v[kVector];
-    unpack<T>(v, *reinterpret_cast<uint4 const*>(image + cell * kWidth));
+    for (int cell = 0; cell < kCells; ++cell) {
+      float v[kVector];
+      unpack<T>(v, *reinterpret_cast<uint4 const*>(image + cell * kWidth));
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) v[i] += start[i];
-    if (has_mask) {
+      for (int i = 0; i < kVector; ++i) v[i] += start[i];
+      write(cell, v);
+    }
+    return;
+  }
+
+  float* const third = reinterpret_cast<float*>(dynamic_shared());  // [kSecond, kWidth]
+  float* const hidden = third + kSecond * kWidth + warp * kCells * kHiddenPitch;
+  for (int i = threadIdx.x; i < kSecond * kWidth; i += kThreads) {
+    third[i] = problem.weights.third[i % kWidth * kSecond + i / kWidth];
+  }
+  if (is_inside) {
+    int const cell = first + lane;
+    float const* const mask = problem.masks + static_cast<size_t>(prompt) * side * side * 16;
+    embed_cell(hidden + lane * kHiddenPitch, mask, cell / side, cell % side, problem);
+  }
+  __syncthreads();
+  if (!is_inside) return;
+#pragma unroll 1
+  for (int cell = 0; cell < kCells; cell += 2) {
+    float v[2][kVector];
 #pragma unroll
-      for (int c = 0; c < kSecond; ++c) {
-        float const h = hidden[cell * kHiddenPitch + c];
+    for (int k = 0; k < 2; ++k) {
+      unpack<T>(v[k], *reinterpret_cast<uint4 const*>(image + (cell + k) * kWidth));
 #pragma unroll
-        for (int i = 0; i < kVector; ++i) v[i] += third[i][c] * h;
+      for (int i = 0; i < kVector; ++i) v[k][i] += start[i];
+    }
+#pragma unroll 4
+    for (int c = 0; c < kSecond; ++c) {
+      float const* const w = third + c * kWidth + channel;
+#pragma unroll
+      for (int k = 0; k < 2; ++k) {
+        float const h = hidden[(cell + k) * kHiddenPitch + c];
+#pragma unroll
+        for (int i = 0; i < kVector; ++i) v[k][i] += w[i] * h;
       }
     }
-    *reinterpret_cast<uint4*>(out + cell * kWidth) = pack_vector<T>(v);
+    write(cell, v[0]);
+    write(cell + 1, v[1]);
   }
 }
 

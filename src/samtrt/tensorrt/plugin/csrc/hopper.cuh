@@ -28,8 +28,10 @@ __device__ inline void end_products() {
   asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory");
 }
 
+// Wait until at most `Pending` of the groups of products are under way.
+template <int Pending>
 __device__ inline void wait_for_products() {
-  asm volatile("wgmma.wait_group.sync.aligned 0;\n" ::: "memory");
+  asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(Pending) : "memory");
 }
 
 // What ordinary instructions did to shared memory comes before what the copy engine and wgmma do

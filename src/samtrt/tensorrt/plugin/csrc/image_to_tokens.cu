@@ -214,7 +214,8 @@ __global__ void __launch_bounds__(kThreads) image_to_tokens_kernel(Problem const
 template <typename T, int Tiles>
 cudaError_t launch_of(Problem const& problem, int prompts, cudaStream_t stream) {
   int const groups = problem.cells / (kWarps * kRows);
-  dim3 const blocks(min(groups, (kSlots + prompts - 1) / prompts), prompts);
+  // At most one wave: a few thread blocks more would run alone after the others.
+  dim3 const blocks(min(groups, max(1, kSlots / prompts)), prompts);
   return launch(image_to_tokens_kernel<T, Tiles>, blocks, kThreads, Shape<Tiles>::kBytes, stream,
                 problem);
 }

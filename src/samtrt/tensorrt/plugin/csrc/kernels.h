@@ -61,6 +61,27 @@ cudaError_t layer_norm(Type type, void const* x, void const* delta, float const*
 // Returns cudaErrorInvalidValue where a size does not fit, else what the launch returned.
 cudaError_t gelu(Type type, void const* x, void* y, int rows, int channels, cudaStream_t stream);
 
+// Squares of 16 x 16 pixels become tokens: channel = (color * 16 + row) * 16 + column.
+//
+// images  [batch, 3, side, side], channels first; side is a multiple of 16
+// out     [batch, side / 16, side / 16, 768]
+//
+// Returns cudaErrorInvalidValue where a size does not fit, else what the launch returned.
+cudaError_t patches(Type type, void const* images, void* out, int batch, int side,
+                    cudaStream_t stream);
+
+// y = GELU of x weight' + bias, as `gelu`, of sums in float32.
+//
+// x       [rows, inputs]; inputs is a multiple of 64
+// weight  [outputs, inputs] in `type`; outputs is a multiple of 128
+// bias    [outputs]
+// y       [rows, outputs]
+//
+// Returns cudaErrorInvalidValue where a size does not fit, else what the launch returned.
+cudaError_t linear_gelu(Type type, void const* x, void const* weight, float const* bias, void* y,
+                        int rows, int inputs, int outputs, cudaStream_t stream);
+bool linear_gelu_supported(int inputs, int outputs);
+
 // The mask decoder's four kernels: attention between P prompts' tokens and the image, and what
 // comes before and after it, with the projections of the image's side applied to the tokens' side
 // (models/mask_decoder.py). The image is [prompts, cells, 256], a row for each cell of the
@@ -133,5 +154,112 @@ cudaError_t upscale_masks(Type type, void const* image, void const* hyper, void 
                           float const* first_bias, float const* norm_weight, float const* norm_bias,
                           void const* second, float const* second_bias, float* out, int prompts,
                           int side, float epsilon, cudaStream_t stream);
+
+// The mask decoder's work on tokens: `count` of them for each prompt, kMostTokens (32) at most for
+// self_attention, as rows of 256 channels; the first five are the IoU's and the masks'. Weights are
+// in `type`, a row for each output, biases and norms float32. Workspaces are as many bytes as the
+// functions beside say, enough for fewer prompts and tokens too. All return cudaErrorInvalidValue
+// where a size does not fit, else what a launch returned.
+
+// result = layer norm of tokens + attention among each prompt's tokens; in the first layer of
+// attention alone, without positions.
+//
+// tokens, token_pe, result  [prompts, count, 256]
+// qkv           [768, 256], of queries, keys and values; those of queries are scaled
+// qkv_bias      [768]
+// out           [256, 256]
+// out_bias, norm_weight, norm_bias  [256]
+cudaError_t self_attention(Type type, void const* tokens, void const* token_pe, void const* qkv,
+                           float const* qkv_bias, void const* out, float const* out_bias,
+                           float const* norm_weight, float const* norm_bias, void* result,
+                           void* workspace, int prompts, int count, int is_first, float epsilon,
+                           cudaStream_t stream);
+size_t self_attention_workspace(int prompts, int count);
+
+// The queries of tokens_to_image, of the first `wanted` tokens.
+//
+// tokens, token_pe  [prompts, count, 256]
+// query   [128, 256], scaled
+// bias    [128]
+// key     [8, 256, 16]: of each head, the projection of the image's side, transposed
+// out     [prompts, 8 * wanted, 256]
+cudaError_t image_queries(Type type, void const* tokens, void const* token_pe, void const* query,
+                          float const* bias, void const* key, void* out, int prompts, int count,
+                          int wanted, cudaStream_t stream);
+
+// The weights of token_mlp.
+struct MlpWeights {
+  void const* value;          // [128, 256], of attention to the image
+  float const* value_bias;    // [128]
+  void const* out;            // [256, 128]
+  float const* out_bias;      // [256]
+  float const* norm2_weight;  // [256]
+  float const* norm2_bias;    // [256]
+  void const* lin1;           // [2048, 256]
+  float const* lin1_bias;     // [2048]
+  void const* lin2;           // [256, 2048]
+  float const* lin2_bias;     // [256]
+  float const* norm3_weight;  // [256]
+  float const* norm3_bias;    // [256]
+};
+
+// x = layer norm of tokens + output layer of the values of mixed; result = layer norm of x + MLP of
+// x, with ReLU between its layers.
+//
+// mixed           [prompts, 8 * count, 256], what tokens_to_image gives
+// tokens, result  [prompts, count, 256]
+cudaError_t token_mlp(Type type, void const* mixed, void const* tokens, MlpWeights const& weights,
+                      void* result, void* workspace, int prompts, int count, float epsilon,
+                      cudaStream_t stream);
+size_t token_mlp_workspace(int prompts, int count);
+
+// The weights of token_keys.
+struct KeyProjections {
+  void const* key;          // [128, 256], scaled
+  float const* key_bias;    // [128]
+  void const* query;        // [8, 256, 16]: of each head, that of the image's side, transposed
+  float const* query_bias;  // [128]
+  void const* value;        // [128, 256]
+  float const* value_bias;  // [128]
+  void const* out;          // [8, 256, 16]: of each head, its columns of the output layer
+  float const* out_bias;    // [256]
+};
+
+// The keys, offsets and values of image_to_tokens.
+//
+// tokens, token_pe  [prompts, count, 256]
+// keys, values      [prompts, 8 * count, 256]
+// offsets           [prompts, 8 * count]
+cudaError_t token_keys(Type type, void const* tokens, void const* token_pe,
+                       KeyProjections const& weights, void* keys, void* offsets, void* values,
+                       int prompts, int count, cudaStream_t stream);
+
+// The weights of token_heads; the five tokens' MLPs lie one after the other.
+struct HeadWeights {
+  void const* value;         // [128, 256], of attention to the image
+  float const* value_bias;   // [128]
+  void const* out;           // [256, 128]
+  float const* out_bias;     // [256]
+  float const* norm_weight;  // [256]
+  float const* norm_bias;    // [256]
+  void const* first;         // [5, 256, 256]
+  float const* first_bias;   // [5, 256]
+  void const* second;        // [5, 256, 256]
+  float const* second_bias;  // [5, 256]
+  void const* last;          // [5, 32, 256]; of the first, 4 rows are used
+  float const* last_bias;    // [5, 32]
+};
+
+// x = layer norm of the first five tokens + output layer of the values of mixed; then the MLP of
+// each, with ReLU between its layers.
+//
+// mixed   [prompts, 8 * 5, 256], what tokens_to_image gives
+// tokens  [prompts, count, 256]
+// hyper   [prompts, 4, 32], of the 4 masks
+// iou     float32 [prompts, 4]
+cudaError_t token_heads(Type type, void const* mixed, void const* tokens,
+                        HeadWeights const& weights, void* hyper, float* iou, void* workspace,
+                        int prompts, int count, float epsilon, cudaStream_t stream);
+size_t token_heads_workspace(int prompts);
 
 }  // namespace samtrt

@@ -6,7 +6,7 @@
 //   Attributes  members of 4 bytes, the operator's whole state, which engine files keep
 //   kFields     their names, in order
 //   valid(Attributes const&)
-//   output(Attributes const&)                the shape of every output
+//   output(Attributes const&, int)           the shape of an output
 //   supported(Attributes const&, Tensor const&)  of the first input, whose sizes are -1 where they
 //                                            vary
 //   workspace(Tensor const*)                 bytes, of the largest inputs
@@ -43,14 +43,17 @@ struct Field {
   bool is_float;
 };
 
-// One size of an output: that of an input's axis, divided, or `constant` where that is not 0.
+// One size of an output: that of an input's axis, divided and multiplied, or `constant` where that
+// is not 0.
 struct Extent {
-  int input, axis, divisor, constant;
+  int input, axis, divisor, factor, constant;
 };
 
-inline Extent size_of(int input, int axis, int divisor = 1) { return {input, axis, divisor, 0}; }
+inline Extent size_of(int input, int axis, int divisor = 1, int factor = 1) {
+  return {input, axis, divisor, factor, 0};
+}
 
-inline Extent always(int size) { return {0, 0, 1, size}; }
+inline Extent always(int size) { return {0, 0, 1, 1, size}; }
 
 // The shape of an output; of rank 0, that of the first input.
 struct Shape {
@@ -70,7 +73,7 @@ struct Operator {
   static bool valid(Attributes const&) { return true; }
 
   template <typename A>
-  static Shape output(A const&) {
+  static Shape output(A const&, int) {
     return {};
   }
 

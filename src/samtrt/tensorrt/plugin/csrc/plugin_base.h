@@ -94,11 +94,11 @@ DataType output_type(int32_t index, DataType first) noexcept {
   return Operator::kKinds[Operator::kInputs + index] == Kind::kFloats ? DataType::kFLOAT : first;
 }
 
-// The shape of every output.
+// The shape of an output.
 template <typename Operator>
-DimsExprs output_shape(typename Operator::Attributes const& attributes, DimsExprs const* inputs,
-                       nvinfer1::IExprBuilder& builder) noexcept {
-  samtrt::Shape const shape = Operator::output(attributes);
+DimsExprs output_shape(typename Operator::Attributes const& attributes, int index,
+                       DimsExprs const* inputs, nvinfer1::IExprBuilder& builder) noexcept {
+  samtrt::Shape const shape = Operator::output(attributes, index);
   if (shape.rank == 0) return inputs[0];
   DimsExprs out;
   out.nbDims = shape.rank;
@@ -112,6 +112,10 @@ DimsExprs output_shape(typename Operator::Attributes const& attributes, DimsExpr
     if (extent.divisor != 1) {
       out.d[i] = builder.operation(nvinfer1::DimensionOperation::kFLOOR_DIV, *out.d[i],
                                    *builder.constant(extent.divisor));
+    }
+    if (extent.factor != 1) {
+      out.d[i] = builder.operation(nvinfer1::DimensionOperation::kPROD, *out.d[i],
+                                   *builder.constant(extent.factor));
     }
   }
   return out;

@@ -48,9 +48,9 @@ class Plugin final : public IPluginV2DynamicExt {
     return output_type<Operator>(index, types[0]);
   }
 
-  DimsExprs getOutputDimensions(int32_t, DimsExprs const* inputs, int32_t,
+  DimsExprs getOutputDimensions(int32_t index, DimsExprs const* inputs, int32_t,
                                 nvinfer1::IExprBuilder& builder) noexcept override {
-    return output_shape<Operator>(attributes_, inputs, builder);
+    return output_shape<Operator>(attributes_, index, inputs, builder);
   }
 
   bool supportsFormatCombination(int32_t pos, PluginTensorDesc const* in_out, int32_t inputs,

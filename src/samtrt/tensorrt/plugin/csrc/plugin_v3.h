@@ -71,7 +71,7 @@ class Plugin final : public IPluginV3,
       return 1;
     }
     for (int32_t i = 0; i < outputs; ++i) {
-      shapes[i] = output_shape<Operator>(attributes_, inputs, builder);
+      shapes[i] = output_shape<Operator>(attributes_, i, inputs, builder);
     }
     return 0;
   }

@@ -30,6 +30,16 @@ __device__ inline void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(Pending));
 }
 
+// 16 bytes of what no kernel writes, which are needed once: weights. Reads stay where they are
+// written, so that many can be under way before the first is waited for.
+__device__ inline uint4 read_once(void const* global) {
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(global));
+  return v;
+}
+
 // Four 8x8 matrices of 16-bit values; lanes 8i..8i+7 give the addresses of the rows of matrix i.
 __device__ inline void load_matrices(uint32_t (&r)[4], void const* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"

@@ -16,7 +16,7 @@ struct EmbedMasks : WithSide {
 
   static bool valid(Attributes const& a) { return a.side > 0 && a.epsilon > 0.0F; }
 
-  static Shape output(Attributes const&) {
+  static Shape output(Attributes const&, int) {
     return {3, {size_of(1, 0), size_of(0, 1), size_of(0, 2)}};
   }
 

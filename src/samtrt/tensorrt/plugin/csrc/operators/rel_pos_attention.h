@@ -22,7 +22,7 @@ struct RelPosAttention : Operator {
 
   static bool valid(Attributes const& a) { return a.heads > 0 && a.window >= 0; }
 
-  static Shape output(Attributes const&) {
+  static Shape output(Attributes const&, int) {
     return {4, {size_of(0, 0), size_of(0, 1, 3), size_of(0, 2), size_of(0, 3)}};
   }
 

@@ -17,7 +17,7 @@ struct UpscaleMasks : WithSide {
     return a.side > 0 && a.side % 4 == 0 && a.epsilon > 0.0F;
   }
 
-  static Shape output(Attributes const& a) {
+  static Shape output(Attributes const& a, int) {
     return {4, {size_of(0, 0), always(kMaskCount), always(4 * a.side), always(4 * a.side)}};
   }
 
