@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from samtrt.build import compile as compiling
 from samtrt.build import engines
+from samtrt.build import graph as graphs
 from samtrt.build.checks import check_options
 from samtrt.build.engines import build_engines, make_job
-from samtrt.build.graph import graph_to_build
+from samtrt.build.graph import graph_to_build, slow_operators
 from samtrt.build.options import BuildOptions, Built, Job
 from samtrt.build.trtexec import trtexec_command
-from samtrt.choices import Float32Part, Precision, Stage, Target
-from samtrt.errors import BackendError, BuildError, ManifestError
+from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Stage, Target
+from samtrt.errors import BackendError, BuildError, ExportError, ManifestError
 from samtrt.export.operators import graph as operators
+from samtrt.export.operators.gelu import GELU
 from samtrt.export.operators.layer_norm import LAYER_NORM
+from samtrt.export.operators.linear_gelu import LINEAR_GELU
 from samtrt.export.operators.operator import PLUGIN_ATTRIBUTES
 from samtrt.export.operators.registry import OPERATORS
 from samtrt.manifest import FileEntry, Manifest
@@ -70,6 +75,25 @@ def write_graph(path: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     operators.add_functions(model)
     onnx.save(model, path)
+
+
+def write_linear_gelu(directory: Path, weight: float = 0.25, inputs: int = 64) -> Path:
+    """Put a graph of one linear layer with GELU, to twice its width, into a model directory."""
+    shapes = {"x": [1, inputs, 4, 4], "y": [1, 2 * inputs, 4, 4]}
+    value = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()}
+    weights = [
+        helper.make_tensor(name, TensorProto.FLOAT, dims, [weight] * math.prod(dims))
+        for name, dims in (("weight", (2 * inputs, inputs)), ("bias", (2 * inputs,)))
+    ]
+    names = ["x", "weight", "bias"], ["y"], "node_linear"
+    node = helper.make_node(LINEAR_GELU.name, *names, domain=operators.DOMAIN, **PLUGIN_ATTRIBUTES)
+    graph = helper.make_graph([node], "encoder", [value["x"]], [value["y"]], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    operators.add_functions(model)
+    path = directory / "encoder.onnx"
+    onnx.save(model, path)
+    make_manifest(**FORM, files={Stage.ENCODER: [FileEntry.of(path)]}).save(directory)
+    return path
 
 
 @pytest.fixture
@@ -261,6 +285,117 @@ def test_typed_graph_keeps_the_plugins_operators(
     casts = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Cast"}
     assert norm.input[0] == casts["x"]
     assert casts[norm.output[0]] == "y"
+
+
+def graph_of(
+    directory: Path, library: Path, work: Path, precision: Precision = Precision.FP16
+) -> onnx.ModelProto:
+    """Return the graph that TensorRT 8.6 gets."""
+    work.mkdir()
+    options = BuildOptions(precision=precision, plugin=library)
+    arguments = directory / "encoder.onnx", options, work, lambda _: None
+    manifest = Manifest.load(directory)
+    return onnx.load(graph_to_build(weak_api(), manifest, Stage.ENCODER, *arguments))
+
+
+def test_weakly_typed_graph_has_weights_in_half(
+    directory: Path, library: Path, tmp_path: Path
+) -> None:
+    write_linear_gelu(directory)
+    model = graph_of(directory, library, tmp_path / "work")
+    weights = {t.name: t for t in model.graph.initializer}
+    (node,) = model.graph.node
+    types = [weights[name].data_type for name in node.input[1:]]
+    assert types == [TensorProto.FLOAT16, TensorProto.FLOAT], "the bias is added to sums"
+    assert len(weights) == 2, "the weight in float32 is gone"
+    assert (numpy_helper.to_array(weights[node.input[1]]) == 0.25).all()
+
+
+def test_weight_that_half_precision_cannot_hold(
+    directory: Path, library: Path, tmp_path: Path
+) -> None:
+    write_linear_gelu(directory, weight=1e5)
+    with pytest.raises(ExportError, match="the weight weight has values that float16 cannot hold"):
+        graph_of(directory, library, tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    ("capability", "architectures", "inputs", "options", "is_slow"),
+    [
+        ("9.0", b"sm_90a", 64, {}, False),
+        ("9.0", b"sm_80+sm_90a", 128, {}, False),
+        ("9.0", b"sm_90", 64, {}, True),
+        ("9.0", b"sm_90a", 96, {}, True),
+        ("8.0", b"sm_80", 64, {}, True),
+        ("8.9", b"sm_89+sm_90a", 64, {}, True),
+        ("10.0", b"sm_100", 64, {}, True),
+        ("9.0", b"sm_90a", 64, {"hardware_compatible": HardwareCompatibility.AMPERE_PLUS}, True),
+    ],
+)
+def test_linear_gelu_is_for_hopper(
+    directory: Path,
+    library: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capability: str,
+    architectures: bytes,
+    inputs: int,
+    options: dict[str, object],
+    is_slow: bool,
+) -> None:
+    plugin_cases.install(monkeypatch, architectures=architectures)
+    gpus = [GPU, replace(GPU, index=1, compute_capability=capability)]
+    monkeypatch.setattr(graphs, "find_gpu", gpus.__getitem__)
+    asked = BuildOptions.model_validate(
+        {"precision": Precision.FP16, "plugin": library, "device": 1, **options}
+    )
+    found = slow_operators(write_linear_gelu(directory, inputs=inputs), asked)
+    assert found == ({LINEAR_GELU.name} if is_slow else set())
+
+
+def test_a_graph_without_such_an_operator_asks_no_gpu(directory: Path, library: Path) -> None:
+    options = BuildOptions(precision=Precision.FP16, plugin=library)
+    assert slow_operators(directory / "encoder.onnx", options) == frozenset()
+
+
+def test_build_for_another_gpu_than_hopper(
+    api: Api, directory: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin_cases.install(
+        *(monkeypatch, 8, b"sm_80+sm_90a"),
+        on_register=lambda: api.trt.OnnxParser.plugins.update(OPERATORS),
+    )
+    write_linear_gelu(directory)
+    layers = {}
+    for capability in ("9.0", "8.0"):
+        gpu = replace(GPU, compute_capability=capability)
+        monkeypatch.setattr(graphs, "find_gpu", lambda _, gpu=gpu: gpu)
+        monkeypatch.setattr(compiling, "find_gpu", lambda gpu=gpu: gpu)
+        _, facts = build(directory, plugin=library)
+        asked = json.loads((directory / "encoder.tensorrt.engine").read_bytes())
+        layers[capability] = list(asked["layers"].values())
+    # The stand-in has one kind for what is no plugin.
+    assert layers == {"9.0": ["PLUGIN_V2"], "8.0": ["ELEMENTWISE", "PLUGIN_V2"]}
+    assert facts.warnings[0] == (
+        f"built with standard operators in the place of {LINEAR_GELU.name}, whose fast kernel is "
+        "for Hopper (compute capability 9.0) and for whole tiles of channels"
+    )
+
+
+@pytest.mark.parametrize("version", [(10, 3, 0), (11, 0, 0)])
+def test_typed_graph_without_linear_gelu(
+    directory: Path, library: Path, tmp_path: Path, version: tuple[int, ...]
+) -> None:
+    graph = graphs.without_operators(write_linear_gelu(directory), {LINEAR_GELU.name}, tmp_path)
+    options = BuildOptions(precision=Precision.FP16, plugin=library)
+    (tmp_path / "work").mkdir()
+    typed = graph_to_build(
+        *(weak_api(version), Manifest.load(directory), Stage.ENCODER),
+        *(graph, options, tmp_path / "work", lambda _: None),
+    )
+    model = onnx.load(typed)
+    kinds = [node.op_type for node in model.graph.node if node.op_type != "Cast"]
+    assert kinds == ["Conv", GELU.name]
+    assert not model.functions
 
 
 @needs_rtx

@@ -23,7 +23,14 @@ import samtrt
 from samtrt._version import __version__
 from samtrt.backends.base import image_inputs, stage_tensors
 from samtrt.build.checks import check_options, encoder_without_plugin
-from samtrt.build.graph import fallback_note, graph_to_build, node_precisions
+from samtrt.build.graph import (
+    fallback_note,
+    graph_to_build,
+    node_precisions,
+    operators_note,
+    slow_operators,
+    without_operators,
+)
 from samtrt.build.options import BuildOptions, Built, Failed, Job, NodePrecision, Progress, Range
 from samtrt.choices import Precision, Stage, Target
 from samtrt.errors import BuildError, OutputError
@@ -88,10 +95,10 @@ def build_engines(
                 tell = partial(report, stage)
                 chosen, note = _for_stage(manifest, target, stage, options)
                 with manifest.checked(directory, stage) as graph:
-                    job = _prepare(api, manifest, stage, graph, chosen, Path(work), tell)
+                    job, notes = _prepare(api, manifest, stage, graph, chosen, Path(work), tell)
                     done = _run(job, tell)
-                if note:
-                    done = done.model_copy(update={"warnings": (note, *done.warnings)})
+                warnings = tuple(filter(None, (note, *notes, *done.warnings)))
+                done = done.model_copy(update={"warnings": warnings})
                 built[stage] = _publish(directory, manifest, job, done), done
                 if stage is Stage.DECODER:
                     _remove_exact(directory, target)  # of the engine that was there before
@@ -223,22 +230,30 @@ def _prepare(
     options: BuildOptions,
     work: Path,
     report: Callable[[Progress], None],
-) -> Job:
-    """Put into `work` what the building process needs and the directory has not."""
+) -> tuple[Job, list[str]]:
+    """Put into `work` what the building process needs and the directory has not.
+
+    Returns:
+        The job, and what the user is told about it.
+    """
+    notes = []
+    if options.plugin and (slow := slow_operators(graph, options)):
+        notes.append(operators_note(slow))
+        graph = without_operators(graph, slow, work)
     written = graph_to_build(
         api, manifest, stage, graph, options, work, lambda t: report(Progress(share=None, text=t))
     )
     named = graph if options.plugin else written
     job = make_job(api, manifest, stage, written, work / "engine", options, named)
     if job.plugin is None:
-        return job
+        return job, notes
     # The engine is built with the very file that it will run with.
     library = work / LIBRARY_NAME
     try:
         shutil.copyfile(job.plugin, library)
     except OSError as error:
         raise OutputError(f"cannot copy {job.plugin} to {library}: {error.strerror}") from None
-    return job.model_copy(update={"plugin": library})
+    return job.model_copy(update={"plugin": library}), notes
 
 
 @contextmanager

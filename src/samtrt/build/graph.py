@@ -10,10 +10,11 @@ from typing import Any
 from samtrt.backends.base import image_inputs
 from samtrt.build.checks import uses_plugin
 from samtrt.build.options import BuildOptions, NodePrecision
-from samtrt.choices import Float32Part, Precision, Stage, Target
+from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Stage, Target
 from samtrt.manifest import Manifest
 from samtrt.tensorrt.api import Api
-from samtrt.tensorrt.plugin.library import COMPILE_COMMAND
+from samtrt.tensorrt.gpu import find_gpu
+from samtrt.tensorrt.plugin.library import COMPILE_COMMAND, PluginLibrary
 
 
 def graph_to_build(
@@ -46,6 +47,10 @@ def graph_to_build(
     if uses_plugin(manifest) and not (options.plugin and to_type):
         report("writing the graph " + ("with" if options.plugin else "without") + " the plugin")
         graph = without_functions(graph, options, work)
+        if options.plugin and precision is Precision.FP16 and not api.is_strongly_typed:
+            from samtrt.export.precision import halve_plugin_weights
+
+            halve_plugin_weights(graph)
     if not to_type:
         return graph
     from samtrt.export.precision import convert, load_graph, save_graph
@@ -56,6 +61,51 @@ def graph_to_build(
     held = image_inputs(stage, manifest)
     save_graph(convert(load_graph(graph), precision, held, parts), typed)
     return typed
+
+
+def slow_operators(graph: Path, options: BuildOptions) -> frozenset[str]:
+    """Return names of the plugin's operators that the engine is faster without.
+
+    `SamtrtLinearGelu` is a matrix product, which TensorRT does faster, with its own convolution and
+    `SamtrtGelu` after it, wherever the plugin has not Hopper's kernel for it.
+
+    Args:
+        graph: As exported.
+        options: With a plugin.
+
+    Raises:
+        BackendError: where there is no GPU.
+        ExportError: where the graph cannot be read.
+    """
+    from samtrt.export.operators.graph import weight_shapes
+    from samtrt.export.operators.linear_gelu import LINEAR_GELU
+
+    assert options.plugin
+    shapes = weight_shapes(graph, LINEAR_GELU.name)
+    if not shapes:
+        return frozenset()
+    library = PluginLibrary.open(options.plugin)
+    gpu = find_gpu(options.device)
+    elsewhere = options.hardware_compatible is HardwareCompatibility.AMPERE_PLUS
+    if not elsewhere and all(library.multiplies(gpu, *shape) for shape in shapes):
+        return frozenset()
+    return frozenset({LINEAR_GELU.name})
+
+
+def without_operators(graph: Path, names: Collection[str], work: Path) -> Path:
+    """Write a graph with standard operators in the place of some of the plugin's; return where.
+
+    Args:
+        graph: As exported.
+        names: Of these operators.
+        work: As in `without_functions`.
+    """
+    from samtrt.export.operators.graph import inline_fallback
+
+    written = work / "operators" / graph.name
+    written.parent.mkdir()
+    inline_fallback(graph, written, names)
+    return written
 
 
 def node_precisions(
@@ -114,6 +164,14 @@ def plain_graph_command(graph: Path, options: BuildOptions) -> tuple[Path, str]:
         f"{function}(Path({str(graph)!r}), Path({str(plain)!r}))"
     )
     return plain, shlex.join(["python", "-c", code])
+
+
+def operators_note(names: Collection[str]) -> str:
+    """Return what to tell where a build does without some of the plugin's operators."""
+    return (
+        f"built with standard operators in the place of {', '.join(sorted(names))}, whose fast "
+        "kernel is for Hopper (compute capability 9.0) and for whole tiles of channels"
+    )
 
 
 def fallback_note(manifest: Manifest, target: Target, options: BuildOptions) -> str | None:

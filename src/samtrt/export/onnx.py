@@ -37,9 +37,11 @@ from samtrt.checkpoints.load import Checkpoint, load_sam
 from samtrt.choices import AttentionForm
 from samtrt.export.finish import EXPORTER_OLDEST, check_borders, finish_graph
 from samtrt.export.plugin import PluginEncoder, PluginKernels, plugin_translations
+from samtrt.export.plugin_decoder import PluginDecoder
 from samtrt.export.precision import BFLOAT16_OPSET, convert, load_graph, save_graph
 from samtrt.models import Sam
 from samtrt.models.graphs import DecoderGraph, EncoderGraph, example_inputs
+from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.models.vit import ImageEncoderViT
 
 NEWEST_OPSET = 22  # 23 turns attention into one operator, which TensorRT 10.0 does not parse
@@ -151,6 +153,8 @@ def _set_form(sam: Sam, form: AttentionForm, report: Callable[[str], None]) -> N
     is_vit = isinstance(sam.image_encoder, ImageEncoderViT)
     if form is AttentionForm.PLUGIN:  # a ViT's encoder is written anew, see _trace
         sam.kernels = PluginKernels()
+        if type(sam.mask_decoder) is MaskDecoder:  # SAM-HQ's has more tokens than its operators
+            sam.add_module("mask_decoder", PluginDecoder(sam.mask_decoder))
         if not is_vit:
             report("the plugin has operators for the decoder alone, none for this encoder")
     elif not is_vit and form is not AttentionForm.ADD:

@@ -1,12 +1,13 @@
 """The graphs as TensorRT's plugin runs them: both stages of a model in operators of our own.
 
-The image encoder becomes 1x1 convolutions around four operators. TensorRT takes convolutions one by
+The image encoder becomes 1x1 convolutions around five operators. TensorRT takes convolutions one by
 one, with its fastest kernels, where it makes one slow region of matrix products and attention.
 Channels come first here and lie last in TensorRT's memory, so that nothing is ever moved: windows
 are cut inside the attention operator.
 
 Of the mask decoder, what runs over the whole image becomes four operators, each of them one pass
-over the image, whose scores and wide intermediate results are never in memory.
+over the image, whose scores and wide intermediate results are never in memory; for its tokens see
+`plugin_decoder`.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ except ImportError as error:
 
 from samtrt.export.operators.add_layer_norm import ADD_LAYER_NORM
 from samtrt.export.operators.embed_masks import EMBED_MASKS
-from samtrt.export.operators.gelu import GELU
 from samtrt.export.operators.image_to_tokens import IMAGE_TO_TOKENS
 from samtrt.export.operators.layer_norm import LAYER_NORM
+from samtrt.export.operators.linear_gelu import LINEAR_GELU
+from samtrt.export.operators.patches import PATCHES
 from samtrt.export.operators.registry import OPERATORS
 from samtrt.export.operators.rel_pos_attention import REL_POS_ATTENTION
 from samtrt.export.operators.tokens_to_image import TOKENS_TO_IMAGE
@@ -50,7 +52,7 @@ class PluginEncoder(nn.Module):
 
     def __init__(self, encoder: ImageEncoderViT) -> None:
         super().__init__()
-        self.patch_embed = encoder.patch_embed.proj
+        self.patch_embed = _patch_embedding(encoder.patch_embed.proj)
         self.pos_embed = _constant(encoder.pos_embed.permute(0, 3, 1, 2).contiguous())
         self.blocks = nn.ModuleList(_Block(block) for block in encoder.blocks)
         self.early_index = encoder.early_index
@@ -64,7 +66,7 @@ class PluginEncoder(nn.Module):
 
     def forward_early(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Do as `ImageEncoderViT.forward_early`."""
-        early = x = self.patch_embed(images) + self.pos_embed
+        early = x = self.patch_embed(PATCHES(images)) + self.pos_embed
         delta = None
         for index, block in enumerate(self.blocks):
             x, delta = block(x, delta)
@@ -83,7 +85,7 @@ class _Block(nn.Module):
         self.rel_pos_h, self.rel_pos_w = attention.rel_pos_h, attention.rel_pos_w
         self.qkv, self.proj = _pointwise(attention.qkv), _pointwise(attention.proj)
         self.norm1, self.norm2 = _Norm(block.norm1), _Norm(block.norm2)
-        self.lin1, self.lin2 = _pointwise(block.mlp.lin1), _pointwise(block.mlp.lin2)
+        self.lin1, self.lin2 = block.mlp.lin1, _pointwise(block.mlp.lin2)
 
     def forward(self, x: Tensor, delta: Tensor | None) -> tuple[Tensor, Tensor]:
         """Map x and what is still to be added to it, [B, C, G, G], to the same one block on."""
@@ -97,7 +99,7 @@ class _Block(nn.Module):
             self.window,
         )
         x, normed = self.norm2.add(x, self.proj(mixed))
-        return x, self.lin2(GELU(self.lin1(normed)))
+        return x, self.lin2(LINEAR_GELU(normed, self.lin1.weight, self.lin1.bias))
 
 
 class _Norm(nn.Module):
@@ -119,6 +121,14 @@ def _pointwise(linear: nn.Linear) -> nn.Conv2d:
     conv = nn.Conv2d(linear.in_features, linear.out_features, 1, device="meta")
     conv.weight, conv.bias = _constant(linear.weight[:, :, None, None]), linear.bias
     return conv
+
+
+def _patch_embedding(conv: nn.Conv2d) -> nn.Conv2d:
+    """Return the patches' convolution as one of 1x1 on what `PATCHES` gives."""
+    pointwise = nn.Conv2d(conv.weight[0].numel(), conv.out_channels, 1, device="meta")
+    pointwise.weight = _constant(conv.weight.flatten(1)[:, :, None, None])
+    pointwise.bias = conv.bias
+    return pointwise
 
 
 def _constant(tensor: Tensor) -> nn.Parameter:

@@ -60,6 +60,8 @@ def float32_nodes(
         on_image = not depends.isdisjoint(node.input)
         if on_image:
             depends.update(node.output)
+        if node.domain == DOMAIN:
+            continue  # the plugin has its own types, and sums in float32
         of_prompts = not on_image and Float32Part.PROMPTS in parts
         if node.op_type in operators or of_prompts or i in divisions:
             kept.append(i)
@@ -164,7 +166,7 @@ class _Converter:
         if node.op_type in ("Constant", "ConstantOfShape"):
             for attribute in node.attribute:
                 if attribute.t.data_type == TensorProto.FLOAT:
-                    attribute.t.CopyFrom(self._converted(attribute.t, attribute.t.name, target))
+                    attribute.t.CopyFrom(_converted(attribute.t, attribute.t.name, target))
         if node.op_type == "Cast":
             for attribute in node.attribute:
                 if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
@@ -182,7 +184,7 @@ class _Converter:
                 return name
             copy = f"{name}_{self.suffix}"
             if copy not in self.weights:
-                self.weights[copy] = self._converted(self.weights[name], copy, target)
+                self.weights[copy] = _converted(self.weights[name], copy, target)
             return copy
         if self.types[name] == target:
             return name
@@ -191,19 +193,6 @@ class _Converter:
             self.nodes.append(helper.make_node("Cast", [name], [cast], f"cast_{cast}", to=target))
             self.casts[name, target] = cast
         return self.casts[name, target]
-
-    def _converted(self, tensor: TensorProto, name: str, target: int) -> TensorProto:
-        if target == TensorProto.FLOAT:
-            return tensor
-        values = numpy_helper.to_array(tensor)
-        with np.errstate(over="ignore"):
-            changed = values.astype(helper.tensor_dtype_to_np_dtype(target))
-        if not np.isfinite(changed.astype(np.float32)).all():
-            raise ExportError(
-                f"the weight {tensor.name} has values that {self.suffix} cannot hold; use bf16, "
-                "or fp32"
-            )
-        return numpy_helper.from_array(changed, name)
 
     def _cast_output(self, name: str) -> None:
         """Let the node that makes a graph output make another tensor, and cast that to float32."""
@@ -216,6 +205,56 @@ class _Converter:
         self.nodes.append(
             helper.make_node("Cast", [inner], [name], f"cast_{name}", to=TensorProto.FLOAT)
         )
+
+
+def halve_plugin_weights(path: Path) -> None:
+    """Give the plugin's operators the weights that they take in half precision in float16.
+
+    Of a weakly typed network, whose inputs TensorRT would convert in every run. The other weights
+    are not read where they lie in a file of their own.
+
+    Args:
+        path: A float32 graph, written anew.
+
+    Raises:
+        ExportError: where the graph cannot be read, or a weight does not fit.
+    """
+    model = load_graph(path, with_weights=False)
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    operators = _plugin_operators(graph)
+    halved: dict[str, TensorProto] = {}
+    for node in graph.node:
+        if node.domain != DOMAIN:
+            continue
+        for i, name in enumerate(node.input):
+            if name in weights and i not in operators[node.op_type].float32_inputs:
+                copy = node.input[i] = f"{name}_float16"
+                if copy not in halved:
+                    tensor = weights[name]
+                    halved[copy] = _converted(tensor, copy, TensorProto.FLOAT16, path.parent)
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend([*kept, *halved.values()])
+    onnx.save(model, path)
+
+
+def _converted(
+    tensor: TensorProto, name: str, target: int, directory: Path | None = None
+) -> TensorProto:
+    """Return a weight in another type; `directory` has the file that it may lie in."""
+    if target == TensorProto.FLOAT:
+        return tensor
+    values = numpy_helper.to_array(tensor, str(directory or ""))
+    with np.errstate(over="ignore"):
+        changed = values.astype(helper.tensor_dtype_to_np_dtype(target))
+    if not np.isfinite(changed.astype(np.float32)).all():
+        raise ExportError(
+            f"the weight {tensor.name} has values that "
+            f"{TensorProto.DataType.Name(target).lower()} cannot hold; use bf16, or fp32"
+        )
+    return numpy_helper.from_array(changed, name)
 
 
 def _plugin_operators(graph: onnx.GraphProto) -> dict[str, Operator]:
@@ -248,14 +287,14 @@ def float_tensors(model: onnx.ModelProto) -> set[str]:
     return found | {t.name for t in inferred.initializer if t.data_type == TensorProto.FLOAT}
 
 
-def load_graph(path: Path) -> onnx.ModelProto:
-    """Read a graph with its weights.
+def load_graph(path: Path, with_weights: bool = True) -> onnx.ModelProto:
+    """Read a graph; without weights, those that lie in a file of their own stay there.
 
     Raises:
         ExportError: where it is not a graph, or its weights cannot be read.
     """
     try:
-        return onnx.load(path)
+        return onnx.load(path, load_external_data=with_weights)
     except Exception as error:  # protobuf, onnx and the file system share no base class
         raise ExportError(f"cannot read {path}: {' '.join(str(error).split())}") from None
 

@@ -18,10 +18,16 @@ from samtrt.choices import AttentionForm, Precision, Stage, Target
 from samtrt.export.operators import graph as operators
 from samtrt.export.operators.embed_masks import EMBED_MASKS
 from samtrt.export.operators.graph import inline_fallback, strip_functions
+from samtrt.export.operators.image_queries import IMAGE_QUERIES
 from samtrt.export.operators.image_to_tokens import IMAGE_TO_TOKENS
+from samtrt.export.operators.self_attention import SELF_ATTENTION
+from samtrt.export.operators.token_heads import TOKEN_HEADS
+from samtrt.export.operators.token_keys import TOKEN_KEYS
+from samtrt.export.operators.token_mlp import TOKEN_MLP
 from samtrt.export.operators.tokens_to_image import TOKENS_TO_IMAGE
 from samtrt.export.operators.upscale_masks import UPSCALE_MASKS
 from samtrt.export.plugin import PluginKernels
+from samtrt.export.plugin_decoder import PluginDecoder
 from samtrt.models import Sam
 from samtrt.predictor import Predictor
 from support.rtx_cases import needs_rtx
@@ -32,7 +38,29 @@ OPERATORS = {
     TOKENS_TO_IMAGE.name: 3,
     IMAGE_TO_TOKENS.name: 2,
     UPSCALE_MASKS.name: 1,
+    SELF_ATTENTION.name: 2,
+    IMAGE_QUERIES.name: 3,
+    TOKEN_MLP.name: 2,
+    TOKEN_KEYS.name: 2,
+    TOKEN_HEADS.name: 1,
 }
+TOKENS = {
+    SELF_ATTENTION.name: [(768, 256), (768,), (256, 256), (256,), (256,), (256,)],
+    IMAGE_QUERIES.name: [(128, 256), (128,), (8, 256, 16)],
+    TOKEN_MLP.name: [
+        *((128, 256), (128,), (256, 128), (256,), (256,), (256,)),
+        *((2048, 256), (2048,), (256, 2048), (256,), (256,), (256,)),
+    ],
+    TOKEN_KEYS.name: [
+        *((128, 256), (128,), (8, 256, 16), (128,)),
+        *((128, 256), (128,), (8, 256, 16), (256,)),
+    ],
+    TOKEN_HEADS.name: [
+        *((128, 256), (128,), (256, 128), (256,), (256,), (256,)),
+        *((5, 256, 256), (5, 256), (5, 256, 256), (5, 256), (5, 32, 256), (5, 32)),
+    ],
+}
+"""Shapes of the weights of operators on tokens, all of them constants."""
 OUTPUTS = ("low_res_masks", "iou_predictions")
 
 
@@ -78,6 +106,7 @@ def nodes_of_ours(graph_model: ModelProto) -> list[onnx.NodeProto]:
 def test_module_gives_the_decoders_masks(tiny_checkpoint: Path, sam: Sam) -> None:
     other = load_sam(load_checkpoint(tiny_checkpoint))
     other.kernels = PluginKernels()
+    other.mask_decoder = PluginDecoder(other.mask_decoder)
     inputs = feeds(sam, 3, 4)
     for got, wanted in zip(expected(other, inputs), expected(sam, inputs), strict=True):
         assert relative(got, wanted) <= 1e-5
@@ -105,6 +134,8 @@ def test_nodes_are_as_the_plugins_take_them(model: Path, sam: Sam) -> None:
             assert attributes == {"side": side, "epsilon": pytest.approx(1e-6)}
             weights = [(4, 4), (4,), (4,), (4,), (16, 16), (16,), (16,), (16,)]
             assert constants == [*weights, (256, 16), (256,), (256,)]
+        elif node.op_type in TOKENS:
+            assert constants == TOKENS[node.op_type]
         else:
             assert attributes == {"side": side, "epsilon": pytest.approx(1e-6)}
             weights = [(256, 256), (64,), (64,), (64,), (128, 64), (32,)]

@@ -26,6 +26,8 @@ from samtrt.export.operators.add_layer_norm import ADD_LAYER_NORM
 from samtrt.export.operators.gelu import GELU
 from samtrt.export.operators.graph import inline_fallback, strip_functions
 from samtrt.export.operators.layer_norm import LAYER_NORM
+from samtrt.export.operators.linear_gelu import LINEAR_GELU
+from samtrt.export.operators.patches import PATCHES
 from samtrt.export.operators.rel_pos_attention import REL_POS_ATTENTION
 from samtrt.export.plugin import PluginEncoder
 from samtrt.manifest import Manifest
@@ -40,7 +42,8 @@ OPERATORS = {
     REL_POS_ATTENTION.name,
     LAYER_NORM.name,
     ADD_LAYER_NORM.name,
-    GELU.name,
+    LINEAR_GELU.name,
+    PATCHES.name,
 }
 
 
@@ -111,7 +114,8 @@ def test_nodes_are_as_the_plugins_take_them(encoder: Path) -> None:
         # Of each block the norm in its middle, and all but the first block's norm before it.
         ADD_LAYER_NORM.name: 2 * TINY.depth - 1,
         LAYER_NORM.name: 3,
-        GELU.name: TINY.depth,
+        LINEAR_GELU.name: TINY.depth,
+        PATCHES.name: 1,
     }
     # Nothing else moves or reshapes anything: weights are ready, activations stay [B, C, G, G].
     others = {node.op_type for node in graph.node if node.domain != operators.DOMAIN}
@@ -124,8 +128,13 @@ def test_nodes_are_as_the_plugins_take_them(encoder: Path) -> None:
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         assert attributes.pop("plugin_version") == b"1"
         assert attributes.pop("plugin_namespace") == b""
-        if node.op_type == GELU.name:
+        if node.op_type == PATCHES.name:
             assert (attributes, len(node.input), len(node.output)) == ({}, 1, 1)
+            continue
+        if node.op_type == LINEAR_GELU.name:
+            hidden = int(TINY.mlp_ratio * channels)
+            expected = [(hidden, channels), (hidden,)]
+            assert (attributes, [shapes[name] for name in node.input[1:]]) == ({}, expected)
             continue
         if node.op_type == REL_POS_ATTENTION.name:
             windows.append(attributes["window"])
@@ -179,7 +188,7 @@ def test_other_options(
 def test_stripped_graph_has_the_nodes_alone(encoder: Path, tmp_path: Path) -> None:
     strip_functions(encoder, tmp_path / "stripped.onnx")
     before, after = onnx.load(encoder), onnx.load(tmp_path / "stripped.onnx")
-    assert {function.name for function in before.functions} == OPERATORS
+    assert {function.name for function in before.functions} == OPERATORS | {GELU.name}
     assert len(after.functions) == 0
     assert after.graph == before.graph
 
@@ -207,6 +216,25 @@ def test_inlined_graph_gives_the_same_embedding(
     norms = [node.name for node in nodes if node.op_type == "LayerNormalization"]
     assert len(norms) == 2 * TINY.depth + 2
     assert all("layer_norm" in name for name in norms)
+
+
+def test_some_operators_inlined(
+    encoder: Path, tmp_path: Path, images: np.ndarray, embedding: np.ndarray
+) -> None:
+    path = tmp_path / "inlined.onnx"
+    inline_fallback(encoder, path, {LINEAR_GELU.name})
+    graph_model = onnx.load(path)
+    onnx.checker.check_model(graph_model, full_check=True)
+    counts = Counter(node.op_type for node in graph_model.graph.node)
+    assert {name for name in counts if name.startswith("Samtrt")} == {
+        *(OPERATORS - {LINEAR_GELU.name}),
+        GELU.name,
+    }
+    assert counts.keys() - OPERATORS == {GELU.name, "Conv", "Add"}, "kernels are weights"
+    assert counts[GELU.name] == TINY.depth
+    assert relative(run(path, images), embedding) <= 1e-5
+    names = [node.name for node in graph_model.graph.node]
+    assert len(set(names) - {""}) == len(names)
 
 
 def test_inlined_graph_in_half_precision(

@@ -9,6 +9,8 @@ inlined, where it has not. Needs `onnx` and not PyTorch.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from samtrt.errors import ExportError, MissingExtraError
@@ -17,7 +19,7 @@ from samtrt.files import write_atomic
 try:
     import onnx
     import onnx.inliner
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto
 except ImportError:
     raise MissingExtraError("The plugin form", "export", "onnx") from None
 
@@ -61,28 +63,68 @@ def strip_functions(path: Path, out: Path) -> None:
     _save(model, path, out)
 
 
-def inline_fallback(path: Path, out: Path) -> None:
-    """Write a graph of standard operators alone, with the functions' bodies in their place.
+def inline_fallback(path: Path, out: Path, names: Collection[str] | None = None) -> None:
+    """Write a graph with functions' bodies in the place of the plugin's operators.
 
     Args:
         path: As exported.
         out: Where to write. Weights that lie in a file of their own are never read: where `out` is
             in another directory, that file is copied there.
+        names: Of which operators; None for all, which leaves standard operators alone.
 
     Raises:
         ExportError: where the graph cannot be read.
         OutputError: where `out` cannot be written.
     """
-    model = onnx.inliner.inline_local_functions(_load(path))
-    kept = [entry for entry in model.opset_import if entry.domain != DOMAIN]
-    del model.opset_import[:], model.functions[:]
-    model.opset_import.extend(kept)
+    if names is None:
+        model = onnx.inliner.inline_local_functions(_load(path))
+        kept = [entry for entry in model.opset_import if entry.domain != DOMAIN]
+        del model.opset_import[:], model.functions[:]
+        model.opset_import.extend(kept)
+    else:
+        wanted = [(DOMAIN, name) for name in names]
+        model = onnx.inliner.inline_selected_functions(_load(path), wanted)
+    _shape_kernels(model.graph)
     for node in model.graph.node:
         # As PyTorch's exporter names nodes. TensorRT's layers get these names, by which norms are
         # told in profiles and messages.
         kind = "layer_norm_" if node.op_type == "LayerNormalization" else ""
         node.name = node.name or f"node_{kind}{node.output[0]}"
     _save(model, path, out)
+
+
+def weight_shapes(path: Path, name: str) -> set[tuple[int, ...]]:
+    """Return the shapes of the second inputs of an operator's nodes: its weights.
+
+    Raises:
+        ExportError: where the graph cannot be read.
+    """
+    graph = _load(path).graph
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    nodes = [node for node in graph.node if (node.domain, node.op_type) == (DOMAIN, name)]
+    return {shapes[node.input[1]] for node in nodes}
+
+
+def _shape_kernels(graph: GraphProto) -> None:
+    """Let kernels of 1x1 convolutions be weights, where functions make them of matrices.
+
+    TensorRT has its fastest convolutions for kernels that are known when it builds.
+    """
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    uses = Counter(name for node in graph.node for name in node.input)
+    kernels = {node.input[1]: node for node in graph.node if node.op_type == "Conv"}
+    for node in graph.node:
+        made, matrix = node.output[0], node.input[0] if node.input else ""
+        if node.op_type == "Unsqueeze" and made in kernels and uses[matrix] == 1:
+            weights[matrix].dims.extend([1, 1])
+            kernels[made].input[1] = matrix
+    used = {name for node in graph.node for name in node.input}
+    used.update(value.name for value in graph.output)
+    for _ in range(2):  # the kernel's node, then its constant
+        kept = [node for node in graph.node if not used.isdisjoint(node.output)]
+        used = {name for node in kept for name in node.input} | {v.name for v in graph.output}
+        del graph.node[:]
+        graph.node.extend(kept)
 
 
 def _load(path: Path) -> ModelProto:
