@@ -27,3 +27,17 @@ def test_an_image_that_is_not_there(run: Run, fake_directory: Path, tmp_path: Pa
     assert done.code == 2
     assert "none.jpg" in done.err
     assert not path.exists()
+
+
+def test_what_is_not_its_own_is_not_replaced(
+    run: Run, fake_directory: Path, photo: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "notes.json"
+    path.write_text("notes")
+    command = ("bench", fake_directory, "-i", photo, "--runs", 1, "--warmup", 0, "--prompts", 1)
+    done = run(*command, "--json", path)
+    assert done.code == 2
+    assert "was not written by samtrt" in done.err
+    assert path.read_text() == "notes"
+    for options in (("--force",), ()):  # the second time it replaces its own
+        assert run(*command, "--json", path, *options).code == 0

@@ -7,13 +7,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
 from PIL import Image
+from typer.models import OptionInfo
 
 import samtrt
 from samtrt import cli
+from samtrt.choices import BackendName, PixelWork
 from samtrt.manifest import Manifest
 from support.command_line import Run
 from support.oracle import random_image
@@ -150,3 +153,61 @@ def test_module_and_script_are_the_same() -> None:
     )
     for command in COMMANDS:
         assert command in done.stdout
+
+
+SHARED: dict[str, tuple[str | None, type | None, str, str]] = {
+    # Its letter, what it takes, what the help says of it, and the commands that have it.
+    "--output": ("-o", Path, "", "export quantize plugin predict auto embed demo"),
+    "--json": (None, Path, "", "verify bench predict info"),
+    "--device": (None, str, "cuda or cuda:N", "build verify bench predict auto embed serve"),
+    "--checkpoint": (
+        *("-c", None, "The checkpoint that DIR was exported from"),
+        "verify bench predict auto embed serve",
+    ),
+    "--backend": ("-b", BackendName, "Runtime", "verify bench predict auto embed serve"),
+    "--image": ("-i", Path, "", "verify bench"),
+    "--formats": ("-f", str, "", "predict auto"),
+    "--recursive": ("-r", bool, "", "predict auto embed"),
+    "--threads": (None, int, "CPU threads", "verify bench predict auto embed serve"),
+    "--pixels": (None, PixelWork, "TensorRT", "verify bench predict auto embed serve"),
+}
+"""What an option is wherever it is: where to write, a file of figures, where to run, ..."""
+
+
+def options_of(command: str) -> dict[str, tuple[set[str], set[Any], str]]:
+    """Return letters, types and help of a command's options, by their long names."""
+    (found,) = (each for each in cli.app.registered_commands if each.name == command)
+    options = {}
+    for name, hint in get_type_hints(found.callback, include_extras=True).items():
+        kind, *rest = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
+        if rest and isinstance(rest[0], OptionInfo):
+            # Of what an annotation gives, typer holds the first name as its default.
+            given = (rest[0].default, *(rest[0].param_decls or ()))
+            names = {each for each in given if isinstance(each, str)}
+            names = names or {f"--{name.replace('_', '-')}"}
+            (long,) = (each for each in names if each.startswith("--"))
+            kinds = {*(get_args(kind) or (kind,))} - {type(None)}
+            kinds = {part for each in kinds for part in (get_args(each) or (each,))}
+            options[long] = (names - {long}, kinds, rest[0].help or "")
+    return options
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_an_option_is_the_same_in_every_command(name: str) -> None:
+    letter, kind, words, where = SHARED[name]
+    found = {command: options_of(command) for command in COMMANDS}
+    having = {command: options[name] for command, options in found.items() if name in options}
+    assert having.keys() == set(where.split())
+    for letters, kinds, told in having.values():
+        assert letters == ({letter} if letter else set())
+        assert kind is None or kinds == {kind}
+        assert words in told
+
+
+def test_a_letter_is_one_option_in_every_command() -> None:
+    known: dict[str, set[str]] = {}
+    for command in COMMANDS:
+        for name, (letters, _, _) in options_of(command).items():
+            for letter in letters:
+                known.setdefault(letter, set()).add(name)
+    assert all(len(names) == 1 for names in known.values()), known

@@ -49,7 +49,7 @@ def test_a_fine_tune_on_squashed_images(run: Run, squashed: Path, tmp_path: Path
     )
     assert manifest.checkpoint.tensors == "model"
     assert SAID in " ".join(run("info", model).out.replace("│", " ").split())
-    described = json.loads(run("info", model, "--json").out)["preparation"]
+    described = json.loads(run("info", model, "--json", "-").out)["preparation"]
     assert (described["scale"], described["resize"]) == ("0..1", "stretch")
 
     photo, report = tmp_path / "photo.png", tmp_path / "report.json"

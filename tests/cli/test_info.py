@@ -56,7 +56,7 @@ def test_this_machine(run: Run) -> None:
     assert done.code == 0
     for word in ("onnxruntime", "pytorch", "samtrt", samtrt.__version__, torch.__version__):
         assert word in done.out
-    survey = json.loads(run("info", "--json").out)
+    survey = json.loads(run("info", "--json", "-").out)
     found = {backend.pop("name"): backend for backend in survey["backends"]}
     assert found.keys() == set(BackendName)
     for name in ("onnxruntime", "openvino", "pytorch"):
@@ -71,7 +71,7 @@ def test_a_model(run: Run, tiny_model: Path, fake_directory: Path) -> None:
     assert done.code == 0
     assert "vit_t, 256 pixels" in done.out
     assert "sha256 checked" in done.out
-    described = json.loads(run("info", tiny_model, "--json").out)
+    described = json.loads(run("info", tiny_model, "--json", "-").out)
     assert described["opset"] == 20
     assert described["engines"] == []
     (fake_directory / "decoder.onnx").write_bytes(b"changed")
@@ -94,7 +94,7 @@ def test_engines_of_a_model(run: Run, tiny_model: Path, tmp_path: Path) -> None:
         "image_embeddings 1 x 256 x 16 x 16",
     ):
         assert text in out
-    (engine,) = json.loads(run("info", model, "--json").out)["engines"]
+    (engine,) = json.loads(run("info", model, "--json", "-").out)["engines"]
     assert engine["stage"] == "decoder"
     assert engine["profiles"]["point_labels"]["max"] == [64, 20]
 
@@ -106,6 +106,21 @@ def test_a_damaged_engine_is_told_in_a_line(run: Run, tiny_model: Path, tmp_path
     done = run("info", model)
     assert done.code == 0
     assert "has 5 bytes and its record says 2000000" in "".join(done.out.split("\n"))
-    (engine,) = json.loads(run("info", model, "--json").out)["engines"]
+    (engine,) = json.loads(run("info", model, "--json", "-").out)["engines"]
     assert engine.keys() == {"target", "stage", "error"}
     assert "samtrt build" in engine["error"]
+
+
+def test_json_goes_to_a_file_of_its_own(run: Run, fake_directory: Path, tmp_path: Path) -> None:
+    path = tmp_path / "info.json"
+    for _ in range(2):  # the second time it replaces its own
+        done = run("info", fake_directory, "--json", path)
+        assert done.code == 0
+        assert "sha256 checked" in done.out
+        assert json.loads(path.read_text())["model"] == "vit_t"
+    path.write_text("notes")
+    done = run("info", fake_directory, "--json", path)
+    assert done.code == 2
+    assert "was not written by samtrt" in done.err
+    assert path.read_text() == "notes"
+    assert run("info", fake_directory, "--json", path, "--force").code == 0

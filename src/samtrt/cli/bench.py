@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from samtrt.choices import BackendName, PixelWork
+from samtrt.cli.json_file import JsonOption, check_json, write_json
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
@@ -18,9 +18,12 @@ from samtrt.cli.options import (
     ThreadsOption,
     load_predictor,
 )
+from samtrt.cli.reading import ForceOption
 
 if TYPE_CHECKING:
     from samtrt.benchmark import Result
+
+_REPORT = b'{\n  "model": '
 
 
 def command(
@@ -44,16 +47,14 @@ def command(
         typer.Option(min=1, help="Prompts in one decoder call; repeatable. Default: 1 4 16 64."),
     ] = None,
     points: Annotated[int, typer.Option(min=1, help="Points of each prompt.")] = 1,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", help="Write every figure to this file.")
-    ] = None,
+    json_path: JsonOption = None,
+    force: ForceOption = False,
 ) -> None:
     """Time the encoder, the decoder, and the way from an image file to masks."""
     from rich.console import Console
 
     from samtrt import assets
     from samtrt import benchmark as benching
-    from samtrt.files import write_atomic
 
     defaults = benching.Settings()
     settings = benching.Settings(
@@ -63,6 +64,7 @@ def command(
         prompts=tuple(prompts or defaults.prompts),
         points=points,
     )
+    check_json(json_path, _REPORT, force)
     console = Console(stderr=True)
     with (
         console.status("loading the engines") as status,
@@ -70,9 +72,7 @@ def command(
     ):
         picture = image or assets.DEMO_PHOTOGRAPH
         result = benching.bench(predictor, picture, settings, status.update)
-    if json_path:
-        with write_atomic(json_path) as temporary:
-            temporary.write_text(json.dumps(result.as_json(), indent=2) + "\n", encoding="utf-8")
+    write_json(json_path, result.as_json())
     show(result)
 
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samtrt.cli.json_file import check_json, write_json
+from samtrt.cli.reading import ForceOption
+
 if TYPE_CHECKING:
     from samtrt.choices import Stage, Target
     from samtrt.errors import EngineError
@@ -18,7 +21,11 @@ def command(
     directory: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="Model directory to describe and check.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_path: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write it to this file, as JSON; - prints it."),
+    ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Show what is installed and which backends work here, or describe a model directory."""
     from rich.console import Console
@@ -26,13 +33,12 @@ def command(
     from rich.table import Table
 
     if directory:
-        _describe(directory, as_json)
+        _describe(directory, json_path, force)
         return
     from samtrt import environment
 
     found = environment.as_json()
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
+    if _written(json_path, found, force):
         return
     console = Console()
     table = Table("backend", "works", "devices", "good for")
@@ -48,7 +54,7 @@ def command(
         console.print(f"{name:27} {installed or '[dim]not installed[/]'}", highlight=False)
 
 
-def _describe(directory: Path, as_json: bool) -> None:
+def _describe(directory: Path, json_path: Path | None, force: bool) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -61,9 +67,8 @@ def _describe(directory: Path, as_json: bool) -> None:
     for stage in manifest.files:
         manifest.path_of(directory, stage)  # raises where a file is not the one exported
     engines = find_engines(directory, manifest)
-    if as_json:
-        described = [_engine_json(*item) for item in engines.items()]
-        typer.echo(json.dumps(manifest.model_dump(mode="json") | {"engines": described}, indent=2))
+    described = [_engine_json(*item) for item in engines.items()]
+    if _written(json_path, manifest.model_dump(mode="json") | {"engines": described}, force):
         return
     table = Table(show_header=False)
     table.add_row("model", escape(f"{manifest.model}, {manifest.image_size} pixels"))
@@ -91,6 +96,16 @@ def _describe(directory: Path, as_json: bool) -> None:
         text = str(found) if isinstance(found, EngineError) else "\n".join(_engine_lines(found))
         table.add_row(f"{target.value} {stage.value}", escape(text))
     Console().print(table)
+
+
+def _written(json_path: Path | None, value: dict[str, Any], force: bool) -> bool:
+    """Print or write what was asked for; tell whether the screen is taken by it."""
+    if json_path == Path("-"):
+        typer.echo(json.dumps(value, indent=2))
+        return True
+    check_json(json_path, f'{{\n  "{next(iter(value))}": '.encode(), force)
+    write_json(json_path, value)
+    return False
 
 
 def _engine_lines(record: EngineRecord) -> list[str]:

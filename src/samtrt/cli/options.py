@@ -35,7 +35,11 @@ PixelsOption = Annotated[
 ]
 CheckpointOption = Annotated[
     Path | None,
-    typer.Option("--checkpoint", "-c", help="Checkpoint file, for --backend pytorch."),
+    typer.Option(
+        "--checkpoint",
+        "-c",
+        help="The checkpoint that DIR was exported from, for pytorch.",
+    ),
 ]
 
 

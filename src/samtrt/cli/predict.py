@@ -108,7 +108,8 @@ def command(
         typer.Option("--save-mask", help="Mask PNG (0 or 255); -0, -1 .. for several."),
     ] = None,
     json_path: Annotated[
-        Path | None, typer.Option("--json", help="Masks as COCO RLE with box, area and scores.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Masks as COCO RLE with box, area and scores."),
     ] = None,
     value_range: ValueRangeOption = None,
     background: BackgroundOption = "white",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samtrt.choices import BackendName, PixelWork
+from samtrt.cli.json_file import JsonOption, check_json, write_json
 from samtrt.cli.options import (
     BackendOption,
     DeviceOption,
@@ -31,7 +31,7 @@ def command(
     directory: ModelDir,
     checkpoint: Annotated[
         str | None,
-        typer.Option("--checkpoint", "-c", help="The checkpoint it was exported from."),
+        typer.Option("--checkpoint", "-c", help="The checkpoint that DIR was exported from."),
     ] = None,
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: DeviceOption = None,
@@ -41,9 +41,7 @@ def command(
         list[Path] | None,
         typer.Option("--image", "-i", help="Image to compare on; repeatable. Default: built in."),
     ] = None,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", help="Write every figure to this file.")
-    ] = None,
+    json_path: JsonOption = None,
     min_iou: Annotated[
         float | None, typer.Option(min=0, max=1, help="Least mean IoU, instead of the default.")
     ] = None,
@@ -66,7 +64,7 @@ def command(
     from rich.markup import escape
 
     from samtrt import assets
-    from samtrt.files import check_ours, write_atomic
+    from samtrt.files import check_ours
     from samtrt.verification import compare as verifying
     from samtrt.verification.reference import is_reference, load_reference, record
 
@@ -76,8 +74,7 @@ def command(
         raise typer.BadParameter("--save-reference writes what --reference reads: give one")
     if save_reference:
         check_ours(save_reference, is_reference, force)
-    if json_path:
-        check_ours(json_path, _is_report, force)
+    check_json(json_path, _REPORT, force)
     console = Console(stderr=True)
     images = _read_images(image or []) or assets.verification_images()
     path = _resolve(checkpoint) if checkpoint else None
@@ -106,24 +103,10 @@ def command(
             *(expected, candidate, images, limits, seed),
             lambda line: status.update(escape(line)),
         )
-    if json_path:
-        with write_atomic(json_path) as temporary:
-            temporary.write_text(_json(report), encoding="utf-8")
+    write_json(json_path, report.as_json())
     show(report)
     if not report.passed:
         raise typer.Exit(1)
-
-
-def _json(report: Report) -> str:
-    return json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n"
-
-
-def _is_report(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(_REPORT)) in (b"", _REPORT)
-    except OSError:
-        return False
 
 
 _REPORT = b'{\n  "summary": {\n    "passed": '
