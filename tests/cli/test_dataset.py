@@ -106,6 +106,20 @@ def test_a_restart_does_what_is_missing_or_has_other_boxes(
     assert "2 done before" in changed.out
 
 
+def test_a_dataset_of_another_hand_in_our_place_is_made_anew(
+    predict: Predict, tmp_path: Path
+) -> None:
+    boxes, out = write(tmp_path / "coco.json", coco("a.png", "b.jpg")), tmp_path / "out.json"
+    assert predict(boxes, out).code == 0
+    whole = out.read_bytes()
+    marker = tmp_path / "out.json.samtrt" / "coco" / "a.json"
+    data = json.loads(marker.read_text())
+    for broken in ({**data, "info": None}, {k: v for k, v in data.items() if k != "info"}, [], 5):
+        write(marker, broken)
+        assert "1 images, 2 masks" in predict(boxes, out).out
+        assert out.read_bytes() == whole
+
+
 def test_what_fails_is_named_and_the_others_are_done(
     predict: Predict, tmp_path: Path, folder: Path
 ) -> None:

@@ -17,7 +17,6 @@ OUT/.samtrt              says that the directory is ours
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -30,6 +29,16 @@ from PIL import Image
 from samtrt._version import __version__
 from samtrt.choices import OutputFormat
 from samtrt.datasets.given import Given
+from samtrt.datasets.marker import (
+    FILES,
+    OWN,
+    SEGMENTS,
+    hashes_in,
+    is_as_written,
+    is_whole,
+    own_hash,
+    read_marker,
+)
 from samtrt.datasets.merged import Numbered, Numbers, write_merged
 from samtrt.datasets.pictures import PICTURE_SUFFIXES, provide_picture
 from samtrt.embeddings import is_embedding_file
@@ -116,11 +125,11 @@ class DatasetOutput:
 
         `more` is what the masks of this image alone depend on, such as its boxes.
         """
-        dataset = _read_dataset(self.marker(source))
+        dataset = read_marker(self.marker(source))
         try:
             sha256 = sha256_of(source.path)
-            done = _is_as_written(dataset, self._info(source, sha256, more)) and all(
-                _hashes_in(dataset).get(kind.value) == sha256_of(self.path(source, kind))
+            done = is_as_written(dataset, self._info(source, sha256, more)) and all(
+                hashes_in(dataset).get(kind.value) == sha256_of(self.path(source, kind))
                 for kind in self.formats_of(source)
             )
             done = done and (OutputFormat.YOLO not in self.formats or self._has_picture(source))
@@ -140,9 +149,9 @@ class DatasetOutput:
     def _check_unchanged(self, source: Source) -> None:
         """Raise `OutputError` where a file that would be replaced was changed, as by hand."""
         marker = self.marker(source)
-        dataset = _read_dataset(marker)  # a damaged one is made anew
-        hashes = _hashes_in(dataset)
-        changed = [marker] if dataset and _OWN in hashes and not _is_whole(dataset) else []
+        dataset = read_marker(marker)  # a damaged one is made anew
+        hashes = hashes_in(dataset)
+        changed = [marker] if dataset and OWN in hashes and not is_whole(dataset) else []
         for kind in self.formats_of(source):
             path = self.path(source, kind)
             before = hashes.get(kind.value)
@@ -187,13 +196,13 @@ class DatasetOutput:
             with write_atomic(path) as temporary:
                 segments = self._write(temporary, kind, image, picture, given.pixels, path)
             if segments is not None:
-                noted[_SEGMENTS] = segments
+                noted[SEGMENTS] = segments
             hashes[kind.value] = sha256_of(path)
         if OutputFormat.YOLO in self.formats:
             provide_picture(picture, self._place(source, "yolo/images", ""), given.pixels)
-        info = {**self._info(source, given.sha256, more), **noted, _FILES: hashes}
+        info = {**self._info(source, given.sha256, more), **noted, FILES: hashes}
         dataset = coco_dataset(image, self.categories, info)
-        hashes[_OWN] = _own_hash(dataset)
+        hashes[OWN] = own_hash(dataset)
         with write_atomic(self.marker(source)) as temporary:
             temporary.write_text(_json(dataset), encoding="utf-8")
         self._done.add(source.path)
@@ -248,7 +257,7 @@ class DatasetOutput:
     def _numbered(self, sources: Sequence[Source]) -> Iterator[Numbered]:
         numbers = Numbers(self.unique_ids)
         for source in sources:
-            data = _read_dataset(self.marker(source)) if source.path in self._done else None
+            data = read_marker(self.marker(source)) if source.path in self._done else None
             if data is None:
                 continue
             image = read_coco_dataset(data)
@@ -268,47 +277,6 @@ class DatasetOutput:
             "source_sha256": sha256,
             **more,
         }
-
-
-_FILES, _OWN, _SEGMENTS = "files", "coco", "segments"
-"""Where a COCO JSON has the hashes of its image's files, and among them its own; and what the
-panoptic picture holds."""
-
-
-def _is_as_written(dataset: dict[str, Any] | None, info: dict[str, Any]) -> bool:
-    """Tell whether a COCO JSON is unchanged and of this image with these settings."""
-    if dataset is None or not _is_whole(dataset):
-        return False
-    noted = (_FILES, _SEGMENTS)
-    return {name: value for name, value in dataset["info"].items() if name not in noted} == info
-
-
-def _is_whole(dataset: dict[str, Any]) -> bool:
-    return _hashes_in(dataset).get(_OWN) == _own_hash(dataset)
-
-
-def _hashes_in(dataset: dict[str, Any] | None) -> dict[str, Any]:
-    info = (dataset or {}).get("info")
-    hashes = info.get(_FILES) if isinstance(info, dict) else None
-    return hashes if isinstance(hashes, dict) else {}
-
-
-def _own_hash(dataset: dict[str, Any]) -> str:
-    """Hash a COCO JSON by what it says, but for this hash."""
-    hashes = {kind: value for kind, value in _hashes_in(dataset).items() if kind != _OWN}
-    info = {**dataset["info"], _FILES: hashes}
-    text = json.dumps({**dataset, "info": info}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _read_dataset(path: Path) -> dict[str, Any] | None:
-    """Read one image's COCO JSON; None where it is missing or damaged, and must be made again."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        read_coco_dataset(data)
-    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return None
-    return dict(data)
 
 
 def _json(data: dict[str, Any]) -> str:
