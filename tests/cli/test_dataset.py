@@ -114,7 +114,7 @@ def test_a_dataset_of_another_hand_in_our_place_is_made_anew(
     whole = out.read_bytes()
     marker = tmp_path / "out.json.samtrt" / "coco" / "a.json"
     data = json.loads(marker.read_text())
-    for broken in ({**data, "info": None}, {k: v for k, v in data.items() if k != "info"}, [], 5):
+    for broken in ({**data, "info": None}, []):
         write(marker, broken)
         assert "1 images, 2 masks" in predict(boxes, out).out
         assert out.read_bytes() == whole
