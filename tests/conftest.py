@@ -119,9 +119,12 @@ def tiny_checkpoint(shared: Callable[[str, Make], Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def family_checkpoint(shared: Callable[[str, Make], Path]) -> Callable[[str], Path]:
+def family_checkpoint(
+    shared: Callable[[str, Make], Path], tiny_checkpoint: Path
+) -> Callable[[str], Path]:
     """Return a seeded checkpoint of a small model in the registry, with SAM-HQ's decoder where its
-    name ends in `, hq`: two maps reach that."""
+    name ends in `, hq`: two maps reach that. All others have the decoder of `tiny_checkpoint`,
+    whose graph need not be traced again."""
 
     def path_of(name: str) -> Path:
         def make(directory: Path) -> None:
@@ -133,7 +136,11 @@ def family_checkpoint(shared: Callable[[str, Make], Path]) -> Callable[[str], Pa
             model, _, hq = name.partition(", ")
             sam = build_sam(replace(get_spec(model), hq=bool(hq)))
             seed_weights(sam)
-            torch.save(sam.state_dict(), directory / "model.pth")
+            weights = sam.state_dict()
+            if not hq:
+                tiny = torch.load(tiny_checkpoint)
+                weights |= {n: t for n, t in tiny.items() if not n.startswith("image_encoder.")}
+            torch.save(weights, directory / "model.pth")
 
         return shared(f"{name}-checkpoint", make) / "model.pth"
 
@@ -142,7 +149,9 @@ def family_checkpoint(shared: Callable[[str, Make], Path]) -> Callable[[str], Pa
 
 @pytest.fixture(scope="session")
 def family_model(
-    shared: Callable[[str, Make], Path], family_checkpoint: Callable[[str], Path]
+    shared: Callable[[str, Make], Path],
+    family_checkpoint: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Path]:
     """Return the model directory exported with defaults from a `family_checkpoint`."""
 
@@ -150,8 +159,10 @@ def family_model(
         def make(directory: Path) -> None:
             from samtrt.checkpoints.load import load_checkpoint
             from samtrt.export.onnx import export_model
+            from support.traces import traced_once
 
-            export_model(load_checkpoint(family_checkpoint(name)), directory)
+            with traced_once(root_of_run(tmp_path_factory.getbasetemp())):
+                export_model(load_checkpoint(family_checkpoint(name)), directory)
 
         return shared(name, make)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from samtrt.backends.base import stage_tensors
 from samtrt.choices import AttentionForm, Stage
@@ -50,13 +51,22 @@ def traced_once(root: Path) -> Iterator[None]:
 
 
 def _key(sam: Sam, stage: Stage, manifest: Manifest, options: exporting.ExportOptions) -> str:
-    """Hash all that tracing depends on."""
-    sizes = replace(sam.spec, name="", preparation=OFFICIAL, download=None)
-    opset = max(options.opset, EXPORTER_OLDEST)
-    form = options.attention
-    own = (form, options.dynamic_batch) if stage is Stage.ENCODER else form is AttentionForm.PLUGIN
-    seen = hashlib.sha256(repr((sizes, opset, own, stage_tensors(manifest, stage))).encode())
-    for name, tensor in sorted(sam.state_dict().items()):
-        seen.update(name.encode())
-        seen.update(tensor.contiguous().numpy().tobytes())
+    """Hash all that tracing depends on: of a decoder's graph, nothing of the encoder."""
+    spec, form = sam.spec, options.attention
+    asked: tuple[object, ...] = (
+        max(options.opset, EXPORTER_OLDEST),
+        stage_tensors(manifest, stage),
+    )
+    if stage is Stage.ENCODER:
+        whole = replace(spec, name="", preparation=OFFICIAL, download=None)
+        asked += (whole, form, options.dynamic_batch)
+        modules: tuple[nn.Module, ...] = (sam,)
+    else:
+        asked += (spec.image_size, spec.patch_size, form is AttentionForm.PLUGIN)
+        modules = (sam.prompt_encoder, sam.mask_decoder)
+    seen = hashlib.sha256(repr((asked, modules)).encode())
+    for module in modules:
+        for name, tensor in sorted(module.state_dict().items()):
+            seen.update(name.encode())
+            seen.update(tensor.contiguous().numpy().tobytes())
     return seen.hexdigest()[:16]
