@@ -11,8 +11,8 @@ import pytest
 
 from samtrt.build import compile as compiling
 from samtrt.build.compile import compile_engine
-from samtrt.build.engines import make_job
 from samtrt.build.float32 import keep_float32
+from samtrt.build.jobs import make_job
 from samtrt.build.options import BuildOptions, Built, Job, NodePrecision
 from samtrt.build.trtexec import trtexec_command
 from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Stage

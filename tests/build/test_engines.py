@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from samtrt.backends.base import stage_tensors
-from samtrt.build import engines
+from samtrt.build import process
 from samtrt.build.engines import build_engines
 from samtrt.build.options import BuildOptions, Built, Failed, Progress, Range
 from samtrt.choices import Precision, Stage, Target
@@ -257,7 +257,7 @@ def test_builder_that_dies_is_an_error_here(
     script = tmp_path / "python"
     script.write_text(f"#!/bin/sh\n{end}\n")
     script.chmod(0o755)
-    monkeypatch.setattr(engines.sys, "executable", str(script))
+    monkeypatch.setattr(process.sys, "executable", str(script))
     with pytest.raises(BuildError, match=f"the process that built the encoder .* {words}"):
         build_engines(model, target)
     assert not list(model.glob(".build-*"))
@@ -271,7 +271,7 @@ def test_builder_without_a_package_says_what_to_install(
     script = tmp_path / "python"
     script.write_text(f"#!/bin/sh\nread job; echo '{failed.model_dump_json()}'\n")
     script.chmod(0o755)
-    monkeypatch.setattr(engines.sys, "executable", str(script))
+    monkeypatch.setattr(process.sys, "executable", str(script))
     with pytest.raises(MissingExtraError, match=r"'cuda-bindings'.* 'samtrt\[tensorrt\]'"):
         build_engines(model, target)
 
@@ -293,6 +293,6 @@ def test_builder_sees_the_gpu_that_was_asked_for(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    environment = engines._environment(device)
+    environment = process.environment_for(device)
     assert environment["CUDA_VISIBLE_DEVICES"] == chosen
     assert environment["PATH"] == os.environ["PATH"]

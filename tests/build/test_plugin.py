@@ -16,8 +16,9 @@ from samtrt.build import compile as compiling
 from samtrt.build import engines
 from samtrt.build import graph as graphs
 from samtrt.build.checks import check_options
-from samtrt.build.engines import build_engines, make_job
+from samtrt.build.engines import build_engines
 from samtrt.build.graph import graph_to_build, slow_operators
+from samtrt.build.jobs import make_job
 from samtrt.build.options import BuildOptions, Built, Job
 from samtrt.build.trtexec import trtexec_command
 from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Stage, Target
@@ -105,7 +106,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Api:
         return compiling.compile_engine(api, Job.model_validate_json(job.model_dump_json()))
 
     monkeypatch.setattr(engines, "load_api", lambda _: api)
-    monkeypatch.setattr(engines, "_run", run)
+    monkeypatch.setattr(engines, "run_job", run)
     monkeypatch.setattr(compiling, "find_gpu", lambda: GPU)
     return api
 

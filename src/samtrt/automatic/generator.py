@@ -9,7 +9,6 @@ RLE.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.automatic.candidates import Candidate, Check, Prospects, Sieve, StabilityTest
+from samtrt.automatic.checks import check_settings
 from samtrt.automatic.device import DeviceSieve
 from samtrt.automatic.grid import CropBox, crop_boxes, layered_point_grids
 from samtrt.automatic.selection import select, suppress
@@ -45,26 +45,6 @@ Progress = Callable[[int, int], None]
 
 _Batch = tuple[npt.NDArray[np.float64], DecoderPrompts]
 """Points [P, 2] in the crop's pixels, and what the decoder takes for them."""
-
-MOST_POINTS = 1_000_000
-"""Points of all crops together: days of work even on a GPU."""
-
-_FLOATS = (
-    "pred_iou_thresh",
-    "stability_score_thresh",
-    "stability_score_offset",
-    "box_nms_thresh",
-    "crop_nms_thresh",
-    "crop_overlap_ratio",
-)
-_RANGES = {
-    "points_per_side": (0, 1_000),
-    "points_per_batch": (1, 4_096),
-    "crop_n_layers": (0, 5),
-    "crop_n_points_downscale_factor": (1, 1_000),
-    "min_mask_region_area": (0, 10**9),
-}
-"""What is refused before any memory is taken for it."""
 
 
 @dataclass(frozen=True)
@@ -112,37 +92,7 @@ class AutomaticMaskGenerator:
             raise PromptError(
                 f"unknown output_mode '{self.output_mode}'; use {', '.join(_OUTPUT_MODES)}"
             )
-        for name in _FLOATS:
-            number = getattr(self, name)
-            if number is not None and not math.isfinite(number):
-                raise PromptError(f"{name} must be a finite number, not {number}")
-        for name, (least, most) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise PromptError(f"{name} must be {least}..{most:,}, not {value:,}")
-        if not 0 <= self.crop_overlap_ratio < 1:
-            raise PromptError("crop_overlap_ratio must be at least 0 and less than 1")
-        if self.points_per_side is not None:
-            points = sum(
-                4**layer * (self.points_per_side // self.crop_n_points_downscale_factor**layer) ** 2
-                for layer in range(self.crop_n_layers + 1)
-            )
-            if points > MOST_POINTS:
-                raise PromptError(
-                    f"{self.points_per_side:,} points per side and {self.crop_n_layers} layers of "
-                    f"crops are {points:,} points, more than the limit of {MOST_POINTS:,}; use "
-                    "fewer, or a higher crop_n_points_downscale_factor"
-                )
-        for grid in self.grids:
-            if grid.ndim != 2 or grid.shape[1] != 2 or not len(grid):
-                raise PromptError(f"a grid of points must be N x 2 with N > 0, not {grid.shape}")
-            if not ((grid >= 0) & (grid <= 1)).all():
-                raise PromptError("the points of a grid must lie in 0..1: shares of the image")
-        if len(self.grids) <= self.crop_n_layers:
-            raise PromptError(
-                f"{self.crop_n_layers} layers of crops need {self.crop_n_layers + 1} point grids, "
-                f"not {len(self.grids)}"
-            )
+        check_settings(self)
 
     @property
     def thresholds(self) -> MaskThresholds:

@@ -1,40 +1,35 @@
 """`samtrt build`: the ONNX graphs of a model directory to TensorRT engines, each with its record.
 
-Every choice is made and checked here; the building itself runs in a process of its own (see
-`worker`), so that it can be stopped, and may crash, without harm.
+Every choice is made and checked here and in `jobs`; the building itself runs in a process of its
+own (`process`, `worker`), so that it can be stopped, and may crash, without harm.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-import samtrt
 from samtrt._version import __version__
-from samtrt.backends.base import image_inputs, stage_tensors
 from samtrt.build.checks import check_options, encoder_without_plugin
 from samtrt.build.graph import (
     fallback_note,
     graph_to_build,
-    node_precisions,
     operators_note,
     slow_operators,
     without_operators,
 )
-from samtrt.build.options import BuildOptions, Built, Failed, Job, NodePrecision, Progress, Range
-from samtrt.choices import Precision, Stage, Target
+from samtrt.build.jobs import exact_job, make_job
+from samtrt.build.options import BuildOptions, Built, Job, Progress
+from samtrt.build.process import run_job
+from samtrt.choices import Stage, Target
 from samtrt.errors import BuildError, OutputError
-from samtrt.files import cache_dir, check_ours, write_atomic
+from samtrt.files import check_ours, write_atomic
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.tensorrt.api import Api, load_api
 from samtrt.tensorrt.plugin.library import LIBRARY_NAME
@@ -42,7 +37,6 @@ from samtrt.tensorrt.record import (
     BuildFlags,
     EngineRecord,
     Exact,
-    Profile,
     engine_path,
     find_exact,
     is_engine_record,
@@ -96,7 +90,7 @@ def build_engines(
                 chosen, note = _for_stage(manifest, target, stage, options)
                 with manifest.checked(directory, stage) as graph:
                     job, notes = _prepare(api, manifest, stage, graph, chosen, Path(work), tell)
-                    done = _run(job, tell)
+                    done = run_job(job, tell)
                 warnings = tuple(filter(None, (note, *notes, *done.warnings)))
                 done = done.model_copy(update={"warnings": warnings})
                 built[stage] = _publish(directory, manifest, job, done), done
@@ -105,7 +99,7 @@ def build_engines(
                     for exact in options.exact:
                         one = exact_job(job, manifest, exact, directory)
                         with manifest.checked(directory, stage):
-                            done = _run(one, tell)
+                            done = run_job(one, tell)
                         built[exact] = _publish(directory, manifest, one, done), done
     return built
 
@@ -141,85 +135,10 @@ def _check_ours(
         check_ours(directory / LIBRARY_NAME, lambda _: False, force)
 
 
-def exact_job(job: Job, manifest: Manifest, exact: Exact, directory: Path) -> Job:
-    """Return the job of a decoder for one size, where that for all sizes is done.
-
-    TensorRT takes a profile that leaves no choice for fixed shapes.
-    """
-    prompts, points = (Range(min=n, opt=n, max=n) for n in exact)
-    options = job.options.model_copy(update={"prompts": prompts, "points": points})
-    return job.model_copy(
-        update={
-            "output": job.output.with_name(f"engine-{exact}"),
-            "exact": exact,
-            "profiles": profiles(manifest, job.stage, options),
-            "plugin": directory / LIBRARY_NAME if job.plugin else None,
-        }
-    )
-
-
 def _remove_exact(directory: Path, target: Target) -> None:
     for exact in find_exact(directory, Stage.DECODER, target):
         for place in (record_path, engine_path):
             place(directory, Stage.DECODER, target, exact).unlink(missing_ok=True)
-
-
-def make_job(
-    api: Api,
-    manifest: Manifest,
-    stage: Stage,
-    graph: Path,
-    output: Path,
-    options: BuildOptions,
-    named: Path | None = None,
-) -> Job:
-    """Return what the building process needs to know of one stage.
-
-    Args:
-        api: The TensorRT that builds.
-        manifest: Of the model directory.
-        stage: Which engine.
-        graph: What the parser takes.
-        output: Where the engine goes.
-        options: As asked.
-        named: A graph of the same nodes that tells their types, where `graph` does not.
-    """
-    timing = options.timing_cache and api.target is Target.TENSORRT
-    precision = options.precision or manifest.precision
-    nodes: tuple[NodePrecision, ...] = ()
-    if not api.is_strongly_typed and precision is not Precision.FP32:
-        nodes = node_precisions(named or graph, image_inputs(stage, manifest), options.float32)
-    return Job(
-        stage=stage,
-        target=api.target,
-        onnx=graph,
-        output=output,
-        precision=precision,
-        strongly_typed=api.is_strongly_typed,
-        nodes=nodes,
-        profiles=profiles(manifest, stage, options),
-        options=options,
-        plugin=options.plugin,
-        timing_cache=cache_dir() / "tensorrt" if timing else None,
-    )
-
-
-def profiles(manifest: Manifest, stage: Stage, options: BuildOptions) -> dict[str, Profile]:
-    """Return the shapes of every input of a stage that is not fixed."""
-    batch = options.batch
-    sizes = {"prompts": options.prompts, "points": options.points, "batch": batch}
-    found = {}
-    for info in stage_tensors(manifest, stage)[0]:
-        if all(isinstance(size, int) for size in info.shape):
-            continue
-        shapes = {}
-        for bound in ("min", "opt", "max"):
-            shapes[bound] = tuple(
-                size if isinstance(size, int) else getattr(sizes[size], bound, 1)
-                for size in info.shape
-            )
-        found[info.name] = Profile(**shapes)
-    return found
 
 
 def _prepare(
@@ -275,69 +194,6 @@ def _only_builder(directory: Path, target: Target) -> Iterator[None]:
 
 def _work_prefix(target: Target) -> str:
     return f".build-{target.value}-"
-
-
-def _run(job: Job, report: Callable[[Progress], None]) -> Built:
-    """Run the building process to its end; however this ends, the process is gone afterwards."""
-    with tempfile.TemporaryFile() as noise:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "samtrt.build.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=noise,
-            env=_environment(job.options.device),
-            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends that one
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(job.model_dump_json().encode() + b"\n")
-            process.stdin.flush()
-            for line in process.stdout:
-                if line.startswith(b'{"kind":"progress"'):
-                    report(Progress.model_validate_json(line))
-                elif line.startswith(b'{"kind":"built"'):
-                    return Built.model_validate_json(line)
-                else:
-                    raise Failed.model_validate_json(line).to_error()
-            code = process.wait()
-        except BrokenPipeError:
-            code = process.wait()
-        finally:
-            process.kill()
-            process.wait()
-            with suppress(BrokenPipeError):  # it ended before it took all of its job
-                process.stdin.close()
-            process.stdout.close()
-        noise.seek(0)
-        raise BuildError(_describe_crash(job, code, noise.read().decode(errors="replace")))
-
-
-def _environment(device: int) -> dict[str, str]:
-    """Return the environment in which GPU 0 is the one asked for, and samtrt can be imported."""
-    environment = dict(os.environ)
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    listed = [str(device)] if visible is None else visible.split(",")[device : device + 1]
-    environment["CUDA_VISIBLE_DEVICES"] = listed[0] if listed else "-1"  # none, which is told
-    environment.setdefault("CUDA_MODULE_LOADING", "LAZY")  # less memory, as TensorRT advises
-    source = str(Path(samtrt.__file__).parent.parent)
-    paths = [source, environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    return environment
-
-
-def _describe_crash(job: Job, code: int, output: str) -> str:
-    how = f"ended with exit code {code}"
-    if code < 0:
-        how = f"crashed ({signal.Signals(-code).name})"
-        if -code == signal.SIGKILL:
-            how = "was killed, by the system perhaps for want of memory"
-    last = (output.strip().splitlines() or [""])[-1]
-    return (
-        f"the process that built the {job.stage.value} for {job.target.value} {how}"
-        + (f": {last}" if last else "")
-        + "; see docs/tensorrt.md, Troubleshooting"
-    )
 
 
 def _publish(directory: Path, manifest: Manifest, job: Job, built: Built) -> EngineRecord:

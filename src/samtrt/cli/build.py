@@ -202,8 +202,8 @@ def _explain(
     from tempfile import TemporaryDirectory
 
     from samtrt.build.checks import check_options, uses_plugin
-    from samtrt.build.engines import make_job
     from samtrt.build.graph import plain_graph_command, without_functions
+    from samtrt.build.jobs import make_job
     from samtrt.build.trtexec import trtexec_command
     from samtrt.manifest import Manifest
     from samtrt.tensorrt.api import load_api

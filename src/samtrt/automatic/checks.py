@@ -1,0 +1,66 @@
+"""What settings of automatic masks are refused, before any memory is taken for them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from samtrt.errors import PromptError
+
+if TYPE_CHECKING:
+    from samtrt.automatic.generator import AutomaticMaskGenerator
+
+MOST_POINTS = 1_000_000
+"""Points of all crops together: days of work even on a GPU."""
+
+_FLOATS = (
+    "pred_iou_thresh",
+    "stability_score_thresh",
+    "stability_score_offset",
+    "box_nms_thresh",
+    "crop_nms_thresh",
+    "crop_overlap_ratio",
+)
+_RANGES = {
+    "points_per_side": (0, 1_000),
+    "points_per_batch": (1, 4_096),
+    "crop_n_layers": (0, 5),
+    "crop_n_points_downscale_factor": (1, 1_000),
+    "min_mask_region_area": (0, 10**9),
+}
+"""Least and most of each."""
+
+
+def check_settings(given: AutomaticMaskGenerator) -> None:
+    """Raise `PromptError` where a number is out of its range or the grids do not fit the crops."""
+    for name in _FLOATS:
+        number = getattr(given, name)
+        if number is not None and not math.isfinite(number):
+            raise PromptError(f"{name} must be a finite number, not {number}")
+    for name, (least, most) in _RANGES.items():
+        value = getattr(given, name)
+        if value is not None and not least <= value <= most:
+            raise PromptError(f"{name} must be {least}..{most:,}, not {value:,}")
+    if not 0 <= given.crop_overlap_ratio < 1:
+        raise PromptError("crop_overlap_ratio must be at least 0 and less than 1")
+    if given.points_per_side is not None:
+        points = sum(
+            4**layer * (given.points_per_side // given.crop_n_points_downscale_factor**layer) ** 2
+            for layer in range(given.crop_n_layers + 1)
+        )
+        if points > MOST_POINTS:
+            raise PromptError(
+                f"{given.points_per_side:,} points per side and {given.crop_n_layers} layers of "
+                f"crops are {points:,} points, more than the limit of {MOST_POINTS:,}; use "
+                "fewer, or a higher crop_n_points_downscale_factor"
+            )
+    for grid in given.grids:
+        if grid.ndim != 2 or grid.shape[1] != 2 or not len(grid):
+            raise PromptError(f"a grid of points must be N x 2 with N > 0, not {grid.shape}")
+        if not ((grid >= 0) & (grid <= 1)).all():
+            raise PromptError("the points of a grid must lie in 0..1: shares of the image")
+    if len(given.grids) <= given.crop_n_layers:
+        raise PromptError(
+            f"{given.crop_n_layers} layers of crops need {given.crop_n_layers + 1} point grids, "
+            f"not {len(given.grids)}"
+        )

@@ -1,0 +1,90 @@
+"""What the building process is told of one engine: made of the options, the model and its graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from samtrt.backends.base import image_inputs, stage_tensors
+from samtrt.build.graph import node_precisions
+from samtrt.build.options import BuildOptions, Job, NodePrecision, Range
+from samtrt.choices import Precision, Stage, Target
+from samtrt.files import cache_dir
+from samtrt.manifest import Manifest
+from samtrt.tensorrt.api import Api
+from samtrt.tensorrt.plugin.library import LIBRARY_NAME
+from samtrt.tensorrt.record import Exact, Profile
+
+
+def make_job(
+    api: Api,
+    manifest: Manifest,
+    stage: Stage,
+    graph: Path,
+    output: Path,
+    options: BuildOptions,
+    named: Path | None = None,
+) -> Job:
+    """Return what the building process needs to know of one stage.
+
+    Args:
+        api: The TensorRT that builds.
+        manifest: Of the model directory.
+        stage: Which engine.
+        graph: What the parser takes.
+        output: Where the engine goes.
+        options: As asked.
+        named: A graph of the same nodes that tells their types, where `graph` does not.
+    """
+    timing = options.timing_cache and api.target is Target.TENSORRT
+    precision = options.precision or manifest.precision
+    nodes: tuple[NodePrecision, ...] = ()
+    if not api.is_strongly_typed and precision is not Precision.FP32:
+        nodes = node_precisions(named or graph, image_inputs(stage, manifest), options.float32)
+    return Job(
+        stage=stage,
+        target=api.target,
+        onnx=graph,
+        output=output,
+        precision=precision,
+        strongly_typed=api.is_strongly_typed,
+        nodes=nodes,
+        profiles=profiles(manifest, stage, options),
+        options=options,
+        plugin=options.plugin,
+        timing_cache=cache_dir() / "tensorrt" if timing else None,
+    )
+
+
+def profiles(manifest: Manifest, stage: Stage, options: BuildOptions) -> dict[str, Profile]:
+    """Return the shapes of every input of a stage that is not fixed."""
+    batch = options.batch
+    sizes = {"prompts": options.prompts, "points": options.points, "batch": batch}
+    found = {}
+    for info in stage_tensors(manifest, stage)[0]:
+        if all(isinstance(size, int) for size in info.shape):
+            continue
+        shapes = {}
+        for bound in ("min", "opt", "max"):
+            shapes[bound] = tuple(
+                size if isinstance(size, int) else getattr(sizes[size], bound, 1)
+                for size in info.shape
+            )
+        found[info.name] = Profile(**shapes)
+    return found
+
+
+def exact_job(job: Job, manifest: Manifest, exact: Exact, directory: Path) -> Job:
+    """Return the job of a decoder for one size, where that for all sizes is done.
+
+    TensorRT takes a profile that leaves no choice for fixed shapes.
+    """
+    prompts, points = (Range(min=n, opt=n, max=n) for n in exact)
+    options = job.options.model_copy(update={"prompts": prompts, "points": points})
+    return job.model_copy(
+        update={
+            "output": job.output.with_name(f"engine-{exact}"),
+            "exact": exact,
+            "profiles": profiles(manifest, job.stage, options),
+            "plugin": directory / LIBRARY_NAME if job.plugin else None,
+        }
+    )
