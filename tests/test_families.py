@@ -20,6 +20,7 @@ from samtrt.choices import AttentionForm, BackendName, Family, Float32Part, Prec
 from samtrt.errors import ExportError
 from samtrt.export.onnx import ExportOptions, export_model
 from samtrt.export.precision import convert, float32_nodes, load_graph, save_graph
+from samtrt.export.quantize import quantize_model
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.predictor import Predictor
 from samtrt.tensorrt.record import load_engine_record
@@ -143,3 +144,10 @@ def test_a_token_of_sam_hq_is_asked_of_sam_hq(tiny_checkpoint: Path, tmp_path: P
         export_model(
             load_checkpoint(tiny_checkpoint), tmp_path / "out", ExportOptions(hq_token_only=True)
         )
+
+
+def test_convolutions_are_not_quantized(
+    family_model: Callable[[str], Path], picture: np.ndarray, tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match="made of convolutions, and int8 is for linear layers"):
+        quantize_model(family_model("efficientvit_sam_t"), tmp_path / "int8", {"noise": picture})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -25,6 +26,19 @@ def url(tiny_model: Path) -> Iterator[str]:
     app = create_app(Predictor.load(tiny_model), directory=tiny_model)
     with live(app) as url:
         yield url
+
+
+@pytest.fixture(scope="module", params=["vit_t, hq", "efficientvit_sam_t"])
+def family(
+    request: pytest.FixtureRequest, family_model: Callable[[str], Path]
+) -> Iterator[tuple[str, str]]:
+    """A family whose decoder takes two maps, and one whose images are in another square."""
+    from samtrt.predictor import Predictor
+    from samtrt.server.app import create_app
+
+    directory = family_model(request.param)
+    with live(create_app(Predictor.load(directory), directory=directory)) as url:
+        yield request.param, url
 
 
 def choose(driver: PageDriver, where: str) -> None:
@@ -86,6 +100,38 @@ def test_both_give_the_same_masks(
     driver.page.mouse.click(*driver.place(x, y, shape))
     driver.settle()
     assert len(driver.prompts) == asked + 1
+
+
+def test_every_familys_decoder_gives_the_same_masks(
+    open_page: Callable[..., PageDriver], family: tuple[str, str], tmp_path: Path
+) -> None:
+    name, url = family
+    photo = tmp_path / "photo.png"
+    Image.fromarray(random_image(120, 200)).save(photo)
+    driver = open_page(url)
+    driver.upload(photo)
+    driver.page.uncheck("#hover")
+
+    def ask() -> tuple[list[str], np.ndarray, np.ndarray]:
+        """A point; then another, which takes away."""
+        driver.page.mouse.click(*driver.place(100, 60, (200, 120)))
+        driver.settle()
+        found = driver.candidates()
+        (first,) = driver.masks(tmp_path).values()
+        driver.page.mouse.click(*driver.place(150, 60, (200, 120)), button="right")
+        driver.settle()
+        (second,) = driver.masks(tmp_path).values()
+        return found, first, second
+
+    scores, *there = ask()
+    assert len(scores) == (1 if "hq" in name else 3), "SAM-HQ gives the best of three"
+    choose(driver, "browser")
+    driver.page.click("#clear")
+    browser_scores, *here = ask()
+    assert browser_scores == scores
+    for one, other in zip(there, here, strict=True):
+        assert 0 < one.mean() < 1
+        assert mask_iou(one, other) >= 0.99
 
 
 def test_previews_need_no_server(

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Backend
-from samtrt.choices import AttentionForm, Precision, Quantization, Stage
+from samtrt.choices import AttentionForm, Family, Precision, Quantization, Stage
 from samtrt.encoding import prepare
 from samtrt.errors import ExportError, MissingExtraError
 from samtrt.files import staging_directory
@@ -82,8 +82,8 @@ def quantize_model(
         force: Whether graphs are replaced that samtrt did not write.
 
     Raises:
-        ExportError: where the model is not float32 or was exported for the plugin, there is no
-            image, a layer is unknown, or `min_iou` cannot be reached.
+        ExportError: where the model is not float32, was exported for the plugin or has an encoder
+            of convolutions, there is no image, a layer is unknown, or `min_iou` cannot be reached.
         ManifestError, OutputError: as when exporting.
     """
     options = options or QuantizeOptions()
@@ -96,6 +96,11 @@ def quantize_model(
             f"{directory} was exported with --attention plugin, whose linear layers are operators "
             "that cannot be quantized: export the checkpoint with --attention add, or tiled, and "
             "quantize that"
+        )
+    if manifest.family is Family.EFFICIENTVIT:
+        raise ExportError(
+            f"the encoder in {directory} is made of convolutions, and int8 is for linear layers: "
+            "export the checkpoint with --precision fp16 instead"
         )
     if not images:
         raise ExportError("quantizing needs images to measure on: give some with --calib")
