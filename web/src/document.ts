@@ -90,8 +90,9 @@ export class History {
   setCandidates(prompt: Prompt, candidates: readonly Candidate[]): void {
     const segment = this.current.segments.find((s) => s.prompt === prompt);
     if (!segment) return;
-    // With four, the first is the model's single answer to a prompt that is not ambiguous.
-    const chosen = candidates.length === 4 ? 0 : indexOfBest(candidates);
+    // With four (two where a model gives the best of three alone), the first is the single answer to
+    // a prompt that is not ambiguous.
+    const chosen = candidates.length % 2 === 0 ? 0 : indexOfBest(candidates);
     this.replace(this.patched(segment.id, { candidates, chosen, stale: false }));
   }
 
