@@ -213,10 +213,14 @@ def test_a_full_disk_costs_only_what_it_could_not_hold(
 ) -> None:
     served = serve(cache_bytes=1, spill_dir=tmp_path)
 
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
+    opened = Path.open
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    def full(path: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:
+        if "w" in mode and path.suffix == ".embedding":
+            raise OSError(28, "No space left on device")
+        return opened(path, mode, *rest, **named)
+
+    monkeypatch.setattr(Path, "open", full)
     first, second = served.add(picture), served.add(picture)
     assert served.masks(first, POINT).status_code == 410
     assert served.masks(second, POINT).status_code == 200
