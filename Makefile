@@ -33,6 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet "pip>=25.1"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[ort,openvino,export,server,rtx,lean,geo,hub]" --group dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --group tools
+	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --no-build-isolation --group sam2
 	touch $@
 
 # The built page is committed, so that only who changes it needs Node.js (20 or newer).

@@ -71,6 +71,11 @@ class _Normalize:
         return (image - self.mean) / self.std
 
 
+def box_stand_ins() -> dict[str, Any]:
+    """Return what the packages need of `torchvision.ops.boxes`."""
+    return {"batched_nms": _batched_nms, "box_area": _box_area}
+
+
 def _stand_ins() -> dict[str, types.ModuleType]:
     members: dict[str, dict[str, Any]] = {
         "torchvision": {},
@@ -92,7 +97,7 @@ def _stand_ins() -> dict[str, types.ModuleType]:
             "trunc_normal_": torch.nn.init.trunc_normal_,
         },
         "timm.models.registry": {"register_model": lambda make: make},
-        "torchvision.ops.boxes": {"batched_nms": _batched_nms, "box_area": _box_area},
+        "torchvision.ops.boxes": box_stand_ins(),
     }
     modules = {}
     for name, attributes in members.items():

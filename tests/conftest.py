@@ -130,14 +130,20 @@ def family_checkpoint(
         def make(directory: Path) -> None:
             import torch
 
+            from samtrt.checkpoints.layouts import SAM2
             from samtrt.models import build_sam, seed_weights
-            from samtrt.registry import get_spec
+            from samtrt.registry import HieraSpec, get_spec
+            from support.oracle import official_sam2
 
             model, _, hq = name.partition(", ")
-            sam = build_sam(replace(get_spec(model), hq=bool(hq)))
+            spec = replace(get_spec(model), hq=bool(hq))
+            sam = build_sam(spec)
             seed_weights(sam)
             weights = sam.state_dict()
-            if not hq:
+            if isinstance(spec, HieraSpec):  # whose official names are others than ours
+                names = official_sam2(spec).state_dict()
+                weights = {"model": {name: weights[SAM2.official(name)] for name in names}}
+            elif not hq:
                 tiny = torch.load(tiny_checkpoint)
                 weights |= {n: t for n, t in tiny.items() if not n.startswith("image_encoder.")}
             torch.save(weights, directory / "model.pth")
@@ -179,6 +185,18 @@ def hq_checkpoint(family_checkpoint: Callable[[str], Path]) -> Path:
 def hq_model(family_model: Callable[[str], Path]) -> Path:
     """The model directory exported from `hq_checkpoint` with defaults."""
     return family_model("vit_t, hq")
+
+
+@pytest.fixture(scope="session")
+def sam2_checkpoint(family_checkpoint: Callable[[str], Path]) -> Path:
+    """A small SAM 2.1, under the official names."""
+    return family_checkpoint("sam2.1_hiera_t")
+
+
+@pytest.fixture(scope="session")
+def sam2_model(family_model: Callable[[str], Path]) -> Path:
+    """The model directory exported from `sam2_checkpoint` with defaults."""
+    return family_model("sam2.1_hiera_t")
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,7 @@ def test_half_precision_is_verified(family: Model, picture: np.ndarray, tmp_path
     """What `export --precision fp16` writes, made of the graphs that are there."""
     directory = Path(shutil.copytree(family.directory, tmp_path / "half"))
     manifest = Manifest.load(directory)
-    files = {}
+    files = dict(manifest.files)
     for stage in Stage:
         path = directory / f"{stage.value}.onnx"
         held = image_inputs(stage, manifest)

@@ -31,7 +31,7 @@ LAYERS = (
     ("decoding",),
     ("predictor",),
     ("embeddings",),
-    ("automatic", "benchmark", "datasets", "verification"),
+    ("automatic", "benchmark", "datasets", "verification", "video"),
     ("export", "official", "server"),
     ("build",),
     ("cli",),

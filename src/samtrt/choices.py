@@ -15,6 +15,17 @@ class Stage(str, Enum):
     DECODER = "decoder"
 
 
+class VideoStage(str, Enum):
+    """The further engines of a model that follows objects through videos."""
+
+    MEMORY_ATTENTION = "memory_attention"
+    MEMORY_ENCODER = "memory_encoder"
+    VIDEO_DECODER = "video_decoder"
+
+
+AnyStage = Stage | VideoStage
+
+
 class Family(str, Enum):
     """Which image encoder a SAM has."""
 
@@ -24,6 +35,19 @@ class Family(str, Enum):
     """MobileSAM's and Light HQ-SAM's."""
     EFFICIENTVIT = "efficientvit"
     """EfficientViT-SAM's."""
+    HIERA = "hiera"
+    """SAM 2's."""
+
+
+class Generation(str, Enum):
+    """What stands around the two graphs: how prompts are completed and masks are formed."""
+
+    SAM = "sam"
+    """A padding point stands where there is no box; masks go to the model's square first, then to
+    the image."""
+    SAM2 = "sam2"
+    """A padding point stands behind all points and boxes; masks go to the image at once, and
+    low-res logits that are given back are limited."""
 
 
 class MaskChoice(str, Enum):
@@ -33,6 +57,8 @@ class MaskChoice(str, Enum):
     """Of four, the last three for an ambiguous prompt or the first for any other."""
     BEST = "best"
     """As `sam`, but of those three the one with the best score alone (SAM-HQ)."""
+    STABLE = "stable"
+    """As `sam`, but where the first is unstable the best-scored of the three (SAM 2)."""
 
 
 class Precision(str, Enum):

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from samtrt.choices import Resize
+from samtrt.choices import Generation, Resize
 from samtrt.errors import ImageError, MaskError, PromptError, RemoteError, SamtrtError
 from samtrt.files import read_whole
 from samtrt.masks import rle
@@ -188,7 +188,9 @@ class RemoteImage:
             maps = _maps(response.content, model["maps"])
             height, width = numbers("X-Original-Size")
             resize = Resize(model["preparation"]["resize"])
-            frame = Frame((height, width), model["image_size"], model["mask_size"], resize)
+            generation = Generation(model.get("generation", Generation.SAM))
+            sizes = model["image_size"], model["mask_size"]
+            frame = Frame((height, width), *sizes, resize, generation)
             return Embedding.of(maps, frame)
 
     def delete(self) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.backends.base import Backend
-from samtrt.choices import MaskChoice
+from samtrt.choices import Generation, MaskChoice
 from samtrt.cuda.memory import all_to_host
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
@@ -83,7 +83,7 @@ class Decoding:
             out = self.decoder.run(feeds, on_host=False)
             masks, every = out["low_res_masks"], to_host(out["iou_predictions"])
             check_results(every)
-            chosen = choose_masks(every, True, self.manifest.mask_choice)
+            chosen = choose_masks(masks, every, True, self.manifest.mask_choice)
             score = _taken(every, chosen)
             asked = wanted(score)
             planes = planes_of(chosen).reshape(chosen.shape)[asked]
@@ -123,7 +123,7 @@ class Decoding:
         """Decode P prompts and form their masks; `Predictor.predict_batch` says what is what."""
         masks, scores, low_res = [], [], []
         for logits, ious in self.decoded(embedding, prompts):
-            chosen = choose_masks(ious, multimask_output, self.manifest.mask_choice)
+            chosen = choose_masks(logits, ious, multimask_output, self.manifest.mask_choice)
             former, flat, planes = _picked(logits, embedding, chosen)
             formed = (
                 former.logits(flat, planes)
@@ -132,7 +132,7 @@ class Decoding:
             )
             full, *rest = all_to_host([formed, logits, ious])
             masks.append(full.reshape(len(logits), -1, *full.shape[1:]))
-            low_res.append(_taken(rest[0], chosen))
+            low_res.append(returned_logits(_taken(rest[0], chosen), self.manifest.generation))
             scores.append(_taken(rest[1], chosen))
         return Prediction(_joined(masks), _joined(scores), _joined(low_res))
 
@@ -143,7 +143,7 @@ class Decoding:
         masks: list[list[Rle]] = []
         scores = []
         for logits, ious in self.decoded(embedding, prompts):
-            chosen = choose_masks(ious, multimask_output, self.manifest.mask_choice)
+            chosen = choose_masks(logits, ious, multimask_output, self.manifest.mask_choice)
             former, flat, planes = _picked(logits, embedding, chosen)
             found = former.encode(flat, planes, self.manifest.mask_threshold)
             each = len(planes) // len(logits)
@@ -161,25 +161,68 @@ def check_results(*arrays: npt.NDArray[np.float32]) -> None:
         )
 
 
+STABILITY_OFFSET = 0.05
+"""How far from 0 a logit is that counts for a mask's stability (official `build_sam.py`,
+`dynamic_multimask_stability_delta`)."""
+LEAST_STABILITY = np.float32(0.98)
+"""Below it a single mask is not trusted (`dynamic_multimask_stability_thresh`)."""
+LOGIT_LIMIT = 32.0
+"""Beyond it SAM 2's predictor cuts low-res logits that it returns (`SAM2ImagePredictor`)."""
+
+
 def choose_masks(
-    scores: Tensor, multimask_output: bool, choice: MaskChoice = MaskChoice.SAM
+    logits: Tensor,
+    scores: Tensor,
+    multimask_output: bool,
+    choice: MaskChoice = MaskChoice.SAM,
 ) -> npt.NDArray[np.intp]:
     """Tell which of each prompt's four masks answer it: [P, C], each 0..3.
 
     As the official `MaskDecoder.forward`: masks 1..3, or mask 0 alone. As SAM-HQ's
-    `MaskDecoderHQ.forward`: the best of 1..3, or mask 0.
+    `MaskDecoderHQ.forward`: the best of 1..3, or mask 0. As SAM 2's `MaskDecoder.forward`: masks
+    1..3, or mask 0 where it is stable, else the best of 1..3.
 
     Args:
+        logits: Low-res logits [P, 4, M, M].
         scores: IoU predictions [P, 4].
         multimask_output: Whether the prompt may be ambiguous.
         choice: Of the model.
     """
-    if not multimask_output:
-        return np.zeros((len(scores), 1), dtype=np.intp)
-    if choice is MaskChoice.SAM:
+    if multimask_output and choice is not MaskChoice.BEST:
         return np.tile(np.arange(1, 4, dtype=np.intp), (len(scores), 1))
-    best: npt.NDArray[np.intp] = to_host(scores)[:, 1:].argmax(axis=1, keepdims=True)
-    return best + 1
+    single = np.zeros((len(scores), 1), dtype=np.intp)
+    if not multimask_output and choice is not MaskChoice.STABLE:
+        return single
+    best: npt.NDArray[np.intp] = to_host(scores)[:, 1:].argmax(axis=1, keepdims=True) + 1
+    if multimask_output:
+        return best
+    return np.where(are_stable(logits)[:, None], single, best)
+
+
+def are_stable(logits: Tensor) -> BoolArray:
+    """Tell of which prompts the single mask is stable: bool [P], of low-res logits [P, 4, M, M].
+
+    As the official `MaskDecoder._get_stability_scores` of SAM 2: the areas above and below 0 by
+    `STABILITY_OFFSET`, one by the other, in float32.
+    """
+    firsts = logits.reshape(-1, *logits.shape[2:])[:: logits.shape[1]]
+    planes = to_host(firsts).reshape(len(logits), -1)
+    inner, outer = (
+        np.count_nonzero(planes > np.float32(limit), axis=1).astype(np.float32)
+        for limit in (STABILITY_OFFSET, -STABILITY_OFFSET)
+    )
+    # Where nothing is mask at all, that is certain.
+    scores = np.divide(inner, outer, out=np.ones_like(outer), where=outer > 0)
+    return np.asarray(scores >= LEAST_STABILITY)
+
+
+def returned_logits(
+    logits: npt.NDArray[np.float32], generation: Generation
+) -> npt.NDArray[np.float32]:
+    """Return low-res logits as the official predictor gives them to a caller."""
+    if generation is Generation.SAM2:
+        return np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT)
+    return logits
 
 
 def select_masks(
@@ -189,7 +232,7 @@ def select_masks(
     choice: MaskChoice = MaskChoice.SAM,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Take the masks of `choose_masks`, and their scores, of [P, 4, ...] and [P, 4]."""
-    chosen = choose_masks(scores, multimask_output, choice)
+    chosen = choose_masks(logits, scores, multimask_output, choice)
     return _taken(logits, chosen), _taken(scores, chosen)
 
 

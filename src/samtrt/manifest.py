@@ -11,7 +11,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from samtrt.choices import Family, MaskChoice, Precision, Quantization, Stage
+from samtrt.choices import (
+    AnyStage,
+    Family,
+    Generation,
+    MaskChoice,
+    Precision,
+    Quantization,
+    Stage,
+    VideoStage,
+)
 from samtrt.errors import ManifestError, OutputError
 from samtrt.feature_maps import IMAGE_EMBEDDINGS, FeatureMap
 from samtrt.files import check_target, printable, read_whole, sha256_of, write_atomic
@@ -100,6 +109,16 @@ class EncoderSizes(_Frozen):
         )
 
 
+class Video(_Frozen):
+    """What is known of a model that follows objects through videos, beside its graphs."""
+
+    memory_channels: int = Field(gt=0)
+    mask_weights: tuple[float, ...] = Field(
+        min_length=16, max_length=16, description="from 4 x 4 cells of a user's mask to one logit"
+    )
+    mask_bias: float
+
+
 class Manifest(_Frozen):
     """Everything that is needed to run a model directory rightly."""
 
@@ -115,6 +134,12 @@ class Manifest(_Frozen):
     )
     hq_token_only: bool = Field(
         default=False, description="of a SAM-HQ: its own mask alone, not the sum with SAM's"
+    )
+    generation: Generation = Field(
+        default=Generation.SAM, description="how prompts are completed and masks are formed"
+    )
+    object_scores: bool = Field(
+        default=False, description="whether the decoder tells if there is an object at all"
     )
     family: Family = Field(default=Family.VIT, description="which image encoder it has")
     encoder: EncoderSizes | None = Field(
@@ -132,7 +157,8 @@ class Manifest(_Frozen):
     attention: str
     checkpoint: Source
     quantized: Quantized | None = None
-    files: dict[Stage, tuple[FileEntry, ...]] = Field(
+    video: Video | None = Field(default=None, description="None for a model of images alone")
+    files: dict[Stage | VideoStage, tuple[FileEntry, ...]] = Field(
         description="for each stage the ONNX file first, then its external data"
     )
     versions: dict[str, str]
@@ -181,7 +207,9 @@ class Manifest(_Frozen):
 
     def frame(self, original: Size) -> Frame:
         """Return where an image of (height, width) lies in the square of prompts and masks."""
-        return Frame(original, self.image_size, self.mask_size, self.preparation.resize)
+        return Frame(
+            *(original, self.image_size, self.mask_size, self.preparation.resize, self.generation)
+        )
 
     def input_frame(self, original: Size) -> Frame:
         """Return where an image of (height, width) lies in the encoder's input."""
@@ -236,7 +264,7 @@ class Manifest(_Frozen):
                 f"{path} is not a valid manifest: {where}: {first['msg']}; export the model again"
             ) from None
 
-    def path_of(self, directory: Path, stage: Stage) -> Path:
+    def path_of(self, directory: Path, stage: AnyStage) -> Path:
         """Return the checked path of a stage's ONNX file.
 
         Raises:
@@ -257,7 +285,7 @@ class Manifest(_Frozen):
         return path
 
     @contextmanager
-    def checked(self, directory: Path, stage: Stage) -> Iterator[Path]:
+    def checked(self, directory: Path, stage: AnyStage) -> Iterator[Path]:
         """Yield what `path_of` returns, for a block that reads the files anew.
 
         Raises:

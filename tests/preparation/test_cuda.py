@@ -13,7 +13,7 @@ from samtrt.choices import Resize, ResizeFilter, ValueScale
 from samtrt.cuda.memory import Memory
 from samtrt.preparation import cuda, host
 from samtrt.preparation.frame import Frame
-from samtrt.preparation.spec import OFFICIAL, Preparation
+from samtrt.preparation.spec import OFFICIAL, SAM2, Preparation
 from support.on_device import device_memory
 from support.oracle import random_image
 from support.places import PLACES
@@ -37,6 +37,16 @@ def test_values_are_those_of_the_host(
         preparation = OFFICIAL.model_copy(update={"resize": resize, "filter": kind})
         got = cuda.preprocess(image, frame, preparation, memory).numpy()
         np.testing.assert_array_equal(got, host.preprocess(image, frame, preparation), str(kind))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_unrounded_values_are_those_of_the_host(memory: Memory, size: tuple[int, int]) -> None:
+    frame, image = Frame(size, 64, 16, Resize.STRETCH), random_image(*size)
+    for kind in ResizeFilter:
+        preparation = SAM2.model_copy(update={"filter": kind})
+        got = cuda.preprocess(image, frame, preparation, memory, True).numpy()
+        wanted = host.preprocess(np.ascontiguousarray(image[..., ::-1]), frame, preparation)
+        np.testing.assert_allclose(got, wanted, atol=1e-6, err_msg=str(kind))
 
 
 @pytest.mark.parametrize("scale", ValueScale)

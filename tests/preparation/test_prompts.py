@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samtrt.choices import Resize
+from samtrt.choices import Generation, Resize
 from samtrt.errors import PromptError
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.prompts import DecoderPrompts, build_prompts
@@ -33,6 +33,16 @@ def test_a_box_follows_the_points_and_needs_no_padding() -> None:
     prompts = build(point_coords=[[[100, 60]]], point_labels=[[1]], boxes=[[0, 0, 100, 60]])
     assert prompts.point_labels.tolist() == [[1, 2, 3]]
     assert prompts.point_coords.tolist() == [[[128, 77], [0, 0], [128, 77]]]
+
+
+def test_sam2_has_a_padding_point_beside_a_box_too() -> None:
+    frame = Frame(SIZE, IMAGE, MASK, Resize.STRETCH, Generation.SAM2)
+    alone = build_prompts(frame, boxes=[[0, 0, 100, 60]])
+    assert alone.point_labels.tolist() == [[2, 3, -1]]
+    both = build_prompts(frame, [[[100, 60]]], [[1]], boxes=[[0, 0, 100, 60]])
+    assert both.point_labels.tolist() == [[1, 2, 3, -1]]
+    logits = np.zeros((1, 1, MASK, MASK))
+    assert build_prompts(frame, mask_input=logits).point_labels.shape == (1, 0)
 
 
 def test_a_mask_alone_has_no_points() -> None:

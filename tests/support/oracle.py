@@ -18,14 +18,19 @@ from official_packages import (
     oracle_package,
     segment_anything_oracle,
 )
+from sam2_official import fit_sizes, official_sam2, official_sam2_predictor, sam2_package
 
 __all__ = [
+    "fit_sizes",
     "official_generator",
     "official_predictor",
     "official_sam",
+    "official_sam2",
+    "official_sam2_predictor",
     "official_transform",
     "oracle_package",
     "random_image",
+    "sam2_package",
     "segment_anything_oracle",
 ]
 

@@ -103,6 +103,7 @@ export class BrowserDecoding implements Decoding {
         threshold: model.mask_threshold,
         maps: model.maps,
         maskChoice: model.mask_choice,
+        generation: model.generation,
       });
       decoding.label = label(loaded.threads ?? 1);
       return decoding;

@@ -1,6 +1,6 @@
 // What the page and its decoding worker say to each other.
 
-import type { Candidate, FeatureMap, MaskChoice, Prompt, Size } from "./types";
+import type { Candidate, FeatureMap, Generation, MaskChoice, Prompt, Size } from "./types";
 
 export interface LoadMessage {
   readonly kind: "load";
@@ -10,6 +10,7 @@ export interface LoadMessage {
   readonly threshold: number;
   readonly maps: readonly FeatureMap[];
   readonly maskChoice: MaskChoice;
+  readonly generation: Generation;
 }
 
 export interface ImageMessage {

@@ -45,8 +45,14 @@ export interface FeatureMap {
   readonly shape: readonly number[];
 }
 
-/** Which of three masks answer an ambiguous prompt: all, or the best-scored alone. */
-export type MaskChoice = "sam" | "best";
+/**
+ * Which masks answer a prompt: all three an ambiguous one, or the best-scored of them alone; or the
+ * best-scored in place of an unstable single one.
+ */
+export type MaskChoice = "sam" | "best" | "stable";
+
+/** How prompts are completed and masks are formed. */
+export type Generation = "sam" | "sam2";
 
 export interface ModelInfo {
   readonly model: string;
@@ -56,6 +62,7 @@ export interface ModelInfo {
   readonly mask_threshold: number;
   readonly maps: readonly FeatureMap[];
   readonly mask_choice: MaskChoice;
+  readonly generation: Generation;
   readonly precision: string;
   readonly backend: string;
   readonly device: string;

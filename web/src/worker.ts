@@ -5,6 +5,7 @@ import { promptInputs } from "./frame";
 import type { DecodeMessage, ImageMessage, LoadMessage, Reply, Request } from "./messages";
 import type { Candidate, Size } from "./types";
 import { candidateCount } from "./types";
+import { isStable } from "./stability";
 import { runsFromLogits } from "./upscale";
 
 declare const ORT_VERSION: string;
@@ -51,7 +52,8 @@ export function serve(ort: Ort, provider: "wasm" | "webgpu", build: string): voi
   }
 
   async function decode(message: DecodeMessage): Promise<Candidate[]> {
-    const inputs = promptInputs(message.prompt, image.original, image.resized);
+    const { maskSize, generation } = model;
+    const inputs = promptInputs(message.prompt, image.original, image.resized, generation);
     const plane = model.maskSize * model.maskSize;
     const out = await session.run({
       ...image.maps,
@@ -69,16 +71,23 @@ export function serve(ort: Ort, provider: "wasm" | "webgpu", build: string): voi
     const scores = (await out["iou_predictions"]!.getData()) as Float32Array;
     // The decoder gives four masks: the single one, then the three for an ambiguous prompt.
     const best = (of: number[]) => of.reduce((one, i) => (scores[i]! > scores[one]! ? i : one));
-    const several = model.maskChoice === "best" ? [best([1, 2, 3])] : [1, 2, 3];
-    let chosen = candidateCount(message.prompt) === 3 ? several : [0, ...several];
+    const three = [1, 2, 3];
+    const several = model.maskChoice === "best" ? [best(three)] : three;
+    let chosen = several;
+    if (candidateCount(message.prompt) !== 3) {
+      const replaced = model.maskChoice === "stable" && !isStable(logits.subarray(0, plane));
+      const single = replaced ? best(three) : 0;
+      chosen = [single, ...[0, ...several].filter((i) => i !== single)];
+    }
     if (message.bestOnly) chosen = [best(chosen)];
     return chosen.map((i) => ({
       score: scores[i]!,
       runs: runsFromLogits(
         logits.subarray(i * plane, (i + 1) * plane),
-        model.maskSize,
-        model.imageSize,
-        image.resized,
+        maskSize,
+        // SAM 2's logits go to the image at once: through a square of their own size.
+        generation === "sam2" ? maskSize : model.imageSize,
+        generation === "sam2" ? { height: maskSize, width: maskSize } : image.resized,
         image.original,
         model.threshold,
       ),

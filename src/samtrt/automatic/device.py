@@ -70,7 +70,7 @@ class DeviceSieve:
         Raises:
             BackendError: where scores are no numbers.
         """
-        planes = planes_of(choose_masks(scores, True, self.choice))
+        planes = planes_of(choose_masks(logits, scores, True, self.choice))
         points = np.repeat(points, len(planes) // len(points), axis=0)
         flat, ious = logits.reshape(-1, *logits.shape[2:]), scores.reshape(-1)
         assert isinstance(flat, CudaArray)

@@ -9,20 +9,25 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from samtrt.choices import Stage
+from samtrt.choices import AnyStage, Stage, VideoStage
 from samtrt.cuda.memory import Memory
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
 from samtrt.types import Closeable, DeviceArray, Tensor, TensorInfo, to_host
 
+OBJECT_SCORES = "object_score_logits"
+"""Name of the decoder's output that is above 0 where there is an object, of models that tell."""
+
 Arrays = Mapping[str, npt.NDArray[Any]]
 Tensors = Mapping[str, Tensor]
 
 
-def image_inputs(stage: Stage, manifest: Manifest) -> frozenset[str]:
+def image_inputs(stage: AnyStage, manifest: Manifest) -> frozenset[str]:
     """Name the inputs of a stage that hold the image; the others hold prompts."""
     if stage is Stage.ENCODER:
         return frozenset({"images"})
+    if isinstance(stage, VideoStage):  # all of a video's graphs are about what is in the image
+        return frozenset(info.name for info in stage_tensors(manifest, stage)[0])
     return frozenset(one.name for one in manifest.maps)
 
 
@@ -115,7 +120,7 @@ class HostBackend(Backend):
         """Run checked feeds."""
 
 
-def stage_tensors(manifest: Manifest, stage: Stage) -> tuple[list[TensorInfo], list[TensorInfo]]:
+def stage_tensors(manifest: Manifest, stage: AnyStage) -> tuple[list[TensorInfo], list[TensorInfo]]:
     """Return the inputs and outputs that a stage has by design (what the ONNX graphs declare)."""
     f32 = np.dtype(np.float32)
     size, mask = manifest.input_size, manifest.mask_size
@@ -125,7 +130,10 @@ def stage_tensors(manifest: Manifest, stage: Stage) -> tuple[list[TensorInfo], l
             [TensorInfo("images", f32, (batch, 3, size, size))],
             [TensorInfo.of_map(one, batch) for one in manifest.maps],
         )
+    if isinstance(stage, VideoStage):
+        return _video_tensors(manifest, stage)
     embedding, *further = (TensorInfo.of_map(one) for one in manifest.maps)
+    score = TensorInfo(OBJECT_SCORES, f32, ("prompts",))
     return (
         [
             embedding,
@@ -138,8 +146,69 @@ def stage_tensors(manifest: Manifest, stage: Stage) -> tuple[list[TensorInfo], l
         [
             TensorInfo("low_res_masks", f32, ("prompts", 4, mask, mask)),
             TensorInfo("iou_predictions", f32, ("prompts", 4)),
+            *([score] if manifest.object_scores else []),
         ],
     )
+
+
+def _video_tensors(
+    manifest: Manifest, stage: VideoStage
+) -> tuple[list[TensorInfo], list[TensorInfo]]:
+    """Do as `stage_tensors`, for a batch of objects on one frame of a video."""
+    assert manifest.video is not None
+    channels, grid, mask = manifest.embed_channels, manifest.embedding_size, manifest.mask_size
+    memory = manifest.video.memory_channels
+
+    def floats(name: str, *shape: int | str) -> TensorInfo:
+        return TensorInfo(name, np.dtype(np.float32), shape)
+
+    embedding, *further = (TensorInfo.of_map(one) for one in manifest.maps)
+    objects = floats("object_embeddings", "objects", channels, grid, grid)
+    score = floats(OBJECT_SCORES, "objects")
+    match stage:
+        case VideoStage.MEMORY_ATTENTION:
+            times = TensorInfo("memory_times", np.dtype(np.int64), ("objects", "memories"))
+            return (
+                [
+                    embedding,
+                    floats("memories", "objects", "memories", memory, grid, grid),
+                    times,
+                    floats("has_memory", "objects", "memories"),
+                    floats("pointers", "objects", "pointers", channels),
+                    floats("pointer_distances", "objects", "pointers"),
+                    floats("has_pointer", "objects", "pointers"),
+                ],
+                [objects],
+            )
+        case VideoStage.MEMORY_ENCODER:
+            return (
+                [
+                    embedding,
+                    floats("low_res_masks", "objects", 1, mask, mask),
+                    score,
+                    floats("binarize", "objects"),
+                ],
+                [floats("memories", "objects", memory, grid, grid)],
+            )
+        case VideoStage.VIDEO_DECODER:
+            return (
+                [
+                    objects,
+                    floats("point_coords", "objects", "points", 2),
+                    floats("point_labels", "objects", "points"),
+                    floats("mask_input", "objects", 1, mask, mask),
+                    floats("has_mask_input", "objects"),
+                    floats("bare", "objects"),
+                    floats("absent", "objects"),
+                    *further,
+                ],
+                [
+                    floats("low_res_masks", "objects", 4, mask, mask),
+                    floats("iou_predictions", "objects", 4),
+                    score,
+                    floats("pointers", "objects", 4, channels),
+                ],
+            )
 
 
 def is_zero(tensor: Tensor) -> bool:

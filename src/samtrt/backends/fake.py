@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samtrt.backends.base import Arrays, HostBackend, image_inputs, stage_tensors
+from samtrt.backends.base import OBJECT_SCORES, Arrays, HostBackend, image_inputs, stage_tensors
 from samtrt.choices import Stage
 from samtrt.errors import BackendError
 from samtrt.feature_maps import FeatureMap
@@ -46,10 +46,13 @@ class FakeBackend(HostBackend):
             self._decode({name: feeds[name][i] for name in feeds if name not in held})
             for i in range(prompts)
         ]
-        return {
+        results = {
             "low_res_masks": np.stack(masks),
             "iou_predictions": np.tile(np.array(SCORES, dtype=np.float32), (prompts, 1)),
         }
+        if self._manifest.object_scores:
+            results[OBJECT_SCORES] = np.ones(prompts, np.float32)
+        return results
 
     def _decode(self, prompt: Arrays) -> npt.NDArray[np.float32]:
         """Return logits [4, M, M]: positive within the disc of a point, a box, or the mask."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Arrays, HostBackend, stage_tensors
-from samtrt.choices import AttentionForm, BackendName, Precision, Stage
+from samtrt.choices import AnyStage, AttentionForm, BackendName, Precision
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.manifest import Manifest
 
@@ -33,7 +33,7 @@ class OpenVinoBackend(HostBackend):
         name: BackendName,
         path: Path,
         manifest: Manifest,
-        stage: Stage,
+        stage: AnyStage,
         options: BackendOptions,
     ) -> None:
         if options.device not in (None, "cpu"):

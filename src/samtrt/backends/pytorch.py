@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Backend, Tensors, stage_tensors
-from samtrt.choices import Precision, Stage
+from samtrt.choices import AnyStage, Precision, Stage, VideoStage
 from samtrt.errors import BackendError, MissingExtraError
-from samtrt.manifest import EncoderSizes, Manifest, Source
+from samtrt.manifest import EncoderSizes, Manifest, Source, Video
 from samtrt.preparation.spec import PreparationChanges
 from samtrt.registry import ViTSpec
 from samtrt.types import DeviceArray, Tensor, to_host
@@ -29,8 +29,9 @@ from samtrt.checkpoints.hub import origin_of
 from samtrt.checkpoints.load import Checkpoint, load_checkpoint, load_sam
 from samtrt.choices import AttentionForm
 from samtrt.models import Sam
-from samtrt.models.graphs import DecoderGraph, EncoderGraph
+from samtrt.models.graphs import graph_of
 from samtrt.models.hq import MaskDecoderHq
+from samtrt.models.memory import MEMORY_CHANNELS
 
 
 class PyTorchBackend(Backend):
@@ -39,8 +40,8 @@ class PyTorchBackend(Backend):
     name = "pytorch"
     precision = Precision.FP32.value  # the checkpoint's own, whatever the graphs were made to be
 
-    def __init__(self, sam: Sam, manifest: Manifest, stage: Stage, device: str = "cpu") -> None:
-        graph = EncoderGraph(sam) if stage is Stage.ENCODER else DecoderGraph(sam)
+    def __init__(self, sam: Sam, manifest: Manifest, stage: AnyStage, device: str = "cpu") -> None:
+        graph = graph_of(sam, stage)
         try:
             self._graph: torch.nn.Module | None = graph.to(device).eval()
         except (RuntimeError, AssertionError) as error:
@@ -52,7 +53,7 @@ class PyTorchBackend(Backend):
         self.outputs = {info.name: info for info in outputs}
 
     @classmethod
-    def open(cls, manifest: Manifest, stage: Stage, options: BackendOptions) -> PyTorchBackend:
+    def open(cls, manifest: Manifest, stage: AnyStage, options: BackendOptions) -> PyTorchBackend:
         """Load the checkpoint that the model directory was exported from."""
         if options.checkpoint is None:
             raise BackendError("the pytorch backend runs a checkpoint: name it with --checkpoint")
@@ -64,6 +65,8 @@ class PyTorchBackend(Backend):
                 f"{manifest.checkpoint.sha256[:12]}...), which {options.checkpoint} (sha256 "
                 f"{loaded.sha256[:12]}...) is not"
             )
+        if isinstance(stage, VideoStage) and manifest.video is None:
+            raise BackendError(f"{manifest.model} follows no objects through videos")
         if stage is Stage.DECODER:
             return cls(_without_encoder(loaded.sam), manifest, stage, device)
         backend = cls(loaded.sam, manifest, stage, device)
@@ -101,6 +104,18 @@ class PyTorchBackend(Backend):
         self._graph = self._loaded = None
 
 
+def video_of(checkpoint: Checkpoint) -> Video | None:
+    """Return what a manifest says of a checkpoint that follows objects through videos."""
+    weights = checkpoint.state_dict.get("memory.mask_downsample.weight")
+    if weights is None:
+        return None
+    return Video(
+        memory_channels=MEMORY_CHANNELS,
+        mask_weights=tuple(weights.flatten().tolist()),
+        mask_bias=checkpoint.state_dict["memory.mask_downsample.bias"].item(),
+    )
+
+
 def manifest_of(checkpoint: Checkpoint) -> Manifest:
     """Return what a model directory of a checkpoint would say, without graphs."""
     spec, hub = checkpoint.spec, origin_of(checkpoint.path)
@@ -109,6 +124,8 @@ def manifest_of(checkpoint: Checkpoint) -> Manifest:
         image_size=spec.image_size,
         maps=spec.maps,
         mask_choice=spec.mask_choice,
+        generation=spec.generation,
+        object_scores=spec.object_scores,
         family=spec.family,
         input_size=spec.encoder_size,
         encoder=EncoderSizes.of(spec) if isinstance(spec, ViTSpec) else None,
@@ -125,6 +142,7 @@ def manifest_of(checkpoint: Checkpoint) -> Manifest:
             hub=hub,
             tensors=checkpoint.tensors,
         ),
+        video=video_of(checkpoint),
         files={},
         versions={"torch": torch.__version__},
     )

@@ -17,7 +17,7 @@ from samtrt.choices import Resize, ResizeFilter, ValueScale
 from samtrt.errors import CheckpointError
 from samtrt.files import read_whole
 from samtrt.preparation.spec import RGB, Preparation
-from samtrt.registry import ModelSpec, ViTSpec
+from samtrt.registry import HieraSpec, ModelSpec, ViTSpec
 
 _PREPROCESSOR = "preprocessor_config.json"
 _PROCESSOR = "processor_config.json"
@@ -65,6 +65,35 @@ _COMPUTED: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 """What a SAM's layers compute, where the tensors do not tell."""
 
+_COMPUTED_SAM2: dict[str, dict[str, tuple[Any, ...]]] = {
+    "vision_config": {
+        "hidden_act": ("gelu",),
+        "layer_norm_eps": (1e-6,),
+        "fpn_kernel_size": (1,),
+        "fpn_top_down_levels": ([2, 3],),
+        "num_feature_levels": (3,),
+    },
+    "backbone_config": {
+        "hidden_act": ("gelu",),
+        "layer_norm_eps": (1e-6,),
+        "num_channels": (3,),
+        "mlp_ratio": (4.0,),
+        "patch_stride": ([4, 4],),
+        "patch_padding": ([3, 3],),
+        "query_stride": ([2, 2],),
+        "num_query_pool_stages": (3,),
+    },
+    "prompt_encoder_config": _COMPUTED["prompt_encoder_config"],
+    "mask_decoder_config": {
+        **_COMPUTED["mask_decoder_config"],
+        "hidden_act": ("gelu",),
+        "dynamic_multimask_via_stability": (True,),
+        "dynamic_multimask_stability_delta": (0.05,),
+        "dynamic_multimask_stability_thresh": (0.98,),
+    },
+}
+"""As `_COMPUTED`, of a SAM 2."""
+
 
 def refuse_adapter(directory: Path) -> None:
     """Raise `CheckpointError` where a directory holds an adapter alone, as PEFT saves it."""
@@ -84,19 +113,25 @@ def check_config(directory: Path, spec: ModelSpec) -> None:
         CheckpointError: which names the setting.
     """
     config = _read(directory / _CONFIG) or {}
-    kind = config.get("model_type", "sam")
-    expected = "sam_hq" if spec.hq else "sam"
-    if kind != expected and "model_type" in config:
-        raise CheckpointError(f"{_CONFIG} says that this is a '{kind}' model, not a '{expected}'")
-    for section, settings in _COMPUTED.items():
-        found = _section(config, section)
+    is_sam2 = isinstance(spec, HieraSpec)
+    kinds = ("sam2", "sam2_video") if is_sam2 else ("sam_hq",) if spec.hq else ("sam",)
+    kind = config.get("model_type", kinds[0])
+    if kind not in kinds:
+        raise CheckpointError(f"{_CONFIG} says that this is a '{kind}' model, not a '{kinds[0]}'")
+    sections = {name: _section(config, name) for name in _COMPUTED}
+    sections["backbone_config"] = _section(sections["vision_config"], "backbone_config")
+    for section, settings in (_COMPUTED_SAM2 if is_sam2 else _COMPUTED).items():
+        found = sections[section]
         for name, known in settings.items():
             if name in found and not any(_is(found[name], value) for value in known):
                 raise CheckpointError(
                     f"{_CONFIG}: {section}.{name} is {found[name]!r}, and samtrt computes "
                     f"{' or '.join(repr(value) for value in known)}"
                 )
-    vision = _section(config, "vision_config")
+    if isinstance(spec, HieraSpec):
+        _check_hiera(sections["backbone_config"], spec)
+        return
+    vision = sections["vision_config"]
     shape = {"image_size": spec.image_size, "patch_size": spec.patch_size}
     if isinstance(spec, ViTSpec):
         shape["num_attention_heads"] = spec.num_heads
@@ -104,6 +139,24 @@ def check_config(directory: Path, spec: ModelSpec) -> None:
         if name in vision and vision[name] != value:
             raise CheckpointError(
                 f"{_CONFIG}: vision_config.{name} is {vision[name]!r}, and the tensors say {value}"
+            )
+
+
+def _check_hiera(backbone: dict[str, Any], spec: HieraSpec) -> None:
+    """Refuse a Hiera whose shape is not the known one of its tensors."""
+    shape = {
+        "image_size": [spec.image_size] * 2,
+        "num_attention_heads_per_stage": [spec.num_heads * 2**stage for stage in range(4)],
+        "blocks_per_stage": list(spec.stages),
+        "window_size_per_stage": list(spec.windows),
+        "global_attention_blocks": list(spec.global_attn_indexes),
+    }
+    for name, value in shape.items():
+        found = backbone.get(name, value)
+        if found != value and [found] * 2 != value:
+            raise CheckpointError(
+                f"{_CONFIG}: backbone_config.{name} is {found!r}, and of the published model with "
+                f"these tensors it is {value}"
             )
 
 

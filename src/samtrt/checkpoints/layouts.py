@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 _POSITIONS = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 
@@ -15,14 +16,17 @@ class Layout:
     Attributes:
         name: What messages call it.
         anchor: A tensor of the encoder that every such model has; its first word is a part.
-        parts: The first words of all names. The last two are the prompt encoder and mask decoder.
+        parts: The first words of all names.
         renames: From its names to official ones: patterns and replacements, one after another.
+        splits: Tensors whose rows are tensors of their own in the official names: by the name that
+            `renames` give them, what each row is called, with {} for its number.
     """
 
     name: str
     anchor: str
     parts: tuple[str, ...]
     renames: tuple[tuple[re.Pattern[str], str], ...] = ()
+    splits: Mapping[str, str] = field(default_factory=dict)
 
     def official(self, name: str) -> str:
         """Return the official name of a tensor."""
@@ -93,4 +97,88 @@ EFFICIENTVIT = Layout(
     OFFICIAL.parts,
 )
 
-LAYOUTS = (OFFICIAL, HUGGING_FACE, TINY_VIT, EFFICIENTVIT)
+
+def _patterns(*renames: tuple[str, str]) -> tuple[tuple[re.Pattern[str], str], ...]:
+    return tuple((re.compile(pattern), replacement) for pattern, replacement in renames)
+
+
+SAM2 = Layout(
+    "SAM 2's names",
+    "image_encoder.trunk.patch_embed.proj.weight",
+    (
+        "image_encoder",
+        "sam_prompt_encoder",
+        "sam_mask_decoder",
+        "no_mem_embed",
+        "no_mem_pos_enc",
+        "memory_attention",
+        "memory_encoder",
+        "maskmem_tpos_enc",
+        "mask_downsample",
+        "obj_ptr_proj",
+        "obj_ptr_tpos_proj",
+        "no_obj_ptr",
+        "no_obj_embed_spatial",
+    ),
+    _patterns(
+        (r"^sam_(prompt_encoder|mask_decoder)\.", r"\1."),
+        (r"^no_mem_embed$", "image_encoder.no_mem_embed"),
+        (r"^((no_mem_pos_enc|memory|mask|obj_ptr|no_obj)(?!_decoder)\w*)", r"memory.\1"),
+        (r"(trunk\.blocks|transformer\.layers)\.(\d+)\.mlp\.layers\.0\.", r"\1.\2.mlp.lin1."),
+        (r"(trunk\.blocks|transformer\.layers)\.(\d+)\.mlp\.layers\.1\.", r"\1.\2.mlp.lin2."),
+    ),
+)
+
+HUGGING_FACE_SAM2 = Layout(
+    "Hugging Face's names of SAM 2",
+    "vision_encoder.backbone.patch_embed.projection.weight",
+    (
+        *HUGGING_FACE.parts,
+        "no_memory_embedding",
+        "no_memory_positional_encoding",
+        "memory_temporal_positional_encoding",
+        "no_object_pointer",
+        "occlusion_spatial_embedding_parameter",
+        "memory_attention",
+        "memory_encoder",
+        "mask_downsample",
+        "object_pointer_proj",
+        "temporal_positional_encoding_projection_layer",
+    ),
+    (
+        *_patterns(  # transformers' `modeling_sam2.py` and `modeling_sam2_video.py`
+            (r"^vision_encoder\.backbone\.", "image_encoder.trunk."),
+            (r"trunk\.patch_embed\.projection", "trunk.patch_embed.proj"),
+            (r"^vision_encoder\.neck\.convs\.(\d+)\.", r"image_encoder.neck.convs.\1.conv."),
+            (r"(trunk\.blocks|transformer\.layers)\.(\d+)\.mlp\.proj_in\.", r"\1.\2.mlp.lin1."),
+            (r"(trunk\.blocks|transformer\.layers)\.(\d+)\.mlp\.proj_out\.", r"\1.\2.mlp.lin2."),
+            (r"\.o_proj\.", ".out_proj."),
+            (r"(pred_obj_score_head|object_pointer_proj)\.layers\.0\.", r"\1.layers.1."),
+            (r"^no_memory_embedding$", "image_encoder.no_mem_embed"),
+            (r"^no_memory_positional_encoding$", "memory.no_mem_pos_enc"),
+            (r"^memory_temporal_positional_encoding$", "memory.maskmem_tpos_enc"),
+            (r"^no_object_pointer$", "memory.no_obj_ptr"),
+            (r"^occlusion_spatial_embedding_parameter$", "memory.no_obj_embed_spatial"),
+            (r"^object_pointer_proj", "memory.obj_ptr_proj"),
+            (r"^temporal_positional_encoding_projection_layer", "memory.obj_ptr_tpos_proj"),
+            (r"^memory_encoder\.feature_projection", "memory_encoder.pix_feat_proj"),
+            (r"^memory_encoder\.projection", "memory_encoder.out_proj"),
+            (r"^memory_encoder\.memory_fuser", "memory_encoder.fuser"),
+            *(
+                (rf"mask_downsampler\.layers\.{i}\.{name}", f"mask_downsampler.encoder.{3 * i + j}")
+                for i in range(4)
+                for j, name in enumerate(("conv", "layer_norm"))
+            ),
+            (r"mask_downsampler\.final_conv", "mask_downsampler.encoder.12"),
+            (r"(fuser\.layers\.\d+)\.scale$", r"\1.gamma"),
+            (r"(fuser\.layers\.\d+)\.depthwise_conv", r"\1.dwconv"),
+            (r"(fuser\.layers\.\d+)\.pointwise_conv", r"\1.pwconv"),
+            (r"^(memory_attention|memory_encoder.*)\.layer_norm\.", r"\1.norm."),
+            (r"^(memory_attention|memory_encoder|mask_downsample)\b", r"memory.\1"),
+        ),
+        *HUGGING_FACE.renames,
+    ),
+    {"prompt_encoder.point_embeddings.weight": "prompt_encoder.point_embeddings.{}.weight"},
+)
+
+LAYOUTS = (OFFICIAL, HUGGING_FACE, TINY_VIT, EFFICIENTVIT, SAM2, HUGGING_FACE_SAM2)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from itertools import pairwise
 from math import isqrt
 from typing import TYPE_CHECKING
 
-from samtrt.checkpoints.layouts import EFFICIENTVIT, OFFICIAL, TINY_VIT
+from samtrt.checkpoints.layouts import EFFICIENTVIT, OFFICIAL, SAM2, TINY_VIT
 from samtrt.checkpoints.wording import dims
 from samtrt.errors import CheckpointError
-from samtrt.registry import MODELS, EfficientViTSpec, ModelSpec, TinyViTSpec, ViTSpec
+from samtrt.registry import MODELS, EfficientViTSpec, HieraSpec, ModelSpec, TinyViTSpec, ViTSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +44,8 @@ def detect(state: State) -> ModelSpec:
         spec = _tiny_vit(state)
     elif EFFICIENTVIT.anchor in state:
         spec = _efficientvit(state)
+    elif SAM2.anchor in state:
+        spec = _hiera(state)
     else:
         spec = _vit(state)
     spec = replace(spec, hq=_HQ in state)
@@ -141,6 +144,29 @@ def _efficientvit(state: State) -> EfficientViTSpec:
         neck_depth=_count(state, r"image_encoder\.neck\.middle\.op_list\.(\d+)\."),
         neck_ratio=middle[0] // middle[1],
         prompt_embed_dim=_shape_of(state, _ENCODER + "norm.weight", 1)[0],
+    )
+
+
+def _hiera(state: State) -> HieraSpec:
+    """Find the known model with these tensors, as heads and global blocks are in none of them."""
+    trunk = _ENCODER + "trunk."
+    width = _shape_of(state, SAM2.anchor, 4)[0]
+    depth = _count(state, r"image_encoder\.trunk\.blocks\.(\d+)\.")
+    starts = [0, *(i for i in range(depth) if f"{trunk}blocks.{i}.proj.weight" in state), depth]
+    stages = tuple(stop - start for start, stop in pairwise(starts))
+    tables = [_shape_of(state, trunk + name, 4)[-1] for name in ("pos_embed_window", "pos_embed")]
+    for known in MODELS.values():
+        if isinstance(known, HieraSpec) and (known.embed_dim, known.stages) == (width, stages):
+            if tables != [known.windows[0], known.background]:
+                continue
+            version = None
+            if any(name.startswith("memory.") for name in state):
+                version = "2.1" if "memory.no_obj_embed_spatial" in state else "2.0"
+            return replace(known, name="custom", version=version, download=None)
+    raise CheckpointError(
+        f"it is a SAM 2 with stages of {', '.join(map(str, stages))} blocks, {width} channels wide "
+        f"at first; samtrt knows the published sizes alone, as no tensor tells a Hiera's heads and "
+        "global blocks"
     )
 
 

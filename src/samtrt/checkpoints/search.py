@@ -135,10 +135,13 @@ def _check_budget(tensors: list[Tensor]) -> None:
 
 def _anchors(tensors: Mapping[Words, Tensor]) -> Iterator[tuple[Layout, Words, Words]]:
     """Yield layout, prefix and inner words of every model whose encoder is there."""
-    for layout in LAYOUTS:
+    seen: set[Words] = set()
+    # Longer names first: the end of one may be another layout's.
+    for layout in sorted(LAYOUTS, key=lambda one: -len(one.anchor)):
         part, *rest = layout.anchor.split(".")
         for words in tensors:
-            if part in words and words[-len(rest) :] == tuple(rest):
+            if part in words and words[-len(rest) :] == tuple(rest) and words not in seen:
+                seen.add(words)
                 place = words.index(part)
                 yield layout, words[:place], words[place + 1 : -len(rest)]
 
@@ -161,11 +164,15 @@ def _add(found: Found, words: Words, rest: Words, tensor: Tensor) -> None:
     if inner and tuple(tail[: len(inner)]) == inner:
         tail = tail[len(inner) :]
     name = found.layout.official(".".join((part, *tail)))
+    found.names.add(words)
+    if name in found.layout.splits and tensor.ndim == 2:
+        rows = {found.layout.splits[name].format(i): tensor[i : i + 1] for i in range(len(tensor))}
+        found.state.update(rows)
+        return
     # Hugging Face may store one position matrix under two names.
     if name in found.state and not same(found.state[name], tensor):
         raise CheckpointError(f"two tensors disagree about {name}; the second is {'.'.join(words)}")
     found.state[name] = tensor
-    found.names.add(words)
 
 
 def _add_parts_from_elsewhere(

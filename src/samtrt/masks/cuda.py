@@ -77,9 +77,10 @@ class MaskFormer:
         memory.cuda.use()
         self.frame, self._memory = frame, memory
         self._kernels: Kernels = load_kernels(_SOURCE, memory.cuda)
+        side, shown = frame.mask_square
         self._ys, self._xs = (
-            memory.upload(_taps(pixels, resized, frame.image_size, frame.mask_size))
-            for pixels, resized in zip(frame.original, frame.resized, strict=True)
+            memory.upload(_taps(pixels, resized, side, frame.mask_size))
+            for pixels, resized in zip(frame.original, shown, strict=True)
         )
         memory.synchronize()  # others may use them, in their streams
         height, width = frame.original

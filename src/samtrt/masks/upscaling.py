@@ -156,10 +156,11 @@ def resize(plane: Floats, size: Size) -> Floats:
 def upscale_one(logits: Floats, frame: Frame) -> Floats:
     """Bring low-res logits [M, M] to the image's original size: float32 [H, W].
 
-    Official `Sam.postprocess_masks`: to S x S, cut off the padding, to the original size.
+    Official `Sam.postprocess_masks`: to S x S, cut off the padding, to the original size; and
+    `SAM2Transforms.postprocess_masks`: to the original size.
     """
-    height, width = frame.resized
-    padded = resize(np.ascontiguousarray(logits), (frame.image_size, frame.image_size))
+    side, (height, width) = frame.mask_square
+    padded = resize(np.ascontiguousarray(logits), (side, side))
     return resize(padded[:height, :width], frame.original)
 
 
@@ -217,9 +218,10 @@ class Upscaler:
 
     def __init__(self, frame: Frame) -> None:
         self.original = frame.original
+        side, shown = frame.mask_square
         self._y, self._x = (
-            _Axis.build(pixels, resized, frame.image_size, frame.mask_size)
-            for pixels, resized in zip(frame.original, frame.resized, strict=True)
+            _Axis.build(pixels, resized, side, frame.mask_size)
+            for pixels, resized in zip(frame.original, shown, strict=True)
         )
         self._has_pair = self._y.has_pair[:, None] & self._x.has_pair
 

@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from samtrt.choices import AnyStage, Stage, VideoStage
 from samtrt.models.hq import MaskDecoderHq
+from samtrt.models.sam2 import MaskDecoder2
+from samtrt.models.video import MemoryAttentionGraph, MemoryEncoderGraph, VideoDecoderGraph
 
 
 class EncoderGraph(nn.Module):
@@ -20,12 +23,17 @@ class EncoderGraph(nn.Module):
         super().__init__()
         self.encoder: Any = encoder or sam.image_encoder
         decoder = sam.mask_decoder
-        self.fusion = decoder if isinstance(decoder, MaskDecoderHq) else None
+        self.fusion = decoder if isinstance(decoder, MaskDecoderHq | MaskDecoder2) else None
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         images = images.to(next(self.encoder.parameters()).dtype)
         if self.fusion is None:
             return (self.encoder(images).float(),)
+        if isinstance(self.fusion, MaskDecoder2):
+            fine, middle, coarse = self.encoder.forward_stages(images)
+            embedding = self.encoder.without_memories(coarse)
+            maps = embedding, *self.fusion.fine_maps(self.encoder.neck, fine, middle)
+            return tuple(one.float() for one in maps)
         embedding, early = self.encoder.forward_early(images)
         return embedding.float(), self.fusion.features(embedding, early).float()
 
@@ -35,7 +43,7 @@ class DecoderGraph(nn.Module):
 
     Takes `image_embeddings` [1, 256, S/16, S/16], `point_coords` [P, N, 2], `point_labels` [P, N],
     `mask_input` [P, 1, M, M], `has_mask_input` [P] and what further maps the model has; gives
-    `low_res_masks` [P, 4, M, M] and `iou_predictions` [P, 4].
+    `low_res_masks` [P, 4, M, M], `iou_predictions` [P, 4] and, of SAM 2, `object_score_logits` [P].
     """
 
     def __init__(self, sam: Sam) -> None:
@@ -50,12 +58,27 @@ class DecoderGraph(nn.Module):
         mask_input: Tensor,
         has_mask_input: Tensor,
         *further: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         dtype = self.sam.mask_decoder.iou_token.weight.dtype
         prompts = point_coords, point_labels, mask_input, has_mask_input
         others = (one.to(dtype) for one in further)
-        masks, scores = self.sam.decode(image_embeddings.to(dtype), *prompts, *others)
-        return masks.float(), scores.float()
+        results = self.sam.decode(image_embeddings.to(dtype), *prompts, *others)
+        return tuple(one.float() for one in results)
+
+
+def graph_of(sam: Sam, stage: AnyStage, encoder: nn.Module | None = None) -> nn.Module:
+    """Return a stage of a model; `encoder` is another form of its image encoder."""
+    match stage:
+        case Stage.ENCODER:
+            return EncoderGraph(sam, encoder)
+        case Stage.DECODER:
+            return DecoderGraph(sam)
+        case VideoStage.MEMORY_ATTENTION:
+            return MemoryAttentionGraph(sam)
+        case VideoStage.MEMORY_ENCODER:
+            return MemoryEncoderGraph(sam)
+        case VideoStage.VIDEO_DECODER:
+            return VideoDecoderGraph(sam)
 
 
 def example_inputs(sam: Sam) -> dict[str, dict[str, Tensor]]:

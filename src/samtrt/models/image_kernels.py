@@ -182,6 +182,7 @@ def upscale_rows(
     second_bias: Tensor,
     norm: Callable[[Tensor], Tensor],
     side: int,
+    added: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Do what `ImageKernels.upscale` says, with the layers' own tensors.
 
@@ -194,10 +195,17 @@ def upscale_rows(
         second_bias: [C / 8].
         norm: Of the C / 4 channels after the first.
         side: Height and width of the embedding.
+        added: What SAM 2 adds after each of the two, before norm and activation: rows
+            [1, 4 * side * side, C / 4] and [1, 16 * side * side, C / 8].
     """
-    rows = F.linear(image, first, first_bias.repeat(4)).reshape(*image.shape[:2], 4, -1)
-    rows = F.gelu(norm(rows)).flatten(1, 2)
-    rows = F.gelu(F.linear(rows, second, second_bias.repeat(4)))
+    rows = F.linear(image, first, first_bias.repeat(4))
+    rows = rows.reshape(image.shape[0], -1, len(first_bias))
+    if added:
+        rows = rows + added[0]
+    rows = F.linear(F.gelu(norm(rows)), second, second_bias.repeat(4))
+    if added:
+        rows = rows.reshape(image.shape[0], -1, len(second_bias)) + added[1]
+    rows = F.gelu(rows)
     masks = weights @ rows.reshape(image.shape[0], -1, len(second_bias)).transpose(1, 2)
     # Rows are (y, x) of the embedding, then (dy, dx) of each upscaling.
     masks = masks.reshape(-1, NUM_MASKS, side, side, 2, 2, 2, 2).permute(0, 1, 2, 4, 6, 3, 5, 7)

@@ -179,12 +179,24 @@ class MaskDecoder(nn.Module):
             Low-res logits [P, 4, 4 * side, 4 * side] and IoU predictions [P, 4]. Mask 0 is the one
             for `multimask_output=False`; which masks a caller sees is decided outside.
         """
+        tokens, image = self.attend(kernels, image, image_pe, sparse)
+        masks = self.masks(kernels, image, tokens, side, *further)
+        return masks, self.iou_prediction_head(tokens[:, 0])
+
+    def attend(
+        self, kernels: ImageKernels, image: Tensor, image_pe: Tensor, sparse: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Run the transformer, and return the fixed tokens [P, T, 256] and the image [P, HW, 256].
+
+        Arguments as of `forward`.
+        """
         fixed = self.fixed_tokens()
         # Broadcast by expand: repeat_interleave becomes OneHot and Tile, which TensorRT rejects.
         tokens = torch.cat([fixed.unsqueeze(0).expand(sparse.shape[0], -1, -1), sparse], dim=1)
-        tokens, image = self.transformer(kernels, image, image_pe, tokens, wanted=len(fixed))
-        masks = self.masks(kernels, image, tokens, side, *further)
-        return masks, self.iou_prediction_head(tokens[:, 0])
+        attended: tuple[Tensor, Tensor] = self.transformer(
+            kernels, image, image_pe, tokens, wanted=len(fixed)
+        )
+        return attended
 
     def fixed_tokens(self) -> Tensor:
         """Return the tokens that stand before those of every prompt: [T, 256]."""

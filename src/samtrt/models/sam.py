@@ -7,13 +7,16 @@ from torch import Tensor, nn
 
 from samtrt.choices import AttentionForm
 from samtrt.models.efficientvit import EfficientViT
+from samtrt.models.hiera import ImageEncoderHiera
 from samtrt.models.hq import MaskDecoderHq
 from samtrt.models.image_kernels import ImageKernels, PlainKernels
 from samtrt.models.mask_decoder import MaskDecoder
+from samtrt.models.memory import Memory
 from samtrt.models.prompt_encoder import PromptEncoder
+from samtrt.models.sam2 import MaskDecoder2
 from samtrt.models.tiny_vit import TinyViT
 from samtrt.models.vit import ImageEncoderViT
-from samtrt.registry import EfficientViTSpec, ModelSpec, TinyViTSpec, ViTSpec
+from samtrt.registry import EfficientViTSpec, HieraSpec, ModelSpec, TinyViTSpec, ViTSpec
 
 
 class Sam(nn.Module):
@@ -24,11 +27,12 @@ class Sam(nn.Module):
         self.spec = spec
         self.image_encoder = build_encoder(spec)
         self.prompt_encoder = PromptEncoder(spec)
-        width = spec.prompt_embed_dim
-        self.mask_decoder = MaskDecoderHq(width, spec.early_dim) if spec.hq else MaskDecoder(width)
+        self.mask_decoder = build_decoder(spec)
         for module in self.mask_decoder.modules():
             if isinstance(module, nn.LayerNorm):
                 module.eps = spec.decoder_epsilon
+        if isinstance(spec, HieraSpec) and spec.version is not None:
+            self.memory = Memory(spec)
         self.kernels: ImageKernels = PlainKernels()
 
     def set_attention_form(self, form: AttentionForm) -> None:
@@ -44,8 +48,41 @@ class Sam(nn.Module):
         mask_input: Tensor,
         has_mask_input: Tensor,
         *further: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Run prompt encoder and mask decoder; inputs and outputs as in `decoder.onnx`."""
+        prompts = point_coords, point_labels, mask_input, has_mask_input
+        placed = self._placed(image_embeddings, *prompts)
+        results: tuple[Tensor, ...] = self.mask_decoder(self.kernels, *placed, *further)
+        return results
+
+    def decode_tokens(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+        *further: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Do as `decode` of a SAM 2, and return the decoder's fixed tokens before its results.
+
+        The embedding may be another one for each prompt, [P, 256, G, G].
+        """
+        prompts = point_coords, point_labels, mask_input, has_mask_input
+        placed = self._placed(image_embeddings, *prompts)
+        decoder = self.mask_decoder
+        assert isinstance(decoder, MaskDecoder2)
+        return decoder.decode(self.kernels, *placed, *further)
+
+    def _placed(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Return what the mask decoder takes of image and prompts, in its order."""
         encoder, dtype = self.prompt_encoder, image_embeddings.dtype
         sparse = encoder.sparse(point_coords, point_labels).to(dtype)
         pe, image = (
@@ -54,8 +91,7 @@ class Sam(nn.Module):
         )
         weights = encoder.mask_weights()
         image = self.kernels.embed_masks(image, mask_input, has_mask_input, weights)
-        side = encoder.embedding_size
-        return self.mask_decoder(self.kernels, image, pe, sparse, side, *further)
+        return image, pe, sparse, encoder.embedding_size
 
 
 def build_encoder(spec: ModelSpec) -> nn.Module:
@@ -67,7 +103,17 @@ def build_encoder(spec: ModelSpec) -> nn.Module:
             return TinyViT(spec)
         case EfficientViTSpec():
             return EfficientViT(spec)
+        case HieraSpec():
+            return ImageEncoderHiera(spec)
     raise TypeError(f"no encoder is known for a {type(spec).__name__}")
+
+
+def build_decoder(spec: ModelSpec) -> MaskDecoder:
+    """Build the mask decoder of a model's family."""
+    width = spec.prompt_embed_dim
+    if isinstance(spec, HieraSpec):
+        return MaskDecoder2(width)
+    return MaskDecoderHq(width, spec.early_dim) if spec.hq else MaskDecoder(width)
 
 
 def build_sam(spec: ModelSpec) -> Sam:
@@ -78,6 +124,12 @@ def build_sam(spec: ModelSpec) -> Sam:
 # Learned vectors that are looked up or added, not multiplied with.
 _TABLES = (
     "pos_embed",
+    "pos_embed_window",
+    "mem_embed",
+    "tpos_enc",
+    "pos_enc",
+    "obj_ptr",
+    "embed_spatial",
     "attention_biases",
     "_embed.weight",
     "token.weight",

@@ -1,7 +1,8 @@
 """From an image to the encoder's input, on a GPU: the values of `host.preprocess`.
 
 The image's bytes are uploaded once, or are on the GPU already. Resizing is Pillow's own
-(`Resample.c`), in its fixed point and with its rounding, so that it gives the same bytes.
+(`Resample.c`), in its fixed point and with its rounding, so that it gives the same bytes; or, for
+models that were trained on unrounded images, in its real numbers.
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ class Taps(NamedTuple):
 
     Attributes:
         first: int32 [n], the first pixel of the original.
-        weights: int32 [n, taps], of it and those that follow, in fixed point; 0 where unused.
+        weights: [n, taps], of it and those that follow, in fixed point as int32 or as float64; 0
+            where unused.
     """
 
     first: npt.NDArray[np.int32]
-    weights: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.int32] | npt.NDArray[np.float64]
 
 
 def adopt(image: Any, memory: Memory) -> CudaArray:
@@ -87,24 +89,37 @@ def preprocess(
     extremes = memory.zeros((2,), np.dtype(np.int32))
     kept = []  # in use until the end
     resized, pixel, line = pixels, 3, 3 * frame.original[1]
+    rounded = preparation.rounded
     for axis in _order(frame):
-        taps = resize_taps(frame.original[axis], frame.resized[axis], preparation.filter)
+        lengths = frame.original[axis], frame.resized[axis]
+        taps = (resize_taps if rounded else real_taps)(*lengths, preparation.filter)
         tables = memory.upload(taps.first), memory.upload(taps.weights)
         shape = (resized.shape[0], width) if axis else (height, resized.shape[1])
-        after = memory.empty(shape, np.dtype(np.uint32))
-        kernels.launch(
-            "resize_axis", (shape[0], -(-shape[1] // 128)), 128, resized, pixel, np.int64(line),
-            *tables, taps.weights.shape[1], frame.original[axis], axis, shape[1], after,
-        )  # fmt: skip
+        whole = (*tables, taps.weights.shape[1], frame.original[axis], axis, shape[1])
+        grid = (shape[0], -(-shape[1] // 128))
+        if rounded:
+            after = memory.empty(shape, np.dtype(np.uint32))
+            kernels.launch(
+                "resize_axis", grid, 128, resized, pixel, np.int64(line), *whole, after
+            )  # fmt: skip
+        else:
+            after = memory.empty((*shape, 3), np.dtype(np.float32))
+            is_bytes = int(resized is pixels)
+            kernels.launch(
+                "resize_axis_real", grid, 128,
+                resized, is_bytes, pixel, np.int64(line), *whole, after,
+            )  # fmt: skip
         kept.append((resized, tables))
-        resized, pixel, line = after, 4, 4 * shape[1]
-    if preparation.scale is ValueScale.MINMAX:
-        kernels.launch("find_range", (132, 1), 256, resized, height * width, extremes)
-    scale = _SCALES[preparation.scale]
-    kernels.launch(
-        "normalize", (-(-side // 128), side), 128,
-        resized, height, width, side, int(reversed_channels), scale, extremes, normal, out,
-    )  # fmt: skip
+        pixel = 4 if rounded else 3  # bytes of a packed pixel, or real numbers
+        resized, line = after, pixel * shape[1]
+    scale, grid = _SCALES[preparation.scale], (-(-side // 128), side)
+    sizes = height, width, side, int(reversed_channels), scale
+    if rounded:
+        if preparation.scale is ValueScale.MINMAX:
+            kernels.launch("find_range", (132, 1), 256, resized, height * width, extremes)
+        kernels.launch("normalize", grid, 128, resized, *sizes, extremes, normal, out)
+    else:
+        kernels.launch("normalize_real", grid, 128, resized, *sizes, normal, out)
     memory.synchronize()  # until then all of these arrays are in use
     return out
 
@@ -120,15 +135,23 @@ def _order(frame: Frame) -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def resize_taps(pixels: int, resized: int, kind: ResizeFilter) -> Taps:
+    """Return `real_taps` in fixed point, as Pillow resizes bytes."""
+    first, weights = real_taps(pixels, resized, kind)
+    scaled = weights * (1 << _BITS)
+    return Taps(first, np.trunc(scaled + np.copysign(0.5, scaled)).astype(np.int32))
+
+
+@lru_cache(maxsize=64)
+def real_taps(pixels: int, resized: int, kind: ResizeFilter) -> Taps:
     """Return Pillow's weights for resizing `pixels` to `resized`: `precompute_coeffs`."""
     if pixels == resized:
-        return Taps(np.arange(pixels, dtype=np.int32), np.full((pixels, 1), 1 << _BITS, np.int32))
+        return Taps(np.arange(pixels, dtype=np.int32), np.ones((pixels, 1)))
     scale = pixels / resized
     centre = (np.arange(resized) + 0.5) * scale
     if kind is ResizeFilter.NEAREST:
         # Pillow steps from pixel to pixel.
         first = np.cumsum(np.r_[scale * 0.5, np.full(resized - 1, scale)]).astype(np.int32)
-        return Taps(first, np.full((resized, 1), 1 << _BITS, np.int32))
+        return Taps(first, np.ones((resized, 1)))
     width, function = _FILTERS[kind]
     stretch = max(scale, 1.0)
     support = width * stretch
@@ -139,10 +162,8 @@ def resize_taps(pixels: int, resized: int, kind: ResizeFilter) -> Taps:
     weights = np.where(taps < (last - first)[:, None], function(at), 0.0)
     # Pillow adds them up one after the other.
     total = np.cumsum(weights, axis=1)[:, -1:]
-    weights = np.divide(weights, total, out=weights, where=total != 0) * (1 << _BITS)
-    return Taps(
-        first.astype(np.int32), np.trunc(weights + np.copysign(0.5, weights)).astype(np.int32)
-    )
+    weights = np.divide(weights, total, out=weights, where=total != 0)
+    return Taps(first.astype(np.int32), weights)
 
 
 def _bilinear(x: Floats) -> Floats:

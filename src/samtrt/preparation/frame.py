@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from samtrt.choices import Resize
+from samtrt.choices import Generation, Resize
 from samtrt.types import FloatArray, Size
 
 
@@ -22,12 +22,25 @@ class Frame:
         image_size: S, the side of the square.
         mask_size: M, the side of low-res logits and of the mask input.
         resize: How the image gets the square.
+        generation: How prompts are completed and masks are formed.
     """
 
     original: Size
     image_size: int
     mask_size: int
     resize: Resize = Resize.LONGEST
+    generation: Generation = Generation.SAM
+
+    @property
+    def mask_square(self) -> tuple[int, Size]:
+        """The square that masks go through on their way to the image: its side, and what of it is
+        the image.
+
+        The square of SAM 2's masks is that of the low-res logits: going there changes nothing.
+        """
+        if self.generation is Generation.SAM2:
+            return self.mask_size, (self.mask_size, self.mask_size)
+        return self.image_size, self.resized
 
     @property
     def resized(self) -> Size:

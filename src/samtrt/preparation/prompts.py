@@ -2,7 +2,7 @@
 
 The rules are those of the official `SamPredictor`: a box is two more points with labels 2 and 3,
 after the user's points, and the padding point (label -1) is added only when there are points and
-no box.
+no box. `SAM2ImagePredictor` adds it wherever there are points or a box.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from samtrt.choices import Generation
 from samtrt.errors import PromptError
 from samtrt.preparation.frame import Frame
 from samtrt.types import Size
@@ -94,10 +95,6 @@ def build_prompts(
         alone = boxes is None and mask_input is None
         points, kinds = _check_points(point_coords, point_labels, frame.original, alone, beyond)
         counts["point_coords"] = len(points)
-        if boxes is None:
-            padding = np.zeros((len(points), 1, 2)), np.full((len(points), 1), LABEL_PADDING)
-            points = np.concatenate([points, padding[0]], axis=1)
-            kinds = np.concatenate([kinds, padding[1]], axis=1)
         coords.append(points)
         labels.append(kinds)
     if boxes is not None:
@@ -105,6 +102,9 @@ def build_prompts(
         counts["boxes"] = len(corners)
         coords.append(corners)
         labels.append(np.broadcast_to(np.array(LABEL_BOX, np.float64), (len(corners), 2)))
+    if coords and (boxes is None or frame.generation is Generation.SAM2):
+        coords.append(np.zeros((len(coords[0]), 1, 2)))
+        labels.append(np.full((len(coords[0]), 1), float(LABEL_PADDING)))
     if mask_input is not None:
         masks = _check_masks(mask_input, frame.mask_size)
         counts["mask_input"] = len(masks)

@@ -31,6 +31,30 @@ extern "C" __global__ void __launch_bounds__(128)
       to_byte(sums[0]) | to_byte(sums[1]) << 8 | to_byte(sums[2]) << 16;
 }
 
+// The same without rounding: real numbers [h, w, 3], from bytes or from real numbers, with weights
+// that add up to 1. Pillow sums in double precision and stores single.
+extern "C" __global__ void __launch_bounds__(128)
+    resize_axis_real(void const* source, int is_bytes, int pixel, long long line, int const* firsts,
+                     double const* weights, int taps, int size, int along_x, int width,
+                     float* out) {
+  int const x = blockIdx.y * 128 + threadIdx.x, y = blockIdx.x;
+  if (x >= width) return;
+  int const to = along_x ? x : y, first = firsts[to], used = min(taps, size - first);
+  long long const step = along_x ? pixel : line;
+  long long from = first * step + (along_x ? y * line : x * static_cast<long long>(pixel));
+  double sums[3] = {0., 0., 0.};
+  for (int tap = 0; tap < used; ++tap, from += step) {
+    double const weight = weights[static_cast<long long>(to) * taps + tap];
+    for (int channel = 0; channel < 3; ++channel) {
+      double const value = is_bytes ? static_cast<unsigned char const*>(source)[from + channel]
+                                    : static_cast<float const*>(source)[from + channel];
+      sums[channel] += value * weight;
+    }
+  }
+  float* const result = out + (static_cast<long long>(y) * width + x) * 3;
+  for (int channel = 0; channel < 3; ++channel) result[channel] = static_cast<float>(sums[channel]);
+}
+
 // The least and greatest byte of bytes [n]: range [2], 255 - least and greatest, zeros before.
 extern "C" __global__ void __launch_bounds__(256)
     find_range(unsigned const* bytes, int count, int* range) {
@@ -72,6 +96,25 @@ extern "C" __global__ void __launch_bounds__(128)
         float const least = 255 - range[0], greatest = range[1];
         value = __fdiv_rn(value - least, fmaxf(greatest - least, 1.f));
       }
+      value = __fdiv_rn(value - normal[channel], normal[3 + channel]);
+    }
+    out[(static_cast<long long>(channel) * side + y) * side + x] = value;
+  }
+}
+
+// As `normalize`, of real numbers [h, w, 3]; they have no range of their own (scale 0 or 1).
+extern "C" __global__ void __launch_bounds__(128)
+    normalize_real(float const* values, int height, int width, int side, int reversed, int scale,
+                   float const* normal, float* out) {
+  int const x = blockIdx.x * 128 + threadIdx.x, y = blockIdx.y;
+  if (x >= side) return;
+  bool const inside = x < width && y < height;
+  for (int channel = 0; channel < 3; ++channel) {
+    float value = 0.f;
+    if (inside) {
+      int const from = reversed ? 2 - channel : channel;
+      value = values[(static_cast<long long>(y) * width + x) * 3 + from];
+      if (scale == 1) value = __fdiv_rn(value, 255.f);
       value = __fdiv_rn(value - normal[channel], normal[3 + channel]);
     }
     out[(static_cast<long long>(channel) * side + y) * side + x] = value;

@@ -32,6 +32,8 @@ class Preparation(BaseModel):
         std: As `mean`; each above 0.
         resize: How the image gets the encoder's square. Padding is 0 after normalisation.
         filter: What it is resized with.
+        rounded: Whether values are whole after resizing, as those of images are; else they are
+            resized as real numbers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +43,7 @@ class Preparation(BaseModel):
     std: RGB = SAM_STD
     resize: Resize = Resize.LONGEST
     filter: ResizeFilter = ResizeFilter.BILINEAR
+    rounded: bool = True
 
     @model_validator(mode="after")
     def _values_fit_the_scale(self) -> Preparation:
@@ -49,6 +52,8 @@ class Preparation(BaseModel):
                 f"mean {_listed(self.mean)} and std {_listed(self.std)} must be finite numbers, "
                 "std above 0"
             )
+        if self.scale is ValueScale.MINMAX and not self.rounded:
+            raise ValueError("the scale minmax is of whole values: leave them rounded")
         most = max(map(abs, self.mean))
         if self.scale is ValueScale.BYTE:
             # ImageNet's 0.485 on 0..255 would leave a white image at 1112.
@@ -69,13 +74,23 @@ class Preparation(BaseModel):
             Resize.STRETCH: "stretched to a square",
         }
         return (
-            f"{resize[self.resize]} ({self.filter.value}); values {self.scale.value}, "
+            f"{resize[self.resize]} ({self.filter.value}{'' if self.rounded else ', unrounded'}); "
+            f"values {self.scale.value}, "
             f"mean {_listed(self.mean)}, std {_listed(self.std)}"
         )
 
 
 OFFICIAL = Preparation()
 """The official SAM's."""
+
+SAM2 = Preparation(
+    scale=ValueScale.UNIT,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    resize=Resize.STRETCH,
+    rounded=False,
+)
+"""SAM 2's: official `utils/transforms.py`, which resizes tensors."""
 
 
 @dataclass(frozen=True)

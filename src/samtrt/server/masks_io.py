@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from samtrt.decoding import returned_logits
 from samtrt.errors import PromptError
 from samtrt.masks.logits import box_of_mask
 from samtrt.masks.rle import compress, encode
@@ -72,7 +73,9 @@ def write_candidate(
         bbox=list(box_of_mask(mask)),
         rle=Rle(**compress(encode(mask))) if request.format == "rle" else None,
         png=_png(mask) if request.format == "png" else None,
-        low_res_logits=_base64(logits) if request.low_res_logits else None,
+        low_res_logits=(
+            _base64(returned_logits(logits, frame.generation)) if request.low_res_logits else None
+        ),
     )
 
 

@@ -258,6 +258,7 @@ async def model(request: Request, scheduler: SchedulerOf) -> ModelAnswer:
         embed_channels=manifest.embed_channels,
         maps=[MapAnswer(name=one.name, shape=one.shape) for one in manifest.maps],
         mask_choice=manifest.mask_choice,
+        generation=manifest.generation,
         mask_threshold=manifest.mask_threshold,
         preparation=manifest.preparation,
         precision=scheduler.predictor.precision,

@@ -132,9 +132,10 @@ class Scheduler:
             seconds = time.perf_counter() - start
             results: list[list[Candidate]] = [[] for _ in request.prompts]
             room = self.settings.max_answer_bytes
+            choice = self.predictor.manifest.mask_choice
             for (indexes, _), (logits, scores) in zip(groups, decoded, strict=True):
                 for row, index in enumerate(indexes):
-                    for i in _chosen(scores[row], request, self.predictor.manifest.mask_choice):
+                    for i in _chosen(logits[row], scores[row], request, choice):
                         candidate = await self._form(
                             embedding, logits[row, i], float(scores[row, i]), request
                         )
@@ -230,8 +231,18 @@ async def _all_of(futures: Sequence[Future[T]]) -> list[T]:
         raise
 
 
-def _chosen(scores: Logits, request: MasksRequest, choice: MaskChoice) -> list[int]:
+def _chosen(logits: Logits, scores: Logits, request: MasksRequest, choice: MaskChoice) -> list[int]:
     """Pick among the decoder's four masks: 0 is the single one, 1..3 whole, part and subpart."""
-    several = [int(i) for i in choose_masks(scores[None], True, choice)[0]]
-    wanted = {1: [0], 3: several, 4: [0, *several]}[request.candidates]
+
+    def choose(several: bool) -> list[int]:
+        return [int(i) for i in choose_masks(logits[None], scores[None], several, choice)[0]]
+
+    if request.candidates == 3:
+        wanted = choose(True)
+    else:
+        wanted = choose(False)
+        if request.candidates == 4:
+            others = choose(True)
+            # An unstable single mask that was replaced comes among the three.
+            wanted += [i for i in ([0, *others] if wanted[0] else others) if i not in wanted]
     return [max(wanted, key=lambda i: scores[i])] if request.best_only else wanted

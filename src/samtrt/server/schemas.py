@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from samtrt.choices import MaskChoice
+from samtrt.choices import Generation, MaskChoice
 from samtrt.preparation.spec import Preparation
 
 # Lists stop at their first error: a request may hold a million, and each takes time and memory.
@@ -80,7 +80,8 @@ class MasksRequest(_Model):
         3,
         description="masks for each prompt: 3 (whole, part, subpart: best for one point), "
         "1 (best for several points or a box), or 4 (the one, then the three); a model whose "
-        "`mask_choice` is `best` gives the best-scored of the three in their place",
+        "`mask_choice` is `best` gives the best-scored of the three in their place, and one whose "
+        "`mask_choice` is `stable` the best-scored of them in place of an unstable one",
     )
     best_only: bool = Field(
         False, description="send only the candidate with the highest score: quicker for previews"
@@ -220,7 +221,12 @@ class ModelAnswer(_Model):
     maps: list[MapAnswer] = Field(description="what an embedding is made of, in order")
     mask_choice: MaskChoice = Field(
         description="which of three masks the predictor takes for an ambiguous prompt: all (sam), "
-        "or the best-scored alone (best)"
+        "or the best-scored alone (best); stable takes all, and the best-scored for an unambiguous "
+        "prompt whose own mask is unstable"
+    )
+    generation: Generation = Field(
+        description="how prompts are completed and masks are formed; sam2 has a padding point "
+        "beside boxes too, and brings logits to the image's size at once"
     )
     mask_threshold: float
     preparation: Preparation = Field(description="how images become the encoder's input")

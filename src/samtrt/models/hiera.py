@@ -1,0 +1,202 @@
+"""SAM 2's image encoder: Hiera, a ViT in four stages, and a feature pyramid over them.
+
+Parameter names are those of the official `modeling/backbones/hieradet.py` and `image_encoder.py`
+(Ravi et al., 2024; Ryali et al., 2023), but for those of the MLPs; the arithmetic is arranged for
+export.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samtrt.models.layers import MLPBlock
+from samtrt.registry import HieraSpec
+
+Q_STRIDE = 2
+"""By which a stage's first block brings its queries closer together, in height and width."""
+
+
+class HieraAttention(nn.Module):
+    """Multi-head attention over squares of tokens, whose queries may be pooled 2 x 2.
+
+    Squares at the right and bottom edge are padded; padded tokens take part, as in the official
+    code, where they are zero vectors before `qkv`, so that their query, key and value are the bias
+    of `qkv`. Here `qkv` runs on the real tokens only and the bias is added after padding.
+    """
+
+    def __init__(self, dim: int, out: int, num_heads: int, window: int, pooled: bool) -> None:
+        super().__init__()
+        self.num_heads, self.window = num_heads, window
+        self.stride = Q_STRIDE if pooled else 1
+        self.qkv = nn.Linear(dim, 3 * out)
+        self.proj = nn.Linear(out, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, G, G, C] to [B, G', G', C'], with G' = G / 2 where queries are pooled."""
+        grid = x.shape[1]
+        side = self.window or grid
+        pad = -grid % side
+        qkv = F.pad(F.linear(x, self.qkv.weight), (0, 0, 0, pad, 0, pad)) + self.qkv.bias
+        q, k, v = self._squares(qkv, side).chunk(3, dim=-1)
+        short = side // self.stride
+        if self.stride > 1:
+            q = F.max_pool2d(q.permute(0, 3, 1, 2), self.stride).permute(0, 2, 3, 1)
+        q, k, v = (self._heads(one) for one in (q, k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        count, out_grid = (grid + pad) // side, grid // self.stride
+        out = mixed.transpose(1, 2).reshape(-1, count, count, short, short, self.proj.in_features)
+        out = out.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return self.proj(out[:, :out_grid, :out_grid])
+
+    def _squares(self, x: Tensor, side: int) -> Tensor:
+        """Cut [B, P, P, C] into squares [B (P / side)^2, side, side, C]."""
+        count = x.shape[1] // side
+        cut = x.reshape(-1, count, side, count, side, x.shape[3]).transpose(2, 3)
+        return cut.reshape(-1, side, side, x.shape[3])
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """[N, side, side, C] to [N, heads, side * side, C / heads]."""
+        side, width = x.shape[1], x.shape[3]
+        rows = x.reshape(-1, side * side, self.num_heads, width // self.num_heads)
+        return rows.transpose(1, 2)
+
+
+class HieraBlock(nn.Module):
+    """Pre-norm transformer block; a stage's first one widens, and halves the grid."""
+
+    def __init__(self, dim: int, out: int, num_heads: int, window: int, pooled: bool) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = HieraAttention(dim, out, num_heads, window, pooled)
+        self.norm2 = nn.LayerNorm(out, eps=1e-6)
+        self.mlp = MLPBlock(out, 4 * out)
+        self.proj = nn.Linear(dim, out) if dim != out else None
+        self.pooled = pooled
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm1(x)
+        if self.proj is not None:
+            x = self.proj(normed)
+        if self.pooled:
+            x = F.max_pool2d(x.permute(0, 3, 1, 2), Q_STRIDE).permute(0, 2, 3, 1)
+        x = x + self.attn(normed)
+        return x + self.mlp(self.norm2(x))
+
+
+class HieraPatchEmbed(nn.Module):
+    """[B, 3, S, S] to [B, S/4, S/4, C] by one convolution whose patches overlap."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, kernel_size=7, stride=4, padding=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).permute(0, 2, 3, 1)
+
+
+class Hiera(nn.Module):
+    """Normalised image [B, 3, S, S] to the results of its four stages."""
+
+    folded: Tensor | None
+
+    def __init__(self, spec: HieraSpec) -> None:
+        super().__init__()
+        self.grid = spec.image_size // 4
+        width, window = spec.embed_dim, spec.windows[0]
+        self.patch_embed = HieraPatchEmbed(width)
+        # A coarse table for the whole image, and a fine one that repeats in every window.
+        self.pos_embed = nn.Parameter(torch.zeros(1, width, spec.background, spec.background))
+        self.pos_embed_window = nn.Parameter(torch.zeros(1, width, window, window))
+        self.stage_ends = [sum(spec.stages[: i + 1]) - 1 for i in range(len(spec.stages))]
+        self.blocks = nn.ModuleList()
+        before, heads = width, spec.num_heads
+        for stage, depth in enumerate(spec.stages):
+            for number in range(depth):
+                first = bool(stage) and not number
+                # A stage's first block attends in the windows of the stage before it.
+                window = spec.windows[stage - first]
+                if len(self.blocks) in spec.global_attn_indexes:
+                    window = 0
+                self.blocks.append(HieraBlock(before, width, heads, window, first))
+                before = width
+            width, heads = 2 * width, 2 * heads
+        self.register_buffer("folded", None, persistent=False)
+
+    def positions(self) -> Tensor:
+        """Return what is added to every image's patches: [1, S/4, S/4, C]."""
+        if self.folded is not None:
+            return self.folded
+        size = (self.grid, self.grid)
+        coarse = F.interpolate(self.pos_embed, size=size, mode="bicubic")
+        times = self.grid // self.pos_embed_window.shape[-1]
+        return (coarse + self.pos_embed_window.tile(1, 1, times, times)).permute(0, 2, 3, 1)
+
+    def fold(self) -> None:
+        """Compute the positions once and for all, so that no graph resizes a table."""
+        with torch.no_grad():
+            self.folded = self.positions().contiguous()
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return [B, C, S/4, S/4], [B, 2C, S/8, S/8], [B, 4C, S/16, S/16], [B, 8C, S/32, S/32]."""
+        x = self.patch_embed(x) + self.positions()
+        stages = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.stage_ends:
+                stages.append(x.permute(0, 3, 1, 2))
+        return stages
+
+
+class Lateral(nn.Module):
+    """One stage's features to the pyramid's width."""
+
+    def __init__(self, dim: int, out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim, out, kernel_size=1)
+
+
+class FpnNeck(nn.Module):
+    """Lateral convolutions, the coarsest stage's first, as the official `FpnNeck` has them."""
+
+    def __init__(self, spec: HieraSpec) -> None:
+        super().__init__()
+        widths = [spec.embed_dim * 2**stage for stage in range(4)]
+        self.convs = nn.ModuleList(
+            Lateral(width, spec.prompt_embed_dim) for width in reversed(widths)
+        )
+
+    def lateral(self, stage: int) -> nn.Conv2d:
+        """Return the convolution of a stage, 0 for the finest."""
+        lateral: Any = self.convs[-1 - stage]
+        conv: nn.Conv2d = lateral.conv
+        return conv
+
+
+class ImageEncoderHiera(nn.Module):
+    """Hiera and its pyramid, and `no_mem_embed`, which stands for memories that an image lacks."""
+
+    def __init__(self, spec: HieraSpec) -> None:
+        super().__init__()
+        self.trunk = Hiera(spec)
+        self.neck = FpnNeck(spec)
+        self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, spec.prompt_embed_dim))
+
+    def forward_stages(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map [B, 3, S, S] to [B, C, S/4, S/4], [B, 2C, S/8, S/8] and [B, 256, S/16, S/16].
+
+        The first two are as Hiera left them: their lateral convolutions are one with those of the
+        mask decoder, `MaskDecoder2.fine_maps`.
+        """
+        fine, middle, coarse, coarsest = self.trunk(x)
+        below = self.neck.lateral(2)(coarse)
+        # Each cell four times. As `Resize` it would need factors in float32 whatever else is half.
+        above = self.neck.lateral(3)(coarsest)[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2)
+        return fine, middle, below + above.reshape(below.shape)
+
+    def without_memories(self, coarse: Tensor) -> Tensor:
+        """Make the image embedding of images alone, [B, 256, S/16, S/16]."""
+        return coarse + self.no_mem_embed.reshape(1, -1, 1, 1)

@@ -1,0 +1,164 @@
+"""SAM 2's graphs for video: what `graphs.py` has for images, with memories, and objects as a batch.
+
+The image encoder is that of images. Its embedding has `no_mem_embed` in it, which stands for the
+memories that an image lacks: where there are memories, the graphs here take it away again.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samtrt.models.memory import MEMORY_CHANNELS, Memory, sine_grid, sine_times
+from samtrt.models.sam import Sam
+from samtrt.models.sam2 import MaskDecoder2
+
+MASK_SCALE, MASK_BIAS = 20.0, -10.0
+"""From a mask's probabilities to what the memory encoder takes (`sigmoid_scale_for_mem_enc` and
+`sigmoid_bias_for_mem_enc` of the published models)."""
+_POSITION_SHARE = 0.1
+"""Of the image's positional encoding, in what attends to memories (`pos_enc_at_input`)."""
+
+
+class MemoryAttentionGraph(nn.Module):
+    """An image's embedding in the light of each object's memories.
+
+    Takes `image_embeddings` [1, 256, G, G]; `memories` [N, K, 64, G, G], `memory_times` int64
+    [N, K], which row of the table of times each has, and `has_memory` [N, K]; `pointers`
+    [N, P, 256], `pointer_distances` [N, P], in time, as shares of the longest, and `has_pointer`
+    [N, P]. Gives `object_embeddings` [N, 256, G, G]. Places that hold nothing may hold any finite
+    numbers.
+    """
+
+    image_pe: Tensor
+    memory_pe: Tensor
+
+    def __init__(self, sam: Sam) -> None:
+        super().__init__()
+        self.memory: Memory = sam.memory
+        self.no_mem_embed: nn.Parameter = sam.image_encoder.get_parameter("no_mem_embed")
+        side, dim = sam.spec.embedding_size, sam.spec.prompt_embed_dim
+        for name, channels in (("image_pe", dim), ("memory_pe", MEMORY_CHANNELS)):
+            rows = sine_grid(channels, side).flatten(2).transpose(1, 2)
+            self.register_buffer(name, rows, persistent=False)
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        memories: Tensor,
+        memory_times: Tensor,
+        has_memory: Tensor,
+        pointers: Tensor,
+        pointer_distances: Tensor,
+        has_pointer: Tensor,
+    ) -> Tensor:
+        memory = self.memory
+        objects, places, channels, side, _ = memories.shape
+        cells = side * side
+        image = image_embeddings.flatten(2).transpose(1, 2) - self.no_mem_embed
+        x = (image + _POSITION_SHARE * self.image_pe).expand(objects, -1, -1)
+        values = memories.reshape(objects, places, channels, cells).transpose(2, 3)
+        times = memory.maskmem_tpos_enc.reshape(-1, 1, channels)[memory_times]
+        keys = (values + self.memory_pe + times).flatten(1, 2)
+        tokens, token_keys = self._tokens(pointers, pointer_distances)
+        each = tokens.shape[1] // pointers.shape[1]
+        mask = torch.cat(
+            [
+                (has_memory > 0).unsqueeze(2).expand(-1, -1, cells).flatten(1),
+                (has_pointer > 0).unsqueeze(2).expand(-1, -1, each).flatten(1),
+            ],
+            dim=1,
+        )
+        attended = memory.memory_attention(
+            x,
+            torch.cat([keys, token_keys], dim=1),
+            torch.cat([values.flatten(1, 2), tokens], dim=1),
+            mask,
+            tokens.shape[1],
+        )
+        return attended.transpose(1, 2).reshape(objects, -1, side, side).float()
+
+    def _tokens(self, pointers: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
+        """Split each pointer into tokens as wide as a memory: values and keys [N, P * 4, 64]."""
+        objects, count, dim = pointers.shape
+        each = dim // MEMORY_CHANNELS
+        values = pointers.reshape(objects, count * each, MEMORY_CHANNELS)
+        if self.memory.obj_ptr_tpos_proj is None:  # SAM 2.0's pointers have no time
+            return values, values
+        times = self.memory.obj_ptr_tpos_proj(sine_times(distances, dim))
+        spread = times.unsqueeze(2).expand(-1, -1, each, -1).flatten(1, 2)
+        return values, values + spread
+
+
+class MemoryEncoderGraph(nn.Module):
+    """What is to be remembered of a frame, for each object.
+
+    Takes `image_embeddings` [1, 256, G, G], `low_res_masks` [N, 1, M, M] logits,
+    `object_score_logits` [N], and `binarize` [N], 1 where the mask is a user's; gives `memories`
+    [N, 64, G, G].
+    """
+
+    def __init__(self, sam: Sam) -> None:
+        super().__init__()
+        self.memory: Memory = sam.memory
+        self.no_mem_embed: nn.Parameter = sam.image_encoder.get_parameter("no_mem_embed")
+        self.size = sam.spec.image_size
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        low_res_masks: Tensor,
+        object_score_logits: Tensor,
+        binarize: Tensor,
+    ) -> Tensor:
+        image = image_embeddings - self.no_mem_embed.reshape(1, -1, 1, 1)
+        size = (self.size, self.size)
+        logits = F.interpolate(low_res_masks, size=size, mode="bilinear", align_corners=False)
+        masks = torch.where(
+            binarize.reshape(-1, 1, 1, 1) > 0, (logits > 0).to(logits.dtype), logits.sigmoid()
+        )
+        memories = self.memory.memory_encoder(image, masks * MASK_SCALE + MASK_BIAS)
+        if self.memory.no_obj_embed_spatial is not None:
+            gone = (object_score_logits <= 0).to(memories.dtype).reshape(-1, 1, 1, 1)
+            memories = memories + gone * self.memory.no_obj_embed_spatial[..., None, None]
+        return memories.float()
+
+
+class VideoDecoderGraph(nn.Module):
+    """The mask decoder for N objects, each with an embedding of the frame of its own.
+
+    Takes `object_embeddings` [N, 256, G, G], `point_coords` [N, Q, 2], `point_labels` [N, Q],
+    `mask_input` [N, 1, M, M], `has_mask_input` [N], `bare` [N], 1 where `no_mem_embed` is to be
+    taken away, `absent` [N], 1 where the user says that there is no object, and the finer maps of
+    the frame, [1, ...]; gives `low_res_masks` [N, 4, M, M], `iou_predictions` [N, 4],
+    `object_score_logits` [N], and `pointers` [N, 4, 256], what to remember of the object if it is
+    that mask's.
+    """
+
+    def __init__(self, sam: Sam) -> None:
+        super().__init__()
+        self.sam = sam
+        self.no_mem_embed: nn.Parameter = sam.image_encoder.get_parameter("no_mem_embed")
+
+    def forward(
+        self,
+        object_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+        bare: Tensor,
+        absent: Tensor,
+        *further: Tensor,
+    ) -> tuple[Tensor, ...]:
+        sam = self.sam
+        decoder, memory = sam.mask_decoder, sam.memory
+        assert isinstance(decoder, MaskDecoder2)
+        taken = bare.reshape(-1, 1, 1, 1) * self.no_mem_embed.reshape(1, -1, 1, 1)
+        prompts = point_coords, point_labels, mask_input, has_mask_input
+        tokens, *results = sam.decode_tokens(object_embeddings - taken, *prompts, *further)
+        found = (results[2] > 0) & (absent <= 0)
+        pointers = memory.obj_ptr_proj(tokens[:, 1:5])
+        pointers = torch.where(found.reshape(-1, 1, 1), pointers, memory.no_obj_ptr)
+        return (*(one.float() for one in results), pointers.float())

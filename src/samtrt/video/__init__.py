@@ -1,0 +1,1 @@
+"""Objects followed through videos, with SAM 2's memory."""

@@ -1,0 +1,382 @@
+"""Objects followed through a video: the methods of the official `SAM2VideoPredictor`.
+
+Argument names, results and decisions are those of `sam2_video_predictor.py`; arrays are NumPy's.
+Objects that are tracked on a frame go through the engines together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from samtrt.backends import BackendOptions
+from samtrt.choices import BackendName
+from samtrt.errors import PromptError
+from samtrt.masks.upscaling import resize
+from samtrt.preparation.host import check_image
+from samtrt.types import Closeable, Embedding, Size, UInt8Array, to_host
+from samtrt.video.engines import NO_OBJECT, VideoEngines
+from samtrt.video.tracks import Output, Points, Track, queues_of
+
+Floats = npt.NDArray[np.float32]
+Found = tuple[int, list[int], Floats]
+"""A frame's number, the objects' ids, and their logits at the video's size, [N, 1, H, W]."""
+
+FILL_HOLES = 8
+"""Holes of so many low-res cells are filled (`fill_hole_area` of official `build_sam.py`)."""
+PROMPTED = 4
+"""Prompted frames that an object's frames attend to, the closest in time."""
+
+
+@dataclass
+class VideoState:
+    """A video and what was said and found of it.
+
+    Attributes:
+        frames: uint8 [H, W, 3] each, RGB, all of one size.
+        tracks: Of each object, by the id that the user gave it.
+    """
+
+    frames: Sequence[UInt8Array]
+    tracks: dict[int, Track] = field(default_factory=dict)
+    encoded: tuple[int, Embedding] | None = None
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the video."""
+        height, width = self.frames[0].shape[:2]
+        return height, width
+
+    @property
+    def obj_ids(self) -> list[int]:
+        return list(self.tracks)
+
+
+class VideoPredictor(Closeable):
+    """Follow what a user points at through a video.
+
+    Attributes:
+        fill_hole_area: Holes in masks of up to so many low-res cells are filled; 0 fills none.
+        prompted_frames: How many prompted frames a frame attends to at most. Queues have room for
+            as many, whatever an object has.
+    """
+
+    def __init__(
+        self,
+        engines: VideoEngines,
+        fill_hole_area: int = FILL_HOLES,
+        prompted_frames: int = PROMPTED,
+    ) -> None:
+        self.engines = engines
+        self.fill_hole_area, self.prompted_frames = fill_hole_area, prompted_frames
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | Path,
+        backend: BackendName | str = BackendName.PYTORCH,
+        options: BackendOptions | None = None,
+    ) -> VideoPredictor:
+        """Open a model directory; `VideoEngines.load` says what is raised."""
+        return cls(VideoEngines.load(Path(directory), backend, options))
+
+    def init_state(self, video_path: Sequence[UInt8Array]) -> VideoState:
+        """Begin with a video.
+
+        Args:
+            video_path: Its frames, uint8 [H, W, 3], RGB, which may be read as they are asked for.
+
+        Raises:
+            ImageError: where the first is no such array.
+            PromptError: where there is none.
+        """
+        if not len(video_path):
+            raise PromptError("the video has no frames")
+        check_image(video_path[0])
+        return VideoState(video_path)
+
+    def add_new_points_or_box(
+        self,
+        inference_state: VideoState,
+        frame_idx: int,
+        obj_id: int,
+        points: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
+        clear_old_points: bool = True,
+        normalize_coords: bool = True,
+        box: npt.ArrayLike | None = None,
+    ) -> Found:
+        """Point at an object on a frame, for the first time or to correct it.
+
+        Args:
+            inference_state: Of the video.
+            frame_idx: The frame, from 0.
+            obj_id: Which object; a new id is a new object.
+            points: [N, 2], XY in the video's pixels.
+            labels: [N], 1 for the object and 0 for what is not of it.
+            clear_old_points: Forget earlier points on this frame; else these are added to them.
+            normalize_coords: Whether coordinates are in the video's pixels; else they are shares
+                of its sides.
+            box: XYXY, before all points.
+
+        Returns:
+            The frame, all objects' ids, and their logits on it at the video's size [N, 1, H, W].
+
+        Raises:
+            PromptError: where there is no such frame, or the points are not as said.
+        """
+        state = inference_state
+        self._check_frame(state, frame_idx)
+        given = _points(points, labels, box, clear_old_points)
+        height, width = state.size
+        scale = np.array((width, height), np.float32) if normalize_coords else np.float32(1)
+        side = self.engines.manifest.image_size
+        new = Points(given.coords / scale * np.float32(side), given.labels)
+        track = state.tracks.setdefault(obj_id, Track())
+        before = track.prompts.get(frame_idx)
+        if not clear_old_points and isinstance(before, Points):
+            new = Points(
+                np.concatenate([before.coords, new.coords]), np.append(before.labels, new.labels)
+            )
+        track.prompts[frame_idx] = new
+        is_first = frame_idx not in track.tracked
+        earlier = track.waiting(is_first).get(frame_idx) or track.settled(frame_idx)
+        embedding = self._encoded(state, frame_idx)
+        if is_first:
+            seen = to_host(embedding.features).astype(np.float32)
+        else:
+            seen = self._seen(state, [track], frame_idx, track.tracked[frame_idx])
+        previous = earlier.masks if earlier else None
+        output = self.engines.find(embedding, seen, new, previous)[0]
+        track.waiting(is_first)[frame_idx] = self._filled(output)
+        return self._answer(state, frame_idx, is_first)
+
+    add_new_points = add_new_points_or_box
+
+    def add_new_mask(
+        self, inference_state: VideoState, frame_idx: int, obj_id: int, mask: npt.ArrayLike
+    ) -> Found:
+        """Say what an object is on a frame, by a mask, bool [H, W]; returns as for points."""
+        state = inference_state
+        self._check_frame(state, frame_idx)
+        values = np.asarray(mask).astype(np.bool_)
+        if values.ndim != 2:
+            raise PromptError(f"a mask must have the shape H x W, not {values.shape}")
+        side = self.engines.manifest.image_size
+        if values.shape != (side, side):
+            real = Image.fromarray(values.astype(np.float32))
+            values = np.asarray(real.resize((side, side), Image.Resampling.BILINEAR)) >= 0.5
+        track = state.tracks.setdefault(obj_id, Track())
+        track.prompts[frame_idx] = values
+        is_first = frame_idx not in track.tracked
+        output = self.engines.take_mask(self._encoded(state, frame_idx), values)
+        track.waiting(is_first)[frame_idx] = self._filled(output)
+        return self._answer(state, frame_idx, is_first)
+
+    def propagate_in_video(
+        self,
+        inference_state: VideoState,
+        start_frame_idx: int | None = None,
+        max_frame_num_to_track: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[Found]:
+        """Follow all objects from frame to frame.
+
+        Args:
+            inference_state: Of the video.
+            start_frame_idx: Where to begin; None for the first prompted frame.
+            max_frame_num_to_track: How many frames after it; None for all.
+            reverse: Whether time runs backwards.
+
+        Raises:
+            PromptError: where there is no object, or one without a prompt.
+        """
+        state = inference_state
+        self.settle(state)
+        tracks = list(state.tracks.values())
+        if start_frame_idx is None:
+            start_frame_idx = min(frame for track in tracks for frame in track.prompted)
+        count = len(state.frames)
+        most = count if max_frame_num_to_track is None else max_frame_num_to_track
+        if reverse:
+            last = max(start_frame_idx - most, 0)
+            order = range(start_frame_idx, last - 1, -1) if start_frame_idx else range(0)
+        else:
+            order = range(start_frame_idx, min(start_frame_idx + most, count - 1) + 1)
+        for frame in order:
+            yield self.track_frame(state, frame, reverse)
+
+    def clear_all_prompts_in_frame(
+        self, inference_state: VideoState, frame_idx: int, obj_id: int, need_output: bool = True
+    ) -> Found | None:
+        """Forget what was said of an object on a frame; what was found stays, as if tracked."""
+        state = inference_state
+        track = state.tracks.setdefault(obj_id, Track())
+        track.prompts.pop(frame_idx, None)
+        track.waiting_prompted.pop(frame_idx, None)
+        track.waiting_others.pop(frame_idx, None)
+        if output := track.prompted.pop(frame_idx, None):
+            track.others[frame_idx] = output
+            track.tracked.pop(frame_idx, None)
+        if not need_output:
+            return None
+        is_first = any(frame_idx in one.waiting_prompted for one in state.tracks.values())
+        return self._answer(state, frame_idx, is_first)
+
+    def remove_object(
+        self,
+        inference_state: VideoState,
+        obj_id: int,
+        strict: bool = False,
+        need_output: bool = True,
+    ) -> tuple[list[int], list[tuple[int, Floats]]]:
+        """Forget an object.
+
+        Returns:
+            The ids that are left, and new masks of the frames on which it was prompted.
+
+        Raises:
+            PromptError: where there is no such object and `strict` is asked for.
+        """
+        state = inference_state
+        if obj_id not in state.tracks:
+            if strict:
+                known = ", ".join(map(str, state.tracks)) or "none"
+                raise PromptError(f"there is no object {obj_id}; there are {known}")
+            return state.obj_ids, []
+        frames = list(state.tracks.pop(obj_id).prompts)
+        if not need_output or not state.tracks:
+            return state.obj_ids, []
+        updated = []
+        for frame in frames:
+            is_first = any(frame in one.waiting_prompted for one in state.tracks.values())
+            updated.append((frame, self._answer(state, frame, is_first)[2]))
+        return state.obj_ids, updated
+
+    def reset_state(self, inference_state: VideoState) -> None:
+        """Forget all objects."""
+        inference_state.tracks.clear()
+
+    def close(self) -> None:
+        self.engines.close()
+
+    def track_frame(self, state: VideoState, frame: int, reverse: bool = False) -> Found:
+        """Find all objects on a frame, those together that were not prompted on it."""
+        tracks = state.tracks
+        moving = [track for track in tracks.values() if frame not in track.prompted]
+        if moving:
+            embedding = self._encoded(state, frame)
+            outputs = self.engines.find(embedding, self._seen(state, moving, frame, reverse))
+            self.engines.remember(embedding, outputs)
+            for track, output in zip(moving, outputs, strict=True):
+                track.others[frame] = self._filled(output)
+        found = []
+        for track in tracks.values():
+            track.tracked[frame] = reverse
+            settled = track.settled(frame)
+            assert settled is not None
+            found.append(settled.masks)
+        return frame, state.obj_ids, _at_size(found, state.size)
+
+    def settle(self, state: VideoState) -> None:
+        """Remember the frames that were prompted since the last time."""
+        if not state.tracks:
+            raise PromptError("no object is pointed at: add points, a box or a mask first")
+        for obj_id, track in state.tracks.items():
+            for is_prompted in (False, True):
+                for frame, output in track.waiting(is_prompted).items():
+                    if output.memory is None:
+                        self.engines.remember(self._encoded(state, frame), [output])
+                    (track.prompted if is_prompted else track.others)[frame] = output
+                track.waiting(is_prompted).clear()
+            if not track.prompted:
+                raise PromptError(
+                    f"object {obj_id} is pointed at on no frame: add points, a box or a mask"
+                )
+            for frame in track.prompted:
+                track.others.pop(frame, None)
+
+    def _seen(
+        self, state: VideoState, tracks: Sequence[Track], frame: int, reverse: bool
+    ) -> Floats:
+        if not all(track.prompted for track in tracks):
+            raise PromptError("propagate first: nothing is remembered of the object yet")
+        queues = queues_of(tracks, frame, reverse, len(state.frames), self.prompted_frames)
+        return self.engines.attend(self._encoded(state, frame), queues)
+
+    def _encoded(self, state: VideoState, frame: int) -> Embedding:
+        """Encode a frame; the last one is kept, for a user who points at it again."""
+        if state.encoded is None or state.encoded[0] != frame:
+            state.encoded = frame, self.engines.encode(state.frames[frame])
+        return state.encoded[1]
+
+    def _filled(self, output: Output) -> Output:
+        if self.fill_hole_area > 0:
+            output.masks = fill_holes(output.masks, self.fill_hole_area)
+        return output
+
+    def _answer(self, state: VideoState, frame: int, is_first: bool) -> Found:
+        """Return what is known of all objects on a frame, what waits before what is settled."""
+        size = self.engines.manifest.mask_size
+        nothing = np.full((size, size), NO_OBJECT, np.float32)
+        outputs = [
+            track.waiting(is_first).get(frame) or track.settled(frame)
+            for track in state.tracks.values()
+        ]
+        masks = [output.masks if output else nothing for output in outputs]
+        return frame, state.obj_ids, _at_size(masks, state.size)
+
+    def _check_frame(self, state: VideoState, frame: int) -> None:
+        if not 0 <= frame < len(state.frames):
+            raise PromptError(
+                f"there is no frame {frame}: the video has 0..{len(state.frames) - 1}"
+            )
+
+
+def _points(
+    points: npt.ArrayLike | None,
+    labels: npt.ArrayLike | None,
+    box: npt.ArrayLike | None,
+    clear_old_points: bool,
+) -> Points:
+    """Check points and put a box before them, as two with the labels 2 and 3."""
+    if (points is None) != (labels is None):
+        raise PromptError("points and labels go together")
+    if points is None and box is None:
+        raise PromptError("give points or a box")
+    if box is not None and not clear_old_points:
+        raise PromptError("a box comes before all points: leave out clear_old_points=False")
+    coords = np.asarray([] if points is None else points, np.float32).reshape(-1, 2)
+    kinds = np.asarray([] if labels is None else labels, np.float32).reshape(-1)
+    if len(coords) != len(kinds) or not np.isin(kinds, (0, 1)).all():
+        raise PromptError("labels are one a point, 1 for the object and 0 for what is not of it")
+    if box is not None:
+        corners = np.asarray(box, np.float32)
+        if corners.size != 4:
+            raise PromptError(f"a box is x1, y1, x2, y2, not of the shape {corners.shape}")
+        coords = np.concatenate([corners.reshape(2, 2), coords])
+        kinds = np.concatenate([np.array([2, 3], np.float32), kinds])
+    if not np.isfinite(coords).all():
+        raise PromptError("points must be finite numbers")
+    return Points(coords, kinds)
+
+
+def _at_size(masks: Sequence[Floats], size: Size) -> Floats:
+    """Bring low-res logits to the video's size: [N, 1, H, W]."""
+    return np.stack([resize(np.ascontiguousarray(one), size) for one in masks])[:, None]
+
+
+def fill_holes(logits: Floats, area: int) -> Floats:
+    """Fill holes of up to `area` cells in a mask (official `fill_holes_in_mask_scores`)."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (logits <= 0).astype(np.uint8), connectivity=8
+    )
+    small = stats[:, cv2.CC_STAT_AREA] <= area
+    small[0] = False  # the mask itself
+    return np.where(small[labels], np.float32(0.1), logits)

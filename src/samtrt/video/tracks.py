@@ -1,0 +1,165 @@
+"""What is kept of each object, and which of it a frame attends to.
+
+The rules are those of the official `SAM2Base._prepare_memory_conditioned_features`: memories of
+prompted frames, then of the six frames before; pointers of prompted frames that have been, then of
+the fifteen frames before. Here both lie in queues of a fixed size, whose empty places are masked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+RECENT = 6
+"""Frames before this one whose memories count (`num_maskmem` - 1)."""
+POINTERS = 16
+"""Frames whose pointers count (`max_obj_ptrs_in_encoder`)."""
+
+
+@dataclass
+class Output:
+    """What was found of one object on one frame.
+
+    Attributes:
+        masks: Low-res logits [M, M].
+        score: Above 0 where the object is there.
+        pointer: [256].
+        memory: bfloat16 bits, uint16 [64, G, G]; None where it is not made yet.
+        is_users: Whether a user's prompt made it.
+    """
+
+    masks: Floats
+    score: float
+    pointer: Floats
+    memory: npt.NDArray[np.uint16] | None = None
+    is_users: bool = False
+
+
+@dataclass(frozen=True)
+class Points:
+    """A user's points on one frame, in the model's square: [N, 2] and labels [N]."""
+
+    coords: Floats
+    labels: Floats
+
+
+@dataclass
+class Track:
+    """One object.
+
+    Attributes:
+        prompts: What a user said, by frame: points, or a mask, bool [S, S].
+        prompted, others: What was found on frames that a user prompted first, and on all others.
+        waiting: As these two, of prompts since the last propagation.
+        tracked: Frames that were tracked, and whether backwards.
+    """
+
+    prompts: dict[int, Points | npt.NDArray[np.bool_]] = field(default_factory=dict)
+    prompted: dict[int, Output] = field(default_factory=dict)
+    others: dict[int, Output] = field(default_factory=dict)
+    waiting_prompted: dict[int, Output] = field(default_factory=dict)
+    waiting_others: dict[int, Output] = field(default_factory=dict)
+    tracked: dict[int, bool] = field(default_factory=dict)
+
+    def waiting(self, is_prompted: bool) -> dict[int, Output]:
+        return self.waiting_prompted if is_prompted else self.waiting_others
+
+    def settled(self, frame: int) -> Output | None:
+        """Return what was found on a frame before the prompts that wait."""
+        return self.prompted.get(frame) or self.others.get(frame)
+
+
+@dataclass(frozen=True)
+class Queues:
+    """What `memory_attention` takes of N objects beside the image: arrays by its inputs' names."""
+
+    memories: Floats
+    memory_times: npt.NDArray[np.int64]
+    has_memory: Floats
+    pointers: Floats
+    pointer_distances: Floats
+    has_pointer: Floats
+
+
+def closest(frames: Iterable[int], frame: int, most: int) -> list[int]:
+    """Choose prompted frames to attend to, in order (official `select_closest_cond_frames`)."""
+    every = list(frames)
+    if len(every) <= most:
+        return every
+    before = max((one for one in every if one < frame), default=None)
+    after = min((one for one in every if one >= frame), default=None)
+    chosen = [one for one in (before, after) if one is not None][:most]
+    rest = sorted((one for one in every if one not in chosen), key=lambda one: abs(one - frame))
+    return chosen + rest[: most - len(chosen)]
+
+
+def queues_of(
+    tracks: Sequence[Track], frame: int, backwards: bool, frames: int, prompted: int
+) -> Queues:
+    """Collect what a frame attends to.
+
+    Args:
+        tracks: Of N objects; each has a prompted frame.
+        frame: Which is to be tracked.
+        backwards: Whether time runs backwards.
+        frames: In the video; pointers of short videos have shorter distances.
+        prompted: Places for prompted frames.
+    """
+    first = next(iter(tracks[0].prompted.values()))
+    assert first.memory is not None
+    longest = min(frames, POINTERS) - 1
+    memory_places, pointer_places = prompted + RECENT, prompted + POINTERS - 1
+    found = Queues(
+        memories=np.zeros((len(tracks), memory_places, *first.memory.shape), np.float32),
+        memory_times=np.zeros((len(tracks), memory_places), np.int64),
+        has_memory=np.zeros((len(tracks), memory_places), np.float32),
+        pointers=np.zeros((len(tracks), pointer_places, len(first.pointer)), np.float32),
+        pointer_distances=np.zeros((len(tracks), pointer_places), np.float32),
+        has_pointer=np.zeros((len(tracks), pointer_places), np.float32),
+    )
+    step = 1 if backwards else -1
+    for row, track in enumerate(tracks):
+        chosen = closest(track.prompted, frame, prompted)
+        left_out = {at: one for at, one in track.prompted.items() if at not in chosen}
+        memories = [(RECENT, track.prompted[at]) for at in chosen]
+        for back in range(RECENT, 0, -1):
+            at = frame + step * back
+            if one := track.others.get(at) or left_out.get(at):
+                memories.append((back - 1, one))
+        for place, (time, one) in enumerate(memories):
+            assert one.memory is not None
+            found.memories[row, place] = from_bfloat16(one.memory)
+            found.memory_times[row, place] = time
+            found.has_memory[row, place] = 1
+        pointers = [
+            ((at - frame) * step, track.prompted[at])
+            for at in chosen
+            if (at >= frame if backwards else at <= frame)
+        ]
+        for back in range(1, longest + 1):
+            at = frame + step * back
+            if not 0 <= at < frames:
+                break
+            if one := track.others.get(at) or left_out.get(at):
+                pointers.append((back, one))
+        for place, (distance, one) in enumerate(pointers):
+            found.pointers[row, place] = one.pointer
+            found.pointer_distances[row, place] = distance / max(longest, 1)
+            found.has_pointer[row, place] = 1
+    return found
+
+
+def to_bfloat16(values: Floats) -> npt.NDArray[np.uint16]:
+    """Round to the nearest bfloat16, ties to even, as the official predictor stores memories."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    return (rounded >> np.uint32(16)).astype(np.uint16)
+
+
+def from_bfloat16(bits: npt.NDArray[np.uint16]) -> Floats:
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
