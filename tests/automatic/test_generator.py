@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from samtrt.automatic.generator import AutomaticMaskGenerator
-from samtrt.backends.pytorch import PyTorchBackend
+from samtrt.backends.pytorch import PyTorchBackend, manifest_of
 from samtrt.choices import Stage
 from samtrt.errors import ImageError, PromptError
 from samtrt.manifest import Manifest
@@ -263,11 +263,10 @@ def test_trained_weights(official: Any, layers: int) -> None:
     from samtrt.assets import verification_images
     from samtrt.checkpoints.load import load_checkpoint, load_sam
 
-    sam = load_sam(load_checkpoint(TRAINED))
+    checkpoint = load_checkpoint(TRAINED)
+    sam, manifest = load_sam(checkpoint), manifest_of(checkpoint)
     theirs_sam = official_sam(sam.spec)
     theirs_sam.load_state_dict(sam.state_dict())
-    spec = sam.spec
-    manifest = make_manifest(model=spec.name, image_size=spec.image_size, maps=spec.maps)
     predictor = Predictor(*(PyTorchBackend(sam, manifest, s) for s in Stage), manifest)
     settings: dict[str, Any] = {
         "points_per_side": 5 - 2 * layers,
