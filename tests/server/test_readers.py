@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -48,6 +49,17 @@ def allocate(nbytes: int) -> int:
 
 def fail() -> None:
     raise ValueError("on purpose")
+
+
+def begin_an_answer() -> None:
+    """Write the beginning of an answer of a million bytes, and stop there."""
+    frame = sys._getframe()
+    while "result_queue" not in frame.f_locals:
+        assert frame.f_back is not None
+        frame = frame.f_back
+    pipe = frame.f_locals["result_queue"]._writer.fileno()
+    os.write(pipe, struct.pack("!i", 1_000_000) + b"half")
+    time.sleep(60)
 
 
 def test_work_is_done_elsewhere_and_the_process_is_used_again() -> None:
@@ -200,3 +212,18 @@ def test_it_ends_with_a_server_that_is_killed() -> None:
     server.wait(10)
     server.stdout.close()
     wait_for(lambda: not is_alive(pid))
+
+
+def test_half_an_answer_keeps_nobody_waiting() -> None:
+    async def work(readers: Readers) -> bool:
+        await readers.start()
+        (reader,) = readers._all
+        thread = reader._executor._executor_manager_thread
+        task = asyncio.create_task(readers.run(MIB, begin_an_answer))
+        await asyncio.sleep(1)  # by then the thread has begun to read it
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.to_thread(thread.join, 20)
+        return bool(thread.is_alive())
+
+    assert not with_readers(work)

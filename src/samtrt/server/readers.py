@@ -48,6 +48,8 @@ class _Reader:
     def __init__(self) -> None:
         self._executor = ProcessPoolExecutor(1, _context(), initializer=_begin)
         self._pid = self._executor.submit(os.getpid).result()
+        # No public name: the end of the pipe that the process writes its answers to.
+        self._answers = self._executor._result_queue._writer  # type: ignore[attr-defined]
 
     async def run(self, allowance: int, work: Callable[..., T], *args: object) -> T:
         return await asyncio.wrap_future(self._executor.submit(_run, allowance, work, args))
@@ -60,6 +62,10 @@ class _Reader:
         with contextlib.suppress(OSError):
             os.kill(self._pid, getattr(signal, "SIGKILL", signal.SIGTERM))
         self._executor.shutdown(wait=False, cancel_futures=True)
+        # A process that is killed while it writes leaves half an answer in the pipe. The thread
+        # that reads it waits for the rest for as long as anybody holds the writing end, which this
+        # process does; and at its exit, Python waits for that thread.
+        self._answers.close()
 
 
 class Readers:
