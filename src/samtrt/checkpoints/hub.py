@@ -48,6 +48,8 @@ def parse(text: str) -> HubName | None:
     match = _NAME.fullmatch(text)
     if match is None or ".." in text:
         return None
+    if match["repo"].lower().endswith(_WEIGHTS):  # the path of a file that is not there
+        return None
     return HubName(match["repo"], match["file"], match["revision"])
 
 
