@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
+import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any
 from unittest.mock import MagicMock
@@ -13,7 +17,6 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -26,6 +29,7 @@ from samtrt.formats.polygons import Outline
 from samtrt.masks import rle
 from samtrt.sources import Source
 
+READER = Path(__file__).parents[1] / "support" / "ultralytics_reader.py"
 SIZE = (80, 120)
 CATEGORIES = Categories([Category(3, "cat", {"supercategory": "animal"}), Category(7, "yes: dog")])
 EMPTY = Given(np.zeros((*SIZE, 3), np.uint8), "0")
@@ -140,25 +144,39 @@ def test_supervision_loads_coco_and_yolo(out: Path) -> None:
     np.testing.assert_array_equal(found.class_id, [0, 1, 0])
 
 
-def test_yolo_as_ultralytics_finds_it(out: Path) -> None:
-    """Its rules for places (`data.utils.check_det_dataset`, `img2label_paths`), without PyTorch."""
-    described = out / "yolo" / "data.yaml"
-    data = yaml.safe_load(described.read_text())
-    assert data["names"] == {0: "cat", 1: "yes: dog"}
-    root = Path(data.get("path") or described.parent)
+def test_ultralytics_loads_yolo(out: Path, tmp_path: Path) -> None:
+    if find_spec("ultralytics") is None:  # its import changes much: only `READER` may do it
+        pytest.skip("ultralytics is not installed")
+    shutil.copytree(out / "yolo", tmp_path / "moved")  # it writes caches beside the labels
+    places = {name: str(tmp_path) for name in ("HOME", "YOLO_CONFIG_DIR", "MPLCONFIGDIR")}
+    done = subprocess.run(
+        [sys.executable, str(READER), "moved/data.yaml", "read.json"],
+        cwd=tmp_path,
+        env={**os.environ, **places, "YOLO_OFFLINE": "true"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    read = json.loads((tmp_path / "read.json").read_text())
+    assert read["names"] == [[0, "cat"], [1, "yes: dog"]]
     for split in ("train", "val"):
-        pictures = sorted(path for path in (root / data[split]).rglob("*.*"))
-        assert [path.name for path in pictures] == ["a.png", "b b.png"]
-        for seed, picture in enumerate(pictures):
-            label = Path(str(picture).replace("/images/", "/labels/")).with_suffix(".txt")
-            lines = label.read_text().splitlines()
-            assert [line.split()[0] for line in lines] == ["0", "1", "0"]
-            for line, mask in zip(lines, masks_of(seed), strict=True):
-                shares = np.array(line.split()[1:], dtype=np.float32).reshape(-1, 2)
-                corners = (shares * SIZE[::-1]).astype(np.int32)
-                drawn = cv2.fillPoly(np.zeros(SIZE, np.uint8), [corners], 1).astype(bool)
-                wanted = filled(mask)
-                assert (drawn & wanted).sum() / (drawn | wanted).sum() > 0.95
+        assert [PurePath(one["file"]).name for one in read[split]] == ["a.png", "b b.png"]
+        for seed, (one, name) in enumerate(zip(read[split], ["a", "sub/b b"], strict=True)):
+            assert one["size"] == list(SIZE)
+            assert one["classes"] == [0, 1, 0]
+            lines = (out / "yolo" / "labels" / f"{name}.txt").read_text().splitlines()
+            for line, segment in zip(lines, one["segments"], strict=True):
+                written = np.array(line.split()[1:], np.float32).reshape(-1, 2)
+                np.testing.assert_array_equal(np.float32(segment), written)
+            for mask, drawn in zip(masks_of(seed), one["masks"], strict=True):
+                wanted, bridges = filled(mask), np.bool_(drawn) & ~filled(mask)
+                np.testing.assert_array_equal(np.bool_(drawn) & ~bridges, wanted)
+                parts = cv2.connectedComponents(wanted.astype(np.uint8))[0] - 1
+                assert bridges.sum() <= (0.05 * wanted.sum() if parts > 1 else 0)
+
+
+def test_yolos_facts_name_the_line_that_each_is_of(out: Path) -> None:
     with (out / "yolo" / "facts.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["file"], row["line"], row["id"]) for row in rows[1:4]] == [
@@ -208,7 +226,7 @@ def test_label_maps_have_a_palette_and_say_what_their_numbers_are(out: Path) -> 
 
 
 def test_panoptic_pictures_have_their_segments(out: Path) -> None:
-    """panopticapi is on no package index; its numbers are those of `rgb2id` there."""
+    """The file itself: datumaro leaves out what the segments say beyond id and category."""
     document = json.loads((out / "panoptic.json").read_text())
     assert [one["isthing"] for one in document["categories"]] == [1, 1]
     for entry, seed in zip(document["annotations"], (0, 1), strict=True):
@@ -238,6 +256,57 @@ def test_datumaro_reads_cvat(out: Path) -> None:
         assert [one.label for one in item.annotations] == [0, 1, 0]
         assert item.annotations[0].attributes["score"] in ("0.75", 0.75)
         assert item.annotations[0].attributes["id"] in (f"{900 + seed}", 900 + seed)
+
+
+def panoptic_by_datumaro(out: Path, pictures: Path, folder: Path) -> Any:
+    """What it reads of OUT/panoptic.json where files lie as in COCO's own archives, set `x`."""
+    pytest.importorskip("datumaro")
+    from datumaro.components.dataset import Dataset
+
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "images").symlink_to(pictures)
+    shutil.copy(out / "panoptic.json", folder / "annotations" / "panoptic_x.json")
+    (folder / "annotations" / "panoptic_x").symlink_to(out / "panoptic")
+    return Dataset.import_from(str(folder), "coco_panoptic")
+
+
+def test_datumaro_reads_panoptic(out: Path, tmp_path: Path) -> None:
+    read = panoptic_by_datumaro(out, out.parent / "pictures", tmp_path)
+    (labels,) = read.categories().values()
+    assert [one.name for one in labels] == ["cat", "yes: dog"]
+    assert labels[0].parent == "animal"
+    assert len(read) == 2
+    for seed, name in enumerate(["a", "sub/b b"]):
+        item = read.get(name, subset="x")
+        assert item.attributes == {"id": 40 + seed}
+        assert item.media.data.shape == (*SIZE, 3)
+        assert [one.id for one in item.annotations] == [1, 2, 3]
+        assert [one.label for one in item.annotations] == [0, 1, 0]
+        for one, mask in zip(item.annotations, masks_of(seed), strict=True):
+            np.testing.assert_array_equal(np.asarray(one.image).astype(bool), mask)
+            assert one.attributes == {"is_crowd": False}
+
+
+def test_datumaro_reads_more_segments_than_one_colour_counts(tmp_path: Path) -> None:
+    masks = []
+    for number in range(300):
+        top, left = (4 * one for one in divmod(number, SIZE[1] // 4))
+        mask = np.zeros(SIZE, bool)
+        mask[top : top + 4, left : left + 3] = True
+        masks.append(mask)
+    picture = tmp_path / "pictures" / "a.png"
+    picture.parent.mkdir()
+    Image.new("RGB", SIZE[::-1]).save(picture)
+    source = Source(picture, PurePath("a"))
+    out = tmp_path / "out"
+    files = DatasetOutput(out, [OutputFormat.PANOPTIC], {}, categories=CATEGORIES)
+    told = {"label": "yes: dog", "category_id": 7}
+    files.write(source, EMPTY, [Annotation.of(rle.encode(mask), told) for mask in masks])
+    files.merge([source])
+    (item,) = panoptic_by_datumaro(out, picture.parent, tmp_path / "read")
+    for number, (one, mask) in enumerate(zip(item.annotations, masks, strict=True), start=1):
+        assert (one.id, one.label) == (number, 1)
+        np.testing.assert_array_equal(np.asarray(one.image).astype(bool), mask)
 
 
 def test_label_studios_converter_reads_its_tasks(out: Path) -> None:
