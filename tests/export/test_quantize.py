@@ -92,7 +92,8 @@ def test_layers_that_lose_most_are_left_out(
 
 def test_loss_is_measured_layer_by_layer(tiny_model: Path, tmp_path: Path) -> None:
     with Predictor.load(tiny_model) as float32:
-        encoder = quantizing._Encoder(tiny_model, tmp_path, float32, IMAGES, Quantization.DYNAMIC)
+        graph = tiny_model / "encoder.onnx"
+        encoder = quantizing._Encoder(graph, tmp_path, float32, IMAGES, Quantization.DYNAMIC)
         assert list(encoder.layers) == LAYERS
         one, all_of_them = encoder.loss(LAYERS[:1]), encoder.loss(LAYERS)
     assert 0 < one < all_of_them

@@ -84,7 +84,7 @@ def test_damaged_data(data: bytes, message: str) -> None:
 def test_too_many_pixels_are_refused_before_decoding() -> None:
     bomb = encoded(Image.new("1", (30_000, 30_000)))
     assert len(bomb) < 200_000
-    with pytest.raises(ImageError, match=r"more pixels than the limit of 178,956,970"):
+    with pytest.raises(ImageError, match=r"pixels,?( more)? than the limit of 178,956,970"):
         decode_image(bomb)
     with pytest.raises(ImageError, match="10 x 10 pixels, more than the limit of 99"):
         decode_image(encoded(Image.new("RGB", (10, 10))), limits=Limits(max_pixels=99))

@@ -7,6 +7,7 @@ Holes are lost: neither labelme's nor YOLO's nor COCO's polygons can have any.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,10 @@ import numpy.typing as npt
 
 from samtrt.masks.rle import Patch, patch_of
 from samtrt.types import BoolArray
+
+_TWICE = 1 + math.sqrt(0.5)
+"""OpenCV drops corners twice: those within its tolerance, then of what is left those within
+`sqrt(0.5)` of it (the last loop of `approxPolyDP_`)."""
 
 Polygon = npt.NDArray[np.int32]
 """[N, 2], XY in pixels, N >= 3; the last point joins the first."""
@@ -52,7 +57,7 @@ def polygons_of(mask: BoolArray | Patch, outline: Outline | None = None) -> list
     if outline:
         least = outline.min_area
         found = found[:1] + [one for one in found[1:] if _pixels_within(one) >= least]
-        found = [cv2.approxPolyDP(one, outline.tolerance, True) for one in found]
+        found = [cv2.approxPolyDP(one, outline.tolerance / _TWICE, True) for one in found]
     # A part of one or two pixels has fewer corners than readers accept: say the last one again.
     return [
         np.pad(corners, ((0, max(3 - len(corners), 0)), (0, 0)), mode="edge")
