@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 import sys
 import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
 
@@ -76,8 +78,8 @@ def box_stand_ins() -> dict[str, Any]:
     return {"batched_nms": _batched_nms, "box_area": _box_area}
 
 
-def _stand_ins() -> dict[str, types.ModuleType]:
-    members: dict[str, dict[str, Any]] = {
+def _stand_ins() -> dict[str, dict[str, Any]]:
+    return {
         "torchvision": {},
         "torchvision.transforms": {
             "Compose": _Compose,
@@ -99,11 +101,23 @@ def _stand_ins() -> dict[str, types.ModuleType]:
         "timm.models.registry": {"register_model": lambda make: make},
         "torchvision.ops.boxes": box_stand_ins(),
     }
-    modules = {}
+
+
+@contextmanager
+def standing_in(members: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Put modules of these names, with these members, into `sys.modules` meanwhile."""
+    saved = {name: sys.modules.get(name) for name in members}
     for name, attributes in members.items():
-        modules[name] = types.ModuleType(name)
-        modules[name].__dict__.update(attributes)
-    return modules
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__dict__.update(attributes)
+    try:
+        yield
+    finally:
+        for name, module in saved.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
 
 
 def segment_anything_oracle() -> types.ModuleType:
@@ -114,19 +128,10 @@ def segment_anything_oracle() -> types.ModuleType:
 @cache
 def oracle_package(name: str, *modules: str) -> types.ModuleType:
     """Import a package like `segment_anything`, and what is named of it, with the stand-ins."""
-    stand_ins = _stand_ins()
-    saved = {name: sys.modules.get(name) for name in stand_ins}
-    sys.modules.update(stand_ins)
-    try:
+    with standing_in(_stand_ins()):
         for module in modules or ("automatic_mask_generator",):
             importlib.import_module(f"{name}.{module}")
         return importlib.import_module(name)
-    finally:
-        for name, module in saved.items():
-            if module is None:
-                del sys.modules[name]
-            else:
-                sys.modules[name] = module
 
 
 def official_transform(image_size: int) -> Any:

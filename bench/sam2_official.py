@@ -7,7 +7,6 @@ stand-ins take their place for as long as the import takes.
 from __future__ import annotations
 
 import importlib
-import sys
 import types
 from functools import cache
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from official_packages import box_stand_ins
+from official_packages import box_stand_ins, standing_in
 from samtrt.registry import HieraSpec
 
 
@@ -91,18 +90,8 @@ _MODULES = (
 @cache
 def sam2_package() -> types.SimpleNamespace:
     """Import the package, and return its modules by the last word of their names."""
-    saved = {name: sys.modules.get(name) for name in _STAND_INS}
-    for name, attributes in _STAND_INS.items():
-        sys.modules[name] = types.ModuleType(name)
-        sys.modules[name].__dict__.update(attributes)
-    try:
+    with standing_in(_STAND_INS):
         found = {one.split(".")[-1]: importlib.import_module(f"sam2.{one}") for one in _MODULES}
-    finally:
-        for name, module in saved.items():
-            if module is None:
-                del sys.modules[name]
-            else:
-                sys.modules[name] = module
     return types.SimpleNamespace(**found)
 
 

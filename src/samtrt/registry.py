@@ -290,6 +290,12 @@ _OFFICIAL = "https://dl.fbaipublicfiles.com/segment_anything/"
 _EFFICIENTVIT = "https://huggingface.co/mit-han-lab/efficientvit-sam/resolve/main/"
 _HQ = "https://huggingface.co/lkeab/hq-sam/resolve/main/"
 
+
+def _unseen(url: str) -> Download:
+    """Return a published file under Apache-2.0 whose size and hash we have not seen."""
+    return Download(url=url, size=None, sha256=None, licence="Apache-2.0")
+
+
 _VITS = (
     ViTSpec(
         name="vit_b",
@@ -370,8 +376,7 @@ def _sam2(spec: HieraSpec, version: str, words: str, folder: str) -> HieraSpec:
     """Return a published SAM 2 of this size: its name is that of its file."""
     name = f"{words}_hiera_{spec.name}"
     url = f"https://dl.fbaipublicfiles.com/segment_anything_2/{folder}/{name}.pt"
-    download = Download(url=url, size=None, sha256=None, licence="Apache-2.0")
-    return replace(spec, name=name, version=version, download=download)
+    return replace(spec, name=name, version=version, download=_unseen(url))
 
 
 _SPECS: tuple[ModelSpec, ...] = (
@@ -381,27 +386,20 @@ _SPECS: tuple[ModelSpec, ...] = (
             spec,
             name=f"sam_hq_{spec.name}",
             hq=True,
-            download=Download(
-                url=f"{_HQ}sam_hq_{spec.name}.pth", size=None, sha256=None, licence="Apache-2.0"
-            ),
+            download=_unseen(f"{_HQ}sam_hq_{spec.name}.pth"),
         )
         for spec in _VITS
     ),
     TinyViTSpec(
         name="mobile_sam",
-        download=Download(
-            url="https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/master/weights/mobile_sam.pt",
-            size=None,
-            sha256=None,
-            licence="Apache-2.0",
+        download=_unseen(
+            "https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/master/weights/mobile_sam.pt"
         ),
     ),
     TinyViTSpec(
         name="sam_hq_vit_tiny",
         hq=True,
-        download=Download(
-            url=_HQ + "sam_hq_vit_tiny.pth", size=None, sha256=None, licence="Apache-2.0"
-        ),
+        download=_unseen(_HQ + "sam_hq_vit_tiny.pth"),
     ),
     *(
         EfficientViTSpec(
@@ -409,12 +407,7 @@ _SPECS: tuple[ModelSpec, ...] = (
             input_size=512,
             depths=depths,
             neck_depth=neck_depth,
-            download=Download(
-                url=f"{_EFFICIENTVIT}efficientvit_sam_{name}.pt",
-                size=None,
-                sha256=None,
-                licence="Apache-2.0",
-            ),
+            download=_unseen(f"{_EFFICIENTVIT}efficientvit_sam_{name}.pt"),
         )
         for name, depths, neck_depth in (
             ("l0", (1, 1, 1, 4, 4), 4),
@@ -432,12 +425,7 @@ _SPECS: tuple[ModelSpec, ...] = (
             kernel=3,
             neck_depth=neck_depth,
             neck_ratio=4,
-            download=Download(
-                url=f"{_EFFICIENTVIT}efficientvit_sam_{name}.pt",
-                size=None,
-                sha256=None,
-                licence="Apache-2.0",
-            ),
+            download=_unseen(f"{_EFFICIENTVIT}efficientvit_sam_{name}.pt"),
         )
         for name, depths, neck_depth in (
             ("xl0", (0, 1, 1, 2, 3, 3), 6),

@@ -97,11 +97,8 @@ class AutomaticMaskGenerator:
     @property
     def thresholds(self) -> MaskThresholds:
         """Which masks are kept: what was asked for, else the model's own."""
-        own, iou, stability = (
-            self.predictor.manifest.automatic,
-            self.pred_iou_thresh,
-            self.stability_score_thresh,
-        )
+        own = self.predictor.manifest.automatic
+        iou, stability = self.pred_iou_thresh, self.stability_score_thresh
         return MaskThresholds(
             own.pred_iou if iou is None else iou,
             own.stability if stability is None else stability,
