@@ -31,6 +31,7 @@ FAMILIES = {
     "vit_t, hq": Family.VIT,
     "mobile_sam_t": Family.TINY_VIT,
     "efficientvit_sam_t": Family.EFFICIENTVIT,
+    "sam2.1_hiera_t": Family.HIERA,
 }
 
 

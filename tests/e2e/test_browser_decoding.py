@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from samtrt.choices import MaskChoice
+from samtrt.manifest import Manifest
 from samtrt.masks.logits import mask_iou
 from support.e2e_cases import PageDriver
 from support.oracle import random_image
@@ -28,14 +30,21 @@ def url(tiny_model: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def hq_url(hq_model: Path) -> Iterator[str]:
-    """A family whose decoder takes two maps."""
+# Each family's small model; SAM-HQ's decoder takes two maps, and SAM 2's three.
+FAMILIES = ("vit_t, hq", "mobile_sam_t", "efficientvit_sam_t", "sam2.1_hiera_t")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(
+    request: pytest.FixtureRequest, family_model: Callable[[str], Path]
+) -> Iterator[tuple[str, Manifest]]:
+    """A server of a family's model: its address, and what the model is."""
     from samtrt.predictor import Predictor
     from samtrt.server.app import create_app
 
-    with live(create_app(Predictor.load(hq_model), directory=hq_model)) as url:
-        yield url
+    directory = family_model(request.param)
+    with live(create_app(Predictor.load(directory), directory=directory)) as url:
+        yield url, Manifest.load(directory)
 
 
 def choose(driver: PageDriver, where: str) -> None:
@@ -99,32 +108,36 @@ def test_both_give_the_same_masks(
     assert len(driver.prompts) == asked + 1
 
 
-def test_a_decoder_of_two_maps_gives_the_same_masks(
-    open_page: Callable[..., PageDriver], hq_url: str, tmp_path: Path
+def test_decoders_of_all_families_give_the_same_masks(
+    open_page: Callable[..., PageDriver], family: tuple[str, Manifest], tmp_path: Path
 ) -> None:
+    url, manifest = family
     photo = tmp_path / "photo.png"
     Image.fromarray(random_image(120, 200)).save(photo)
-    driver = open_page(hq_url)
+    driver = open_page(url)
     driver.upload(photo)
     driver.page.uncheck("#hover")
 
-    def ask() -> tuple[list[str], np.ndarray, np.ndarray]:
+    def ask() -> tuple[list[list[str]], list[np.ndarray]]:
         """A point; then another, which takes away."""
-        driver.page.mouse.click(*driver.place(100, 60, (200, 120)))
-        driver.settle()
-        found = driver.candidates()
-        (first,) = driver.masks(tmp_path).values()
-        driver.page.mouse.click(*driver.place(150, 60, (200, 120)), button="right")
-        driver.settle()
-        (second,) = driver.masks(tmp_path).values()
-        return found, first, second
+        scores, masks = [], []
+        for x, button in ((100, "left"), (150, "right")):
+            driver.page.mouse.click(*driver.place(x, 60, (200, 120)), button=button)
+            driver.settle()
+            scores.append(driver.candidates())
+            masks += driver.masks(tmp_path).values()
+        return scores, masks
 
-    scores, *there = ask()
-    # SAM-HQ gives the best of three alone, and the page offers no choice of one.
-    assert scores == []
+    scores, there = ask()
+    # The page offers no choice of one: SAM-HQ gives the best of three alone, and then the single
+    # mask beside it.
+    best = manifest.mask_choice is MaskChoice.BEST
+    assert [len(each) for each in scores] == ([0, 2] if best else [3, 4])
+    asked = len(driver.prompts)
     choose(driver, "browser")
     driver.page.click("#clear")
-    browser_scores, *here = ask()
+    browser_scores, here = ask()
+    assert len(driver.prompts) == asked, "no round trip"
     assert browser_scores == scores
     for one, other in zip(there, here, strict=True):
         assert 0 < one.mean() < 1
