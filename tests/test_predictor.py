@@ -15,6 +15,7 @@ from samtrt.choices import Quantization, Resize, Stage
 from samtrt.decoding import select_masks
 from samtrt.errors import BackendError, ImageError, PromptError
 from samtrt.manifest import FileEntry, Quantized
+from samtrt.masks import rle
 from samtrt.models import build_sam, seed_weights
 from samtrt.predictor import Predictor
 from samtrt.preparation.prompts import build_prompts
@@ -235,3 +236,24 @@ def test_precision_is_what_the_engines_compute_in(fake_predictor: Predictor) -> 
     assert fake_predictor.identity["precision"] == "fp32"
     fake_predictor.encoder.precision = None
     assert fake_predictor.identity["precision"] == "int8 dynamic, 111111111111"
+
+
+def test_specks_are_removed_where_asked_for(fake_predictor: Predictor, picture: Any) -> None:
+    """Masks lose them in every form; the low-res logits are the decoder's own."""
+    fake_predictor.set_image(picture)
+    size = fake_predictor.manifest.mask_size
+    prompt = np.full((1, size, size), -8, dtype=np.float32)
+    prompt[0, 10:30, 10:30] = 8
+    prompt[0, 3, 20] = 8
+    given = {"mask_input": prompt, "multimask_output": False}
+    plain = fake_predictor.predict(**given)
+    tidy = fake_predictor.bind(fake_predictor.embedding)
+    tidy.specks = 4
+    masks, scores, low_res = tidy.predict(**given)
+    assert not masks[0, :16].any()
+    assert plain.masks[0, :16].any()
+    np.testing.assert_array_equal(masks[0, 16:], plain.masks[0, 16:])
+    np.testing.assert_array_equal(low_res, plain.low_res_logits)
+    np.testing.assert_array_equal(scores, plain.iou_predictions)
+    ((encoded,),), _ = tidy.predict_rle(mask_input=prompt[None], multimask_output=False)
+    np.testing.assert_array_equal(rle.decode(encoded), masks[0])

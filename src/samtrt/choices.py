@@ -223,3 +223,10 @@ class Segmentation(str, Enum):
     """Run lengths, lossless."""
     POLYGONS = "polygons"
     """Polygons along the edges of pixels; holes are lost."""
+
+
+SPECKS = 16
+"""Cells of low-res logits that a part of a mask has at least, where specks are removed by default:
+4 x 4 cells are 16 x 16 pixels of a picture of 1024."""
+MOST_SPECKS = 10_000
+"""More cells than that are an object."""

@@ -140,12 +140,14 @@ class RemoteImage:
         mask_input: npt.ArrayLike | None = None,
         multimask_output: bool = True,
         low_res_logits: bool = True,
+        specks: int = 0,
     ) -> Prediction:
         """Segment what one prompt points at: arguments and result as `Predictor.predict`.
 
         Args:
             low_res_logits: Have the logits sent too, 350 kB a mask at 1024 input. Without them
                 `Prediction.low_res_logits` is [C, 0, 0].
+            specks: As `Predictor.specks`.
         """
         prompt: dict[str, Any] = {
             "points": _listed(point_coords, "point_coords"),
@@ -159,6 +161,7 @@ class RemoteImage:
             "prompts": [{name: value for name, value in prompt.items() if value is not None}],
             "candidates": 3 if multimask_output else 1,
             "low_res_logits": low_res_logits,
+            **({"specks": specks} if specks else {}),
         }
         answer = json_of(self._call("POST", "/masks", json=body))
         with _expecting("masks"):

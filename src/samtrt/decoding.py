@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from samtrt.backends.base import Backend
 from samtrt.choices import Generation, MaskChoice
-from samtrt.cuda.memory import all_to_host
+from samtrt.cuda.memory import CudaArray, all_to_host
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
 from samtrt.masks.forming import Former, former_of
 from samtrt.masks.rle import Rle
+from samtrt.masks.specks import without_specks
 from samtrt.preparation.prompts import DecoderPrompts
 from samtrt.types import BoolArray, Embedding, Prediction, Tensor, to_host
 
@@ -33,7 +34,11 @@ class Decoding:
         decoder: What runs it.
         manifest: Of the model.
         prompts_per_run: Prompts that the engine gets at once.
+        specks: Islands and holes of masks with fewer cells of low-res logits are removed; none by
+            default. Low-res logits are returned as they are.
     """
+
+    specks: int = 0
 
     def __init__(
         self, decoder: Backend, manifest: Manifest, prompts_per_run: int | None = None
@@ -124,7 +129,7 @@ class Decoding:
         masks, scores, low_res = [], [], []
         for logits, ious in self.decoded(embedding, prompts):
             chosen = choose_masks(logits, ious, multimask_output, self.manifest.mask_choice)
-            former, flat, planes = _picked(logits, embedding, chosen)
+            former, flat, planes = self._picked(logits, embedding, chosen)
             formed = (
                 former.logits(flat, planes)
                 if return_logits
@@ -144,12 +149,30 @@ class Decoding:
         scores = []
         for logits, ious in self.decoded(embedding, prompts):
             chosen = choose_masks(logits, ious, multimask_output, self.manifest.mask_choice)
-            former, flat, planes = _picked(logits, embedding, chosen)
+            former, flat, planes = self._picked(logits, embedding, chosen)
             found = former.encode(flat, planes, self.manifest.mask_threshold)
             each = len(planes) // len(logits)
             masks += [found[i : i + each] for i in range(0, len(found), each)]
             scores.append(_taken(to_host(ious), chosen))
         return masks, _joined(scores)
+
+    def _picked(
+        self, logits: Tensor, embedding: Embedding, chosen: npt.NDArray[np.intp]
+    ) -> tuple[Former, Tensor, npt.NDArray[np.intp]]:
+        """Return what forms masks, planes [N, M, M], and the numbers of those that were chosen."""
+        flat: Tensor = logits.reshape(-1, *logits.shape[2:])
+        planes = planes_of(chosen)
+        if self.specks:
+            threshold = self.manifest.mask_threshold
+            cleaned = np.stack(
+                [
+                    without_specks(plane, embedding.frame, threshold, self.specks)
+                    for plane in to_host(flat[planes])
+                ]
+            )
+            flat = flat.memory.upload(cleaned) if isinstance(flat, CudaArray) else cleaned
+            planes = np.arange(len(planes), dtype=np.intp)
+        return former_of(flat, embedding.frame), flat, planes
 
 
 def check_results(*arrays: npt.NDArray[np.float32]) -> None:
@@ -251,11 +274,3 @@ def _taken(each: npt.NDArray[Any], chosen: npt.NDArray[np.intp]) -> npt.NDArray[
 def _joined(arrays: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
     """Concatenate, but not where that would copy one array."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def _picked(
-    logits: Tensor, embedding: Embedding, chosen: npt.NDArray[np.intp]
-) -> tuple[Former, Tensor, npt.NDArray[np.intp]]:
-    """Return what forms masks, all planes of a run [N, M, M], and the numbers of those chosen."""
-    flat = logits.reshape(-1, *logits.shape[2:])
-    return former_of(logits, embedding.frame), flat, planes_of(chosen)

@@ -18,6 +18,7 @@ from samtrt.errors import ImageError, PromptError
 from samtrt.manifest import Manifest
 from samtrt.masks import rle
 from samtrt.masks.record import MaskRecord
+from samtrt.masks.specks import cell_area, specks_of
 from samtrt.models import build_sam, seed_weights
 from samtrt.predictor import Predictor
 from samtrt.registry import OFFICIAL_THRESHOLDS, get_spec
@@ -301,3 +302,24 @@ def test_thresholds_belong_to_the_model() -> None:
     assert len(scores) > len(usual.generate(image))
     assert usual.thresholds == OFFICIAL_THRESHOLDS
     assert get_spec("vit_s").thresholds != OFFICIAL_THRESHOLDS
+
+
+def test_specks_go_and_the_order_stays() -> None:
+    """Of the same masks, those without small parts; nothing but small parts differs."""
+    predictor, image = blob_predictor(make_manifest()), random_image(150, 200)
+    settings: dict[str, Any] = {"points_per_side": 6, "pred_iou_thresh": 0.0}
+    settings["stability_score_thresh"] = 0.0
+    plain = AutomaticMaskGenerator(predictor, **settings).generate(image)
+    clean = AutomaticMaskGenerator(predictor, specks=60, **settings).generate(image)
+    assert 0 < len(clean) <= len(plain)
+    ious = [mask["predicted_iou"] for mask in clean]
+    assert ious == sorted(ious, reverse=True)
+    by_point = {tuple(mask["point_coords"][0]): mask["segmentation"] for mask in plain}
+    area = 60 * cell_area(predictor.manifest.frame((150, 200)))
+    changes = 0
+    for mask in clean:
+        after = mask["segmentation"]
+        assert specks_of(after, area) is None
+        assert mask["area"] == after.sum()
+        changes += int((by_point[tuple(mask["point_coords"][0])] != after).any())
+    assert changes

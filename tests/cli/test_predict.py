@@ -197,3 +197,20 @@ def test_model_directory_that_is_none(run: Run, photo: Path) -> None:
     done = run("predict", photo.parent, photo, "-p", "1,1")
     assert done.code == 2
     assert "has no samtrt.json; make it with: samtrt export" in done.err
+
+
+def test_specks_go_where_asked_for(run: Run, fake_directory: Path, photo: Path) -> None:
+    """A rough mask with a speck, which the fake decoder gives back as it is."""
+    rough = np.zeros((120, 200), dtype=np.uint8)
+    rough[40:100, 40:150] = rough[5:12, 5:12] = 255
+    Image.fromarray(rough).save(photo.parent / "rough.png")
+    tops = []
+    for specks in ("0", "16"):
+        out = photo.parent / f"{specks}.json"
+        done = run(
+            *("predict", fake_directory, photo, "--mask", photo.parent / "rough.png"),
+            *("--specks", specks, "--json", out),
+        )
+        assert done.code == 0, done.err
+        tops.append(json.loads(out.read_text())["masks"][0]["bbox"][1])
+    assert tops[0] < 20 < tops[1]

@@ -286,3 +286,22 @@ def test_webassembly_has_its_type_and_may_be_kept(served: Any) -> None:
         assert response.headers["content-type"] == "application/wasm"
         assert "immutable" in response.headers["cache-control"]
         assert response.content.startswith(b"\0asm")  # the client undoes gzip
+
+
+def test_specks_are_removed_for_who_asks(served: Any, picture: np.ndarray) -> None:
+    image_id, logits = served.add(picture), np.full((64, 64), -8, dtype="<f4")
+    logits[10:30, 10:30] = logits[3, 20] = 8
+    prompt = {"low_res_logits": base64.b64encode(logits.tobytes()).decode()}
+    areas = [
+        served.masks(image_id, prompt, candidates=1, **more).json()["results"][0]["masks"][0]
+        for more in ({}, {"specks": 4}, {"specks": 0})
+    ]
+    assert areas[0] == areas[2]
+    assert areas[1]["area"] < areas[0]["area"]
+    assert areas[1]["bbox"][1] > areas[0]["bbox"][1]
+    assert served.masks(image_id, prompt, specks=-1).status_code == 422
+    for specks in (0, 20):
+        auto = served.client.post(
+            f"/v1/images/{image_id}/auto", json={"points_per_side": 2, "specks": specks}
+        )
+        assert auto.status_code == 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from samtrt.choices import MOST_SPECKS
 from samtrt.errors import PromptError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _RANGES = {
     "crop_n_layers": (0, 5),
     "crop_n_points_downscale_factor": (1, 1_000),
     "min_mask_region_area": (0, 10**9),
+    "specks": (0, MOST_SPECKS),
 }
 """Least and most of each."""
 

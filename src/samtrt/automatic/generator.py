@@ -23,12 +23,13 @@ from samtrt.automatic.checks import check_settings
 from samtrt.automatic.device import DeviceSieve
 from samtrt.automatic.grid import CropBox, crop_boxes, layered_point_grids
 from samtrt.automatic.selection import select, suppress
-from samtrt.automatic.small_regions import clean
+from samtrt.automatic.small_regions import clean, without_specks
 from samtrt.errors import ImageError, PromptError
 from samtrt.masks import rle
 from samtrt.masks.forming import device_former
 from samtrt.masks.record import MaskRecord
 from samtrt.masks.rle import Rle
+from samtrt.masks.specks import cell_area
 from samtrt.masks.upscaling import Upscaler
 from samtrt.predictor import Predictor
 from samtrt.preparation.host import check_image
@@ -68,6 +69,7 @@ class AutomaticMaskGenerator:
         point_grids: For each layer, points [N, 2] in the unit square.
         min_mask_region_area: Holes and islands smaller than this many pixels are removed.
         output_mode: "binary_mask", "uncompressed_rle" or "coco_rle".
+        specks: As `Predictor.specks`, of the crop that a mask was found in; 0 removes none.
     """
 
     predictor: Predictor
@@ -84,6 +86,7 @@ class AutomaticMaskGenerator:
     point_grids: Sequence[npt.NDArray[np.floating]] | None = None
     min_mask_region_area: int = 0
     output_mode: OutputMode = "binary_mask"
+    specks: int = 0
 
     def __post_init__(self) -> None:
         if (self.points_per_side is None) == (self.point_grids is None):
@@ -160,7 +163,14 @@ class AutomaticMaskGenerator:
         if self.min_mask_region_area > 0:
             limit = max(self.box_nms_thresh, self.crop_nms_thresh)
             found = clean(found, self.min_mask_region_area, limit, check)
+        if self.specks:
+            found = without_specks(found, self._speck_area, self.box_nms_thresh, check)
         return [self._record(candidate) for candidate in found]
+
+    def _speck_area(self, candidate: Candidate) -> float:
+        """Return the pixels below which a region of a mask is a speck."""
+        x1, y1, x2, y2 = candidate.crop
+        return self.specks * cell_area(self.predictor.manifest.frame((y2 - y1, x2 - x1)))
 
     def _encode(self, image: UInt8Array, crop: CropBox) -> Embedding:
         x1, y1, x2, y2 = crop

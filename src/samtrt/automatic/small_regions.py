@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 from samtrt.automatic.candidates import Candidate, Check
 from samtrt.automatic.selection import suppress
 from samtrt.masks import rle
+from samtrt.masks.specks import specks_of
 from samtrt.types import BoolArray
 
 
@@ -27,6 +29,40 @@ def clean(
     # Masks that needed no change are preferred.
     scores = [float(new is old) for new, old in zip(cleaned, found, strict=True)]
     return suppress(cleaned, scores, threshold)
+
+
+def without_specks(
+    found: list[Candidate],
+    least_area: Callable[[Candidate], float],
+    threshold: float,
+    check: Check = lambda: None,
+) -> list[Candidate]:
+    """Remove each mask's specks and the duplicates that this made; keep the order.
+
+    Args:
+        found: Masks.
+        least_area: Tells the pixels below which a region of a mask is a speck.
+        threshold: As of `clean`.
+        check: Called before each mask.
+    """
+    cleaned = []
+    for candidate in found:
+        check()
+        cleaned.append(_speckless(candidate, least_area(candidate)))
+    scores = [float(new is old) for new, old in zip(cleaned, found, strict=True)]
+    kept = {id(one) for one in suppress(cleaned, scores, threshold)}
+    return [one for one in cleaned if id(one) in kept]
+
+
+def _speckless(candidate: Candidate, least_area: float) -> Candidate:
+    patch = rle.cut(candidate.rle)
+    changed = specks_of(patch.mask, least_area)
+    if changed is None:
+        return candidate
+    height, width = candidate.rle["size"]
+    mask = np.ascontiguousarray((patch.mask ^ changed).T)
+    runs = rle.find_runs(mask, height, patch.x, patch.y)
+    return candidate._replace(rle=runs.to_rle((height, width)), box=runs.box)
 
 
 def _without_small_regions(candidate: Candidate, least_area: int) -> Candidate:

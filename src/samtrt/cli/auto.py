@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samtrt.choices import BackendName, PixelWork, Segmentation
+from samtrt.choices import SPECKS, BackendName, PixelWork, Segmentation
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
     DeviceOption,
     ModelDir,
     PixelsOption,
+    SpecksOption,
     ThreadsOption,
     load_predictor,
 )
@@ -92,6 +93,7 @@ def command(
     min_mask_region_area: Annotated[
         int, typer.Option(min=0, help="Remove smaller holes and islands, in pixels.")
     ] = 0,
+    specks: SpecksOption = SPECKS,
     recursive: RecursiveOption = False,
     value_range: ValueRangeOption = None,
     background: BackgroundOption = "white",
@@ -124,6 +126,7 @@ def command(
         "crop_overlap_ratio": crop_overlap_ratio,
         "crop_n_points_downscale_factor": crop_n_points_downscale_factor,
         "min_mask_region_area": min_mask_region_area,
+        "specks": specks,
     }
     chosen, outline = parse_formats(formats), outline_of(polygon_tolerance, polygon_min_area)
     read = ImageReader(value_range, background)

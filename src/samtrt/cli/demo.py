@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from samtrt.choices import SPECKS
+
 BOWL = (300, 60)  # the white inside of the cup
 COFFEE = (204, 95, 369, 193)
 
@@ -35,6 +37,7 @@ def command(
     predict.command(
         model,
         assets.DEMO_PHOTOGRAPH,
+        specks=SPECKS,
         point=[",".join(map(str, BOWL))],
         overlay=output / "point.png",
         mask_path=output / "point-mask.png",
@@ -43,6 +46,7 @@ def command(
     predict.command(
         model,
         assets.DEMO_PHOTOGRAPH,
+        specks=SPECKS,
         box=[",".join(map(str, COFFEE))],
         overlay=output / "box.png",
         mask_path=output / "box-mask.png",

@@ -41,6 +41,15 @@ CheckpointOption = Annotated[
         help="The checkpoint that DIR was exported from, for pytorch.",
     ),
 ]
+SpecksOption = Annotated[
+    int,
+    typer.Option(
+        "--specks",
+        min=0,
+        metavar="CELLS",
+        help="Remove islands and holes of fewer cells of the low-res logits; 0 for none.",
+    ),
+]
 
 
 def load_predictor(

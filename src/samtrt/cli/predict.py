@@ -17,6 +17,7 @@ from samtrt.cli.options import (
     DeviceOption,
     ModelDir,
     PixelsOption,
+    SpecksOption,
     ThreadsOption,
     load_predictor,
 )
@@ -111,6 +112,7 @@ def command(
         Path | None,
         typer.Option("--json", metavar="FILE", help="Masks as COCO RLE with box, area and scores."),
     ] = None,
+    specks: SpecksOption = 0,
     value_range: ValueRangeOption = None,
     background: BackgroundOption = "white",
     force: ForceOption = False,
@@ -133,7 +135,7 @@ def command(
     if boxes and (point or box or mask):
         raise PromptError("--boxes makes one prompt of each box: leave out --point, --box, --mask")
     read = ImageReader(value_range, background)
-    load = partial(load_predictor, directory, backend, device, threads, checkpoint, pixels)
+    load = partial(_load, specks, directory, backend, device, threads, checkpoint, pixels)
     if image.is_dir() or formats is not None or recursive:
         if every or mask_path or json_path:
             raise PromptError(
@@ -195,6 +197,12 @@ def command(
     results.show(found)
     for path in written:
         typer.echo(printable(path))
+
+
+def _load(specks: int, *given: Any) -> Predictor:
+    predictor = load_predictor(*given)
+    predictor.specks = specks
+    return predictor
 
 
 def _dataset_request(

@@ -40,6 +40,7 @@ def settings_of(predictor: Predictor, read: ImageReader) -> dict[str, Any]:
         **predictor.identity,
         "decoder_precision": predictor.decoder.precision or predictor.manifest.precision.value,
         "mask_threshold": predictor.manifest.mask_threshold,
+        **({"specks": predictor.specks} if predictor.specks else {}),
         **({"read_as": read.read_as} if read.read_as else {}),
     }
 

@@ -47,7 +47,8 @@ async def run_auto(scheduler: Scheduler, image_id: str, body: bytes) -> Found:
 def _memory(embedding: Embedding, request: AutoRequest) -> int:
     height, width = embedding.original_size
     forming = BYTES_A_PIXEL * min(16, os.cpu_count() or 1)
-    return height * width * max(forming, BYTES_A_CLEANED_PIXEL * (request.min_mask_region_area > 0))
+    cleaned = request.min_mask_region_area > 0 or request.specks > 0
+    return height * width * max(forming, BYTES_A_CLEANED_PIXEL * cleaned)
 
 
 def _work(

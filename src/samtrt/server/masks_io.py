@@ -14,6 +14,7 @@ from samtrt.decoding import returned_logits
 from samtrt.errors import PromptError
 from samtrt.masks.logits import box_of_mask
 from samtrt.masks.rle import compress, encode
+from samtrt.masks.specks import without_specks
 from samtrt.masks.upscaling import upscale_one
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.prompts import DecoderPrompts, build_prompts
@@ -66,7 +67,8 @@ def write_candidate(
     request: MasksRequest,
 ) -> Candidate:
     """Bring one mask's low-res logits [M, M] to the form that was asked for."""
-    mask = upscale_one(logits, frame) > threshold
+    clean = without_specks(logits, frame, threshold, request.specks) if request.specks else logits
+    mask = upscale_one(clean, frame) > threshold
     return Candidate(
         score=score,
         area=int(np.count_nonzero(mask)),

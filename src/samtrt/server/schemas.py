@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from samtrt.choices import Generation, MaskChoice
+from samtrt.choices import MOST_SPECKS, Generation, MaskChoice
 from samtrt.preparation.spec import Preparation
 
 # Lists stop at their first error: a request may hold a million, and each takes time and memory.
@@ -88,6 +88,13 @@ class MasksRequest(_Model):
     )
     format: Literal["rle", "png", "none"] = Field(
         "rle", description="how masks are sent: COCO RLE, base64 PNG, or left out"
+    )
+    specks: int = Field(
+        0,
+        ge=0,
+        le=MOST_SPECKS,
+        strict=True,
+        description="remove islands and holes of fewer cells of the low-res logits; 0 for none",
     )
     low_res_logits: bool = Field(False, description="also send what a next prompt can start from")
 
@@ -174,6 +181,7 @@ class AutoRequest(_Model):
     stability_score_thresh: float | None = Field(None, ge=0, le=1, strict=True)
     box_nms_thresh: float = Field(0.7, ge=0, le=1, strict=True)
     min_mask_region_area: int = Field(0, ge=0, le=100_000_000, strict=True)
+    specks: int = Field(0, ge=0, le=MOST_SPECKS, strict=True)
 
 
 class AutoMask(_Model):
