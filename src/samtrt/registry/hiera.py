@@ -1,0 +1,132 @@
+"""SAM 2 and 2.1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from samtrt.choices import Family, Generation, MaskChoice
+from samtrt.feature_maps import FeatureMap
+from samtrt.preparation.spec import SAM2, Preparation
+from samtrt.registry.spec import MaskThresholds, ModelSpec, unseen
+
+FINE_MAPS = ("high_res_features_s0", "high_res_features_s1")
+"""Names of the maps that SAM 2's decoder takes beside the image embedding, the finest first."""
+
+SAM2_THRESHOLDS = MaskThresholds(pred_iou=0.8)
+"""Defaults of the official `SAM2AutomaticMaskGenerator`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HieraSpec(ModelSpec):
+    """SAM 2's encoder, and that its decoder takes finer features too (Ravi et al., 2024).
+
+    Source: the YAML files of `sam2/configs`.
+
+    Attributes:
+        embed_dim: Width of the first stage; each further stage has twice the width and the heads.
+        num_heads: Of the first stage.
+        stages: Blocks of each stage.
+        global_attn_indexes: Blocks that attend to the whole image.
+        windows: Tokens along a side of a window, for each stage.
+        background: Height and width of the coarse table of positions.
+        version: Of SAM 2, which is what the modules for video are of; None for a model without.
+    """
+
+    embed_dim: int
+    num_heads: int
+    stages: tuple[int, int, int, int]
+    global_attn_indexes: tuple[int, ...]
+    windows: tuple[int, int, int, int] = (8, 4, 14, 7)
+    background: int = 7
+    version: str | None = "2.1"
+    preparation: Preparation = SAM2
+    thresholds: MaskThresholds = SAM2_THRESHOLDS
+
+    @property
+    def family(self) -> Family:
+        return Family.HIERA
+
+    @property
+    def early_dim(self) -> int:
+        return 4 * self.embed_dim
+
+    @property
+    def maps(self) -> tuple[FeatureMap, ...]:
+        channels, mask = self.prompt_embed_dim, self.mask_size
+        fine, middle = FINE_MAPS
+        return (
+            *super().maps,
+            FeatureMap(fine, (channels // 8, mask, mask)),
+            FeatureMap(middle, (channels // 4, mask // 2, mask // 2)),
+        )
+
+    @property
+    def mask_choice(self) -> MaskChoice:
+        return MaskChoice.STABLE
+
+    @property
+    def generation(self) -> Generation:
+        return Generation.SAM2
+
+    @property
+    def object_scores(self) -> bool:
+        return True
+
+
+_SIZES = (
+    HieraSpec(
+        name="tiny",
+        embed_dim=96,
+        num_heads=1,
+        stages=(1, 2, 7, 2),
+        global_attn_indexes=(5, 7, 9),
+    ),
+    HieraSpec(
+        name="small",
+        embed_dim=96,
+        num_heads=1,
+        stages=(1, 2, 11, 2),
+        global_attn_indexes=(7, 10, 13),
+    ),
+    HieraSpec(
+        name="base_plus",
+        embed_dim=112,
+        num_heads=2,
+        stages=(2, 3, 16, 3),
+        global_attn_indexes=(12, 16, 20),
+        background=14,
+    ),
+    HieraSpec(
+        name="large",
+        embed_dim=144,
+        num_heads=2,
+        stages=(2, 6, 36, 4),
+        global_attn_indexes=(23, 33, 43),
+        windows=(8, 4, 16, 8),
+    ),
+)
+
+
+def _sam2(spec: HieraSpec, version: str, words: str, folder: str) -> HieraSpec:
+    """Return a published SAM 2 of this size: its name is that of its file."""
+    name = f"{words}_hiera_{spec.name}"
+    url = f"https://dl.fbaipublicfiles.com/segment_anything_2/{folder}/{name}.pt"
+    return replace(spec, name=name, version=version, download=unseen(url))
+
+
+PUBLISHED = (
+    *(_sam2(spec, "2.1", "sam2.1", "092824") for spec in _SIZES),
+    *(_sam2(spec, "2.0", "sam2", "072824") for spec in _SIZES),
+)
+
+SMALL = (
+    HieraSpec(
+        name="sam2.1_hiera_t",
+        embed_dim=32,
+        num_heads=1,
+        stages=(1, 1, 2, 1),
+        global_attn_indexes=(3,),
+        windows=(8, 4, 6, 3),
+        image_size=128,
+    ),
+)
