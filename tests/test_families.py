@@ -20,7 +20,7 @@ from samtrt.choices import AttentionForm, BackendName, Family, Float32Part, Prec
 from samtrt.errors import ExportError
 from samtrt.export.onnx import ExportOptions, export_model
 from samtrt.export.precision import convert, float32_nodes, load_graph, save_graph
-from samtrt.export.quantize import quantize_model
+from samtrt.export.quantize import QuantizeOptions, quantize_model
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.predictor import Predictor
 from samtrt.tensorrt.record import load_engine_record
@@ -152,3 +152,22 @@ def test_convolutions_are_not_quantized(
 ) -> None:
     with pytest.raises(ExportError, match="made of convolutions, and int8 is for linear layers"):
         quantize_model(family_model("efficientvit_sam_t"), tmp_path / "int8", {"noise": picture})
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("mobile_sam_t", 4), ("sam2.1_hiera_t", 5)])
+def test_linear_layers_are_quantized(
+    name: str, blocks: int, family_model: Callable[[str], Path], picture: np.ndarray, tmp_path: Path
+) -> None:
+    """Every layer of every block has a name; the masks are still those of the float32 model."""
+    directory, output = family_model(name), tmp_path / "int8"
+    options = QuantizeOptions(min_iou=0.5, keep=("blocks.0.attn.proj",))
+    manifest = quantize_model(directory, output, {"noise": picture}, options)
+    assert manifest.quantized is not None
+    assert 0.5 < manifest.quantized.mean_iou <= 1
+    graph = onnx.load(output / "encoder.onnx").graph
+    whole = onnx.load(directory / "encoder.onnx").graph
+    linear = sum(len(tensor.dims) == 2 for tensor in whole.initializer)
+    kinds = [tensor.data_type for tensor in graph.initializer if len(tensor.dims) == 2]
+    assert kinds.count(onnx.TensorProto.INT8) == linear - 1
+    with pytest.raises(ExportError, match=rf"blocks\.0\..* to blocks\.{blocks - 1}\.mlp"):
+        quantize_model(directory, output, {"noise": picture}, QuantizeOptions(keep=("none",)))

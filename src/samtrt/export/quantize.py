@@ -13,6 +13,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,13 @@ except ImportError:
 
 from samtrt.backends.ort import OnnxRuntimeBackend
 
-_LAYERS = ("attn.qkv", "attn.proj", "mlp.lin1", "mlp.lin2")
+_LAYERS = {
+    Family.VIT: ("attn.qkv", "attn.proj", "mlp.lin1", "mlp.lin2"),
+    Family.TINY_VIT: ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"),
+    Family.HIERA: ("attn.qkv", "attn.proj", "mlp.lin1", "mlp.lin2"),
+}
+"""The linear layers of a block in the order in which an encoder's graph has them. Of a TinyViT,
+whose other blocks are convolutions, those with windows are counted."""
 _LEAVE_OUT = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75)
 """Shares of the layers that are tried to be left in float32, in this order."""
 
@@ -97,7 +104,7 @@ def quantize_model(
             "that cannot be quantized: export the checkpoint with --attention add, or tiled, and "
             "quantize that"
         )
-    if manifest.family is Family.EFFICIENTVIT:
+    if manifest.family not in _LAYERS:
         raise ExportError(
             f"the encoder in {directory} is made of convolutions, and int8 is for linear layers: "
             "export the checkpoint with --precision fp16 instead"
@@ -184,18 +191,18 @@ class _Encoder:
         self._source = source
         self._float32, self._images, self._method = float32, images, method
         self._pixels = [to_host(prepare(image, model).pixels) for image in images.values()]
-        self._expected = [self._embed(float32.encoder, pixels) for pixels in self._pixels]
+        self._expected = [self._maps(float32.encoder, pixels) for pixels in self._pixels]
         self.path = work / "quantized.onnx"
-        self.layers = _linear_layers(self._source)
+        self.layers = _linear_layers(self._source, model.family)
 
     def without(self, kept: Sequence[str]) -> list[str]:
         return [layer for layer in self.layers if layer not in kept]
 
     def loss(self, layers: Sequence[str]) -> float:
-        """Quantize these layers; return |a - b| / |b| of the embedding, mean over the images."""
+        """Quantize these layers; return |a - b| / |b|, mean over the maps of all images."""
         with self._quantized(layers) as encoder:
-            got = [self._embed(encoder, pixels) for pixels in self._pixels]
-        pairs = zip(got, self._expected, strict=True)
+            got = [self._maps(encoder, pixels) for pixels in self._pixels]
+        pairs = zip(chain(*got), chain(*self._expected), strict=True)
         return float(np.mean([np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in pairs]))
 
     def compare(self, layers: Sequence[str]) -> Report:
@@ -227,23 +234,34 @@ class _Encoder:
         _order_by_need(self.path)
         return OnnxRuntimeBackend(self.path, BackendOptions())
 
-    def _embed(self, encoder: Backend, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        return encoder.run({"images": pixels})["image_embeddings"]
+    def _maps(
+        self, encoder: Backend, pixels: npt.NDArray[np.float32]
+    ) -> list[npt.NDArray[np.float32]]:
+        """Return all that flows from encoder to decoder, for one prepared image."""
+        found = encoder.run({"images": pixels})
+        return [found[one.name] for one in self._float32.manifest.maps]
 
 
-def _linear_layers(path: Path) -> dict[str, str]:
+def _linear_layers(path: Path, family: Family) -> dict[str, str]:
     """Return the linear layers of the blocks, by name, in order, as names of their nodes."""
     graph = onnx.load(path, load_external_data=False).graph
-    matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
-    nodes = [
-        node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in matrices
-    ]
-    if not nodes or len(nodes) % len(_LAYERS):
+    sizes = {tensor.name: tensor.dims for tensor in graph.initializer if len(tensor.dims) == 2}
+    layers: dict[str, str] = {}
+    names, block, place = _LAYERS[family], 0, 0
+    for node in graph.node:
+        if node.op_type != "MatMul" or node.input[1] not in sizes:
+            continue
+        width, out = sizes[node.input[1]]
+        # A Hiera's block that begins a stage has one layer more, which doubles the width.
+        if family is Family.HIERA and not place and out == 2 * width:
+            layers[f"blocks.{block}.proj"] = node.name
+            continue
+        layers[f"blocks.{block}.{names[place]}"] = node.name
+        place = (place + 1) % len(names)
+        block += not place
+    if not layers or place:
         raise ExportError(f"{path} is not an encoder that samtrt exported and simplified")
-    return {
-        f"blocks.{index // len(_LAYERS)}.{_LAYERS[index % len(_LAYERS)]}": node
-        for index, node in enumerate(nodes)
-    }
+    return layers
 
 
 def _order_by_need(path: Path) -> None:

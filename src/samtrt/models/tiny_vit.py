@@ -76,7 +76,8 @@ class WindowAttention(nn.Module):
     """Multi-head attention within windows, with a learnt bias for each distance of two places.
 
     Windows at the right and bottom edge are padded with zeros before the norm; padded tokens take
-    part, as in the official code.
+    part, as in the official code. What norm and `qkv` make of a zero is the same for all of them:
+    both run on the real tokens only.
     """
 
     places: Tensor
@@ -95,17 +96,22 @@ class WindowAttention(nn.Module):
         batch, height, width, channels = x.shape
         side, heads = self.window, self.heads
         down, right = -height % side, -width % side
-        x = F.pad(x, (0, 0, 0, right, 0, down))
         rows, columns = (height + down) // side, (width + right) // side
-        windows = x.reshape(batch, rows, side, columns, side, channels).transpose(2, 3)
-        qkv = self.qkv(self.norm(windows.reshape(-1, side * side, channels)))
+        qkv, padding = self.qkv(self.norm(x)), self.qkv(self.norm.bias)
+        if right:
+            qkv = torch.cat([qkv, padding.expand(batch, height, right, -1)], dim=2)
+        if down:
+            qkv = torch.cat([qkv, padding.expand(batch, down, width + right, -1)], dim=1)
         # Channels are the heads', each of them q, k and v.
-        q, k, v = qkv.unflatten(2, (heads, 3, -1)).permute(3, 0, 2, 1, 4).unbind(0)
+        cut = qkv.reshape(batch, rows, side, columns, side, heads, 3, channels // heads)
+        cut = cut.permute(6, 0, 1, 3, 5, 2, 4, 7)
+        q, k, v = cut.reshape(3, -1, heads, side * side, channels // heads).unbind(0)
         scale = (channels // heads) ** -0.5
         scores = (q * scale) @ k.transpose(-2, -1) + self.attention_biases[:, self.places]
-        out = self.proj((scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2))
-        out = out.reshape(batch, rows, columns, side, side, channels).transpose(2, 3)
-        return out.reshape(batch, height + down, width + right, channels)[:, :height, :width]
+        out = scores.softmax(dim=-1) @ v
+        out = out.reshape(batch, rows, columns, heads, side, side, channels // heads)
+        out = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, rows * side, columns * side, channels)
+        return self.proj(out[:, :height, :width])
 
 
 def bias_places(side: int) -> Tensor:
@@ -143,9 +149,10 @@ class WindowBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to the same shape."""
-        x = x + self.attn(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        x = self.local_conv(x)
-        return x + self.mlp(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        tokens = x.permute(0, 2, 3, 1)
+        tokens = tokens + self.attn(tokens)
+        tokens = self.local_conv(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return (tokens + self.mlp(tokens)).permute(0, 3, 1, 2)
 
 
 class Stage(nn.Module):
