@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO := $(VENV)/.demo
 OUT ?= demo-out
 JOBS ?= 2
 KERNELS := $(wildcard $(addprefix src/samtrt/tensorrt/plugin/csrc/,*.* operators/*) \
@@ -10,7 +11,7 @@ KERNELS := $(wildcard $(addprefix src/samtrt/tensorrt/plugin/csrc/,*.* operators
 
 .PHONY: demo test lint format web clean
 
-demo: $(STAMP)
+demo: $(DEMO)
 	$(BIN)/samtrt demo -o $(OUT)
 
 # Not loadfile: tests of one name, as schemathesis makes them, would run once.
@@ -28,10 +29,19 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(KERNELS)
 
+# What the demo needs, and no more. src/ holds samtrt_assets and samtrt_page too, so that their
+# distributions need not be installed here.
+$(DEMO): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "pip>=25.1"
+	@echo "Installing PyTorch and ONNX, to export with, and ONNX Runtime, to run with: a minute or two"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[cli,export,ort]"
+	touch $@
+
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[ort,openvino,export,server,rtx,lean,geo,hub]" --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[cli,ort,openvino,export,server,rtx,lean,geo,hub]" --group dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --group tools
 	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --no-build-isolation --group sam2
 	touch $@

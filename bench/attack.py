@@ -214,7 +214,7 @@ def slow(a: Attacker) -> None:
             b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
             b"Content-Length: 100000\r\n\r\n",
         )
-    wasm = sorted(Path(__file__).parents[1].glob("src/samtrt/server/static/ort/*/*.wasm.gz"))[0]
+    wasm = sorted(Path(__file__).parents[1].glob("src/samtrt_page/static/ort/*/*.wasm.gz"))[0]
     paths = (
         f"/static/ort/{wasm.parent.name}/{wasm.stem}",
         f"/v1/images/{image_id}/embedding",

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-BUNDLED = ROOT / "src" / "samtrt" / "assets" / "vit_s.safetensors"
+BUNDLED = ROOT / "src" / "samtrt_assets" / "vit_s.safetensors"
 """Trained; the other models get seeded weights."""
 
 

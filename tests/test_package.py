@@ -44,7 +44,7 @@ def python(code: str) -> str:
 
 def test_public_names_are_there_and_sorted() -> None:
     assert samtrt.__all__ == sorted(samtrt.__all__)
-    assert set(samtrt.__all__) == {*samtrt._HOMES, "__version__"}
+    assert set(samtrt.__all__) == {*samtrt._HOMES, "__version__", "assets"}
     for name in samtrt.__all__:
         assert getattr(samtrt, name) is not None
     assert dir(samtrt) == samtrt.__all__
@@ -100,6 +100,7 @@ import importlib, sys
 from samtrt.errors import MissingExtraError
 
 missing = ("torch", "onnx", "onnxruntime", "openvino", "onnxsim", "onnxscript",
+           "typer", "rich", "httpx", "pycocotools", "samtrt_assets", "samtrt_page",
            "fastapi", "uvicorn", "prometheus_client", "starlette", "python_multipart")
 sys.modules.update(dict.fromkeys(missing))  # neither imported nor found
 for name in {names!r}:
@@ -112,11 +113,12 @@ for name in {names!r}:
     assert set(refused.values()) <= EXTRAS
     assert refused["samtrt.backends.ort"] == "ort"
     assert refused["samtrt.export.onnx"] == "export"
+    assert refused["samtrt.client"] == "client"
+    assert refused["samtrt.checkpoints.download"] == "client"
     for light in (
         "samtrt.predictor",
-        "samtrt.cli",
+        "samtrt.assets",
         "samtrt.verification.compare",
-        "samtrt.checkpoints.download",
     ):
         assert light in names
         assert light not in refused
@@ -146,3 +148,55 @@ code = main(["predict", {str(tiny_model)!r}, {str(tmp_path / "image.png")!r}, "-
 print("code", code)
 """)
     assert out.endswith("code 0\n")
+
+
+def test_the_command_line_names_its_extra_where_it_is_missing() -> None:
+    out = python("""
+import sys
+sys.modules["typer"] = None  # import fails
+sys.stderr = sys.stdout
+from samtrt.__main__ import main
+print("code", main())
+""")
+    assert out == (
+        "samtrt: error: The command line needs the package 'typer', which is not installed; "
+        "install it with: pip install 'samtrt[cli]'\ncode 2\n"
+    )
+
+
+def test_the_small_checkpoint_names_its_extra_where_it_is_missing() -> None:
+    out = python("""
+import sys
+sys.modules["samtrt_assets"] = None  # import fails
+from samtrt.cli import main
+sys.stderr = sys.stdout
+print(main(["fetch", "vit_s"]), main(["export", "vit_s", "-o", "x"]), "torch" in sys.modules)
+""")
+    assert out.count("pip install 'samtrt[assets]'") == 2
+    assert out.endswith("2 2 False\n")
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.mark.parametrize("name", ["assets", "page"])
+def test_distributions_of_their_own_have_the_version_that_the_extra_asks_for(name: str) -> None:
+    project = tomllib.loads((ROOT / f"src/samtrt_{name}/pyproject.toml").read_text())["project"]
+    assert project["name"] == f"samtrt-{name}"
+    assert project["version"] == samtrt.__version__
+    assert PROJECT["optional-dependencies"][name] == [f"samtrt-{name}~={samtrt.__version__}"]
+    assert project["requires-python"] == PROJECT["requires-python"]
+
+
+def test_what_runs_on_a_cpu_asks_for_neither_pytorch_nor_cuda() -> None:
+    """Of the core and of the extras that a CPU needs, by name."""
+    extras = PROJECT["optional-dependencies"]
+    asked = [*PROJECT["dependencies"]]
+    waiting = ["ort", "openvino", "cli", "client", "server", "page", "assets"]
+    while waiting:
+        for one in extras[waiting.pop()]:
+            own = one.startswith("samtrt[")
+            waiting += one[7:-1].split(",") if own else []
+            asked += [] if own else [one]
+    assert len(asked) > 15
+    assert not [one for one in asked if any(w in one for w in ("torch", "cuda", "nvidia", "gpu"))]

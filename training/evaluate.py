@@ -1,7 +1,7 @@
 """Measure a checkpoint on held-out scenes: objects and photographs that training never saw.
 
     PYTHONPATH=src python training/evaluate.py --data .data/parts \
-        --weights src/samtrt/assets/vit_s.safetensors --out docs/results/vit_s-heldout.json
+        --weights src/samtrt_assets/vit_s.safetensors --out docs/results/vit_s-heldout.json
 
 Prompts are simulated as in the paper (section 7.1): the first point is the one deepest inside the
 mask, every further one the point deepest inside the larger kind of error.

@@ -14,7 +14,7 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const out = join(here, "../src/samtrt/server/static");
+const out = join(here, "../src/samtrt_page/static");
 const runtime = join(here, "node_modules/onnxruntime-web");
 const version = JSON.parse(readFileSync(join(runtime, "package.json"), "utf8")).version;
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from samtrt._version import __version__
 
 if TYPE_CHECKING:
+    from samtrt import assets
     from samtrt.automatic.generator import AutomaticMaskGenerator
     from samtrt.backends import BackendOptions
     from samtrt.build.engines import build_engines
@@ -213,6 +214,7 @@ __all__ = [
     "ValueScale",
     "VerificationError",
     "__version__",
+    "assets",
     "build_engines",
     "export_model",
     "inline_fallback",
@@ -227,6 +229,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "assets":
+        return importlib.import_module("samtrt.assets")
     if name not in _HOMES:
         raise AttributeError(f"module 'samtrt' has no attribute '{name}'")
     value = getattr(importlib.import_module(f"samtrt.{_HOMES[name]}"), name)

@@ -6,7 +6,7 @@
         masks, scores, logits = image.predict([[320, 240]], [1])
 
 `RemoteImage.predict` takes what `Predictor.predict` takes and returns what it returns; the work is
-done by `samtrt serve`. Needs no extra.
+done by `samtrt serve`. Needs the extra `client`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import httpx
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from samtrt.choices import Generation, Resize
-from samtrt.errors import ImageError, MaskError, PromptError, RemoteError, SamtrtError
+from samtrt.errors import (
+    ImageError,
+    MaskError,
+    MissingExtraError,
+    PromptError,
+    RemoteError,
+    SamtrtError,
+)
 from samtrt.files import read_whole
 from samtrt.masks import rle
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.host import check_image
 from samtrt.types import BoolArray, Closeable, Embedding, Prediction, Size, UInt8Array
+
+try:
+    import httpx
+except ImportError:
+    raise MissingExtraError("The client", "client", "httpx") from None
 
 _GONE = (404, 410)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import resource
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from samtrt import assets
 from samtrt.automatic.generator import AutomaticMaskGenerator
 from samtrt.backends.pytorch import PyTorchBackend, manifest_of
 from samtrt.choices import Stage
@@ -29,7 +29,7 @@ from support.suppression import brute_force_nms
 
 SIZES = [(150, 200), (300, 211), (60, 40)]
 """Smaller and larger than the model's input, upright, flat and tiny."""
-TRAINED = Path(__file__).parents[2] / "src" / "samtrt" / "assets" / "vit_s.safetensors"
+TRAINED = assets.SMALL_CHECKPOINT
 
 
 @pytest.fixture(scope="module")

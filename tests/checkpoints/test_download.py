@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from samtrt import assets
 from samtrt.checkpoints import download
 from samtrt.checkpoints.download import fetch, resolve
 from samtrt.errors import DownloadError
@@ -166,7 +167,7 @@ def test_progress_earns_further_attempts(
 
 
 def test_waits_longer_before_each_attempt(
-    server: FileServer, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr(download, "BACKOFF", 1.0)
@@ -174,6 +175,10 @@ def test_waits_longer_before_each_attempt(
     server.always = Answer(status=503)
     refused("503")
     assert waits == [2.0**i for i in range(download.ATTEMPTS - 1)]
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == download.ATTEMPTS - 1
+    assert "503" in told[0]
+    assert told[0].endswith("attempt 2 of 5 in 1 s")
 
 
 answers = st.one_of(
@@ -214,7 +219,17 @@ def test_whatever_happens_the_file_is_right_or_absent(
 @pytest.mark.usefixtures("server")
 def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     publish(monkeypatch, "http://127.0.0.1:1/tiny.pth")
-    refused("http://127.0.0.1:1/tiny.pth", "check the network")
+    refused("http://127.0.0.1:1/tiny.pth", "check the network", "samtrt export vit_s -o vit_s")
+
+
+def test_no_network_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(monkeypatch, "http://127.0.0.1:1/tiny.pth")
+    monkeypatch.setattr(download.time, "sleep", lambda _seconds: pytest.fail("it waited"))
+    refused("check the network")
+
+
+def test_the_small_checkpoint_is_there_without_a_network() -> None:
+    assert fetch("vit_s") == download.resolve("vit_s") == assets.SMALL_CHECKPOINT
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -135,7 +135,7 @@ def test_demo_names_all_that_it_needs_before_it_starts(
     done = run("demo", "-o", tmp_path / "out")
     assert done.code == 2
     assert f"'{package}'" in done.err
-    assert "pip install 'samtrt[export,ort]'" in done.err
+    assert "pip install 'samtrt[demo]'" in done.err
     assert not (tmp_path / "out").exists()
 
 

@@ -277,7 +277,7 @@ def test_the_page_is_served(served: Any, path: str) -> None:
 
 
 def test_webassembly_has_its_type_and_may_be_kept(served: Any) -> None:
-    from samtrt.server.page import STATIC
+    from samtrt_page import STATIC
 
     (path,) = STATIC.glob("ort/*/ort-wasm-simd-threaded.wasm.gz")
     url = f"/static/{path.relative_to(STATIC).as_posix().removesuffix('.gz')}"

@@ -128,7 +128,7 @@ def test_a_body_that_nobody_wants(server: str, chunked: bool) -> None:
 
 def large_answers() -> list[bytes]:
     wasm = next(
-        path for path in (Path(__file__).parents[2] / "src/samtrt/server/static/ort").rglob("*.gz")
+        path for path in (Path(__file__).parents[2] / "src/samtrt_page/static/ort").rglob("*.gz")
     )
     name = f"/static/ort/{wasm.parent.name}/{wasm.stem}".encode()
     return [name + b" HTTP/1.1\r\nAccept-Encoding: " + coding for coding in (b"gzip", b"identity")]

@@ -22,6 +22,7 @@ from samtrt.manifest import Manifest
 from samtrt.masks import rle
 from samtrt.server import scheduler
 from samtrt.server.decoder import load_decoder
+from samtrt_page import STATIC
 from support.server_cases import image_bytes, wait_for
 
 POINT = {"points": [[50, 60]]}
@@ -260,9 +261,8 @@ def test_a_graph_that_is_not_the_manifests_is_not_served(fake_directory: Path) -
 def test_webassembly_is_sent_as_the_browser_takes_it(
     served: Any, accepts: str, packed: bool
 ) -> None:
-    folder = Path(scheduler.__file__).parent / "static"
-    path = sorted(folder.rglob("*.wasm.gz"))[0]
-    url = f"/static/{path.relative_to(folder).as_posix().removesuffix('.gz')}"
+    path = sorted(STATIC.rglob("*.wasm.gz"))[0]
+    url = f"/static/{path.relative_to(STATIC).as_posix().removesuffix('.gz')}"
     with served.client.stream("GET", url, headers={"Accept-Encoding": accepts}) as response:
         assert response.status_code == 200
         assert response.headers["vary"] == "Accept-Encoding"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from samtrt.server.page import STATIC
+from samtrt_page import STATIC
 
 WEB = Path(__file__).parents[2] / "web"
 

@@ -158,7 +158,7 @@ def step() -> Step:
         torch.zeros(0, 2, dtype=torch.long),
     )
     model = build_sam(get_spec("vit_s")).train()
-    load_weights(model, ROOT / "src/samtrt/assets/vit_s.safetensors")
+    load_weights(model, ROOT / "src/samtrt_assets/vit_s.safetensors")
     student = Student((6, 8))
 
     def teacher(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,13 +18,18 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-import httpx
 from filelock import FileLock
 
+from samtrt import assets
 from samtrt.checkpoints import hub
-from samtrt.errors import CheckpointError, DownloadError
+from samtrt.errors import CheckpointError, DownloadError, MissingExtraError
 from samtrt.files import cache_dir, sha256_of, write_atomic
 from samtrt.registry import MODELS, Download, get_spec
+
+try:
+    import httpx
+except ImportError:
+    raise MissingExtraError("Downloading checkpoints", "client", "httpx") from None
 
 Report = Callable[[int, int], None]
 """Called with the bytes that are there and the bytes of the whole file."""
@@ -32,9 +37,11 @@ Report = Callable[[int, int], None]
 ATTEMPTS = 5  # in a row without progress; then the download fails
 BACKOFF = 1.0  # seconds before the second attempt, doubled before each further one
 PROGRESS = 1 << 20  # bytes after which an attempt counts as progress
-TIMEOUT = 30.0  # seconds to connect, and between two pieces of data
+TIMEOUT = 30.0  # seconds between two pieces of data
+CONNECT = 10.0  # seconds to connect
 SLOW_SECONDS = 60.0  # an attempt that brings less than SLOW_BYTES in each of these is given up
 SLOW_BYTES = 1 << 16
+_UNREACHABLE = (httpx.ConnectError, httpx.ConnectTimeout)
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -44,6 +51,8 @@ class _TryAgainError(Exception):
 
 def fetch(name: str, *, progress: Report | None = None, client: httpx.Client | None = None) -> Path:
     """Return the cached checkpoint of the model `name`, downloading what is missing of it.
+
+    The small checkpoint is installed, not downloaded.
 
     Processes that fetch the same file at once wait for the first one.
 
@@ -58,6 +67,8 @@ def fetch(name: str, *, progress: Report | None = None, client: httpx.Client | N
     """
     if name not in MODELS and (on_hub := hub.parse(name)):
         return hub.fetch(on_hub)
+    if name == assets.SMALL_MODEL:
+        return assets.SMALL_CHECKPOINT
     download = _download_of(name)
     target = _target(download)
     try:
@@ -79,8 +90,8 @@ def fetch(name: str, *, progress: Report | None = None, client: httpx.Client | N
 def resolve(checkpoint: str) -> Path:
     """Return the path that the user means by a path or a model's name.
 
-    Of the models here nothing is downloaded: `fetch` does that. What is called by its name on the
-    Hub is, as `hub.fetch` says.
+    Of the models here nothing is downloaded: `fetch` does that, and the small checkpoint is
+    installed. What is called by its name on the Hub is, as `hub.fetch` says.
 
     Raises:
         CheckpointError: where it is neither, or the model is not in the cache yet.
@@ -96,6 +107,8 @@ def resolve(checkpoint: str) -> Path:
             f"there is no file or directory '{checkpoint}', and no model has that name; "
             f"known models: {', '.join(MODELS)}"
         )
+    if checkpoint == assets.SMALL_MODEL:
+        return assets.SMALL_CHECKPOINT
     download = _download_of(checkpoint)
     target = _target(download)
     try:
@@ -112,8 +125,8 @@ def _download_of(name: str) -> Download:
     if download is None:
         published = ", ".join(spec.name for spec in MODELS.values() if spec.download)
         raise CheckpointError(
-            f"no checkpoint is published for {name} (there is one for {published}); "
-            "give a file instead"
+            f"no checkpoint is published for {name} (there is one for {published}, and "
+            f"{assets.SMALL_MODEL} is installed); give a file instead"
         )
     return download
 
@@ -154,11 +167,7 @@ def _asked(session: httpx.Client, download: Download) -> Download:
     try:
         response = session.head(download.url, headers={"Accept-Encoding": "identity"})
     except httpx.RequestError as error:
-        reason = str(error) or type(error).__name__
-        raise DownloadError(
-            f"cannot download {download.url}: {reason}; check the network and run the same "
-            "command again"
-        ) from None
+        raise _unreachable(download, error) from None
     size = response.headers.get("Content-Length", "")
     if response.status_code != httpx.codes.OK or not size.isdecimal() or len(size) > 15:
         raise DownloadError(
@@ -178,7 +187,7 @@ def _fetch_into(
     opened = (
         nullcontext(client)
         if client
-        else httpx.Client(timeout=httpx.Timeout(TIMEOUT), follow_redirects=True)
+        else httpx.Client(timeout=httpx.Timeout(TIMEOUT, connect=CONNECT), follow_redirects=True)
     )
     with opened as session, _reporter(progress, target.name) as report:
         unseen = download.sha256 is None
@@ -203,6 +212,21 @@ def _fetch_into(
         )
     part.replace(target)
     _validator_file(part).unlink(missing_ok=True)
+
+
+def _unreachable(download: Download, error: httpx.RequestError) -> DownloadError:
+    """Say that a server cannot be reached, and what works without it."""
+    reason, small = str(error) or type(error).__name__, assets.SMALL_MODEL
+    return DownloadError(
+        f"cannot download {download.url}: {reason}; check the network and HTTPS_PROXY, and run the "
+        "same command again. Without a network: put the file there by other means and give its "
+        f"path, or try the small checkpoint, which is installed: samtrt export {small} -o {small}"
+    )
+
+
+def _say(line: str) -> None:
+    """Tell whoever watches why nothing moves."""
+    print(f"samtrt: {line}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -235,10 +259,13 @@ def _reporter(progress: Report | None, label: str) -> Iterator[Report]:
 def _receive_all(client: httpx.Client, download: Download, part: Path, report: Report) -> None:
     """Request until `part` has all bytes, giving up after `ATTEMPTS` without progress."""
     furthest, failures = _size(part), 0
+    began = furthest
     while _size(part) != size_of(download):
         try:
             _request(client, download, part, report)
         except (_TryAgainError, httpx.RequestError) as error:
+            if isinstance(error, _UNREACHABLE) and _size(part) == began == furthest:
+                raise _unreachable(download, error) from None  # nothing ever came: no passing fault
             failures += 1
             if _size(part) >= furthest + PROGRESS:
                 furthest, failures = _size(part), 1
@@ -248,7 +275,10 @@ def _receive_all(client: httpx.Client, download: Download, part: Path, report: R
                     f"cannot download {download.url}: {reason} ({failures} attempts in a row); "
                     "check the network and run the same command again: it resumes"
                 ) from None
-            time.sleep(BACKOFF * 2 ** (failures - 1))
+            pause = BACKOFF * 2 ** (failures - 1)
+            reason = str(error) or type(error).__name__
+            _say(f"{reason}; attempt {failures + 1} of {ATTEMPTS} in {pause:g} s")
+            time.sleep(pause)
 
 
 def _request(client: httpx.Client, download: Download, part: Path, report: Report) -> None:

@@ -19,9 +19,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, Any
 
-import typer
-
 from samtrt._version import __version__
+from samtrt.errors import MissingExtraError, SamtrtError
+
+try:
+    import typer
+except ImportError:
+    raise MissingExtraError("The command line", "cli", "typer") from None
+
 from samtrt.cli import (
     auto,
     bench,
@@ -37,7 +42,6 @@ from samtrt.cli import (
     serve,
     verify,
 )
-from samtrt.errors import SamtrtError
 from samtrt.files import printable
 
 app = typer.Typer(

@@ -25,9 +25,9 @@ def command(
     from samtrt.errors import MissingExtraError
 
     # All that its steps need, told at once and not one by one.
-    for package in ("torch", "onnx", "onnxruntime"):
+    for package in ("torch", "onnx", "onnxruntime", "samtrt_assets"):
         if find_spec(package) is None:
-            raise MissingExtraError("The demo", "export,ort", package)
+            raise MissingExtraError("The demo", "demo", package)
     model, checkpoint = output / "model", str(assets.SMALL_CHECKPOINT)
     typer.secho("1. Export the small checkpoint to two ONNX graphs", bold=True)
     export.command(checkpoint, model)

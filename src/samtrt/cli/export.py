@@ -77,10 +77,12 @@ def command(
     from rich.console import Console
 
     from samtrt.checkpoints import download
+    from samtrt.preparation.spec import PreparationChanges
+
+    path = download.resolve(checkpoint)  # before PyTorch is imported
     from samtrt.checkpoints.load import load_checkpoint
     from samtrt.export.onnx import ExportOptions, default_opset, export_model
     from samtrt.manifest import check_model_directory
-    from samtrt.preparation.spec import PreparationChanges
 
     try:
         changes = PreparationChanges(
@@ -99,7 +101,7 @@ def command(
     )
     console = Console(stderr=True)
     with console.status("reading the checkpoint") as status:
-        loaded = load_checkpoint(download.resolve(checkpoint), model, tensors, changes)
+        loaded = load_checkpoint(path, model, tensors, changes)
         manifest = export_model(loaded, output, options, status.update, force)
     for entries in manifest.files.values():
         for entry in entries:

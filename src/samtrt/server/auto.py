@@ -6,6 +6,7 @@ import os
 import threading
 
 from samtrt.automatic.generator import AutomaticMaskGenerator
+from samtrt.masks import rle
 from samtrt.masks.record import MaskRecord
 from samtrt.registry import MaskThresholds
 from samtrt.server.errors import ApiError, ClientLeftError
@@ -79,10 +80,9 @@ def _work(
 
 
 def _answer(record: MaskRecord) -> AutoMask:
-    from pycocotools import mask as coco
-
     # The generator keeps the official width and height, which are one less than COCO's.
-    bbox = [int(value) for value in coco.toBbox(record["segmentation"])]
+    x1, y1, x2, y2 = rle.runs_of(rle.of(record["segmentation"])).box
+    bbox = [x1, y1, x2 - x1 + 1, y2 - y1 + 1] if record["area"] else [0, 0, 0, 0]
     return AutoMask(
         rle=Rle.model_validate(record["segmentation"]),
         score=record["predicted_iou"],

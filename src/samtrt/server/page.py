@@ -6,17 +6,16 @@ import gzip
 import re
 from collections.abc import Iterator
 from functools import lru_cache, partial
-from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
+from samtrt.assets import DEMO_PHOTOGRAPH
+from samtrt.errors import MissingExtraError
 from samtrt.server.errors import ApiError
 from samtrt.server.sending import SLICE
-
-STATIC = Path(str(resources.files("samtrt.server"))) / "static"
-SAMPLE = Path(str(resources.files("samtrt"))) / "assets" / "demo.jpg"
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -32,9 +31,21 @@ _TYPES = {
 router = APIRouter(include_in_schema=False)
 
 
+def is_installed() -> bool:
+    """Tell whether the page's files are here."""
+    return find_spec("samtrt_page") is not None
+
+
 @lru_cache
 def _files() -> dict[str, Path]:
-    """Map each URL path below /static to its file. Requests choose among these alone."""
+    """Map each URL path below /static to its file. Requests choose among these alone.
+
+    Without the extra `page` there are none.
+    """
+    if not is_installed():
+        return {}
+    from samtrt_page import STATIC
+
     return {
         str(path.relative_to(STATIC).as_posix()).removesuffix(".gz"): path
         for path in sorted(STATIC.rglob("*"))
@@ -55,15 +66,16 @@ async def static(request: Request, name: str) -> Response:
 @router.api_route("/sample.jpg", methods=["GET", "HEAD"])
 async def sample() -> Response:
     """The picture behind the page's "try the sample"."""
-    if not SAMPLE.is_file():
-        raise ApiError(404, "this installation has no sample picture")
-    return FileResponse(SAMPLE, media_type="image/jpeg", headers={"Cache-Control": "no-cache"})
+    return FileResponse(
+        DEMO_PHOTOGRAPH, media_type="image/jpeg", headers={"Cache-Control": "no-cache"}
+    )
 
 
 def _send(request: Request, name: str) -> Response:
     path = _files().get(name)
     if path is None:
-        raise ApiError(404, "there is no such file")
+        missing = MissingExtraError("The page", "page", "samtrt-page")
+        raise ApiError(404, "there is no such file" if _files() else str(missing))
     # Names under ort/ hold their version, so they never change; the rest is asked for again.
     fresh = "public, max-age=31536000, immutable" if name.startswith("ort/") else "no-cache"
     headers = {"Cache-Control": fresh}
