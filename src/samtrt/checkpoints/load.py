@@ -256,6 +256,13 @@ def _to_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             broken.append(name)
     if broken:
         raise CheckpointError(f"NaN or infinite values in {some(broken)}; the file is of no use")
+    negative = [
+        name for name, one in converted.items() if name.endswith("running_var") and (one < 0).any()
+    ]
+    if negative:
+        raise CheckpointError(
+            f"negative variances in {some(negative)}: no batch norm has those; get the file again"
+        )
     return converted
 
 
@@ -266,4 +273,6 @@ def _describe(spec: ModelSpec) -> str:
         sizes = f"width {spec.embed_dim}, {spec.depth} blocks, {spec.num_heads} heads"
     else:
         sizes = spec.family.value
+    if spec.hq:
+        sizes = f"SAM-HQ, {sizes}"
     return f"a custom model ({sizes}, images of {spec.image_size})"

@@ -204,6 +204,12 @@ def _choose(found: list[Found], wanted: str | None) -> Found:
     first, *others = sorted(found, key=lambda one: len(one.label))
     differing = [one for one in others if not _equal(first, one)]
     if differing:
+        if len(set(labels)) < len(labels):
+            kinds = " and ".join(sorted({one.layout.name for one in found}))
+            raise CheckpointError(
+                f"it holds the tensors of {len(found)} different SAMs in one place, with {kinds}: "
+                "save each model in a file of its own"
+            )
         named = " and ".join(f"'{label}'" for label in labels)
         raise CheckpointError(
             f"it holds {len(found)} different SAMs, {named}: choose one with --tensors "
@@ -230,15 +236,19 @@ def same(one: Tensor, other: Tensor) -> bool:
 
 def _no_model(loaded: Mapping[object, object], tensors: Mapping[Words, Tensor]) -> str:
     names = [".".join(words) for words in tensors]
-    anchors = " nor ".join(f"a tensor {layout.anchor}" for layout in LAYOUTS)
     lora = [name for name in names if ".lora_" in f".{name}"]
     if lora:
         return (
             f"it holds a LoRA ({some(lora, 1)}) and not the model that it changes: merge them "
             "with PEFT's merge_and_unload() and save the whole"
         )
-    parts = sorted({part for words in tensors for part in words if part in LAYOUTS[0].parts})
+    # The parts that code bases call alike, or with SAM 2's word before.
+    found = {word.removeprefix("sam_") for words in tensors for word in words}
+    parts = sorted(found & set(LAYOUTS[0].parts))
     if parts:
         return f"it holds a SAM's {' and '.join(parts)} alone: a whole model is needed"
     listed = some(names or list(map(str, loaded))) or "nothing"
-    return f"not a SAM checkpoint: neither {anchors}; it holds {listed}"
+    anchor = LAYOUTS[0].anchor
+    return (
+        f"not a SAM checkpoint: no tensor {anchor}, nor another family's like it; it holds {listed}"
+    )
