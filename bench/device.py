@@ -2,6 +2,7 @@
 
     python bench/device.py kernels --json kernels.json       # the kernels alone; needs no engine
     python bench/device.py model DIR --json model.json       # engines of `samtrt build`
+    python bench/device.py throughput DIR                    # after `build --batch 1:8:8`
 
 One image of 1800 x 1200. Wall times are p50 of `--runs`; *gpu* is the GPU's own clock from the
 first to the last thing queued, so that gaps count. `kernels` also compares each kernel with the
@@ -17,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -192,6 +194,57 @@ def model(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     return {"times": times}, True
 
 
+def throughput(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    """Count images a second through the encoder, by the wall: in batches, and on two streams."""
+    from samtrt.backends import BackendOptions
+    from samtrt.backends.tensorrt.backend import TensorRtBackend
+    from samtrt.choices import Stage, Target
+    from samtrt.manifest import Manifest
+
+    manifest = Manifest.load(options.directory)
+    encoders = [
+        TensorRtBackend(
+            *(options.directory, manifest, Stage.ENCODER, Target.TENSORRT),
+            BackendOptions(device=f"cuda:{options.gpu}"),
+        )
+        for _ in range(2)
+    ]
+    side = manifest.input_size
+    images = np.random.default_rng(0).normal(size=(8, 3, side, side)).astype(np.float32)
+
+    given: dict[tuple[int, int], Any] = {}
+    for number, encoder in enumerate(encoders):
+        for count in (1, 2, 4, 8):
+            given[number, count] = {"images": encoder.memory.upload(images[:count])}
+        encoder.memory.synchronize()
+
+    def repeat(number: int, count: int) -> None:
+        for _ in range(options.runs):
+            encoders[number].run(given[number, count], on_host=False)
+
+    times: dict[str, Any] = {}
+    for count in (1, 2, 4, 8):
+        repeat(0, count)
+        start = time.perf_counter()
+        repeat(0, count)
+        wall = (time.perf_counter() - start) / options.runs
+        times[f"batch {count}"] = {
+            "wall_ms": round(wall * 1e3, 3),
+            "engine_ms": round(encoders[0].device_time_ms, 3),
+            "images_per_second": round(count / wall, 1),
+        }
+    with ThreadPoolExecutor(2) as pool:
+        for count in (1, 8):
+            for _ in range(2):  # the first warms up
+                start = time.perf_counter()
+                list(pool.map(repeat, (0, 1), (count, count)))
+                wall = (time.perf_counter() - start) / options.runs
+            times[f"two streams, batch {count}"] = {"images_per_second": round(2 * count / wall, 1)}
+    for encoder in encoders:
+        encoder.close()
+    return {"times": times}, True
+
+
 def drain(predictor: Any, *arguments: Any) -> None:
     """Decode, and leave what comes where it is."""
     for _ in predictor.decoded(*arguments):
@@ -219,7 +272,10 @@ def main() -> int:
     two.add_argument("directory", type=Path)
     two.add_argument("--pixels", default="device", choices=["device", "host"])
     two.set_defaults(run=model)
-    for command in (one, two):
+    three = commands.add_parser("throughput")
+    three.add_argument("directory", type=Path)
+    three.set_defaults(run=throughput)
+    for command in (one, two, three):
         command.add_argument("--gpu", type=int, default=0)
         command.add_argument("--runs", type=int, default=30)
         command.add_argument("--json", type=Path)

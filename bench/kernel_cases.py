@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,29 @@ def layer_norm(
     )
 
 
+def place_layer_norm(kernels: Kernels, spec: ViTSpec, batch: int, inputs: Inputs) -> Case:
+    """The norm of tokens with what their places add."""
+    rows, width = spec.embedding_size**2, spec.embed_dim
+    x, places = inputs.normal(batch, rows, width, scale=3) + 1, inputs.floats(rows, width)
+    weight, bias = (inputs.floats(width) for _ in range(2))
+    total, y = (inputs.empty(batch, rows, width) for _ in range(2))
+    tensors, sizes = (x, places, weight, bias, total, y), (batch * rows, rows, width)
+
+    def expected() -> list[Tensor]:
+        summed = x.float() + places
+        return [summed, F.layer_norm(summed, (width,), weight, bias, 1e-6)]
+
+    return Case(
+        "layer norm with places",
+        inputs.dtype,
+        lambda: kernels.call("place_layer_norm", inputs.dtype, *tensors, *sizes, 1e-6),
+        [total, y],
+        expected,
+        {"model": spec.name, "batch": batch},
+        bytes=3 * x.nbytes + places.nbytes,
+    )
+
+
 def gelu(kernels: Kernels, spec: ViTSpec, inputs: Inputs) -> Case:
     """The activation of one image's MLP."""
     rows, width = spec.embedding_size**2, int(spec.embed_dim * spec.mlp_ratio)
@@ -206,10 +229,11 @@ def linear_gelu(kernels: Kernels, spec: ViTSpec, inputs: Inputs) -> Case:
     )
 
 
-def patches(kernels: Kernels, spec: ViTSpec, inputs: Inputs) -> Case:
-    """One image cut into patches."""
+def patches(kernels: Kernels, spec: ViTSpec, floats: bool, inputs: Inputs) -> Case:
+    """Two images cut into patches, given in the type or in float32."""
     side, grid = spec.image_size, spec.embedding_size
     images, out = inputs.normal(2, 3, side, side), inputs.empty(2, grid, grid, 768)
+    given = images.float() if floats else images
 
     def expected() -> list[Tensor]:
         cut = images.reshape(2, 3, grid, 16, grid, 16).permute(0, 2, 4, 1, 3, 5)
@@ -218,11 +242,11 @@ def patches(kernels: Kernels, spec: ViTSpec, inputs: Inputs) -> Case:
     return Case(
         "patches",
         inputs.dtype,
-        lambda: kernels.call("patches", inputs.dtype, images, out, 2, side),
+        lambda: kernels.call("patches", inputs.dtype, given, int(floats), out, 2, side),
         [out],
         expected,
-        {"model": spec.name, "batch": 2},
-        bytes=2 * images.nbytes,
+        {"model": spec.name, "batch": 2, "from": "float32" if floats else "the type"},
+        bytes=given.nbytes + out.nbytes,
     )
 
 
@@ -476,6 +500,33 @@ def _placed(image: Tensor, pe: Tensor) -> Image:
     return Image(image.float(), pe.float(), (image + pe).float())
 
 
+def small_cases(kernels: Kernels, dtype: torch.dtype) -> Iterator[Case]:
+    """Make every kernel's cases in small, one at a time: for tools that slow a GPU down."""
+    inputs, tiny = Inputs(dtype, "cuda"), MODELS["vit_t"]
+    one_head = replace(tiny, embed_dim=32, num_heads=1)
+    wide = replace(MODELS["vit_b"], embed_dim=128, num_heads=2)  # which Hopper has kernels for
+    for spec, window in ((one_head, 14), (one_head, 0), (wide, 0), (wide, 14)):
+        yield attention(kernels, spec, window, 1, inputs)
+    yield layer_norm(kernels, tiny, True, inputs)
+    yield place_layer_norm(kernels, tiny, 2, inputs)
+    yield gelu(kernels, tiny, inputs)
+    for size in (tiny.image_size, 144):
+        yield linear_gelu(kernels, replace(tiny, image_size=size), inputs)
+    for floats in (False, True):
+        yield patches(kernels, tiny, floats, inputs)
+    yield embed_masks(kernels, 8, 3, True, inputs)
+    yield upscale_masks(kernels, 8, 2, inputs)
+    for prompts, tokens in ((1, 7), (3, 7), (19, 7), (2, 25)):
+        for case in (tokens_to_image, image_to_tokens):
+            yield case(kernels, 8, prompts, tokens, inputs)
+        for is_first in (True, False):
+            yield self_attention(kernels, prompts, tokens, is_first, inputs)
+        for wanted in (0, 5):
+            yield image_queries(kernels, prompts, tokens, wanted, inputs)
+        for case in (token_mlp, token_keys, token_heads):
+            yield case(kernels, prompts, tokens, inputs)
+
+
 def gpu_cases(kernels: Kernels, models: list[str], dtype: torch.dtype) -> Iterator[Case]:
     """Make every case of a GPU's run, one at a time."""
     inputs = Inputs(dtype, "cuda")
@@ -486,9 +537,11 @@ def gpu_cases(kernels: Kernels, models: list[str], dtype: torch.dtype) -> Iterat
                 yield attention(kernels, spec, window, batch, inputs)
         for added in (False, True):
             yield layer_norm(kernels, spec, added, inputs)
+        yield place_layer_norm(kernels, spec, 1, inputs)
         yield gelu(kernels, spec, inputs)
         yield linear_gelu(kernels, spec, inputs)
-        yield patches(kernels, spec, inputs)
+        for floats in (False, True):
+            yield patches(kernels, spec, floats, inputs)
     for prompts, tokens in ((1, 7), (1, 25), (4, 7), (16, 7), (64, 7), (64, 25)):
         for is_first in (True, False):
             yield self_attention(kernels, prompts, tokens, is_first, inputs)

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from kernel_cases import TOLERANCE, TYPES, Case, Kernels, gpu_cases
+from kernel_cases import TOLERANCE, TYPES, Case, Kernels, gpu_cases, small_cases
 from samtrt.registry import MODELS
 
 NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in TYPES}
@@ -42,16 +42,21 @@ def microseconds(call: Callable[[], None], runs: int) -> float:
 
 
 def measure(case: Case, runs: int) -> dict[str, Any]:
-    """Run a case, compare it and time it."""
+    """Run a case, compare it and time it, unless `runs` is 0."""
     case.run()
-    error, time = case.error(), microseconds(case.run, runs)
-    return {
+    error = case.error()
+    record = {
         "kernel": case.kernel, **case.shape, "type": str(case.dtype).removeprefix("torch."),
         "error": error, "right": error <= TOLERANCE[case.dtype],
+    }  # fmt: skip
+    if not runs:
+        return record
+    time = microseconds(case.run, runs)
+    return record | {
         "microseconds": round(time, 2),
         "gigabytes_per_second": round(case.bytes / time / 1e3),
         **({"tflops": round(case.flop / time / 1e6, 1)} if case.flop else {}),
-    }  # fmt: skip
+    }
 
 
 def main() -> int:
@@ -63,6 +68,9 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=[""], help="kernels whose names hold a word")
     parser.add_argument("--types", nargs="+", default=list(NAMES), choices=list(NAMES))
     parser.add_argument("--runs", type=int, default=50)
+    parser.add_argument(
+        "--small", action="store_true", help="small shapes, not timed: for compute-sanitizer"
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -70,10 +78,12 @@ def main() -> int:
     kernels = Kernels(options.library.resolve())
     records = []
     for name in options.types:
-        for case in gpu_cases(kernels, options.models, NAMES[name]):
+        dtype = NAMES[name]
+        cases = small_cases(kernels, dtype) if options.small else None
+        for case in cases or gpu_cases(kernels, options.models, dtype):
             if not any(word in case.kernel for word in options.only):
                 continue
-            records.append(measure(case, options.runs))
+            records.append(measure(case, 0 if options.small else options.runs))
             print(records[-1], flush=True)
     right = sum(record["right"] for record in records)
     if options.json:

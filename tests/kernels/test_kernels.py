@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -105,7 +106,7 @@ def test_kernels_are_of_the_operators_that_graphs_have(kernels: Kernels) -> None
         operator = OPERATORS[name]
         made = "".join("f" if one in operator.float32 else "h" for one in operator.outputs)
         taken = "".join("f" if one in operator.float32 else "h" for one in operator.inputs)
-        assert kinds.replace("g", "h").replace("r", "h") == f"{taken}>{made}", name
+        assert re.sub("[grp]", "h", kinds) == f"{taken}>{made}", name
         assert attributes == list(operator.attributes), name
 
 
@@ -133,6 +134,13 @@ def test_layer_norm_of_a_sum_that_nobody_needs(kernels: Kernels) -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
+def test_layer_norm_with_places(kernels: Kernels, dtype: torch.dtype) -> None:
+    """Of a batch, whose images have the same places."""
+    spec = replace(get_spec("vit_t"), image_size=48, embed_dim=392)
+    check(kernel_cases.place_layer_norm(kernels, spec, 2, Inputs(dtype, kernels.device)))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
 def test_gelu(kernels: Kernels, dtype: torch.dtype) -> None:
     spec = replace(get_spec("vit_t"), image_size=48, embed_dim=40)  # not whole thread blocks
     check(kernel_cases.gelu(kernels, spec, Inputs(dtype, kernels.device)))
@@ -146,9 +154,11 @@ def test_linear_gelu(kernels: Kernels, dtype: torch.dtype, size: int) -> None:
     check(kernel_cases.linear_gelu(kernels, spec, Inputs(dtype, kernels.device)))
 
 
-def test_patches(kernels: Kernels) -> None:
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("floats", [False, True], ids=["in the type", "in float32"])
+def test_patches(kernels: Kernels, dtype: torch.dtype, floats: bool) -> None:
     spec = replace(get_spec("vit_t"), image_size=48)
-    check(kernel_cases.patches(kernels, spec, Inputs(torch.float16, kernels.device)))
+    check(kernel_cases.patches(kernels, spec, floats, Inputs(dtype, kernels.device)))
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -1,6 +1,6 @@
 """The graphs as TensorRT's plugin runs them: both stages of a model in operators of our own.
 
-The image encoder becomes 1x1 convolutions around five operators. TensorRT takes convolutions one by
+The image encoder becomes 1x1 convolutions around six operators. TensorRT takes convolutions one by
 one, with its fastest kernels, where it makes one slow region of matrix products and attention.
 Channels come first here and lie last in TensorRT's memory, so that nothing is ever moved: windows
 are cut inside the attention operator.
@@ -28,6 +28,7 @@ from samtrt.export.operators.image_to_tokens import IMAGE_TO_TOKENS
 from samtrt.export.operators.layer_norm import LAYER_NORM
 from samtrt.export.operators.linear_gelu import LINEAR_GELU
 from samtrt.export.operators.patches import PATCHES
+from samtrt.export.operators.place_layer_norm import PLACE_LAYER_NORM
 from samtrt.export.operators.registry import OPERATORS
 from samtrt.export.operators.rel_pos_attention import REL_POS_ATTENTION
 from samtrt.export.operators.tokens_to_image import TOKENS_TO_IMAGE
@@ -53,7 +54,7 @@ class PluginEncoder(nn.Module):
     def __init__(self, encoder: ImageEncoderViT) -> None:
         super().__init__()
         self.patch_embed = _patch_embedding(encoder.patch_embed.proj)
-        self.pos_embed = _constant(encoder.pos_embed.permute(0, 3, 1, 2).contiguous())
+        self.pos_embed = _constant(encoder.pos_embed[0])
         self.blocks = nn.ModuleList(_Block(block) for block in encoder.blocks)
         self.early_index = encoder.early_index
         self.neck = nn.Sequential(
@@ -66,13 +67,13 @@ class PluginEncoder(nn.Module):
 
     def forward_early(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Do as `ImageEncoderViT.forward_early`."""
-        early = x = self.patch_embed(PATCHES(images)) + self.pos_embed
-        delta = None
+        early = x = self.patch_embed(PATCHES(images))
+        delta = self.pos_embed
         for index, block in enumerate(self.blocks):
             x, delta = block(x, delta)
             if index == self.early_index:
                 early = x + delta
-        return self.neck(x if delta is None else x + delta), early
+        return self.neck(x + delta), early
 
 
 class _Block(nn.Module):
@@ -87,12 +88,13 @@ class _Block(nn.Module):
         self.norm1, self.norm2 = _Norm(block.norm1), _Norm(block.norm2)
         self.lin1, self.lin2 = block.mlp.lin1, _pointwise(block.mlp.lin2)
 
-    def forward(self, x: Tensor, delta: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Map x and what is still to be added to it, [B, C, G, G], to the same one block on."""
-        if delta is None:
-            normed = self.norm1(x)
-        else:
-            x, normed = self.norm1.add(x, delta)
+    def forward(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """Map x and what is still to be added to it, [B, C, G, G], to the same one block on.
+
+        Before the first block that is the embedding of positions, [G, G, C].
+        """
+        add = self.norm1.add if delta.ndim == 4 else self.norm1.add_places
+        x, normed = add(x, delta)
         mixed = REL_POS_ATTENTION(
             *(self.qkv(normed), self.qkv.bias, self.rel_pos_h, self.rel_pos_w),
             self.num_heads,
@@ -114,6 +116,9 @@ class _Norm(nn.Module):
 
     def add(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
         return ADD_LAYER_NORM(x, delta, self.weight, self.bias, self.eps)
+
+    def add_places(self, x: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        return PLACE_LAYER_NORM(x, places, self.weight, self.bias, self.eps)
 
 
 def _pointwise(linear: nn.Linear) -> nn.Conv2d:

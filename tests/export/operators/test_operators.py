@@ -28,6 +28,7 @@ from samtrt.export.operators.graph import inline_fallback, strip_functions
 from samtrt.export.operators.layer_norm import LAYER_NORM
 from samtrt.export.operators.linear_gelu import LINEAR_GELU
 from samtrt.export.operators.patches import PATCHES
+from samtrt.export.operators.place_layer_norm import PLACE_LAYER_NORM
 from samtrt.export.operators.rel_pos_attention import REL_POS_ATTENTION
 from samtrt.export.plugin import PluginEncoder
 from samtrt.manifest import Manifest
@@ -42,6 +43,7 @@ OPERATORS = {
     REL_POS_ATTENTION.name,
     LAYER_NORM.name,
     ADD_LAYER_NORM.name,
+    PLACE_LAYER_NORM.name,
     LINEAR_GELU.name,
     PATCHES.name,
 }
@@ -100,7 +102,7 @@ def test_module_gives_the_encoders_embedding_with_its_weights(spec: ViTSpec) -> 
     assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
     kept = {p.data_ptr() for p in sam.image_encoder.parameters()}
     copied = [p.numel() for p in plugin_encoder.parameters() if p.data_ptr() not in kept]
-    assert copied == [sam.image_encoder.pos_embed.numel()], "all other weights are shared"
+    assert copied == [], "all weights are shared"
 
 
 def test_nodes_are_as_the_plugins_take_them(encoder: Path) -> None:
@@ -113,7 +115,8 @@ def test_nodes_are_as_the_plugins_take_them(encoder: Path) -> None:
         REL_POS_ATTENTION.name: TINY.depth,
         # Of each block the norm in its middle, and all but the first block's norm before it.
         ADD_LAYER_NORM.name: 2 * TINY.depth - 1,
-        LAYER_NORM.name: 3,
+        PLACE_LAYER_NORM.name: 1,
+        LAYER_NORM.name: 2,
         LINEAR_GELU.name: TINY.depth,
         PATCHES.name: 1,
     }
@@ -144,9 +147,11 @@ def test_nodes_are_as_the_plugins_take_them(encoder: Path) -> None:
             assert [shapes[name] for name in node.input[1:]] == expected
             assert len(node.output) == 1
         else:
-            added = node.op_type == ADD_LAYER_NORM.name
+            added = node.op_type != LAYER_NORM.name
             assert attributes == {"epsilon": pytest.approx(1e-6)}
             assert len(node.output) == 1 + added
+            if node.op_type == PLACE_LAYER_NORM.name:
+                assert shapes[node.input[1]] == (*(TINY.embedding_size,) * 2, channels)
             width = {shapes[name] for name in node.input[1 + added :]}
             assert len(node.input) == 3 + added
             assert width <= {(channels,), (TINY.prompt_embed_dim,)}

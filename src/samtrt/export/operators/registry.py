@@ -11,6 +11,7 @@ from samtrt.export.operators.layer_norm import LAYER_NORM
 from samtrt.export.operators.linear_gelu import LINEAR_GELU
 from samtrt.export.operators.operator import Operator
 from samtrt.export.operators.patches import PATCHES
+from samtrt.export.operators.place_layer_norm import PLACE_LAYER_NORM
 from samtrt.export.operators.rel_pos_attention import REL_POS_ATTENTION
 from samtrt.export.operators.self_attention import SELF_ATTENTION
 from samtrt.export.operators.token_heads import TOKEN_HEADS
@@ -25,6 +26,7 @@ OPERATORS: dict[str, Operator] = {
         REL_POS_ATTENTION,
         LAYER_NORM,
         ADD_LAYER_NORM,
+        PLACE_LAYER_NORM,
         GELU,
         LINEAR_GELU,
         PATCHES,

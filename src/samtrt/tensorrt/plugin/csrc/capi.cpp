@@ -50,8 +50,19 @@ SAMTRT_EXPORT int32_t samtrt_layer_norm(int32_t type, void const* x, void const*
   if (!is_type(type)) {
     return cudaErrorInvalidValue;
   }
-  return samtrt::layer_norm(as_type(type), x, delta, weight, bias, sum, y, rows, channels, epsilon,
-                            static_cast<cudaStream_t>(stream));
+  return samtrt::layer_norm(as_type(type), x, delta, {}, weight, bias, sum, y, rows, channels,
+                            epsilon, static_cast<cudaStream_t>(stream));
+}
+
+SAMTRT_EXPORT int32_t samtrt_place_layer_norm(int32_t type, void const* x, float const* places,
+                                              float const* weight, float const* bias, void* sum,
+                                              void* y, int32_t rows, int32_t places_rows,
+                                              int32_t channels, float epsilon, void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  return samtrt::layer_norm(as_type(type), x, nullptr, {places, places_rows}, weight, bias, sum, y,
+                            rows, channels, epsilon, static_cast<cudaStream_t>(stream));
 }
 
 SAMTRT_EXPORT int32_t samtrt_gelu(int32_t type, void const* x, void* y, int32_t rows,
@@ -76,12 +87,12 @@ SAMTRT_EXPORT int32_t samtrt_linear_gelu(int32_t type, void const* x, void const
                              static_cast<cudaStream_t>(stream));
 }
 
-SAMTRT_EXPORT int32_t samtrt_patches(int32_t type, void const* images, void* out, int32_t batch,
-                                     int32_t side, void* stream) {
+SAMTRT_EXPORT int32_t samtrt_patches(int32_t type, void const* images, int32_t floats, void* out,
+                                     int32_t batch, int32_t side, void* stream) {
   if (!is_type(type)) {
     return cudaErrorInvalidValue;
   }
-  return samtrt::patches(as_type(type), images, out, batch, side,
+  return samtrt::patches(as_type(type), images, floats != 0, out, batch, side,
                          static_cast<cudaStream_t>(stream));
 }
 
@@ -227,13 +238,26 @@ SAMTRT_EXPORT int32_t samtrt_token_heads(int32_t type, void const* mixed, void c
 
 namespace {
 
+char letter_of(samtrt::Kind kind) {
+  switch (kind) {
+    case samtrt::Kind::kGrid:
+      return 'g';
+    case samtrt::Kind::kRows:
+      return 'r';
+    case samtrt::Kind::kPixels:
+      return 'p';
+    case samtrt::Kind::kFloats:
+      break;
+  }
+  return 'f';
+}
+
 template <typename Operator>
 std::string signature() {
   std::string text = Operator::kName;
   for (int i = 0; i < Operator::kInputs + Operator::kOutputs; ++i) {
     text += i == 0 ? " " : i == Operator::kInputs ? ">" : "";
-    samtrt::Kind const kind = Operator::kKinds[i];
-    text += kind == samtrt::Kind::kGrid ? "g" : kind == samtrt::Kind::kRows ? "r" : "f";
+    text += letter_of(Operator::kKinds[i]);
   }
   for (int i = 0; i < Operator::kFieldCount; ++i)
     text += std::string(" ") + Operator::kFields[i].name;
@@ -248,8 +272,8 @@ std::string signatures(samtrt::List<Operators...>) {
 }  // namespace
 
 // A line for each operator, such as "SamtrtLayerNorm gff>g epsilon": its name, a letter for each
-// input and output (g: half precision with channels last, r: half precision, f: float32), and its
-// attributes.
+// input and output (g: half precision with channels last, r: half precision, p: that or float32,
+// f: float32), and its attributes.
 SAMTRT_EXPORT char const* samtrt_operators() {
   static std::string const text = signatures(samtrt::AllOperators());
   return text.c_str();

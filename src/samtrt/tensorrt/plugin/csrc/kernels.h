@@ -41,18 +41,25 @@ cudaError_t rel_pos_attention(Type type, void const* qkv, float const* qkv_bias,
 // Tells whether layer_norm has kernels for rows of so many channels.
 bool layer_norm_supported(int channels);
 
+// What is added to tokens by their place in the image: [rows, channels] for the tokens of one.
+struct Places {
+  float const* added = nullptr;
+  int rows = 1;
+};
+
 // Layer norm over channels, biased variance, computed in float32:
-// sum = x + delta; y = (sum - mean) / sqrt(variance + epsilon) * weight + bias.
+// sum = x + delta + places; y = (sum - mean) / sqrt(variance + epsilon) * weight + bias.
 //
 // x, delta, sum, y  [rows, channels]; channels is a multiple of 8, up to 1280
 // weight, bias      [channels]
 //
-// `delta` may be null, for y of x alone; `sum` may be null where nobody needs it. The norm is that
-// of the sum before it is rounded to `type`, or after: within one rounding of each other. Returns
-// cudaErrorInvalidValue where a size does not fit, else what the launch returned.
-cudaError_t layer_norm(Type type, void const* x, void const* delta, float const* weight,
-                       float const* bias, void* sum, void* y, int rows, int channels, float epsilon,
-                       cudaStream_t stream);
+// `delta` and what `places` adds may be null, for y of x alone; `sum` may be null where nobody
+// needs it. The norm is that of the sum before it is rounded to `type`, or after: within one
+// rounding of each other. Returns cudaErrorInvalidValue where a size does not fit, else what the
+// launch returned.
+cudaError_t layer_norm(Type type, void const* x, void const* delta, Places const& places,
+                       float const* weight, float const* bias, void* sum, void* y, int rows,
+                       int channels, float epsilon, cudaStream_t stream);
 
 // y = x / 2 (1 + erf(x / sqrt 2)), computed in float32.
 //
@@ -63,11 +70,11 @@ cudaError_t gelu(Type type, void const* x, void* y, int rows, int channels, cuda
 
 // Squares of 16 x 16 pixels become tokens: channel = (color * 16 + row) * 16 + column.
 //
-// images  [batch, 3, side, side], channels first; side is a multiple of 16
+// images  [batch, 3, side, side], channels first; side is a multiple of 16; in `type`, or `floats`
 // out     [batch, side / 16, side / 16, 768]
 //
 // Returns cudaErrorInvalidValue where a size does not fit, else what the launch returned.
-cudaError_t patches(Type type, void const* images, void* out, int batch, int side,
+cudaError_t patches(Type type, void const* images, bool floats, void* out, int batch, int side,
                     cudaStream_t stream);
 
 // y = GELU of x weight' + bias, as `gelu`, of sums in float32.

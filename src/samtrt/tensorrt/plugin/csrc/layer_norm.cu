@@ -20,11 +20,16 @@ __device__ float warp_sum(float x) {
   return x;
 }
 
+__device__ void read_floats(float (&to)[kVector], float const* from) {
+  *reinterpret_cast<float4*>(to) = *reinterpret_cast<float4 const*>(from);
+  *reinterpret_cast<float4*>(to + 4) = *reinterpret_cast<float4 const*>(from + 4);
+}
+
 // `Vectors` 16-byte vectors of a token lie in each lane: up to 256 * Vectors channels.
 template <typename T, int Vectors>
 __global__ void __launch_bounds__(kWarps * 32)
-    layer_norm_kernel(T const* x, T const* delta, float const* weight, float const* bias, T* sum,
-                      T* y, int rows, int channels, float epsilon) {
+    layer_norm_kernel(T const* x, T const* delta, Places const places, float const* weight,
+                      float const* bias, T* sum, T* y, int rows, int channels, float epsilon) {
   int const row = blockIdx.x * kWarps + threadIdx.x / 32;
   if (row >= rows) return;  // a whole warp
   int const first = (threadIdx.x % 32) * kVector;
@@ -40,6 +45,13 @@ __global__ void __launch_bounds__(kWarps * 32)
     if (delta != nullptr) {
       float added[kVector];
       unpack<T>(added, *reinterpret_cast<uint4 const*>(delta + start + channel));
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) values[i][j] += added[j];
+    }
+    if (places.added != nullptr) {
+      size_t const place = static_cast<size_t>(row % places.rows) * channels + channel;
+      float added[kVector];
+      read_floats(added, places.added + place);
 #pragma unroll
       for (int j = 0; j < kVector; ++j) values[i][j] += added[j];
     }
@@ -66,10 +78,8 @@ __global__ void __launch_bounds__(kWarps * 32)
     int const channel = first + i * kWarpSpan;
     if (channel >= channels) continue;
     float w[kVector], b[kVector];
-    *reinterpret_cast<float4*>(w) = *reinterpret_cast<float4 const*>(weight + channel);
-    *reinterpret_cast<float4*>(w + 4) = *reinterpret_cast<float4 const*>(weight + channel + 4);
-    *reinterpret_cast<float4*>(b) = *reinterpret_cast<float4 const*>(bias + channel);
-    *reinterpret_cast<float4*>(b + 4) = *reinterpret_cast<float4 const*>(bias + channel + 4);
+    read_floats(w, weight + channel);
+    read_floats(b, bias + channel);
 #pragma unroll
     for (int j = 0; j < kVector; ++j) values[i][j] = values[i][j] * scale * w[j] + b[j];
     *reinterpret_cast<uint4*>(y + start + channel) = pack_vector<T>(values[i]);
@@ -77,12 +87,12 @@ __global__ void __launch_bounds__(kWarps * 32)
 }
 
 template <typename T>
-cudaError_t run_layer_norm(void const* x, void const* delta, float const* weight, float const* bias,
-                           void* sum, void* y, int rows, int channels, float epsilon,
-                           cudaStream_t stream) {
+cudaError_t run_layer_norm(void const* x, void const* delta, Places const& places,
+                           float const* weight, float const* bias, void* sum, void* y, int rows,
+                           int channels, float epsilon, cudaStream_t stream) {
   auto const run = [&](auto kernel) {
     return launch(kernel, (rows + kWarps - 1) / kWarps, kWarps * 32, 0, stream,
-                  static_cast<T const*>(x), static_cast<T const*>(delta), weight, bias,
+                  static_cast<T const*>(x), static_cast<T const*>(delta), places, weight, bias,
                   static_cast<T*>(sum), static_cast<T*>(y), rows, channels, epsilon);
   };
   switch ((channels + kWarpSpan - 1) / kWarpSpan) {
@@ -107,12 +117,13 @@ bool layer_norm_supported(int channels) {
   return channels > 0 && channels % kVector == 0 && channels <= kMostVectors * kWarpSpan;
 }
 
-cudaError_t layer_norm(Type type, void const* x, void const* delta, float const* weight,
-                       float const* bias, void* sum, void* y, int rows, int channels, float epsilon,
-                       cudaStream_t stream) {
-  if (!layer_norm_supported(channels) || rows < 1) return cudaErrorInvalidValue;
+cudaError_t layer_norm(Type type, void const* x, void const* delta, Places const& places,
+                       float const* weight, float const* bias, void* sum, void* y, int rows,
+                       int channels, float epsilon, cudaStream_t stream) {
+  bool const has_rows = places.added == nullptr || places.rows > 0;
+  if (!layer_norm_supported(channels) || rows < 1 || !has_rows) return cudaErrorInvalidValue;
   auto const run = type == Type::kHalf ? run_layer_norm<__half> : run_layer_norm<__nv_bfloat16>;
-  return run(x, delta, weight, bias, sum, y, rows, channels, epsilon, stream);
+  return run(x, delta, places, weight, bias, sum, y, rows, channels, epsilon, stream);
 }
 
 }  // namespace samtrt

@@ -25,14 +25,16 @@ namespace samtrt {
 enum class Kind {
   kGrid,    // half precision, [B, C, G, G] with channels last
   kRows,    // half precision, as the graph has it
+  kPixels,  // the same, or float32 in a weakly typed network
   kFloats,  // float32, as the graph has it
 };
 
-// An input as it comes; `type` is of one in half precision.
+// An input as it comes; `type` is of one in half precision, and kHalf for float32.
 struct Tensor {
   int rank;
   int sizes[8];
   Type type;
+  bool is_float;
 
   int operator[](int axis) const { return sizes[axis]; }
 };

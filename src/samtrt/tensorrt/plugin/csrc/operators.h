@@ -9,6 +9,7 @@
 #include "operators/layer_norm.h"
 #include "operators/linear_gelu.h"
 #include "operators/patches.h"
+#include "operators/place_layer_norm.h"
 #include "operators/rel_pos_attention.h"
 #include "operators/self_attention.h"
 #include "operators/token_heads.h"
@@ -22,8 +23,9 @@ namespace samtrt {
 template <typename... Operators>
 struct List {};
 
-using AllOperators = List<RelPosAttention, LayerNorm, AddLayerNorm, Gelu, LinearGelu, Patches,
-                          EmbedMasks, TokensToImage, ImageToTokens, UpscaleMasks, SelfAttention,
-                          ImageQueries, TokenMlp, TokenKeys, TokenHeads>;
+using AllOperators =
+    List<RelPosAttention, LayerNorm, AddLayerNorm, PlaceLayerNorm, Gelu, LinearGelu, Patches,
+         EmbedMasks, TokensToImage, ImageToTokens, UpscaleMasks, SelfAttention, ImageQueries,
+         TokenMlp, TokenKeys, TokenHeads>;
 
 }  // namespace samtrt

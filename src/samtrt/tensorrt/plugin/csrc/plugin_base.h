@@ -44,6 +44,9 @@ inline void log_error(char const* text) noexcept {
   }
 }
 
+// Whether the builder, not the graph, chooses the types of tensors.
+constexpr bool kIsWeaklyTyped = NV_TENSORRT_MAJOR < 10;
+
 inline bool is_half(DataType type) noexcept {
 #if NV_TENSORRT_MAJOR >= 10
   return type == DataType::kHALF || type == DataType::kBF16;
@@ -53,8 +56,10 @@ inline bool is_half(DataType type) noexcept {
 }
 
 inline samtrt::Tensor tensor_of(PluginTensorDesc const& desc) noexcept {
-  samtrt::Tensor tensor{desc.dims.nbDims, {}, samtrt::Type::kBfloat16};
-  if (desc.type == DataType::kHALF) tensor.type = samtrt::Type::kHalf;
+  bool const is_float = desc.type == DataType::kFLOAT;
+  bool const is_half = desc.type == DataType::kHALF || is_float;
+  samtrt::Tensor tensor{
+      desc.dims.nbDims, {}, is_half ? samtrt::Type::kHalf : samtrt::Type::kBfloat16, is_float};
   for (int32_t i = 0; i < desc.dims.nbDims; ++i) {
     tensor.sizes[i] = static_cast<int>(desc.dims.d[i]);  // int64_t from TensorRT 10 on
   }
@@ -84,8 +89,11 @@ bool is_supported(typename Operator::Attributes const& attributes, int32_t pos,
     return desc.type == DataType::kFLOAT && desc.format == TensorFormat::kLINEAR;
   }
   TensorFormat const format = kind == Kind::kGrid ? TensorFormat::kHWC8 : TensorFormat::kLINEAR;
-  if (desc.format != format || !is_half(desc.type)) return false;
-  return pos == 0 ? has_kernels<Operator>(attributes, desc) : desc.type == first.type;
+  bool const may_be_float = kind == Kind::kPixels && kIsWeaklyTyped;
+  bool const is_float = desc.type == DataType::kFLOAT;
+  if (desc.format != format || !(is_half(desc.type) || (may_be_float && is_float))) return false;
+  if (pos == 0) return has_kernels<Operator>(attributes, desc);
+  return desc.type == first.type || first.type == DataType::kFLOAT;
 }
 
 // The type of an output whose plugin's first input has the type `first`.

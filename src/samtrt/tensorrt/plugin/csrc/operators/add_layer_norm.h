@@ -13,7 +13,7 @@ struct AddLayerNorm : Norm {
 
   static cudaError_t run(Attributes const& a, Tensor const* in, void const* const* inputs,
                          void* const* outputs, void*, cudaStream_t stream) {
-    return layer_norm(in->type, inputs[0], inputs[1], floats(inputs[2]), floats(inputs[3]),
+    return layer_norm(in->type, inputs[0], inputs[1], {}, floats(inputs[2]), floats(inputs[3]),
                       outputs[0], outputs[1], tokens_of(*in), in[0][1], a.epsilon, stream);
   }
 };

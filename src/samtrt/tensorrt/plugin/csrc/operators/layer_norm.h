@@ -28,8 +28,8 @@ struct LayerNorm : Norm {
 
   static cudaError_t run(Attributes const& a, Tensor const* in, void const* const* inputs,
                          void* const* outputs, void*, cudaStream_t stream) {
-    return layer_norm(in->type, inputs[0], nullptr, floats(inputs[1]), floats(inputs[2]), nullptr,
-                      outputs[0], tokens_of(*in), in[0][1], a.epsilon, stream);
+    return layer_norm(in->type, inputs[0], nullptr, {}, floats(inputs[1]), floats(inputs[2]),
+                      nullptr, outputs[0], tokens_of(*in), in[0][1], a.epsilon, stream);
   }
 };
 

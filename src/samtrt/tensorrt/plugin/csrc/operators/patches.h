@@ -8,7 +8,7 @@ namespace samtrt {
 struct Patches : Operator {
   static constexpr char const* kName = "SamtrtPatches";
   static constexpr int kInputs = 1, kOutputs = 1;
-  static constexpr Kind kKinds[]{Kind::kRows, Kind::kGrid};
+  static constexpr Kind kKinds[]{Kind::kPixels, Kind::kGrid};
   static constexpr int kColors = 3, kPatch = 16;
 
   static Shape output(Attributes const&, int) {
@@ -23,7 +23,7 @@ struct Patches : Operator {
 
   static cudaError_t run(Attributes const&, Tensor const* in, void const* const* inputs,
                          void* const* outputs, void*, cudaStream_t stream) {
-    return patches(in->type, inputs[0], outputs[0], in[0][0], in[0][2], stream);
+    return patches(in->type, inputs[0], in->is_float, outputs[0], in[0][0], in[0][2], stream);
   }
 };
 
