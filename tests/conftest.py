@@ -118,6 +118,10 @@ def tiny_checkpoint(shared: Callable[[str, Make], Path]) -> Path:
     return shared("checkpoint", make) / "tiny.pth"
 
 
+AT_TIMES_GONE = 0.95
+"""What makes a seeded SAM 2 sure that objects are there, on some frames of a video."""
+
+
 @pytest.fixture(scope="session")
 def family_checkpoint(
     shared: Callable[[str, Make], Path], tiny_checkpoint: Path
@@ -142,6 +146,7 @@ def family_checkpoint(
             weights = sam.state_dict()
             if isinstance(spec, HieraSpec):  # whose official names are others than ours
                 names = official_sam2(spec).state_dict()
+                weights["mask_decoder.pred_obj_score_head.layers.2.bias"] += AT_TIMES_GONE
                 weights = {"model": {name: weights[SAM2.official(name)] for name in names}}
             elif not hq:
                 tiny = torch.load(tiny_checkpoint)
@@ -159,16 +164,20 @@ def family_model(
     family_checkpoint: Callable[[str], Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Path]:
-    """Return the model directory exported with defaults from a `family_checkpoint`."""
+    """Return the model directory exported with defaults from a `family_checkpoint`; that of a SAM 2
+    has the graphs for video too."""
 
     def directory_of(name: str) -> Path:
         def make(directory: Path) -> None:
             from samtrt.checkpoints.load import load_checkpoint
-            from samtrt.export.onnx import export_model
+            from samtrt.export.onnx import ExportOptions, export_model
+            from samtrt.registry import HieraSpec
             from support.traces import traced_once
 
+            checkpoint = load_checkpoint(family_checkpoint(name))
+            options = ExportOptions(video=isinstance(checkpoint.spec, HieraSpec))
             with traced_once(root_of_run(tmp_path_factory.getbasetemp())):
-                export_model(load_checkpoint(family_checkpoint(name)), directory)
+                export_model(checkpoint, directory, options)
 
         return shared(name, make)
 
@@ -195,7 +204,7 @@ def sam2_checkpoint(family_checkpoint: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def sam2_model(family_model: Callable[[str], Path]) -> Path:
-    """The model directory exported from `sam2_checkpoint` with defaults."""
+    """The model directory exported from `sam2_checkpoint`, with the graphs for video."""
     return family_model("sam2.1_hiera_t")
 
 

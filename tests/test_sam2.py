@@ -15,12 +15,10 @@ from samtrt.automatic.generator import AutomaticMaskGenerator
 from samtrt.backends import BackendOptions
 from samtrt.choices import BackendName, Generation, MaskChoice
 from samtrt.embeddings import load_embedding, save_embedding
-from samtrt.errors import ManifestError
 from samtrt.manifest import Manifest
 from samtrt.predictor import Predictor
 from samtrt.preparation.spec import SAM2
 from samtrt.verification.compare import verify
-from samtrt.video.predictor import VideoPredictor
 from support.oracle import fit_sizes, official_sam2, sam2_package
 
 POINT = {"point_coords": [[90, 60]], "point_labels": [1]}
@@ -119,15 +117,3 @@ def test_engines_are_verified(
     assert report.failures == ()
     assert min(report.ious) >= 0.999
     assert len(report.embeddings) == 3
-
-
-def test_videos_need_the_checkpoint_so_far(
-    sam2_model: Path, sam2_checkpoint: Path, picture: np.ndarray
-) -> None:
-    with pytest.raises(ManifestError, match="no graphs for videos: follow objects with"):
-        VideoPredictor.load(sam2_model, "onnxruntime")
-    options = BackendOptions(checkpoint=sam2_checkpoint)
-    with VideoPredictor.load(sam2_model, options=options) as predictor:
-        state = predictor.init_state([picture] * 3)
-        predictor.add_new_points_or_box(state, 0, 1, [[90, 60]], [1])
-        assert [frame for frame, _, _ in predictor.propagate_in_video(state)] == [0, 1, 2]

@@ -14,6 +14,11 @@ class Stage(str, Enum):
     ENCODER = "encoder"
     DECODER = "decoder"
 
+    @property
+    def words(self) -> str:
+        """What people are told."""
+        return self.value
+
 
 class VideoStage(str, Enum):
     """The further engines of a model that follows objects through videos."""
@@ -21,6 +26,11 @@ class VideoStage(str, Enum):
     MEMORY_ATTENTION = "memory_attention"
     MEMORY_ENCODER = "memory_encoder"
     VIDEO_DECODER = "video_decoder"
+
+    @property
+    def words(self) -> str:
+        """What people are told."""
+        return self.value.replace("_", " ")
 
 
 AnyStage = Stage | VideoStage

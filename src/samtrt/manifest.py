@@ -113,6 +113,8 @@ class Video(_Frozen):
     """What is known of a model that follows objects through videos, beside its graphs."""
 
     memory_channels: int = Field(gt=0)
+    memories: int = Field(gt=1, description="of one prompted frame and of frames before this one")
+    pointers: int = Field(gt=1, description="of objects, as memories")
     mask_weights: tuple[float, ...] = Field(
         min_length=16, max_length=16, description="from 4 x 4 cells of a user's mask to one logit"
     )
@@ -312,7 +314,9 @@ def check_model_directory(directory: Path, force: bool) -> None:
     """
     if not directory.is_dir():
         return
-    graphs = [f"{stage.value}.onnx{suffix}" for stage in Stage for suffix in ("", ".data")]
+    graphs = [
+        f"{stage.value}.onnx{suffix}" for stage in (*Stage, *VideoStage) for suffix in ("", ".data")
+    ]
     places = [directory / name for name in (MANIFEST_NAME, *graphs)]
     taken = [path for path in places if check_target(path).exists()]
     if taken and not force and not begins_as_json(directory / MANIFEST_NAME, "format"):

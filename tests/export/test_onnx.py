@@ -163,6 +163,15 @@ def test_form_for_pytorch_alone_is_not_exported() -> None:
         ExportOptions(attention=AttentionForm.MASK)
 
 
+def test_graphs_for_videos_are_of_models_with_a_memory(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    with pytest.raises(ExportError, match="vit_t has no modules for videos, which a whole SAM 2"):
+        export_model(checkpoint, tmp_path / "model", ExportOptions(video=True))
+    assert not (tmp_path / "model").exists()
+
+
 def test_exporter_failure_is_one_line_and_leaves_nothing(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from torch import nn
 
 from samtrt.backends.base import stage_tensors
-from samtrt.choices import AttentionForm, Stage
+from samtrt.choices import AnyStage, AttentionForm, Stage, VideoStage
 from samtrt.export import onnx as exporting
 from samtrt.export.finish import EXPORTER_OLDEST
 from samtrt.manifest import Manifest
@@ -36,7 +36,7 @@ def traced_once(root: Path) -> Iterator[None]:
     trace = exporting._trace
 
     def traced(
-        sam: Sam, stage: Stage, manifest: Manifest, path: Path, options: exporting.ExportOptions
+        sam: Sam, stage: AnyStage, manifest: Manifest, path: Path, options: exporting.ExportOptions
     ) -> None:
         kept = made_once(
             root / f"traced-{stage.value}-{_key(sam, stage, manifest, options)}",
@@ -50,7 +50,7 @@ def traced_once(root: Path) -> Iterator[None]:
         yield
 
 
-def _key(sam: Sam, stage: Stage, manifest: Manifest, options: exporting.ExportOptions) -> str:
+def _key(sam: Sam, stage: AnyStage, manifest: Manifest, options: exporting.ExportOptions) -> str:
     """Hash all that tracing depends on: of a decoder's graph, nothing of the encoder."""
     spec, form = sam.spec, options.attention
     asked: tuple[object, ...] = (
@@ -61,6 +61,9 @@ def _key(sam: Sam, stage: Stage, manifest: Manifest, options: exporting.ExportOp
         whole = replace(spec, name="", preparation=OFFICIAL, download=None)
         asked += (whole, form, options.dynamic_batch)
         modules: tuple[nn.Module, ...] = (sam,)
+    elif isinstance(stage, VideoStage):
+        asked += (spec.image_size, form is AttentionForm.PLUGIN)
+        modules = (sam,)
     else:
         asked += (spec.image_size, spec.patch_size, form is AttentionForm.PLUGIN)
         modules = (sam.prompt_encoder, sam.mask_decoder)

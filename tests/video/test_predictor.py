@@ -20,30 +20,18 @@ from samtrt.registry import get_spec
 from samtrt.video.engines import VideoEngines
 from samtrt.video.predictor import VideoPredictor, fill_holes
 from samtrt.video.session import StreamingSession
-from support.oracle import official_sam2, random_image
+from support.oracle import official_sam2
+from support.videos import moving_picture
 
 FRAMES, SIZE = 24, (96, 160)
 
 
-def moving_picture() -> list[np.ndarray]:
-    """A picture that the camera passes over, with two squares that move by themselves."""
-    large = random_image(SIZE[0] + 40, SIZE[1] + 60)
-    frames = []
-    for i in range(FRAMES):
-        frame = large[i : i + SIZE[0], 2 * i : 2 * i + SIZE[1]].copy()
-        for k, colour in enumerate(((240, 30, 40), (30, 220, 60))):
-            y, x = 10 + 30 * k + i, 100 - 3 * i + 20 * k
-            frame[y : y + 22, x : x + 22] = colour
-        frames.append(frame)
-    return frames
-
-
 @pytest.fixture(scope="module")
 def frames() -> list[np.ndarray]:
-    return moving_picture()
+    return moving_picture(FRAMES, SIZE)
 
 
-@pytest.fixture(scope="module", params=[2.0, 0.95], ids=["present", "at times gone"])
+@pytest.fixture(scope="module", params=[1.05, 0.0], ids=["present", "at times gone"])
 def weights(request: pytest.FixtureRequest, sam2_checkpoint: Path) -> dict[str, torch.Tensor]:
     """Seeded weights, but for how sure they are that an object is there."""
     state = torch.load(sam2_checkpoint, weights_only=True)["model"]

@@ -18,6 +18,13 @@ from samtrt.types import Closeable, DeviceArray, Tensor, TensorInfo, to_host
 OBJECT_SCORES = "object_score_logits"
 """Name of the decoder's output that is above 0 where there is an object, of models that tell."""
 
+_SAID_OF_OBJECTS = {
+    *("point_coords", "point_labels", "mask_input", "has_mask_input", "bare", "absent"),
+    *("memory_times", "has_memory", "pointer_distances", "has_pointer"),
+    *(OBJECT_SCORES, "binarize"),
+}
+"""Inputs of a video's graphs that hold nothing of an image, and nothing made of one."""
+
 Arrays = Mapping[str, npt.NDArray[Any]]
 Tensors = Mapping[str, Tensor]
 
@@ -26,8 +33,9 @@ def image_inputs(stage: AnyStage, manifest: Manifest) -> frozenset[str]:
     """Name the inputs of a stage that hold the image; the others hold prompts."""
     if stage is Stage.ENCODER:
         return frozenset({"images"})
-    if isinstance(stage, VideoStage):  # all of a video's graphs are about what is in the image
-        return frozenset(info.name for info in stage_tensors(manifest, stage)[0])
+    if isinstance(stage, VideoStage):
+        inputs, _ = stage_tensors(manifest, stage)
+        return frozenset(info.name for info in inputs if info.name not in _SAID_OF_OBJECTS)
     return frozenset(one.name for one in manifest.maps)
 
 
@@ -167,12 +175,11 @@ def _video_tensors(
     score = floats(OBJECT_SCORES, "objects")
     match stage:
         case VideoStage.MEMORY_ATTENTION:
-            times = TensorInfo("memory_times", np.dtype(np.int64), ("objects", "memories"))
             return (
                 [
                     embedding,
                     floats("memories", "objects", "memories", memory, grid, grid),
-                    times,
+                    floats("memory_times", "objects", "memories"),
                     floats("has_memory", "objects", "memories"),
                     floats("pointers", "objects", "pointers", channels),
                     floats("pointer_distances", "objects", "pointers"),

@@ -31,7 +31,7 @@ from samtrt.choices import AttentionForm
 from samtrt.models import Sam
 from samtrt.models.graphs import graph_of
 from samtrt.models.hq import MaskDecoderHq
-from samtrt.models.memory import MEMORY_CHANNELS
+from samtrt.models.memory import MEMORIES, MEMORY_CHANNELS, POINTERS
 
 
 class PyTorchBackend(Backend):
@@ -111,6 +111,8 @@ def video_of(checkpoint: Checkpoint) -> Video | None:
         return None
     return Video(
         memory_channels=MEMORY_CHANNELS,
+        memories=MEMORIES,
+        pointers=POINTERS,
         mask_weights=tuple(weights.flatten().tolist()),
         mask_bias=checkpoint.state_dict["memory.mask_downsample.bias"].item(),
     )

@@ -61,6 +61,10 @@ def command(
             "plugin for TensorRT with 'samtrt plugin'."
         ),
     ] = AttentionForm.ADD,
+    video: Annotated[
+        bool,
+        typer.Option("--video", help="Of a SAM 2: the graphs that follow objects in videos too."),
+    ] = False,
     hq_token_only: Annotated[
         bool,
         typer.Option(
@@ -98,6 +102,7 @@ def command(
         simplify=simplify,
         attention=attention,
         hq_token_only=hq_token_only,
+        video=video,
     )
     console = Console(stderr=True)
     with console.status("reading the checkpoint") as status:

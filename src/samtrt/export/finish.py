@@ -8,7 +8,7 @@ import numpy as np
 
 from samtrt._version import __version__
 from samtrt.backends.base import stage_tensors
-from samtrt.choices import Stage
+from samtrt.choices import AnyStage
 from samtrt.errors import ExportError, MissingExtraError
 from samtrt.export.operators.graph import add_functions
 from samtrt.export.precision import save_graph
@@ -75,7 +75,7 @@ def _spell_out_shapes(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def check_borders(path: Path, stage: Stage, manifest: Manifest) -> None:
+def check_borders(path: Path, stage: AnyStage, manifest: Manifest) -> None:
     """Make sure that the graph has the inputs and outputs that every backend relies on.
 
     Raises:
@@ -94,4 +94,4 @@ def check_borders(path: Path, stage: Stage, manifest: Manifest) -> None:
         ]
         expected = [(info.name, info.shape) for info in designed]
         if found != expected:
-            raise ExportError(f"the {stage.value} graph has {found}; it should have {expected}")
+            raise ExportError(f"the graph {path.name} has {found}; it should have {expected}")

@@ -1,4 +1,4 @@
-"""From a checkpoint to a model directory: two ONNX graphs and the manifest that vouches for them.
+"""From a checkpoint to a model directory: ONNX graphs and the manifest that vouches for them.
 
 The graphs come from `torch.export` (no operation is run, so memory stays near the size of the
 weights), are simplified, brought to the asked opset, checked, and moved into place together.
@@ -19,7 +19,7 @@ from typing import Any
 
 from samtrt._version import __version__
 from samtrt.backends.base import image_inputs, stage_tensors
-from samtrt.choices import Precision, Stage
+from samtrt.choices import AnyStage, Precision, Stage, VideoStage
 from samtrt.errors import ExportError, MissingExtraError, OutputError, SamtrtError
 from samtrt.files import staging_directory
 from samtrt.manifest import FileEntry, Manifest, check_model_directory
@@ -32,7 +32,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("Exporting", "export", error.name or "torch") from None
 
-from samtrt.backends.pytorch import manifest_of, set_masks
+from samtrt.backends.pytorch import manifest_of, set_masks, video_of
 from samtrt.checkpoints.load import Checkpoint, load_sam
 from samtrt.choices import AttentionForm
 from samtrt.export.finish import EXPORTER_OLDEST, check_borders, finish_graph
@@ -40,7 +40,7 @@ from samtrt.export.plugin import PluginEncoder, PluginKernels, plugin_translatio
 from samtrt.export.plugin_decoder import PluginDecoder
 from samtrt.export.precision import BFLOAT16_OPSET, convert, load_graph, save_graph
 from samtrt.models import Sam
-from samtrt.models.graphs import DecoderGraph, EncoderGraph, example_inputs
+from samtrt.models.graphs import example_inputs, graph_of
 from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.models.vit import ImageEncoderViT
 
@@ -70,6 +70,7 @@ class ExportOptions:
         simplify: Run onnx-simplifier.
         attention: How the encoder adds relative positions: any form but `mask`.
         hq_token_only: Of a SAM-HQ: give its own mask alone, not the sum with SAM's.
+        video: Export the graphs that follow objects through videos too: three more (SAM 2).
     """
 
     precision: Precision = Precision.FP32
@@ -78,6 +79,7 @@ class ExportOptions:
     simplify: bool = True
     attention: AttentionForm = AttentionForm.ADD
     hq_token_only: bool = False
+    video: bool = False
 
     def __post_init__(self) -> None:
         if not OLDEST_OPSET <= self.opset <= NEWEST_OPSET:
@@ -107,7 +109,7 @@ def export_model(
     report: Callable[[str], None] = lambda _: None,
     force: bool = False,
 ) -> Manifest:
-    """Write `encoder.onnx`, `decoder.onnx` and `samtrt.json` into `directory`.
+    """Write a graph for each stage, such as `encoder.onnx`, and `samtrt.json` into `directory`.
 
     All files appear together once every one has been written and checked; an earlier export in
     the same place is kept until then.
@@ -129,6 +131,11 @@ def export_model(
         raise ExportError(
             f"{checkpoint.spec.name} is no SAM-HQ and has no HQ token: leave out --hq-token-only"
         )
+    if options.video and video_of(checkpoint) is None:
+        raise ExportError(
+            f"{checkpoint.spec.name} has no modules for videos, which a whole SAM 2 has: leave out "
+            "--video"
+        )
     check_model_directory(directory, force)
     sam = load_sam(checkpoint)
     _set_form(sam, options.attention, report)
@@ -137,8 +144,8 @@ def export_model(
     weights = sum(p.numel() * p.element_size() for p in sam.parameters())
     with staging_directory(directory) as staging:
         _check_room(staging, 3 * weights)
-        files = {}
-        for stage in Stage:
+        files: dict[AnyStage, tuple[FileEntry, ...]] = {}
+        for stage in (*Stage, *(VideoStage if options.video else ())):
             path = _export_stage(sam, stage, manifest, staging, options, report)
             check_borders(path, stage, manifest)
             parts = [path, path.with_name(path.name + ".data")]
@@ -168,7 +175,7 @@ def _set_form(sam: Sam, form: AttentionForm, report: Callable[[str], None]) -> N
 
 def _export_stage(
     sam: Sam,
-    stage: Stage,
+    stage: AnyStage,
     manifest: Manifest,
     staging: Path,
     options: ExportOptions,
@@ -180,18 +187,18 @@ def _export_stage(
     path = work / "traced.onnx"
     final = staging / f"{stage.value}.onnx"
     try:
-        report(f"exporting {stage.value}")
+        report(f"exporting {stage.words}")
         with _quiet():
             _trace(sam, stage, manifest, path, options)
         if options.simplify:
-            report(f"simplifying {stage.value}")
+            report(f"simplifying {stage.words}")
             with _quiet():
                 path = _simplify(path, work / "simplified.onnx")
         if options.precision is not Precision.FP32:
             typed = convert(load_graph(path), options.precision, image_inputs(stage, manifest))
             path = work / "typed.onnx"
             save_graph(typed, path)
-        report(f"checking {stage.value}")
+        report(f"checking {stage.words}")
         finish_graph(path, final, options.opset)
     except (SamtrtError, OSError):
         raise
@@ -202,37 +209,26 @@ def _export_stage(
         while cause.__cause__ is not None:
             cause = cause.__cause__
         first = str(cause).strip().splitlines()[:1] or [type(cause).__name__]
-        raise ExportError(f"cannot export the {stage.value}: {first[0]}") from error
+        raise ExportError(f"cannot export the {stage.words}: {first[0]}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return final
 
 
-def _trace(sam: Sam, stage: Stage, manifest: Manifest, path: Path, options: ExportOptions) -> None:
-    example = example_inputs(sam)[stage.value]
+def _trace(
+    sam: Sam, stage: AnyStage, manifest: Manifest, path: Path, options: ExportOptions
+) -> None:
+    example = example_inputs(sam, stage)
     outputs = [info.name for info in stage_tensors(manifest, stage)[1]]
-    graph: torch.nn.Module
-    dynamic: dict[str, Any] | None
     if stage is Stage.ENCODER:
         encoder, written = sam.image_encoder, None
         if options.attention is AttentionForm.PLUGIN and isinstance(encoder, ImageEncoderViT):
             written = PluginEncoder(encoder)
-        graph = EncoderGraph(sam, written)
-        dynamic = {"images": {0: torch.export.Dim("batch")}} if options.dynamic_batch else None
-        if dynamic is None:
+        graph = graph_of(sam, stage, written)
+        if not options.dynamic_batch:
             example = {name: tensor[:1] for name, tensor in example.items()}
     else:
-        graph = DecoderGraph(sam)
-        prompts, points = torch.export.Dim("prompts"), torch.export.Dim("points")
-        dynamic = {
-            "image_embeddings": None,
-            "point_coords": {0: prompts, 1: points},
-            "point_labels": {0: prompts, 1: points},
-            "mask_input": {0: prompts},
-            "has_mask_input": {0: prompts},
-        }
-        if further := sam.spec.maps[1:]:
-            dynamic["further"] = ({},) * len(further)  # None would be taken for an axis
+        graph = graph_of(sam, stage)
     torch.onnx.export(
         graph.eval(),
         tuple(example.values()),
@@ -240,12 +236,31 @@ def _trace(sam: Sam, stage: Stage, manifest: Manifest, path: Path, options: Expo
         input_names=list(example),
         output_names=outputs,
         opset_version=max(options.opset, EXPORTER_OLDEST),
-        dynamic_shapes=dynamic,
+        dynamic_shapes=_dynamic_axes(manifest, stage),
         dynamo=True,
         custom_translation_table=plugin_translations(),
         external_data=True,
         verbose=False,
     )
+
+
+def _dynamic_axes(manifest: Manifest, stage: AnyStage) -> dict[str, Any]:
+    """Return which axes of a stage's inputs may vary, as PyTorch's exporter takes it."""
+    further = {one.name for one in manifest.maps[1:]}
+    inputs, _ = stage_tensors(manifest, stage)
+    sizes: dict[str, Any] = {}
+    axes: dict[str, Any] = {
+        info.name: {
+            axis: sizes.setdefault(size, torch.export.Dim(size))
+            for axis, size in enumerate(info.shape)
+            if isinstance(size, str)
+        }
+        for info in inputs
+        if info.name not in further
+    }
+    if rest := len(inputs) - len(axes):
+        axes["further"] = ({},) * rest  # None would be taken for an axis
+    return axes
 
 
 def _simplify(path: Path, out: Path) -> Path:

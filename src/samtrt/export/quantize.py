@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Backend
-from samtrt.choices import AttentionForm, Family, Precision, Quantization, Stage
+from samtrt.choices import AnyStage, AttentionForm, Family, Precision, Quantization, Stage
 from samtrt.encoding import prepare
 from samtrt.errors import ExportError, MissingExtraError
 from samtrt.files import staging_directory
@@ -78,7 +78,7 @@ def quantize_model(
     report: Callable[[str], None] = lambda _: None,
     force: bool = False,
 ) -> Manifest:
-    """Write a model directory with an int8 encoder and the same decoder.
+    """Write a model directory with an int8 encoder and the same other graphs.
 
     Args:
         directory: A float32 model directory.
@@ -114,9 +114,12 @@ def quantize_model(
     with (
         staging_directory(output) as staging,
         Predictor.load(directory) as float32,
-        manifest.checked(directory, Stage.DECODER),
+        contextlib.ExitStack() as unchanged,
         manifest.checked(directory, Stage.ENCODER) as source,
     ):
+        others = [stage for stage in manifest.files if stage is not Stage.ENCODER]
+        for stage in others:
+            unchanged.enter_context(manifest.checked(directory, stage))
         work = staging / "work"
         work.mkdir()
         encoder = _Encoder(source, work, float32, images, options.method)
@@ -124,12 +127,12 @@ def quantize_model(
         outcome = encoder.compare(encoder.without(kept))
         shutil.move(encoder.path, staging / "encoder.onnx")
         shutil.rmtree(work)
-        files: dict[Stage, tuple[FileEntry, ...]] = {}
+        files: dict[AnyStage, tuple[FileEntry, ...]] = {}
         files[Stage.ENCODER] = (FileEntry.of(staging / "encoder.onnx"),)
-        decoder = [directory / entry.name for entry in manifest.files[Stage.DECODER]]
-        files[Stage.DECODER] = tuple(
-            FileEntry.of(Path(shutil.copy2(path, staging))) for path in decoder
-        )
+        for stage in others:
+            paths = [directory / entry.name for entry in manifest.files[stage]]
+            copies = [Path(shutil.copy2(path, staging)) for path in paths]
+            files[stage] = tuple(map(FileEntry.of, copies))
         record = Quantized(
             method=options.method,
             float32_layers=tuple(kept),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from samtrt.choices import AnyStage, Stage, VideoStage
 from samtrt.models.hq import MaskDecoderHq
+from samtrt.models.memory import MEMORY_CHANNELS
 from samtrt.models.sam2 import MaskDecoder2
 from samtrt.models.video import MemoryAttentionGraph, MemoryEncoderGraph, VideoDecoderGraph
 
@@ -81,18 +82,49 @@ def graph_of(sam: Sam, stage: AnyStage, encoder: nn.Module | None = None) -> nn.
             return VideoDecoderGraph(sam)
 
 
-def example_inputs(sam: Sam) -> dict[str, dict[str, Tensor]]:
-    """Return inputs to trace each graph with; sizes that may vary are all different."""
+def example_inputs(sam: Sam, stage: AnyStage) -> dict[str, Tensor]:
+    """Return inputs to trace a stage with, by name; sizes that may vary are all different."""
     spec = sam.spec
-    grid, mask, prompts, points = spec.embedding_size, spec.mask_size, 3, 5
+    channels, grid, mask = spec.prompt_embed_dim, spec.embedding_size, spec.mask_size
+    further = {one.name: torch.zeros(1, *one.shape) for one in spec.maps[1:]}
+    embedding = {"image_embeddings": torch.zeros(1, channels, grid, grid)}
+    match stage:
+        case Stage.ENCODER:
+            return {"images": torch.zeros(2, 3, spec.encoder_size, spec.encoder_size)}
+        case Stage.DECODER:
+            return {**embedding, **_example_prompts(3, 5, mask), **further}
+        case VideoStage.MEMORY_ATTENTION:
+            objects, memories, pointers = 2, 3, 5
+            return {
+                **embedding,
+                "memories": torch.zeros(objects, memories, MEMORY_CHANNELS, grid, grid),
+                "memory_times": torch.zeros(objects, memories),
+                "has_memory": torch.ones(objects, memories),
+                "pointers": torch.zeros(objects, pointers, channels),
+                "pointer_distances": torch.zeros(objects, pointers),
+                "has_pointer": torch.ones(objects, pointers),
+            }
+        case VideoStage.MEMORY_ENCODER:
+            return {
+                **embedding,
+                "low_res_masks": torch.zeros(2, 1, mask, mask),
+                "object_score_logits": torch.zeros(2),
+                "binarize": torch.zeros(2),
+            }
+        case VideoStage.VIDEO_DECODER:
+            return {
+                "object_embeddings": torch.zeros(3, channels, grid, grid),
+                **_example_prompts(3, 5, mask),
+                "bare": torch.zeros(3),
+                "absent": torch.zeros(3),
+                **further,
+            }
+
+
+def _example_prompts(prompts: int, points: int, mask: int) -> dict[str, Tensor]:
     return {
-        "encoder": {"images": torch.zeros(2, 3, spec.encoder_size, spec.encoder_size)},
-        "decoder": {
-            "image_embeddings": torch.zeros(1, spec.prompt_embed_dim, grid, grid),
-            "point_coords": torch.zeros(prompts, points, 2),
-            "point_labels": torch.zeros(prompts, points),
-            "mask_input": torch.zeros(prompts, 1, mask, mask),
-            "has_mask_input": torch.zeros(prompts),
-            **{one.name: torch.zeros(1, *one.shape) for one in spec.maps[1:]},
-        },
+        "point_coords": torch.zeros(prompts, points, 2),
+        "point_labels": torch.zeros(prompts, points),
+        "mask_input": torch.zeros(prompts, 1, mask, mask),
+        "has_mask_input": torch.zeros(prompts),
     }

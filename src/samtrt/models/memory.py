@@ -96,14 +96,16 @@ class RotaryAttention(nn.Module):
             k: Cells of one or several images, behind one another, and then `unplaced` tokens that
                 have no place.
             v: As k.
-            mask: bool [N, K], True where there is a key; None where all are.
-            unplaced: Number of the last keys that are not turned.
+            mask: [N, K], added to scores: 0 where there is a key, and far below where there is
+                none. None where all keys are the image's cells.
+            unplaced: Number of the last keys that are not turned; 0 without a mask.
         """
         q = self._turned(self._in_halves(self.q_proj, q))
         k = self._in_halves(self.k_proj, k)
         placed = k.shape[1] - unplaced
         images = k[:, :placed].reshape(k.shape[0], -1, self.side**2, k.shape[2])
-        k = torch.cat([self._turned(images).flatten(1, 2), k[:, placed:]], dim=1)
+        turned = self._turned(images).flatten(1, 2)
+        k = turned if mask is None else torch.cat([turned, k[:, placed:]], dim=1)
         attn_mask = None if mask is None else mask[:, None, None]
         q, k, v = (one.unsqueeze(1) for one in (q, k, self.v_proj(v)))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
@@ -218,8 +220,9 @@ class MemoryEncoder(nn.Module):
 
         Masks are of the range that the model was trained with, -10..10.
         """
-        fused = self.fuser(self.pix_feat_proj(features) + self.mask_downsampler(masks))
-        out: Tensor = self.out_proj(fused)
+        # Before the convolution: OpenVINO adds shapes to its result in place, which is one image's.
+        image = self.pix_feat_proj(features.expand(masks.shape[0], -1, -1, -1))
+        out: Tensor = self.out_proj(self.fuser(image + self.mask_downsampler(masks)))
         return out
 
 

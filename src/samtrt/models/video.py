@@ -20,12 +20,15 @@ MASK_SCALE, MASK_BIAS = 20.0, -10.0
 _POSITION_SHARE = 0.1
 """Of the image's positional encoding, in what attends to memories (`pos_enc_at_input`)."""
 
+_MASKED = -30000.0
+"""Added to the scores of empty places: their share is 0, and half precision holds it."""
+
 
 class MemoryAttentionGraph(nn.Module):
     """An image's embedding in the light of each object's memories.
 
-    Takes `image_embeddings` [1, 256, G, G]; `memories` [N, K, 64, G, G], `memory_times` int64
-    [N, K], which row of the table of times each has, and `has_memory` [N, K]; `pointers`
+    Takes `image_embeddings` [1, 256, G, G]; `memories` [N, K, 64, G, G], `memory_times` [N, K],
+    which row of the table of times each has, and `has_memory` [N, K]; `pointers`
     [N, P, 256], `pointer_distances` [N, P], in time, as shares of the longest, and `has_pointer`
     [N, P]. Gives `object_embeddings` [N, 256, G, G]. Places that hold nothing may hold any finite
     numbers.
@@ -59,17 +62,21 @@ class MemoryAttentionGraph(nn.Module):
         image = image_embeddings.flatten(2).transpose(1, 2) - self.no_mem_embed
         x = (image + _POSITION_SHARE * self.image_pe).expand(objects, -1, -1)
         values = memories.reshape(objects, places, channels, cells).transpose(2, 3)
-        times = memory.maskmem_tpos_enc.reshape(-1, 1, channels)[memory_times]
-        keys = (values + self.memory_pe + times).flatten(1, 2)
+        table = memory.maskmem_tpos_enc.reshape(-1, channels)
+        # Rows are chosen by a product: to look them up takes integers at the graph's border.
+        rows = torch.arange(table.shape[0], device=table.device)
+        times = (memory_times.unsqueeze(2) == rows).to(table.dtype) @ table
+        keys = (values + self.memory_pe + times.unsqueeze(2)).flatten(1, 2)
         tokens, token_keys = self._tokens(pointers, pointer_distances)
-        each = tokens.shape[1] // pointers.shape[1]
-        mask = torch.cat(
+        each = pointers.shape[2] // channels
+        held = torch.cat(
             [
-                (has_memory > 0).unsqueeze(2).expand(-1, -1, cells).flatten(1),
-                (has_pointer > 0).unsqueeze(2).expand(-1, -1, each).flatten(1),
+                has_memory.unsqueeze(2).expand(-1, -1, cells).flatten(1),
+                has_pointer.unsqueeze(2).expand(-1, -1, each).flatten(1),
             ],
             dim=1,
         )
+        mask = torch.where(held > 0, 0.0, _MASKED).to(x.dtype)
         attended = memory.memory_attention(
             x,
             torch.cat([keys, token_keys], dim=1),

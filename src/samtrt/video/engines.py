@@ -46,10 +46,12 @@ class VideoEngines(Closeable):
     def load(
         cls,
         directory: Path,
-        backend: BackendName | str = BackendName.PYTORCH,
+        backend: BackendName | str = BackendName.ONNXRUNTIME,
         options: BackendOptions | None = None,
     ) -> VideoEngines:
-        """Open a model directory of a SAM 2. What is for videos runs on `pytorch` alone so far.
+        """Open a model directory of a SAM 2, exported with its graphs for video.
+
+        The backend `pytorch` runs the checkpoint, and needs none of these graphs.
 
         Raises:
             ManifestError: where it is of another model, a file is not as exported, or the backend
@@ -63,8 +65,8 @@ class VideoEngines(Closeable):
             *manifest.files
         }:
             raise ManifestError(
-                f"{directory} has no graphs for videos: follow objects with the backend pytorch "
-                "and the checkpoint"
+                f"{directory} has no graphs for videos: export the checkpoint again with --video, "
+                f"or follow objects with --backend {BackendName.PYTORCH.value} and --checkpoint"
             )
         opened: list[Backend] = []
         try:

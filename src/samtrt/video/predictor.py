@@ -63,8 +63,7 @@ class VideoPredictor(Closeable):
 
     Attributes:
         fill_hole_area: Holes in masks of up to so many low-res cells are filled; 0 fills none.
-        prompted_frames: How many prompted frames a frame attends to at most. Queues have room for
-            as many, whatever an object has.
+        prompted_frames: How many prompted frames of an object a frame attends to at most.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class VideoPredictor(Closeable):
     def load(
         cls,
         directory: str | Path,
-        backend: BackendName | str = BackendName.PYTORCH,
+        backend: BackendName | str = BackendName.ONNXRUNTIME,
         options: BackendOptions | None = None,
     ) -> VideoPredictor:
         """Open a model directory; `VideoEngines.load` says what is raised."""
@@ -307,7 +306,9 @@ class VideoPredictor(Closeable):
     ) -> Floats:
         if not all(track.prompted for track in tracks):
             raise PromptError("propagate first: nothing is remembered of the object yet")
-        queues = queues_of(tracks, frame, reverse, len(state.frames), self.prompted_frames)
+        queues = queues_of(
+            *(tracks, frame, reverse, len(state.frames), self.prompted_frames, self.engines.video)
+        )
         return self.engines.attend(self._encoded(state, frame), queues)
 
     def _encoded(self, state: VideoState, frame: int) -> Embedding:

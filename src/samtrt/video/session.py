@@ -12,7 +12,7 @@ from samtrt.errors import ImageError, PromptError
 from samtrt.preparation.host import check_image
 from samtrt.types import UInt8Array
 from samtrt.video.predictor import Found, VideoPredictor, VideoState
-from samtrt.video.tracks import POINTERS, Track
+from samtrt.video.tracks import Track
 
 
 class StreamingSession:
@@ -25,7 +25,8 @@ class StreamingSession:
 
     def __init__(self, predictor: VideoPredictor) -> None:
         self._predictor = predictor
-        self._frames = _LastFrame()
+        self._pointers = predictor.engines.video.pointers
+        self._frames = _LastFrame(self._pointers)
         self._state = VideoState(self._frames)
 
     @property
@@ -83,7 +84,7 @@ class StreamingSession:
         return self._state
 
     def _forget(self, track: Track) -> None:
-        oldest = self.frame_idx - POINTERS
+        oldest = self.frame_idx - self._pointers
         track.others = {at: one for at, one in track.others.items() if at >= oldest}
         track.tracked = {at: one for at, one in track.tracked.items() if at >= oldest}
         track.prompts = {at: one for at, one in track.prompts.items() if at >= oldest}
@@ -94,8 +95,9 @@ class StreamingSession:
 class _LastFrame(Sequence[UInt8Array]):
     """A video without end, of which the last frame is there."""
 
-    def __init__(self) -> None:
+    def __init__(self, least: int) -> None:
         self.seen = 0
+        self._least = least
         self._last: UInt8Array | None = None
 
     def take(self, frame: UInt8Array) -> None:
@@ -109,7 +111,7 @@ class _LastFrame(Sequence[UInt8Array]):
 
     def __len__(self) -> int:
         # Distances in time are those of videos that are not short.
-        return max(self.seen, POINTERS)
+        return max(self.seen, self._least)
 
     @overload
     def __getitem__(self, index: int) -> UInt8Array: ...

@@ -13,12 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from samtrt.manifest import Video
 
-RECENT = 6
-"""Frames before this one whose memories count (`num_maskmem` - 1)."""
-POINTERS = 16
-"""Frames whose pointers count (`max_obj_ptrs_in_encoder`)."""
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -99,55 +96,60 @@ def closest(frames: Iterable[int], frame: int, most: int) -> list[int]:
 
 
 def queues_of(
-    tracks: Sequence[Track], frame: int, backwards: bool, frames: int, prompted: int
+    tracks: Sequence[Track], frame: int, backwards: bool, frames: int, prompted: int, video: Video
 ) -> Queues:
     """Collect what a frame attends to.
+
+    Queues have a place for each prompted frame that counts, and for all frames before this one that
+    could: their length is the same from the first frame of a video to the last.
 
     Args:
         tracks: Of N objects; each has a prompted frame.
         frame: Which is to be tracked.
         backwards: Whether time runs backwards.
         frames: In the video; pointers of short videos have shorter distances.
-        prompted: Places for prompted frames.
+        prompted: How many prompted frames count at most.
+        video: How many memories and pointers the model tells apart.
     """
     first = next(iter(tracks[0].prompted.values()))
     assert first.memory is not None
-    longest = min(frames, POINTERS) - 1
-    memory_places, pointer_places = prompted + RECENT, prompted + POINTERS - 1
+    recent, longest = video.memories - 1, min(frames, video.pointers) - 1
+    chosen = [closest(track.prompted, frame, prompted) for track in tracks]
+    count, most = len(tracks), max(map(len, chosen))
+    memories, pointers = (count, most + recent), (count, most + video.pointers - 1)
     found = Queues(
-        memories=np.zeros((len(tracks), memory_places, *first.memory.shape), np.float32),
-        memory_times=np.zeros((len(tracks), memory_places), np.int64),
-        has_memory=np.zeros((len(tracks), memory_places), np.float32),
-        pointers=np.zeros((len(tracks), pointer_places, len(first.pointer)), np.float32),
-        pointer_distances=np.zeros((len(tracks), pointer_places), np.float32),
-        has_pointer=np.zeros((len(tracks), pointer_places), np.float32),
+        memories=np.zeros((*memories, *first.memory.shape), np.float32),
+        memory_times=np.zeros(memories, np.float32),
+        has_memory=np.zeros(memories, np.float32),
+        pointers=np.zeros((*pointers, len(first.pointer)), np.float32),
+        pointer_distances=np.zeros(pointers, np.float32),
+        has_pointer=np.zeros(pointers, np.float32),
     )
     step = 1 if backwards else -1
-    for row, track in enumerate(tracks):
-        chosen = closest(track.prompted, frame, prompted)
-        left_out = {at: one for at, one in track.prompted.items() if at not in chosen}
-        memories = [(RECENT, track.prompted[at]) for at in chosen]
-        for back in range(RECENT, 0, -1):
-            at = frame + step * back
-            if one := track.others.get(at) or left_out.get(at):
-                memories.append((back - 1, one))
-        for place, (time, one) in enumerate(memories):
+    for row, (track, ours) in enumerate(zip(tracks, chosen, strict=True)):
+        others = {at: one for at, one in track.prompted.items() if at not in ours} | track.others
+        remembered = [(recent, track.prompted[at]) for at in ours]
+        remembered += [
+            (back - 1, others[frame + step * back])
+            for back in range(recent, 0, -1)
+            if frame + step * back in others
+        ]
+        pointed = [
+            ((at - frame) * step, track.prompted[at])
+            for at in ours
+            if (at >= frame if backwards else at <= frame)
+        ]
+        pointed += [
+            (back, others[frame + step * back])
+            for back in range(1, longest + 1)
+            if frame + step * back in others
+        ]
+        for place, (time, one) in enumerate(remembered):
             assert one.memory is not None
             found.memories[row, place] = from_bfloat16(one.memory)
             found.memory_times[row, place] = time
             found.has_memory[row, place] = 1
-        pointers = [
-            ((at - frame) * step, track.prompted[at])
-            for at in chosen
-            if (at >= frame if backwards else at <= frame)
-        ]
-        for back in range(1, longest + 1):
-            at = frame + step * back
-            if not 0 <= at < frames:
-                break
-            if one := track.others.get(at) or left_out.get(at):
-                pointers.append((back, one))
-        for place, (distance, one) in enumerate(pointers):
+        for place, (distance, one) in enumerate(pointed):
             found.pointers[row, place] = one.pointer
             found.pointer_distances[row, place] = distance / max(longest, 1)
             found.has_pointer[row, place] = 1
