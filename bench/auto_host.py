@@ -41,7 +41,8 @@ from samtrt.choices import Stage
 from samtrt.images import read_image
 from samtrt.manifest import Manifest
 from samtrt.masks import rle
-from samtrt.masks.upscaling import Upscaler, _Axis, resize
+from samtrt.masks.axes import Axis, resize
+from samtrt.masks.upscaling import Upscaler
 from samtrt.predictor import Predictor
 from samtrt.preparation.frame import Frame
 from samtrt.types import UInt8Array
@@ -59,7 +60,7 @@ PHASES = (
     ("  of it", Upscaler, "bounds"),
     ("  of it", candidates.StabilityTest, "surely_fails"),
     ("pool, in the end", candidates.Sieve, "form"),
-    ("  of it", _Axis, "stretch"),
+    ("  of it", Axis, "stretch"),
     ("  of it", candidates.StabilityTest, "counts"),
     ("  of it", rle, "find_runs"),
 )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from samtrt.checkpoints import download
+from samtrt.checkpoints import transfer
 from samtrt.models import seed_weights
 from support.checkpoint_cases import SPEC, State
 from support.fetch_cases import CONTENT, publish
@@ -42,7 +42,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServ
     """A server that publishes `CONTENT` as vit_b, and an empty cache."""
     monkeypatch.setenv("SAMTRT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(download, "BACKOFF", 0.0)
+    monkeypatch.setattr(transfer, "BACKOFF", 0.0)
     with serve(FileServer(CONTENT)) as running:
         publish(monkeypatch, running.url)
         yield running

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from samtrt import assets
-from samtrt.checkpoints import download
+from samtrt.checkpoints import download, transfer
 from samtrt.checkpoints.download import fetch, resolve
 from samtrt.errors import DownloadError
 from samtrt.files import cache_dir
@@ -136,31 +136,31 @@ def test_a_refusal_is_final(server: FileServer, status: int) -> None:
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_passing_failure_is_tried_again(server: FileServer, status: int) -> None:
-    server.answers = [Answer(status=status)] * (download.ATTEMPTS - 1)
+    server.answers = [Answer(status=status)] * (transfer.ATTEMPTS - 1)
     assert fetch("vit_b").read_bytes() == CONTENT
-    assert len(server.requests) == download.ATTEMPTS
+    assert len(server.requests) == transfer.ATTEMPTS
 
 
 @pytest.mark.parametrize("answer", [Answer(status=503), Answer(drop_after=0)])
 def test_attempts_are_bounded(server: FileServer, answer: Answer) -> None:
     server.always = answer
-    refused(f"{download.ATTEMPTS} attempts")
-    assert len(server.requests) == download.ATTEMPTS
+    refused(f"{transfer.ATTEMPTS} attempts")
+    assert len(server.requests) == transfer.ATTEMPTS
 
 
 def test_attempts_are_bounded_where_every_one_starts_again(
     server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "PROGRESS", 1000)
+    monkeypatch.setattr(transfer, "PROGRESS", 1000)
     server.always = Answer(drop_after=70_000, ranges=False)
     refused("attempts in a row")
-    assert len(server.requests) == download.ATTEMPTS
+    assert len(server.requests) == transfer.ATTEMPTS
 
 
 def test_progress_earns_further_attempts(
     server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "PROGRESS", 1000)
+    monkeypatch.setattr(transfer, "PROGRESS", 1000)
     server.always = Answer(drop_after=10_000)
     assert fetch("vit_b").read_bytes() == CONTENT
     assert len(server.requests) == len(CONTENT) // 10_000
@@ -170,13 +170,13 @@ def test_waits_longer_before_each_attempt(
     capsys: pytest.CaptureFixture[str], server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(download, "BACKOFF", 1.0)
-    monkeypatch.setattr(download.time, "sleep", waits.append)
+    monkeypatch.setattr(transfer, "BACKOFF", 1.0)
+    monkeypatch.setattr(transfer.time, "sleep", waits.append)
     server.always = Answer(status=503)
     refused("503")
-    assert waits == [2.0**i for i in range(download.ATTEMPTS - 1)]
+    assert waits == [2.0**i for i in range(transfer.ATTEMPTS - 1)]
     told = capsys.readouterr().err.splitlines()
-    assert len(told) == download.ATTEMPTS - 1
+    assert len(told) == transfer.ATTEMPTS - 1
     assert "503" in told[0]
     assert told[0].endswith("attempt 2 of 5 in 1 s")
 
@@ -224,7 +224,7 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_network_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     publish(monkeypatch, "http://127.0.0.1:1/tiny.pth")
-    monkeypatch.setattr(download.time, "sleep", lambda _seconds: pytest.fail("it waited"))
+    monkeypatch.setattr(transfer.time, "sleep", lambda _seconds: pytest.fail("it waited"))
     refused("check the network")
 
 
@@ -261,8 +261,8 @@ def test_a_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_server_that_sends_next_to_nothing_is_given_up(
     server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "SLOW_SECONDS", 0.0)
-    monkeypatch.setattr(download, "SLOW_BYTES", 1 << 30)
+    monkeypatch.setattr(transfer, "SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(transfer, "SLOW_BYTES", 1 << 30)
     refused("the server sent", "bytes in 0 s", "5 attempts in a row")
     assert len(server.requests) == 5
 

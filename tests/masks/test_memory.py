@@ -15,8 +15,8 @@ from samtrt.formats.annotation import ANY_OBJECT, AnnotatedImage, Annotation
 from samtrt.formats.labelmap import label_map
 from samtrt.formats.yolo import yolo_labels
 from samtrt.masks import rle
+from samtrt.masks.axes import axis_weights
 from samtrt.masks.drawing import draw_masks
-from samtrt.masks.upscaling import axis_weights
 from samtrt.predictor import Predictor
 from support.oracle import random_image
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from samtrt.cuda.kernels import Kernels, load_kernels
 from samtrt.cuda.memory import CudaArray, Memory
+from samtrt.masks.axes import axis_weights
 from samtrt.masks.rle import Rle
-from samtrt.masks.upscaling import axis_weights
 from samtrt.preparation.frame import Frame
 from samtrt.types import Size
 

@@ -18,7 +18,7 @@ from PIL import Image
 from samtrt.backends import BackendOptions
 from samtrt.choices import BackendName
 from samtrt.errors import PromptError
-from samtrt.masks.upscaling import resize
+from samtrt.masks.axes import resize
 from samtrt.preparation.host import check_image
 from samtrt.types import Closeable, Embedding, Size, UInt8Array, to_host
 from samtrt.video.engines import NO_OBJECT, VideoEngines
