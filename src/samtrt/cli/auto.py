@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samtrt.choices import SPECKS, BackendName, PixelWork, Segmentation
+from samtrt.cli.devices import DevicesOption, on_each
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
-    DeviceOption,
     ModelDir,
     PixelsOption,
     SpecksOption,
@@ -27,7 +29,7 @@ from samtrt.cli.reading import (
     ValueRangeOption,
     note,
 )
-from samtrt.cli.runs import load_given, run_over, settings_of
+from samtrt.cli.runs import Tally, do_images, load_given, run_over, settings_of, tell_end
 from samtrt.cli.writing import (
     DEFAULT_FORMATS,
     MinAreaOption,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from samtrt.automatic.generator import AutomaticMaskGenerator, Progress
     from samtrt.datasets.given import Given
     from samtrt.datasets.output import DatasetOutput
+    from samtrt.predictor import Predictor
     from samtrt.sources import Source
 
 
@@ -99,7 +102,7 @@ def command(
     background: BackgroundOption = "white",
     force: ForceOption = False,
     backend: BackendOption = BackendName.ONNXRUNTIME,
-    device: DeviceOption = None,
+    device: DevicesOption = None,
     threads: ThreadsOption = 0,
     pixels: PixelsOption = PixelWork.DEVICE,
     checkpoint: CheckpointOption = None,
@@ -109,7 +112,6 @@ def command(
     A restart skips images that are done; one that fails, whatever failed, is reported, and the
     exit code is then 1 once all others are done.
     """
-    from samtrt.automatic.generator import AutomaticMaskGenerator
     from samtrt.datasets.output import DatasetOutput, claim_directory
     from samtrt.embeddings import SUFFIX
     from samtrt.sources import find_sources
@@ -134,7 +136,59 @@ def command(
     if notice := sources.notice():
         note(notice)
     claim_directory(output, force)
-    with load_predictor(directory, backend, device, threads, checkpoint, pixels) as predictor:
+    load = partial(
+        load_predictor, directory, backend, threads=threads, checkpoint=checkpoint, pixels=pixels
+    )
+    place = partial(
+        DatasetOutput,
+        output,
+        chosen,
+        force=force,
+        polygons=segmentation is Segmentation.POLYGONS,
+        outline=outline,
+    )
+    work = partial(_work, load, read, options, place)
+    begun, found = time.monotonic(), sources.found
+    if device is not None and "," in device:
+        shares = on_each(partial(work, several=True), device, found)
+        files, tally = shares[0]
+        for other, counted in shares[1:]:
+            files.join(other)
+            tally.add(counted)
+        merged = files.merge(found) if tally.done or tally.skipped else None
+        tell_end(tally, time.monotonic() - begun, merged)
+    else:
+        _, tally = work(device, found, single=not images.is_dir())
+    if tally.failed:
+        raise typer.Exit(1)
+
+
+def _work(
+    load: Callable[..., Predictor],
+    read: ImageReader,
+    options: dict[str, Any],
+    place: Callable[..., DatasetOutput],
+    device: str | None,
+    sources: Sequence[Source],
+    *,
+    single: bool = False,
+    several: bool = False,
+) -> tuple[DatasetOutput, Tally]:
+    """Find the masks of images on one device; one of several leaves the end of the run to others.
+
+    Args:
+        load: Opens the model on a device.
+        read: Reads images.
+        options: Of the generator.
+        place: Makes the output directory's files of the settings.
+        device: Where.
+        sources: The images.
+        single: As in `run_over`.
+        several: Whether there are more.
+    """
+    from samtrt.automatic.generator import AutomaticMaskGenerator
+
+    with load(device=device) as predictor:
         generator = AutomaticMaskGenerator(predictor, output_mode="coco_rle", **options)
         settings = {
             **settings_of(predictor, read),
@@ -142,22 +196,17 @@ def command(
             "pred_iou_thresh": generator.thresholds.pred_iou,
             "stability_score_thresh": generator.thresholds.stability,
         }
-        files = DatasetOutput(
-            *(output, chosen, settings, force),
-            polygons=segmentation is Segmentation.POLYGONS,
-            outline=outline,
-        )
-        failed = run_over(
-            [source for source in sources.found if not files.is_done(source)],
-            sources.found,
-            files,
-            read,
-            partial(load_given, predictor=predictor, read=read),
-            partial(_segment, generator=generator, files=files, read=read),
-            single=not images.is_dir(),
-        )
-    if failed:
-        raise typer.Exit(1)
+        files = place(settings=settings)
+        waiting = [source for source in sources if not files.is_done(source)]
+        given = partial(load_given, predictor=predictor, read=read)
+        segment = partial(_segment, generator=generator, files=files, read=read)
+        tally = Tally(skipped=len(sources) - len(waiting))
+        if several:
+            do_images(waiting, read, given, segment, tally, shows=False)
+        else:
+            run_over(waiting, sources, files, read, given, segment, single, tally)
+    read.tell = note  # not of a bar that is gone, and which no other process can be told of
+    return files, tally
 
 
 def _segment(

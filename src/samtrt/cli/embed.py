@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from samtrt.choices import BackendName, PixelWork, Precision
+from samtrt.cli.devices import DevicesOption, on_each
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
-    DeviceOption,
     ModelDir,
     PixelsOption,
     ThreadsOption,
@@ -50,7 +51,7 @@ def command(
     background: BackgroundOption = "white",
     force: ForceOption = False,
     backend: BackendOption = BackendName.ONNXRUNTIME,
-    device: DeviceOption = None,
+    device: DevicesOption = None,
     threads: ThreadsOption = 0,
     pixels: PixelsOption = PixelWork.DEVICE,
     checkpoint: CheckpointOption = None,
@@ -61,8 +62,7 @@ def command(
     skips what is done; an image that cannot be read, encoded or stored is reported, and the exit
     code is then 1.
     """
-    from samtrt.embeddings import SUFFIX, check_storable, save_embedding
-    from samtrt.errors import SamtrtError
+    from samtrt.embeddings import check_storable
     from samtrt.sources import find_sources
 
     check_storable(precision)
@@ -70,14 +70,39 @@ def command(
     sources = find_sources(images, recursive=recursive, leave_out=output)
     if notice := sources.notice():
         note(notice)
-    alone, failed = len(sources.found) == 1, 0
-    with load_predictor(directory, backend, device, threads, checkpoint, pixels) as predictor:
+    load = partial(
+        load_predictor, directory, backend, threads=threads, checkpoint=checkpoint, pixels=pixels
+    )
+    alone = len(sources.found) == 1
+    embed = partial(_embed, load, read, output, precision, force=force, alone=alone)
+    if failed := sum(on_each(embed, device, sources.found)):
+        note(f"{failed} of {len(sources.found)} images failed")
+        raise typer.Exit(1)
+
+
+def _embed(
+    load: Callable[..., Predictor],
+    read: ImageReader,
+    output: Path,
+    precision: Precision,
+    device: str | None,
+    sources: Sequence[Source],
+    *,
+    force: bool,
+    alone: bool,
+) -> int:
+    """Encode images on one device; return how many failed. The error of one `alone` is raised."""
+    from samtrt.embeddings import SUFFIX, save_embedding
+    from samtrt.errors import SamtrtError
+
+    failed = 0
+    with load(device=device) as predictor:
 
         def place(source: Source) -> Path:
             return output / source.name.with_name(source.name.name + SUFFIX)
 
         def not_done() -> Iterator[_Image]:
-            for source in sources.found:
+            for source in sources:
                 path = place(source)
                 if _is_done(path, predictor, source.path, precision, read.read_as):
                     typer.echo(f"{printable(path)} is up to date")
@@ -103,9 +128,7 @@ def command(
                 note(failure(source.path, error))
             else:
                 typer.echo(printable(path))
-    if failed:
-        note(f"{failed} of {len(sources.found)} images failed")
-        raise typer.Exit(1)
+    return failed
 
 
 @dataclass

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -53,52 +55,89 @@ def run_over(
     load: Callable[[Source], Given],
     segment: Callable[[Source, Given, Progress], int],
     single: bool = False,
+    tally: Tally | None = None,
 ) -> int:
     """Do what is not done, and write the files about all images; return how many failed.
 
     Args:
         waiting: Images to do.
-        every: All images of the run, for the files about all of them.
+        every: All images of the run, for the files about all of them, and for the line at the end.
         files: Where results go.
         read: Tells its notes above the progress bar.
         load: Reads an image, in a thread: the next one while this one is segmented.
         segment: Finds and writes an image's masks; returns how many there are.
         single: A single image's error is the command's own; in a folder it is reported and the
             run goes on.
+        tally: Counts, for who asks.
     """
+    tally = tally or Tally(skipped=len(every) - len(waiting))
+    begun, merged = time.monotonic(), None
+    try:
+        do_images(waiting, read, load, segment, tally, single)
+    finally:  # also when interrupted: what is done stays usable
+        if tally.done or tally.skipped:
+            merged = files.merge(every)
+    tell_end(tally, time.monotonic() - begun, merged)
+    return tally.failed
+
+
+@dataclass
+class Tally:
+    """How many images of a run were done, failed, or had been done before; and their masks."""
+
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    masks: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Count another's too."""
+        self.done += other.done
+        self.failed += other.failed
+        self.skipped += other.skipped
+        self.masks += other.masks
+
+
+def do_images(
+    waiting: Sequence[Source],
+    read: ImageReader,
+    load: Callable[[Source], Given],
+    segment: Callable[[Source, Given, Progress], int],
+    tally: Tally,
+    single: bool = False,
+    shows: bool = True,
+) -> None:
+    """Do what is not done, as `run_over`; `shows` is for the bar."""
     from samtrt.encoding import in_order
 
-    begun, masks, failed, done = time.monotonic(), 0, 0, 0
-    skipped, merged = len(every) - len(waiting), None
-    try:
-        with Bar(len(waiting)) as bar, closing(in_order(waiting, load, 1, ahead=1)) as ready:
-            read.tell = bar.print
-            for source, future in ready:
-                try:
-                    masks += segment(source, future.result(), bar.part)
-                    done += 1
-                except Exception as error:
-                    if single:
-                        raise
-                    failed += 1
-                    bar.print(failure(source.path, error))
-                bar.next()
-    finally:  # also when interrupted: what is done stays usable
-        if done or skipped:
-            merged = files.merge(every)
-    parts = [f"{done} images, {masks} masks in {time.monotonic() - begun:.1f} s"]
-    parts += [f"{skipped} done before"] if skipped else []
-    parts += [f"{failed} failed"] if failed else []
+    with Bar(len(waiting), shows) as bar, closing(in_order(waiting, load, 1, ahead=1)) as ready:
+        read.tell = bar.print
+        for source, future in ready:
+            try:
+                tally.masks += segment(source, future.result(), bar.part)
+                tally.done += 1
+            except Exception as error:
+                if single:
+                    raise
+                tally.failed += 1
+                bar.print(failure(source.path, error))
+            bar.next()
+
+
+def tell_end(tally: Tally, seconds: float, merged: Path | None) -> None:
+    """Print a run's last lines."""
+    parts = [f"{tally.done} images, {tally.masks} masks in {seconds:.1f} s"]
+    parts += [f"{tally.skipped} done before"] if tally.skipped else []
+    parts += [f"{tally.failed} failed"] if tally.failed else []
     typer.echo("; ".join(parts))
     if merged:
         typer.echo(printable(merged))
-    return failed
 
 
 class Bar:
     """A progress bar over images, on a terminal, with the time left."""
 
-    def __init__(self, images: int) -> None:
+    def __init__(self, images: int, shows: bool = True) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -109,7 +148,7 @@ class Bar:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not (shows and self._console.is_terminal),
             transient=True,
         )
         self._task = self._bar.add_task("images", total=images)

@@ -236,6 +236,10 @@ class DatasetOutput:
             save_geotiff(temporary, image, self.categories, picture)
         return None
 
+    def join(self, other: DatasetOutput) -> None:
+        """Count as done what is done of another share of the same run."""
+        self._done.update(other._done)
+
     def merge(self, sources: Sequence[Source]) -> Path:
         """Write the files about all of `sources` that were found or made done, in their order.
 
