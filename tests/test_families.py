@@ -10,18 +10,24 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import image_inputs
 from samtrt.build.engines import build_engines
 from samtrt.build.options import BuildOptions, Range
-from samtrt.checkpoints.load import load_checkpoint
+from samtrt.checkpoints.load import load_checkpoint, load_sam
 from samtrt.choices import AttentionForm, BackendName, Family, Float32Part, Precision, Stage, Target
 from samtrt.errors import ExportError
+from samtrt.export import onnx as exporting
 from samtrt.export.onnx import ExportOptions, export_model
+from samtrt.export.plugin import PluginKernels
+from samtrt.export.plugin_decoder import PluginDecoder
 from samtrt.export.precision import convert, float32_nodes, load_graph, save_graph
 from samtrt.export.quantize import QuantizeOptions, quantize_model
 from samtrt.manifest import FileEntry, Manifest
+from samtrt.models.graphs import example_inputs
+from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.predictor import Predictor
 from samtrt.tensorrt.record import load_engine_record
 from samtrt.verification.compare import verify
@@ -138,6 +144,31 @@ def test_other_forms_of_attention_are_refused(
     with pytest.raises(ExportError, match=r"'tiled' is for ViT encoders.*leave out --attention"):
         export_model(checkpoint, tmp_path / "out", ExportOptions(attention=AttentionForm.TILED))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_plugins_form_gives_the_same_masks(
+    name: str, family_checkpoint: Callable[[str], Path]
+) -> None:
+    """And what of it the plugin does not have is told."""
+    checkpoint = load_checkpoint(family_checkpoint(name))
+    plain, other = load_sam(checkpoint), load_sam(checkpoint)
+    told: list[str] = []
+    exporting._set_form(other, AttentionForm.PLUGIN, told.append)
+    assert isinstance(other.kernels, PluginKernels)
+    own = type(plain.mask_decoder) is MaskDecoder
+    assert isinstance(other.mask_decoder, PluginDecoder) is own
+    words = [] if checkpoint.spec.family is Family.VIT else ["the encoder"]
+    words += [] if own else ["work on tokens and its upscaling"]
+    assert len(told) == len(words)
+    assert all(word in line for word, line in zip(words, told, strict=True))
+    inputs = {name: torch.randn_like(one) for name, one in example_inputs(plain)["decoder"].items()}
+    inputs["point_labels"] = torch.tensor([[1.0, 0.0, 2.0, 3.0, -1.0]]).repeat(3, 1)
+    with torch.inference_mode():
+        expected, got = (one.decode(*inputs.values()) for one in (plain, other))
+    for mine, theirs in zip(got, expected, strict=True):
+        assert theirs.std() > 0
+        assert (mine - theirs).abs().max() <= 1e-4 * theirs.abs().max()
 
 
 def test_a_token_of_sam_hq_is_asked_of_sam_hq(tiny_checkpoint: Path, tmp_path: Path) -> None:

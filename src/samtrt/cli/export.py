@@ -85,7 +85,7 @@ def command(
 
     path = download.resolve(checkpoint)  # before PyTorch is imported
     from samtrt.checkpoints.load import load_checkpoint
-    from samtrt.export.onnx import ExportOptions, default_opset, export_model
+    from samtrt.export.onnx import ExportOptions, default_opset, export_model, plugin_notices
     from samtrt.manifest import check_model_directory
 
     try:
@@ -111,7 +111,8 @@ def command(
     for entries in manifest.files.values():
         for entry in entries:
             typer.echo(f"{output / entry.name}  {entry.size / 1e6:.1f} MB")
-    for notice in loaded.notices:
+    told = plugin_notices(loaded.spec) if attention is AttentionForm.PLUGIN else ()
+    for notice in (*loaded.notices, *told):
         typer.echo(notice)
     typer.echo(f"images: {manifest.preparation}")
     typer.echo(f"{manifest.model} exported ({precision.value}, opset {manifest.opset}).")

@@ -43,6 +43,7 @@ from samtrt.models import Sam
 from samtrt.models.graphs import example_inputs, graph_of
 from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.models.vit import ImageEncoderViT
+from samtrt.registry import HieraSpec, ModelSpec, ViTSpec
 
 NEWEST_OPSET = 22  # 23 turns attention into one operator, which TensorRT 10.0 does not parse
 OLDEST_OPSET = 17
@@ -155,6 +156,21 @@ def export_model(
     return manifest
 
 
+def plugin_notices(spec: ModelSpec) -> tuple[str, ...]:
+    """Say what of a model stays in standard operators in the plugin's form, a line each."""
+    told = []
+    if not isinstance(spec, ViTSpec):
+        told.append(
+            f"in standard operators: the encoder, as the plugin has none for a {spec.family.value}"
+        )
+    if spec.hq or isinstance(spec, HieraSpec):
+        told.append(
+            "in standard operators: the decoder's work on tokens and its upscaling, as the "
+            "plugin's are for SAM's own decoder; the passes over the image are the plugin's"
+        )
+    return tuple(told)
+
+
 def _set_form(sam: Sam, form: AttentionForm, report: Callable[[str], None]) -> None:
     """Give the model the form that was asked for, as far as its encoder has such forms."""
     is_vit = isinstance(sam.image_encoder, ImageEncoderViT)
@@ -162,8 +178,8 @@ def _set_form(sam: Sam, form: AttentionForm, report: Callable[[str], None]) -> N
         sam.kernels = PluginKernels()
         if type(sam.mask_decoder) is MaskDecoder:  # SAM-HQ's has more tokens than its operators
             sam.add_module("mask_decoder", PluginDecoder(sam.mask_decoder))
-        if not is_vit:
-            report("the plugin has operators for the decoder alone, none for this encoder")
+        for notice in plugin_notices(sam.spec):
+            report(notice)
     elif not is_vit and form is not AttentionForm.ADD:
         raise ExportError(
             f"attention '{form.value}' is for ViT encoders, and a {sam.spec.family.value} has one "
