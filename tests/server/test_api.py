@@ -15,7 +15,7 @@ from PIL import Image
 
 from samtrt.manifest import Manifest
 from samtrt.masks import rle
-from samtrt.masks.logits import box_of_mask
+from samtrt.masks.logits import box_of_mask, mask_iou
 from samtrt.predictor import Predictor
 from support.server_cases import Gated, wait_for
 
@@ -97,6 +97,24 @@ def test_png_holds_the_same_mask(served: Any, picture: np.ndarray) -> None:
     assert set(np.unique(pixels)) == {0, 255}
     np.testing.assert_array_equal(pixels > 0, rle.decode(as_rle["results"][0]["masks"][0]["rle"]))
     assert "rle" not in mask
+
+
+def test_smaller_masks_are_those_of_the_image(served: Any, picture: np.ndarray) -> None:
+    image_id = served.add(picture)
+    prompt = {"points": [[90, 60]], "labels": [1]}
+    whole, small = (
+        served.masks(image_id, prompt, longest_side=side).json()["results"][0]["masks"]
+        for side in (None, 64)
+    )
+    for full, less in zip(whole, small, strict=True):
+        assert less["score"] == full["score"]
+        assert less["rle"]["size"] == [38, 64]  # of 120 x 200
+        mask, reduced = (rle.decode(one["rle"]) for one in (full, less))
+        assert reduced.sum() == less["area"] > 0
+        rows, columns = (np.arange(38) + 0.5) * 120 / 38, (np.arange(64) + 0.5) * 200 / 64
+        assert mask_iou(mask[np.ix_(rows.astype(int), columns.astype(int))], reduced) > 0.9
+    (same,) = served.masks(image_id, prompt, longest_side=4096).json()["results"]
+    assert same["masks"] == whole
 
 
 def test_logits_of_an_answer_start_the_next(served: Any, picture: np.ndarray) -> None:
@@ -235,6 +253,21 @@ def test_automatic_masks_need_no_options(served: Any, picture: np.ndarray) -> No
     own = served.predictor.manifest.automatic
     assert response.json()["pred_iou_thresh"] == own.pred_iou
     assert response.json()["stability_score_thresh"] == own.stability
+
+
+def test_smaller_automatic_masks_are_found_by_the_same_points(
+    served: Any, picture: np.ndarray
+) -> None:
+    image_id = served.add(picture)
+    options = {"points_per_side": 2, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
+    full, less = (
+        served.client.post(
+            f"/v1/images/{image_id}/auto", json={**options, "longest_side": side}
+        ).json()["masks"]
+        for side in (None, 100)
+    )
+    assert {tuple(one["rle"]["size"]) for one in less} == {(60, 100)}
+    assert [one["point"] for one in less] == [pytest.approx(one["point"]) for one in full]
 
 
 def test_health_and_figures(served: Any, picture: np.ndarray) -> None:

@@ -74,15 +74,15 @@ class Bounds(NamedTuple):
     inner: npt.NDArray[np.int64]
 
 
-def upscale_one(logits: Floats, frame: Frame) -> Floats:
-    """Bring low-res logits [M, M] to the image's original size: float32 [H, W].
+def upscale_one(logits: Floats, frame: Frame, size: Size | None = None) -> Floats:
+    """Bring low-res logits [M, M] to the image's original size, or another: float32 [H, W].
 
     Official `Sam.postprocess_masks`: to S x S, cut off the padding, to the original size; and
     `SAM2Transforms.postprocess_masks`: to the original size.
     """
     side, (height, width) = frame.mask_square
     padded = resize(np.ascontiguousarray(logits), (side, side))
-    return resize(padded[:height, :width], frame.original)
+    return resize(padded[:height, :width], size or frame.original)
 
 
 class Upscaler:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 
 from samtrt.automatic.generator import AutomaticMaskGenerator
 from samtrt.masks import rle
 from samtrt.masks.record import MaskRecord
 from samtrt.registry import MaskThresholds
 from samtrt.server.errors import ApiError, ClientLeftError
+from samtrt.server.masks_io import formed_size
 from samtrt.server.reading import parse_json
 from samtrt.server.scheduler import Scheduler
 from samtrt.server.schemas import AutoMask, AutoRequest, Rle
 from samtrt.server.waiting import result_of, run_in
-from samtrt.types import Embedding
+from samtrt.types import Embedding, Size
 
 BYTES_A_PIXEL = 4
 """Memory to form one mask, at most, for each of the threads that do."""
@@ -40,9 +42,21 @@ async def run_auto(scheduler: Scheduler, image_id: str, body: bytes) -> Found:
     with scheduler.autos.admit():
         embedding = await scheduler.get(image_id)
         left = threading.Event()
-        async with scheduler.memory.hold(_memory(embedding, request)):
-            future = scheduler.auto_pool.submit(_work, scheduler, embedding, request, left)
+        formed = _formed(embedding, request)
+        async with scheduler.memory.hold(_memory(formed, request)):
+            future = scheduler.auto_pool.submit(
+                _work, scheduler, formed, embedding.original_size, request, left
+            )
             return await result_of(future, left)
+
+
+def _formed(embedding: Embedding, request: AutoRequest) -> Embedding:
+    """Return the embedding as of an image of the size that masks are asked for in.
+
+    The grid, the masks and their boxes are then in that size's pixels.
+    """
+    size = formed_size(embedding.original_size, request.longest_side)
+    return replace(embedding, frame=replace(embedding.frame, original=size))
 
 
 def _memory(embedding: Embedding, request: AutoRequest) -> int:
@@ -53,7 +67,11 @@ def _memory(embedding: Embedding, request: AutoRequest) -> int:
 
 
 def _work(
-    scheduler: Scheduler, embedding: Embedding, request: AutoRequest, left: threading.Event
+    scheduler: Scheduler,
+    embedding: Embedding,
+    original: Size,
+    request: AutoRequest,
+    left: threading.Event,
 ) -> Found:
     room = scheduler.settings.max_answer_bytes
 
@@ -62,13 +80,13 @@ def _work(
             raise ClientLeftError
 
     check()
-    generator = AutomaticMaskGenerator(
-        scheduler.predictor, output_mode="coco_rle", **request.model_dump()
-    )
+    options = request.model_dump(exclude={"longest_side"})
+    generator = AutomaticMaskGenerator(scheduler.predictor, output_mode="coco_rle", **options)
+    scale = original[1] / embedding.original_size[1], original[0] / embedding.original_size[0]
     answers = []
     for record in generator.generate(embedding, check=check):
         check()
-        answers.append(_answer(record))
+        answers.append(_answer(record, scale))
         room -= len(answers[-1].rle.counts) + 200
         if room < 0:
             raise ApiError(
@@ -79,7 +97,8 @@ def _work(
     return answers, generator.thresholds
 
 
-def _answer(record: MaskRecord) -> AutoMask:
+def _answer(record: MaskRecord, scale: tuple[float, float]) -> AutoMask:
+    """Write a mask; `scale` brings x and y of its size to the image's own pixels."""
     # The generator keeps the official width and height, which are one less than COCO's.
     x1, y1, x2, y2 = rle.runs_of(rle.of(record["segmentation"])).box
     bbox = [x1, y1, x2 - x1 + 1, y2 - y1 + 1] if record["area"] else [0, 0, 0, 0]
@@ -89,5 +108,5 @@ def _answer(record: MaskRecord) -> AutoMask:
         stability_score=record["stability_score"],
         area=record["area"],
         bbox=bbox,
-        point=record["point_coords"][0],
+        point=[value * by for value, by in zip(record["point_coords"][0], scale, strict=True)],
     )

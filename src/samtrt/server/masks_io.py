@@ -19,7 +19,15 @@ from samtrt.masks.upscaling import upscale_one
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.prompts import DecoderPrompts, build_prompts
 from samtrt.server.schemas import Candidate, MasksRequest, Prompt, Rle
-from samtrt.types import BoolArray
+from samtrt.types import BoolArray, Size
+
+
+def formed_size(original: Size, longest_side: int | None) -> Size:
+    """Return (height, width) of masks: the image's own, or less where less was asked for."""
+    if longest_side is None or longest_side >= max(original):
+        return original
+    height, width = (max(round(side * longest_side / max(original)), 1) for side in original)
+    return height, width
 
 
 def read_logits(text: str, mask_size: int) -> npt.NDArray[np.float32]:
@@ -66,9 +74,9 @@ def write_candidate(
     threshold: float,
     request: MasksRequest,
 ) -> Candidate:
-    """Bring one mask's low-res logits [M, M] to the form that was asked for."""
+    """Bring one mask's low-res logits [M, M] to the form and size that were asked for."""
     clean = without_specks(logits, frame, threshold, request.specks) if request.specks else logits
-    mask = upscale_one(clean, frame) > threshold
+    mask = upscale_one(clean, frame, formed_size(frame.original, request.longest_side)) > threshold
     return Candidate(
         score=score,
         area=int(np.count_nonzero(mask)),

@@ -29,6 +29,7 @@ from samtrt.server.schemas import (
     MasksRequest,
     ModelAnswer,
     PromptResult,
+    ThresholdsAnswer,
 )
 from samtrt.server.sending import SlicedResponse
 from samtrt.server.waiting import for_client, run_in
@@ -260,6 +261,10 @@ async def model(request: Request, scheduler: SchedulerOf) -> ModelAnswer:
         mask_choice=manifest.mask_choice,
         generation=manifest.generation,
         mask_threshold=manifest.mask_threshold,
+        automatic=ThresholdsAnswer(
+            pred_iou_thresh=manifest.automatic.pred_iou,
+            stability_score_thresh=manifest.automatic.stability,
+        ),
         preparation=manifest.preparation,
         precision=scheduler.predictor.precision,
         backend=scheduler.predictor.decoder.name,

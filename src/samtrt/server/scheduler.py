@@ -26,7 +26,7 @@ from samtrt.server.batching import Admission, BatchQueue
 from samtrt.server.budget import Bodies, Budget
 from samtrt.server.errors import ApiError
 from samtrt.server.intake import Intake
-from samtrt.server.masks_io import read_prompt, write_candidate
+from samtrt.server.masks_io import formed_size, read_prompt, write_candidate
 from samtrt.server.metrics import Metrics
 from samtrt.server.reading import parse_json
 from samtrt.server.schemas import Candidate, MasksRequest
@@ -152,7 +152,7 @@ class Scheduler:
     async def _form(
         self, embedding: Embedding, logits: Logits, score: float, request: MasksRequest
     ) -> Candidate:
-        height, width = embedding.original_size
+        height, width = formed_size(embedding.original_size, request.longest_side)
         async with self.memory.hold(height * width * BYTES_A_FORMED_PIXEL):
             return await run_in(
                 self.forming,

@@ -12,6 +12,17 @@ from samtrt.preparation.spec import Preparation
 # Lists stop at their first error: a request may hold a million, and each takes time and memory.
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Point = Annotated[list[Number], Field(min_length=2, max_length=2, fail_fast=True)]
+LongestSide = Annotated[
+    int | None,
+    Field(
+        ge=64,
+        le=32_768,
+        strict=True,
+        description="form masks no larger than this along their longer side, which is quicker for "
+        "large images that are only shown; `rle.size` says the size, and `area` and `bbox` count "
+        "its pixels; null is the image's own size",
+    ),
+]
 # Far above any useful prompt; the server's own, lower limits are in its settings.
 _MANY = 20_000
 
@@ -97,6 +108,7 @@ class MasksRequest(_Model):
         description="remove islands and holes of fewer cells of the low-res logits; 0 for none",
     )
     low_res_logits: bool = Field(False, description="also send what a next prompt can start from")
+    longest_side: LongestSide = None
 
 
 class Candidate(_Model):
@@ -182,6 +194,7 @@ class AutoRequest(_Model):
     box_nms_thresh: float = Field(0.7, ge=0, le=1, strict=True)
     min_mask_region_area: int = Field(0, ge=0, le=100_000_000, strict=True)
     specks: int = Field(0, ge=0, le=MOST_SPECKS, strict=True)
+    longest_side: LongestSide = None
 
 
 class AutoMask(_Model):
@@ -190,7 +203,7 @@ class AutoMask(_Model):
     stability_score: float
     area: int
     bbox: list[int]
-    point: list[float] = Field(description="the grid point that found it")
+    point: list[float] = Field(description="the grid point that found it, in the image's pixels")
 
 
 class AutoAnswer(_Model):
@@ -220,6 +233,13 @@ class MapAnswer(_Model):
     shape: tuple[int, int, int] = Field(description="channels, height, width")
 
 
+class ThresholdsAnswer(_Model):
+    """What automatic masks of this model have to reach unless a request says otherwise."""
+
+    pred_iou_thresh: float
+    stability_score_thresh: float
+
+
 class ModelAnswer(_Model):
     model: str
     checkpoint: str
@@ -237,6 +257,7 @@ class ModelAnswer(_Model):
         "beside boxes too, and brings logits to the image's size at once"
     )
     mask_threshold: float
+    automatic: ThresholdsAnswer
     preparation: Preparation = Field(description="how images become the encoder's input")
     precision: str = Field(description="what the engines compute in")
     backend: str
