@@ -26,6 +26,9 @@ await build({
   entryPoints: ["src/main.ts", "src/worker-wasm.ts", "src/worker-webgpu.ts", "src/style.css"],
   outdir: out,
   bundle: true,
+  // What only some visits need (writers and readers of files) is fetched when they do.
+  splitting: true,
+  chunkNames: "[name]-[hash]",
   minify: true,
   format: "esm",
   target: "es2022",
@@ -45,10 +48,12 @@ for (const name of ["ort-wasm-simd-threaded", "ort-wasm-simd-threaded.jspi"]) {
   writeFileSync(join(out, "ort", version, `${name}.wasm.gz`), packed);
 }
 
+const fflate = readFileSync(join(here, "node_modules/fflate/LICENSE"), "utf8");
 writeFileSync(
   join(out, "NOTICE.txt"),
   `ort/ holds onnxruntime-web ${version}, Copyright (c) Microsoft Corporation, MIT License:\n\n` +
-    readFileSync(join(here, "onnxruntime-web.LICENSE.txt"), "utf8"),
+    readFileSync(join(here, "onnxruntime-web.LICENSE.txt"), "utf8") +
+    `\nexporting-*.js holds fflate:\n\n${fflate}`,
 );
 
 // Lets a test tell, without Node.js, that the page was built from the sources beside it.

@@ -24,7 +24,7 @@ def test_opening_an_image(open_page: Callable[..., PageDriver], fake: Served, ph
     chooser.value.set_files(photo)
     driver.page.wait_for_selector("body[data-state=open]")
     assert driver.page.inner_text("#title") == "photo.png · 640 × 400"
-    assert driver.page.inner_text("#encode-ms").endswith(" ms")
+    driver.until("document.querySelector('#encode-ms').textContent.endsWith(' ms')")
     assert not driver.page.locator("#empty").is_visible()
 
 
@@ -213,7 +213,7 @@ def test_by_keyboard_alone(driver: PageDriver) -> None:
     assert driver.clicks[-1]["points"][0] == pytest.approx([326.4, 232], abs=0.1)
     driver.press("ArrowLeft", "Alt+Enter")
     assert driver.clicks[-1]["labels"] == [1, 0]
-    driver.press("Escape")
+    driver.press("Escape")  # lets go of the object
     assert driver.candidates() == []
     driver.press("b", "Shift+ArrowRight", "Shift+ArrowDown", "b")
     x, y = 320, 232
@@ -223,6 +223,7 @@ def test_by_keyboard_alone(driver: PageDriver) -> None:
     driver.press("Escape")
     assert not driver.page.locator("#shortcuts").is_visible()
     assert driver.objects() == ["Object 1", "Object 2"]
+    driver.page.click("#select-2")
     driver.press("Delete")
     assert driver.objects() == ["Object 1"]
 
@@ -235,7 +236,7 @@ def test_everything_has_a_name_and_fits(
     driver.upload(photo)
     unnamed = driver.page.evaluate(
         """() => [...document.querySelectorAll("button, input, select, canvas[tabindex]")]
-            .filter(e => !(e.ariaLabel || e.innerText?.trim() || e.title || e.labels?.length))
+            .filter(e => !(e.ariaLabel || e.textContent.trim() || e.title || e.labels?.length))
             .map(e => e.outerHTML)"""
     )
     assert unnamed == []

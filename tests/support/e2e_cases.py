@@ -76,6 +76,21 @@ class PageDriver:
             self.page.keyboard.press(key)
         self.settle()
 
+    def kept(self) -> None:
+        """Wait until the browser has kept all work."""
+        self.page.wait_for_selector("body[data-kept=true]")
+
+    def slide(self, slider: str, value: float) -> None:
+        """Move a slider as a drag does."""
+        self.page.locator(slider).evaluate(
+            """(slider, value) => {
+                slider.value = value;
+                slider.dispatchEvent(new Event("input"));
+                slider.dispatchEvent(new Event("change"));
+            }""",
+            value,
+        )
+
     def settle(self) -> None:
         """Wait until the active object has the masks of its prompt."""
         self.page.wait_for_selector("#candidates[aria-busy=false]", state="attached")
@@ -87,6 +102,10 @@ class PageDriver:
             + item.locator("span").inner_text().split()[-1]
             for item in self.page.locator(".candidate").all()
         ]
+
+    def highlighted(self) -> list[str]:
+        """Names of the objects whose rows stand out."""
+        return [one.input_value() for one in self.page.locator(".object.hot input").all()]
 
     def objects(self) -> list[str]:
         return [item.input_value() for item in self.page.locator(".object input").all()]

@@ -1,7 +1,7 @@
 // Talking to the server. Every failure is an ApiError whose message can be shown.
 
-import { decompress } from "./rle";
-import type { Candidate, ModelInfo, Prompt, Size } from "./types";
+import { compress, decompress } from "./rle";
+import type { Candidate, Found, Mask, ModelInfo, Prompt, Size } from "./types";
 import { candidateCount } from "./types";
 
 const TOKEN_KEY = "samtrt-token";
@@ -14,6 +14,11 @@ export class ApiError extends Error {
     readonly retryAfter: number | null = null,
   ) {
     super(message);
+  }
+
+  /** Whether the same request may be answered another time: not where it is itself at fault. */
+  get mayPass(): boolean {
+    return this.status < 400 || this.status >= 500 || [401, 408, 429].includes(this.status);
   }
 
   /** The server no longer has the image (or was started again): uploading it again helps. */
@@ -31,11 +36,40 @@ export interface Uploaded {
 
 interface WireMask {
   readonly score: number;
-  readonly rle: { readonly counts: string };
+  readonly rle: WireRle;
 }
 
-function candidate(mask: WireMask): Candidate {
-  return { score: mask.score, runs: decompress(mask.rle.counts) };
+interface WireRle {
+  readonly size: readonly [height: number, width: number];
+  readonly counts: string;
+}
+
+interface WireFound extends WireMask {
+  /** Null where the mask is empty. */
+  readonly stability_score: number | null;
+  readonly bbox: readonly [x: number, y: number, width: number, height: number];
+  readonly point: readonly [x: number, y: number];
+}
+
+function candidate({ score, rle }: WireMask): Candidate {
+  const [height, width] = rle.size;
+  return { score, runs: decompress(rle.counts), size: { height, width } };
+}
+
+function found(mask: WireFound): Found {
+  const [left, top, width, height] = mask.bbox;
+  const [x, y] = mask.point;
+  return {
+    ...candidate(mask),
+    stability: mask.stability_score ?? 0,
+    // Of the last pixels, as the official generator has it.
+    box: { x1: left, y1: top, x2: left + width - 1, y2: top + height - 1 },
+    point: { x, y },
+  };
+}
+
+function wireMask({ runs, size }: Mask): WireRle {
+  return { size: [size.height, size.width], counts: compress(runs) };
 }
 
 export class Api {
@@ -50,13 +84,15 @@ export class Api {
     return this.json("POST", "/v1/images", image, image.type || "application/octet-stream", signal);
   }
 
+  /** Ask for the candidates of a prompt, no larger than `longest` pixels where that is given. */
   async masks(
     imageId: string,
     prompt: Prompt,
     bestOnly: boolean,
+    longest: number | null,
     signal?: AbortSignal,
   ): Promise<Candidate[]> {
-    const { points, box } = prompt;
+    const { points, box, mask } = prompt;
     const body = {
       prompts: [
         {
@@ -65,33 +101,35 @@ export class Api {
             labels: points.map((p) => p.label),
           }),
           ...(box && { box: [box.x1, box.y1, box.x2, box.y2] }),
+          ...(mask && { mask: wireMask(mask) }),
         },
       ],
       candidates: candidateCount(prompt),
       best_only: bestOnly,
+      longest_side: longest,
     };
     const path = `/v1/images/${imageId}/masks`;
-    const answer = await this.json<{ results: { masks: WireMask[] }[] }>(
-      "POST",
-      path,
-      JSON.stringify(body),
-      "application/json",
-      signal,
-    );
+    const answer = await this.post<{ results: { masks: WireMask[] }[] }>(path, body, signal);
     return answer.results[0]!.masks.map(candidate);
   }
 
-  async auto(imageId: string, pointsPerSide: number, signal: AbortSignal): Promise<Candidate[]> {
-    const body = JSON.stringify({ points_per_side: pointsPerSide });
+  /** Ask for all masks of a grid of points, good or not: the page filters them itself. */
+  async auto(
+    imageId: string,
+    pointsPerSide: number,
+    longest: number | null,
+    signal: AbortSignal,
+  ): Promise<Found[]> {
+    const body = {
+      points_per_side: pointsPerSide,
+      pred_iou_thresh: 0,
+      stability_score_thresh: 0,
+      box_nms_thresh: 1,
+      longest_side: longest,
+    };
     const path = `/v1/images/${imageId}/auto`;
-    const answer = await this.json<{ masks: WireMask[] }>(
-      "POST",
-      path,
-      body,
-      "application/json",
-      signal,
-    );
-    return answer.masks.map(candidate);
+    const answer = await this.post<{ masks: WireFound[] }>(path, body, signal);
+    return answer.masks.map(found).filter((mask) => mask.runs.length > 1);
   }
 
   async embedding(
@@ -113,6 +151,10 @@ export class Api {
   remove(imageId: string): void {
     // Only frees the server's memory early, so nobody waits for it and its failure is no news.
     this.send("DELETE", `/v1/images/${imageId}`).catch(() => undefined);
+  }
+
+  private post<T>(path: string, body: object, signal?: AbortSignal): Promise<T> {
+    return this.json("POST", path, JSON.stringify(body), "application/json", signal);
   }
 
   private async json<T>(

@@ -13,10 +13,12 @@ export interface ImageRef {
 export interface Decoding {
   /** What to call it in the page. */
   readonly label: string;
+  /** The candidates of a prompt, no larger than `longest` pixels where that is given. */
   predict(
     image: ImageRef,
     prompt: Prompt,
     bestOnly: boolean,
+    longest: number | null,
     signal: AbortSignal,
   ): Promise<Prediction>;
 }
@@ -31,10 +33,11 @@ export class ServerDecoding implements Decoding {
     image: ImageRef,
     prompt: Prompt,
     bestOnly: boolean,
+    longest: number | null,
     signal: AbortSignal,
   ): Promise<Prediction> {
     const start = performance.now();
-    const candidates = await this.api.masks(image.id, prompt, bestOnly, signal);
+    const candidates = await this.api.masks(image.id, prompt, bestOnly, longest, signal);
     return { candidates, ms: performance.now() - start };
   }
 }
@@ -117,6 +120,7 @@ export class BrowserDecoding implements Decoding {
     image: ImageRef,
     prompt: Prompt,
     bestOnly: boolean,
+    longest: number | null,
     signal: AbortSignal,
   ): Promise<Prediction> {
     if (image.id !== this.imageId) {
@@ -126,7 +130,7 @@ export class BrowserDecoding implements Decoding {
     }
     signal.throwIfAborted();
     const start = performance.now();
-    const reply = await this.call({ kind: "decode", prompt, bestOnly });
+    const reply = await this.call({ kind: "decode", prompt, bestOnly, longest });
     signal.throwIfAborted();
     return { candidates: reply.candidates ?? [], ms: performance.now() - start };
   }

@@ -72,23 +72,41 @@ export interface ToastAction {
   readonly run: () => void;
 }
 
-export function toast(text: string, kind: "info" | "error" = "error", action?: ToastAction): void {
+/** Milliseconds after which messages leave, unless the pointer or the focus is on them. */
+const LEAVES = { info: 6000, error: 15_000 };
+
+/** Show a message for a while; returns what takes it away. */
+export function toast(
+  text: string,
+  kind: "info" | "error" = "error",
+  action?: ToastAction,
+): () => void {
   const box = byId("toasts");
   const element = make("div", { className: `toast ${kind}` }, make("p", { textContent: text }));
+  const remove = (): void => element.remove();
   if (action) {
     const button = make("button", { className: "link", textContent: action.label });
     button.onclick = () => {
-      element.remove();
+      remove();
       action.run();
     };
     element.append(button);
   }
-  const close = make("button", { className: "close", textContent: "×", ariaLabel: "Dismiss" });
-  close.onclick = () => element.remove();
-  element.append(close);
+  element.append(make("button", { className: "close", textContent: "×", ariaLabel: "Dismiss", onclick: remove }));
+  let timer = 0;
+  const leave = (): void => {
+    clearTimeout(timer);
+    timer = window.setTimeout(remove, LEAVES[kind]);
+  };
+  const stay = (): void => clearTimeout(timer);
+  element.onpointerenter = stay;
+  element.onpointerleave = leave;
+  element.addEventListener("focusin", stay);
+  element.addEventListener("focusout", leave);
+  leave();
   // The same trouble twice is one message.
   for (const old of box.children) if (old.querySelector("p")?.textContent === text) old.remove();
   box.append(element);
   while (box.children.length > 3) box.firstElementChild!.remove();
-  if (kind === "info") setTimeout(() => element.remove(), 6000);
+  return remove;
 }

@@ -1,7 +1,8 @@
 // From image pixels to the decoder's inputs. The rules are those of samtrt's
-// preparation/prompts.py, which follow the official SamPredictor and SAM2ImagePredictor.
+// preparation/prompts.py and masks/logits.py, which follow the official SamPredictor and SAM2ImagePredictor.
 
-import type { Generation, Prompt, Size } from "./types";
+import { eachSegment } from "./rle";
+import type { Generation, Mask, Prompt, Size } from "./types";
 
 export interface PromptInputs {
   /** [1, count, 2] */
@@ -33,4 +34,45 @@ export function promptInputs(
     labels: Float32Array.from(rows, ([, , label]) => label),
     count: rows.length,
   };
+}
+
+/** Magnitude given to a binary mask used as a prompt. */
+const PROMPT_LOGIT = 10;
+
+/**
+ * A mask prompt as low-res logits [maskSize, maskSize]: its share of each cell, from -10 for none
+ * (and for the padding) to +10 for all.
+ */
+export function maskInput(
+  { runs, size }: Mask,
+  resized: Size,
+  imageSize: number,
+  maskSize: number,
+): Float32Array {
+  const shares = new Float32Array(maskSize * maskSize);
+  const perCell = imageSize / maskSize;
+  // Cells that a pixel of the mask is wide and high.
+  const sx = resized.width / size.width / perCell;
+  const sy = resized.height / size.height / perCell;
+  eachSegment(runs, size.height, (x, top, bottom) => {
+    eachCell(x * sx, (x + 1) * sx, maskSize, (column, width) => {
+      eachCell(top * sy, bottom * sy, maskSize, (row, height) => {
+        shares[row * maskSize + column]! += width * height;
+      });
+    });
+  });
+  return shares.map((share) => (2 * Math.min(share, 1) - 1) * PROMPT_LOGIT);
+}
+
+/** Visit the cells that a stretch lies in, with how much of it does. */
+function eachCell(
+  from: number,
+  to: number,
+  cells: number,
+  visit: (cell: number, length: number) => void,
+): void {
+  for (let cell = Math.floor(from); cell < to && cell < cells; cell++) {
+    const length = Math.min(to, cell + 1) - Math.max(from, cell);
+    if (length > 0) visit(cell, length);
+  }
 }

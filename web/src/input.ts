@@ -1,16 +1,24 @@
 // Mouse, pen, fingers and keys on the canvas, turned into what they mean.
 
+import type { Stroke } from "./painting";
 import type { Box, Point } from "./types";
 import type { View } from "./view";
 
-export type Tool = "add" | "remove" | "box" | "pan";
+export type Tool = "add" | "remove" | "box" | "brush" | "erase" | "pan";
 
 export interface Gestures {
   enabled(): boolean;
   tool(): Tool;
-  point(at: Point, label: 0 | 1): void;
+  /** Radius of the brush, in pixels of the screen. */
+  brushRadius(): number;
+  /** A click; `insists` where it should add a point whatever lies there. */
+  point(at: Point, label: 0 | 1, insists: boolean): void;
   box(box: Box): void;
-  hover(at: Point | null): void;
+  stroke(stroke: Stroke): void;
+  movePoint(index: number, to: Point): void;
+  pickPoint(index: number): void;
+  removePoint(index: number): void;
+  hover(at: Point | null, insists: boolean): void;
 }
 
 /** Pixels on the screen that a pointer may move and still be a click. */
@@ -28,7 +36,8 @@ function boxBetween(a: Point, b: Point): Box {
 export class Pointers {
   private readonly down = new Map<number, Point>();
   private start: Point | null = null;
-  private mode: "click" | "box" | "pan" | "pinch" | null = null;
+  private mode: "click" | "box" | "pan" | "pinch" | "point" | "stroke" | null = null;
+  private point = 0;
   private space = false;
 
   constructor(
@@ -40,7 +49,10 @@ export class Pointers {
     canvas.addEventListener("pointermove", (e) => this.move(e));
     canvas.addEventListener("pointerup", (e) => this.release(e));
     canvas.addEventListener("pointercancel", (e) => this.cancel(e.pointerId));
-    canvas.addEventListener("pointerleave", () => this.gestures.hover(null));
+    canvas.addEventListener("pointerleave", () => {
+      this.gestures.hover(null, false);
+      this.showBrush(null);
+    });
     canvas.addEventListener("contextmenu", (e) => e.preventDefault());
     canvas.addEventListener("wheel", (e) => this.wheel(e), { passive: false });
     canvas.addEventListener("keydown", (e) => {
@@ -66,7 +78,7 @@ export class Pointers {
     this.view.canvas.setPointerCapture(event.pointerId);
     const at = this.at(event);
     this.down.set(event.pointerId, at);
-    this.gestures.hover(null);
+    this.gestures.hover(null, false);
     if (this.view.cursor) {
       this.view.cursor = null;
       this.view.redraw();
@@ -76,23 +88,57 @@ export class Pointers {
       this.dropDraft();
     } else if (this.down.size === 1) {
       this.start = at;
-      const pans = event.button === 1 || this.space || this.gestures.tool() === "pan";
-      this.mode = pans ? "pan" : "click";
+      this.mode = this.modeOf(event, at);
+      if (this.mode === "stroke") this.paint(at);
     }
+  }
+
+  private modeOf(event: PointerEvent, at: Point): "pan" | "point" | "stroke" | "click" {
+    const tool = this.gestures.tool();
+    if (event.button === 1 || this.space || tool === "pan") return "pan";
+    if (tool === "brush" || tool === "erase") return "stroke";
+    const point = this.view.pointAt(at);
+    if (point === null || tool === "box") return "click";
+    this.point = point;
+    return "point";
+  }
+
+  private paint(at: Point): void {
+    const { view } = this;
+    view.stroke = {
+      points: [...(view.stroke?.points ?? []), view.toImage(at)],
+      radius: view.inImage(this.gestures.brushRadius()),
+      erases: this.gestures.tool() === "erase",
+    };
+    view.redraw();
+  }
+
+  private showBrush(at: Point | null): void {
+    const tool = this.gestures.tool();
+    const shows = at && this.gestures.enabled() && (tool === "brush" || tool === "erase");
+    if (!shows && !this.view.brush) return;
+    this.view.brush = shows ? { at, radius: this.gestures.brushRadius() } : null;
+    this.view.redraw();
   }
 
   private move(event: PointerEvent): void {
     const at = this.at(event);
     const before = this.down.get(event.pointerId);
+    if (event.pointerType === "mouse") this.showBrush(at);
     if (!before) {
       const image = this.view.toImage(at);
       const wanted = event.pointerType === "mouse" && this.gestures.enabled();
-      this.gestures.hover(wanted && this.view.contains(image) ? image : null);
+      const onPoint = wanted && this.view.pointAt(at) !== null;
+      this.view.canvas.classList.toggle("grabs", onPoint);
+      const hovers = wanted && !onPoint && this.view.contains(image);
+      this.gestures.hover(hovers ? image : null, event.shiftKey);
       return;
     }
     this.down.set(event.pointerId, at);
     if (this.mode === "pan") this.view.pan(at.x - before.x, at.y - before.y);
     else if (this.mode === "pinch") this.pinch(event.pointerId, before, at);
+    else if (this.mode === "stroke") this.paint(at);
+    else if (this.mode === "point" && this.start) this.dragPoint(at, this.start);
     else if (this.start) this.drag(event, at, this.start);
   }
 
@@ -110,6 +156,13 @@ export class Pointers {
     }
   }
 
+  private dragPoint(at: Point, start: Point): void {
+    const { view } = this;
+    if (!view.dragged && Math.hypot(at.x - start.x, at.y - start.y) <= SLOP) return;
+    view.dragged = { index: this.point, at: view.clamp(view.toImage(at)) };
+    view.redraw();
+  }
+
   private pinch(id: number, before: Point, at: Point): void {
     const other = [...this.down].find(([key]) => key !== id)?.[1];
     if (!other) return;
@@ -122,15 +175,21 @@ export class Pointers {
   }
 
   private release(event: PointerEvent): void {
-    const { draft } = this.view;
+    const { draft, stroke, dragged } = this.view;
     if (!this.down.has(event.pointerId)) return;
     if (this.mode === "box" && draft && draft.x2 - draft.x1 >= 1 && draft.y2 - draft.y1 >= 1) {
       this.gestures.box(draft);
+    } else if (this.mode === "stroke" && stroke) {
+      this.gestures.stroke(stroke);
+    } else if (this.mode === "point") {
+      if (dragged) this.gestures.movePoint(dragged.index, dragged.at);
+      else if (event.button === 2 || event.altKey) this.gestures.removePoint(this.point);
+      else this.gestures.pickPoint(this.point);
     } else if (this.mode === "click" && this.start) {
       const image = this.view.toImage(this.start);
       const removes = event.button === 2 || event.altKey || this.gestures.tool() === "remove";
       if (this.view.contains(image) && this.gestures.tool() !== "box") {
-        this.gestures.point(image, removes ? 0 : 1);
+        this.gestures.point(image, removes ? 0 : 1, event.shiftKey);
       }
     }
     this.cancel(event.pointerId);
@@ -145,8 +204,7 @@ export class Pointers {
   }
 
   private dropDraft(): void {
-    if (!this.view.draft) return;
-    this.view.draft = null;
+    this.view.draft = this.view.stroke = this.view.dragged = null;
     this.view.redraw();
   }
 
@@ -194,10 +252,11 @@ export class CursorKeys {
         y: cursor.y + arrow[1] * step,
       });
       if (this.corner) this.view.draft = boxBetween(this.corner, this.view.cursor);
-      else this.gestures.hover(this.view.cursor);
+      else this.gestures.hover(this.view.cursor, true);
     } else if (event.key === "Enter") {
       this.view.cursor = cursor;
-      this.gestures.point(cursor, event.altKey || this.gestures.tool() === "remove" ? 0 : 1);
+      const removes = event.altKey || this.gestures.tool() === "remove";
+      this.gestures.point(cursor, removes ? 0 : 1, event.shiftKey);
     } else if (event.key.toLowerCase() === "b") {
       this.view.cursor = cursor;
       if (this.corner) this.finishBox(this.corner, cursor);

@@ -1,127 +1,159 @@
 // Wires the page together.
 
-import { Api, ApiError } from "./api";
+import { Acting } from "./acting";
+import { Api } from "./api";
+import { Candidates } from "./candidates";
+import { Classes } from "./classes";
+import { Backdrop } from "./colors";
 import { BrowserDecoding, ServerDecoding } from "./decoding";
-import { maskOf } from "./document";
 import { History } from "./document";
 import { announce, byId, radioGroup, toast } from "./dom";
-import { cocoFile, cutoutPng, download, fileName, maskPng } from "./exporting";
-import { CursorKeys, type Gestures, Pointers, type Tool } from "./input";
-import { Panel } from "./panel";
+import { Everything } from "./everything";
+import { Failures, messageOf } from "./failures";
+import { dropped, sorted } from "./files";
+import { Gallery } from "./gallery";
+import { CursorKeys, Pointers, type Tool } from "./input";
+import { Objects } from "./objects";
+import { Progress } from "./progress";
 import { Session } from "./session";
 import { addShortcuts } from "./shortcuts";
+import { Storage } from "./storage";
+import { Taking } from "./taking";
 import { addTheme } from "./theme";
+import { showTip } from "./tip";
+import { askToken } from "./token";
 import type { ModelInfo } from "./types";
-import { EMPTY_PROMPT, isEmpty } from "./types";
 import { View } from "./view";
+import { Workspace } from "./workspace";
+
+/** The checkpoint that comes with the package. */
+const SMALL_MODEL = "vit_s.safetensors";
+const OPACITY_KEY = "samtrt-opacity";
+const ENCODE_KEY = "samtrt-encode-ms";
 
 const api = new Api();
+api.askToken = askToken;
 const history = new History();
 const view = new View(byId<HTMLCanvasElement>("canvas"));
-const panel = new Panel(history);
+const objects = new Objects(history);
+const candidates = new Candidates(history);
+const classes = new Classes(history);
+const progress = new Progress();
+const failures = new Failures();
+let model: ModelInfo | null = null;
+let endEncoding = (): void => undefined;
+
+const notice = (text: string): void => void toast(text, "info");
+const failed = (what: string, error: unknown, retry?: () => void): void => failures.add(what, error, retry);
+const passed = (what: string): void => failures.passed(what);
+
 const session = new Session(
   api,
   history,
   {
-    progress: (text) => showProgress(text),
-    opened: ({ name, picture, ref }) => {
-      document.body.dataset.state = "open";
-      byId("title").textContent = `${name} · ${ref.size.width} × ${ref.size.height}`;
-      view.setImage(picture, ref.size);
-      panel.setImage(picture, ref.size);
-      update();
-      announce(`${name} is open, ${ref.size.width} by ${ref.size.height} pixels.`);
-      view.canvas.focus({ preventScroll: true });
+    encoding(cancel) {
+      byId("not-encoded").hidden = true;
+      endEncoding();
+      endEncoding = progress.start("Encoding…", cancel, expectedEncoding());
     },
-    encoded: (ms) => (byId("encode-ms").textContent = milliseconds(ms)),
+    encoded(ms) {
+      endEncoding();
+      byId("not-encoded").hidden = session.ready;
+      if (ms === null) return;
+      byId("encode-ms").textContent = milliseconds(ms);
+      localStorage.setItem(ENCODE_KEY, JSON.stringify({ model: nameOfModel(), ms }));
+    },
     prompted: (ms) => (byId("prompt-ms").textContent = milliseconds(ms)),
-    hovered: (candidate) => view.setHover(candidate, history.active.color),
-    notice: (text) => toast(text, "info"),
-    failed: (error, retry) => {
-      const again = !(error instanceof ApiError) || error.status !== 422;
-      toast(messageOf(error), "error", again ? { label: "Retry", run: retry } : undefined);
-    },
+    hovered: (candidate) => view.setHover(candidate),
+    notice,
+    failed,
+    passed,
   },
   new ServerDecoding(api, "Each prompt is decoded by the server."),
 );
 
-let tool: Tool = "add";
-let model: ModelInfo | null = null;
-let autoRun: AbortController | null = null;
+const acting = new Acting(view, history, session, { hovered: stand, failed, passed, update });
+const everything = new Everything(history, session, progress, { notice, failed, passed, update });
+const taking = new Taking(session, history, classes, progress, { notice, failed, passed });
+
+const storage = new Storage();
+storage.onfailure = (message) => toast(message);
+const workspace = new Workspace(session, history, storage, {
+  opening: (name) => progress.start(`Opening ${name}…`),
+  opened({ name, picture, size }) {
+    document.body.dataset.state = "open";
+    byId("title").textContent = `${name} · ${size.width} × ${size.height}`;
+    view.setImage(picture.bitmap, size);
+    candidates.setImage(picture.bitmap, size);
+    const backdrop = new Backdrop(picture.bitmap);
+    history.pickColor = (mask, others) => backdrop.choose(mask, others.map((s) => s.color));
+    failures.clear();
+    announce(`${name} is open, ${size.width} by ${size.height} pixels.`);
+    view.canvas.focus({ preventScroll: true });
+  },
+  failed: (error) => failed("open", error),
+  changed: () => gallery.update(),
+  kept: (all) => (document.body.dataset.kept = String(all)),
+});
+const gallery = new Gallery(workspace);
 
 function milliseconds(ms: number): string {
   return `${ms < 100 ? ms.toFixed(1) : Math.round(ms)} ms`;
 }
 
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+function nameOfModel(): string {
+  return model ? `${model.checkpoint} ${model.precision} ${model.backend} ${model.device}` : "";
 }
 
-function showProgress(text: string | null): void {
-  byId("progress").hidden = text === null;
-  byId("progress-text").textContent = text ?? "";
-  byId("cancel").hidden = autoRun === null;
+/** How long encoding took the last time with this model: pictures all become one size for it. */
+function expectedEncoding(): number | null {
+  try {
+    const last = JSON.parse(localStorage.getItem(ENCODE_KEY) ?? "") as { model: string; ms: number };
+    return last.model === nameOfModel() && last.ms > 2000 ? last.ms : null;
+  } catch {
+    return null;
+  }
 }
 
 /** Bring everything that shows the document up to date, and ask for what it lacks. */
 function update(): void {
   view.setDoc(history.doc);
-  panel.update();
-  const masks = history.doc.segments.some(maskOf);
-  const { prompt, candidates } = history.active;
-  const set = (id: string, enabled: boolean): void => {
-    byId<HTMLButtonElement>(id).disabled = !enabled;
+  objects.update();
+  candidates.update();
+  classes.update();
+  everything.update();
+  taking.update();
+  showTip(history, view);
+  const enable = (id: string, on: boolean): void => {
+    byId<HTMLButtonElement>(id).disabled = !on;
   };
-  set("undo", history.canUndo);
-  set("redo", history.canRedo);
-  set("clear", masks || !isEmpty(prompt));
-  set("auto", session.image !== null && autoRun === null);
-  set("export-mask", candidates.length > 0);
-  set("export-cutout", candidates.length > 0);
-  set("export-coco", masks);
+  enable("undo", history.canUndo);
+  enable("redo", history.canRedo);
+  enable("clear", history.doc.segments.length > 0);
+  enable("auto", session.image !== null && !everything.running);
+  workspace.touch();
   void session.refresh();
 }
 history.onchange = () => {
-  session.setHover(null);
-  if (session.image) update();
+  acting.hover(null);
+  update();
 };
 
-const gestures: Gestures = {
-  enabled: () => session.image !== null,
-  tool: () => tool,
-  point: (at, label) => {
-    const { points, box } = history.active.candidates.length && isEmpty(history.active.prompt)
-      ? startAnew()
-      : history.active.prompt;
-    history.setPrompt({ points: [...points, { ...at, label }], box });
-    announce(label ? "Point added." : "Removing point added.");
-  },
-  box: (box) => {
-    const { points } = history.active.candidates.length && isEmpty(history.active.prompt)
-      ? startAnew()
-      : history.active.prompt;
-    history.setPrompt({ points, box });
-    announce("Box drawn.");
-  },
-  hover: (at) => {
-    const wanted = at && byId<HTMLInputElement>("hover").checked;
-    session.setHover(wanted && !history.active.candidates.length ? at : null);
-  },
-};
-new Pointers(view, gestures);
-new CursorKeys(view, gestures);
-
-/** A mask that was found automatically has no prompt to add to: a click begins a new object. */
-function startAnew(): typeof EMPTY_PROMPT {
-  history.add();
-  return history.active.prompt;
+/** An object's row and its mask stand out together. */
+function stand(id: number | null): void {
+  view.highlight(id);
+  objects.highlight(id);
 }
+objects.onhover = stand;
+
+new Pointers(view, acting);
+new CursorKeys(view, acting);
 
 const markTool = radioGroup(document.querySelector(".tools")!, "tool", chooseTool);
-function chooseTool(value: string): void {
-  tool = value as Tool;
-  document.body.dataset.tool = value;
-  markTool(value);
+function chooseTool(tool: string): void {
+  acting.choose(tool as Tool);
+  markTool(tool);
+  showTip(history, view);
 }
 
 const markDecoder = radioGroup(document.querySelector(".switch")!, "decoder", (value) => {
@@ -140,8 +172,9 @@ async function chooseDecoder(value: string): Promise<void> {
       if (old instanceof BrowserDecoding) old.stop();
     }
     markDecoder(value);
+    passed("decoder");
   } catch (error) {
-    toast(messageOf(error), "error", { label: "Retry", run: () => void chooseDecoder(value) });
+    failed("decoder", error, () => void chooseDecoder(value));
   }
   describeDecoder();
 }
@@ -154,87 +187,72 @@ function describeDecoder(): void {
       : decoding.label;
   const what = model ? ` ${model.model}, ${model.precision}, ${model.backend} on ${model.device}.` : "";
   byId("decoder").textContent = where + what;
+  byId("small-model").hidden = model?.checkpoint !== SMALL_MODEL;
 }
 
-async function runAuto(): Promise<void> {
-  autoRun = new AbortController();
-  update();
-  await session.auto(Number(byId<HTMLSelectElement>("grid").value), autoRun.signal);
-  autoRun = null;
-  update();
-}
-
-async function exportMask(kind: "mask" | "cutout"): Promise<void> {
-  const { image } = session;
-  const mask = maskOf(history.active);
-  if (!image || !mask) return;
-  const { size } = image.ref;
-  try {
-    const blob =
-      kind === "mask"
-        ? await maskPng(mask.runs, size)
-        : await cutoutPng(image.blob, mask.runs, size);
-    download(blob, fileName(image.name, `${history.active.name} ${kind}`, "png"));
-  } catch (error) {
-    toast(messageOf(error));
+/** Take files as they come: images are opened, COCO files become objects. */
+function take(files: Iterable<File>, wholeFolder = false): void {
+  const { images, documents, others } = sorted(files);
+  if (images.length) void workspace.add(images).then(() => documents.forEach(bringIn));
+  else documents.forEach(bringIn);
+  // A folder may hold anything; what was picked by itself was meant.
+  const nothing = !images.length && !documents.length;
+  if (others.length && (nothing || !wholeFolder)) {
+    toast(`${others[0]} is not an image. Choose JPEG, PNG, WebP, BMP or GIF.`);
+  } else if (nothing) {
+    toast("There are no images in this folder.");
   }
 }
-
-function exportCoco(): void {
-  const { image } = session;
-  if (!image) return;
-  download(
-    cocoFile(history.doc, image.name, image.ref.size),
-    fileName(image.name, "", "json"),
-  );
-}
-
-function openFile(file: Blob | null | undefined): void {
-  if (!file) return;
-  if (file.type && !file.type.startsWith("image/")) {
-    toast("This is not an image. Choose a JPEG, PNG, WebP, BMP or GIF.");
-  } else {
-    void session.open(file, file instanceof File ? file.name : "pasted.png");
-  }
-}
+const bringIn = (file: File): void => void taking.bringIn(file);
 
 async function openSample(): Promise<void> {
   try {
     const response = await fetch("/sample.jpg");
     if (!response.ok) throw new Error("This server has no sample image.");
-    await session.open(await response.blob(), "sample.jpg");
+    await workspace.add([{ name: "sample.jpg", blob: await response.blob() }]);
   } catch (error) {
     toast(messageOf(error));
   }
 }
 
-function clearPrompt(): void {
-  if (!isEmpty(history.active.prompt)) history.setPrompt(EMPTY_PROMPT);
-}
-
 const on = (id: string, run: () => void): void => byId(id).addEventListener("click", run);
-const file = byId<HTMLInputElement>("file");
+function picks(id: string, wholeFolder: boolean): HTMLInputElement {
+  const input = byId<HTMLInputElement>(id);
+  input.addEventListener("change", () => {
+    const files = [...(input.files ?? [])];
+    input.value = "";
+    if (files.length) take(files, wholeFolder);
+  });
+  return input;
+}
+const file = picks("file", false);
+const folder = picks("folder", true);
 on("open", () => file.click());
 on("pick", () => file.click());
-file.addEventListener("change", () => {
-  openFile(file.files?.[0]);
-  file.value = "";
-});
+on("open-folder", () => folder.click());
 on("sample", () => void openSample());
+on("encode", () => session.encode());
 on("undo", () => history.undo());
 on("redo", () => history.redo());
 on("clear", () => history.clear());
-on("add", () => history.add());
-on("auto", () => void runAuto());
-on("cancel", () => autoRun?.abort());
-on("export-mask", () => void exportMask("mask"));
-on("export-cutout", () => void exportMask("cutout"));
-on("export-coco", exportCoco);
+on("add", () => acting.startNew());
+on("tip-new", () => acting.startNew());
+on("tip-point", () => acting.remove());
+on("auto", () => void everything.run());
 on("zoom-in", () => view.zoom(1.4));
 on("zoom-out", () => view.zoom(1 / 1.4));
 on("zoom-fit", () => view.fit());
 on("help", () => byId<HTMLDialogElement>("shortcuts").showModal());
 view.onzoom = (percent) => (byId("zoom-level").textContent = `${percent}%`);
+
+const opacity = byId<HTMLInputElement>("opacity");
+opacity.value = localStorage.getItem(OPACITY_KEY) ?? opacity.value;
+opacity.oninput = () => {
+  view.opacity = opacity.valueAsNumber;
+  view.redraw();
+  localStorage.setItem(OPACITY_KEY, opacity.value);
+};
+view.opacity = opacity.valueAsNumber;
 
 window.addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -246,9 +264,12 @@ window.addEventListener("dragleave", (event) => {
 window.addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dragging");
-  openFile(event.dataTransfer?.files[0]);
+  if (event.dataTransfer) void dropped(event.dataTransfer).then((files) => take(files, files.length > 1));
 });
-window.addEventListener("paste", (event) => openFile(event.clipboardData?.files[0]));
+window.addEventListener("paste", (event) => {
+  const files = [...(event.clipboardData?.files ?? [])];
+  if (files.length) take(files);
+});
 
 addTheme();
 addShortcuts({
@@ -256,34 +277,24 @@ addShortcuts({
   undo: () => history.undo(),
   redo: () => history.redo(),
   candidate: (index) => history.choose(index),
-  add: () => history.add(),
-  remove: () => history.remove(history.active.id),
-  clearPrompt,
+  label: (index) => classes.assign(index),
+  add: () => acting.startNew(),
+  remove: () => acting.remove(),
+  step: (by) => workspace.step(by),
+  showImages: () => gallery.show(),
+  resizeBrush: (factor) => acting.resizeBrush(factor),
   zoom: (factor) => (factor ? view.zoom(factor) : view.fit()),
 });
 
-api.askToken = (wrong) => {
-  const dialog = byId<HTMLDialogElement>("token");
-  const input = byId<HTMLInputElement>("token-input");
-  if (wrong) byId("token-text").textContent = "The server did not accept this token.";
-  input.value = "";
-  dialog.returnValue = "";
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener(
-      "close",
-      () => resolve(dialog.returnValue === "ok" && input.value ? input.value : null),
-      { once: true },
-    );
-  });
-};
-
-panel.update();
+update();
+void workspace.restore();
 api
   .model()
   .then((found) => {
     model = found;
     document.querySelector<HTMLButtonElement>("[data-decoder=browser]")!.disabled = !found.decoder;
+    const { pred_iou_thresh: iou, stability_score_thresh: stability } = found.automatic;
+    if (!history.doc.search) everything.setDefaults({ iou, stability });
     describeDecoder();
   })
-  .catch((error: unknown) => toast(messageOf(error)));
+  .catch((error: unknown) => failed("model", error));

@@ -26,6 +26,8 @@ export interface DecodeMessage {
   readonly kind: "decode";
   readonly prompt: Prompt;
   readonly bestOnly: boolean;
+  /** Longer side of the masks, at most; null for the image's own. */
+  readonly longest: number | null;
 }
 
 export type Request = (LoadMessage | ImageMessage | DecodeMessage) & { readonly id: number };

@@ -1,6 +1,6 @@
 // COCO run-length encoding: the compressed text of pycocotools, and what can be read off runs.
 
-import type { Box, Runs, Size } from "./types";
+import type { Box, Mask, Point, Runs, Size } from "./types";
 
 /** pycocotools `rleToString`: differences to the run before the last, five bits a character. */
 export function compress(runs: Runs): string {
@@ -75,14 +75,41 @@ export function eachSegment(
   }
 }
 
-/** Whether the mask covers an image pixel. */
-export function covers(runs: Runs, size: Size, x: number, y: number): boolean {
-  if (x < 0 || y < 0 || x >= size.width || y >= size.height) return false;
-  const target = Math.floor(x) * size.height + Math.floor(y);
+/** Whether a mask covers a point of an image of the given size. */
+export function covers({ runs, size }: Mask, image: Size, { x, y }: Point): boolean {
+  if (x < 0 || y < 0 || x >= image.width || y >= image.height) return false;
+  const column = Math.floor((x * size.width) / image.width);
+  const target = column * size.height + Math.floor((y * size.height) / image.height);
   let at = 0;
   for (let i = 0; i < runs.length; i++) {
     at += runs[i]!;
     if (at > target) return (i & 1) === 1;
   }
   return false;
+}
+
+/** One byte a pixel, 0 or 1, column by column. */
+export function toColumns(runs: Runs, size: Size): Uint8Array {
+  const pixels = new Uint8Array(size.width * size.height);
+  let at = 0;
+  for (let i = 0; i < runs.length; i++) {
+    const end = at + runs[i]!;
+    if (i & 1) pixels.fill(1, at, end);
+    at = end;
+  }
+  return pixels;
+}
+
+/** The inverse of `toColumns`. */
+export function fromColumns(pixels: Uint8Array): Runs {
+  const runs: number[] = [];
+  let value = 0;
+  for (let at = 0; at < pixels.length; ) {
+    let end = pixels.indexOf(1 - value, at);
+    if (end < 0) end = pixels.length;
+    runs.push(end - at);
+    at = end;
+    value = 1 - value;
+  }
+  return Uint32Array.from(runs);
 }

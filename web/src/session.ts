@@ -1,41 +1,55 @@
-// One open image: uploading it, asking for masks, and asking again when the server forgot it.
+// One open image: encoding it, asking for masks, and asking again when the server forgot it.
 
 import { type Api, ApiError } from "./api";
 import type { Decoding, ImageRef } from "./decoding";
-import type { History } from "./document";
-import type { Candidate, Point, Prompt } from "./types";
-import { isEmpty } from "./types";
+import type { History, Segment } from "./document";
+import { maskOf } from "./document";
+import type { Picture } from "./pictures";
+import type { Candidate, Found, Mask, Point, Prompt, Size } from "./types";
+import { EMPTY_PROMPT, isEmpty, sameSize } from "./types";
 
-/** Longest side of the picture that is drawn; the server and exports have all pixels. */
-const DRAWN = 4096;
 const RETRIES = 3;
+/** Images whose embeddings the server is asked to keep, so that going back is quick. */
+const HELD = 8;
+/** Images with a longer side than this are shown with masks of `SHOWN` pixels. */
+const LARGE = 2048;
+const SHOWN = 1280;
+/** Longer side of the masks of an automatic search, of which there are thousands. */
+const SEARCHED = 1024;
 
 export interface OpenImage {
-  readonly blob: Blob;
+  /** As the user gave it, and by what it is known. */
+  readonly hash: string;
   readonly name: string;
-  readonly picture: ImageBitmap;
-  readonly ref: ImageRef;
+  readonly picture: Picture;
+  readonly size: Size;
 }
 
 export interface SessionEvents {
-  /** Something long began (a text) or ended (null). */
-  progress(text: string | null): void;
-  opened(image: OpenImage): void;
-  encoded(ms: number): void;
+  /** The server begins to encode; call `cancel` to end that. */
+  encoding(cancel: () => void): void;
+  /** It has ended, after `ms` of work, or without an embedding (null). */
+  encoded(ms: number | null): void;
   prompted(ms: number): void;
   hovered(candidate: Candidate | null): void;
   notice(text: string): void;
-  failed(error: unknown, retry: () => void): void;
+  /** Something failed; `retry` does it again. */
+  failed(what: string, error: unknown, retry: () => void): void;
+  /** What had failed was done. */
+  passed(what: string): void;
 }
 
 export class Session {
   image: OpenImage | null = null;
   decoding: Decoding;
+  private ref: ImageRef | null = null;
+  private encoding: Promise<ImageRef> | null = null;
+  private readonly held = new Map<string, ImageRef>();
+  private readonly refused = new Set<Prompt>();
   private predicting = false;
   private hoverAt: Point | null = null;
   private hovering = false;
   private opening = new AbortController();
-  private uploading: Promise<ImageRef> | null = null;
 
   constructor(
     private readonly api: Api,
@@ -46,49 +60,57 @@ export class Session {
     this.decoding = decoding;
   }
 
-  /** Upload an image and make it the open one; what was open stays if that fails. */
-  async open(blob: Blob, name: string): Promise<void> {
+  /** Whether masks can be had without encoding first. */
+  get ready(): boolean {
+    return this.ref !== null;
+  }
+
+  /** Make an image the open one, and have it encoded. */
+  show(image: OpenImage): void {
     this.opening.abort();
-    const { signal } = (this.opening = new AbortController());
-    this.events.progress("Uploading and encoding…");
-    try {
-      const { ref, ms } = await this.upload(blob, signal);
-      const picture = await drawable(blob);
-      signal.throwIfAborted();
-      if (this.image) this.api.remove(this.image.ref.id);
-      this.image = { blob, name, picture, ref };
-      this.setHover(null);
-      this.history.reset();
-      this.events.opened(this.image);
-      this.events.encoded(ms);
-    } catch (error) {
-      if (!signal.aborted) this.events.failed(error, () => void this.open(blob, name));
-    } finally {
-      if (!signal.aborted) {
-        this.events.progress(null);
-        // What was asked about the image before was called off; it may still be the open one.
-        void this.refresh();
-      }
+    this.opening = new AbortController();
+    this.setHover(null);
+    this.image?.picture.bitmap.close();
+    this.image = image;
+    this.encoding = null;
+    this.refused.clear();
+    this.ref = this.held.get(image.hash) ?? null;
+    if (this.ref) this.events.encoded(null);
+    else this.encode();
+  }
+
+  /** Have the open image encoded, if it is not and nobody does. */
+  encode(): void {
+    if (this.image && !this.ref && !this.encoding) {
+      this.encoded().then(
+        () => void this.refresh(),
+        () => undefined, // told by `encoded`
+      );
     }
   }
 
   /** Ask for masks until every object has those of its prompt. */
   async refresh(): Promise<void> {
-    if (this.predicting) return;
+    if (this.predicting || !this.wanted()) return;
     this.predicting = true;
     try {
-      for (;;) {
-        const { active, doc } = this.history;
-        const segment = active.stale ? active : doc.segments.find((s) => s.stale);
-        if (!segment || !this.image) break;
+      for (let segment = this.wanted(); segment && this.image; segment = this.wanted()) {
         const { image } = this;
-        const { candidates, ms } = await this.predict(segment.prompt, false);
-        if (this.image.blob !== image.blob) continue;
-        this.history.setCandidates(segment.prompt, candidates);
-        this.events.prompted(ms);
+        try {
+          const { candidates, ms } = await this.predict(segment.prompt, false);
+          if (this.image !== image) continue;
+          this.history.setCandidates(segment.prompt, candidates);
+          this.events.prompted(ms);
+        } catch (error) {
+          if (this.image !== image) continue;
+          if (calledOff(error)) break;
+          // One that is at fault itself must not hold up the others.
+          this.refused.add(segment.prompt);
+          this.events.failed("masks", error, () => this.retryMasks());
+          if (!(error instanceof ApiError) || error.mayPass) break;
+        }
       }
-    } catch (error) {
-      if (!calledOff(error)) this.events.failed(error, () => void this.refresh());
+      if (!this.refused.size && !this.wanted()) this.events.passed("masks");
     } finally {
       this.predicting = false;
     }
@@ -98,35 +120,46 @@ export class Session {
   setHover(at: Point | null): void {
     this.hoverAt = at;
     if (!at) this.events.hovered(null);
-    else if (!this.hovering) void this.followPointer();
+    else if (!this.hovering && this.ref) void this.followPointer();
   }
 
-  /** Find all objects. Returns when done or cancelled. */
-  async auto(pointsPerSide: number, signal: AbortSignal): Promise<void> {
-    this.events.progress("Looking for all objects…");
-    const blob = this.image?.blob;
-    try {
-      const found = await this.withImage((ref) => this.api.auto(ref.id, pointsPerSide, signal));
-      if (this.image?.blob !== blob) return;
-      this.history.addMasks(found);
-      this.events.notice(
-        found.length ? `Found ${found.length} objects.` : "No mask was good enough to keep.",
-      );
-    } catch (error) {
-      if (!signal.aborted) this.events.failed(error, () => void this.auto(pointsPerSide, signal));
-    } finally {
-      this.events.progress(null);
-    }
+  /** All masks of a grid of points, before any filter. */
+  async search(pointsPerSide: number, signal: AbortSignal): Promise<Found[]> {
+    return this.withImage((ref) => this.api.auto(ref.id, pointsPerSide, SEARCHED, signal));
+  }
+
+  /**
+   * An object's mask in all pixels of the image: what is shown of a large one is coarser.
+   * Asks for it anew where needed, and takes the answer whose score is nearest to what is shown.
+   */
+  async fullMask(segment: Segment): Promise<Mask | null> {
+    const shown = maskOf(segment);
+    if (!shown || !this.image || sameSize(shown.size, this.image.size)) return shown ?? null;
+    const { prompt } = segment;
+    const { candidates } = await this.predict(isEmpty(prompt) ? EMPTY_PROMPT : prompt, false, null);
+    const off = (one: Candidate): number => Math.abs(one.score - shown.score);
+    return candidates.reduce((best, one) => (off(one) < off(best) ? one : best));
+  }
+
+  private wanted(): Segment | undefined {
+    const { active, doc } = this.history;
+    const asks = (s: Segment): boolean => s.stale && !this.refused.has(s.prompt);
+    return active && asks(active) ? active : doc.segments.find(asks);
+  }
+
+  private retryMasks(): void {
+    this.refused.clear();
+    void this.refresh();
   }
 
   private async followPointer(): Promise<void> {
     this.hovering = true;
     try {
-      while (this.hoverAt && this.image && isEmpty(this.history.active.prompt)) {
+      while (this.hoverAt && this.ref && !this.history.active) {
         const at = this.hoverAt;
-        const prompt: Prompt = { points: [{ ...at, label: 1 }], box: null };
+        const prompt: Prompt = { ...EMPTY_PROMPT, points: [{ ...at, label: 1 }] };
         const { candidates, ms } = await this.predict(prompt, true);
-        if (!this.hoverAt || !isEmpty(this.history.active.prompt)) break;
+        if (!this.hoverAt || this.history.active) break;
         this.events.hovered(candidates[0] ?? null);
         this.events.prompted(ms);
         if (this.hoverAt === at) break;
@@ -139,46 +172,80 @@ export class Session {
     }
   }
 
-  private predict(prompt: Prompt, bestOnly: boolean) {
+  private predict(prompt: Prompt, bestOnly: boolean, longest = this.shownSide) {
     const { signal } = this.opening;
-    return this.withImage((ref) => this.decoding.predict(ref, prompt, bestOnly, signal));
+    return this.withImage((ref) => this.decoding.predict(ref, prompt, bestOnly, longest, signal));
+  }
+
+  private get shownSide(): number | null {
+    const { width, height } = this.image!.size;
+    return Math.max(width, height) > LARGE ? SHOWN : null;
   }
 
   /** Run work on the image; where the server dropped it, upload it again; where busy, wait. */
   private async withImage<T>(work: (ref: ImageRef) => Promise<T>): Promise<T> {
     for (let attempt = 0; ; attempt++) {
-      if (!this.image) throw new Error("Open an image first.");
-      const { ref } = this.image;
+      const ref = await this.encoded();
       try {
         return await work(ref);
       } catch (error) {
         if (!(error instanceof ApiError) || attempt === RETRIES) throw error;
-        if (error.imageIsGone) await this.restore(ref);
+        if (error.imageIsGone) this.forget(ref);
         else if (error.status === 429) await pause(1000 * (error.retryAfter ?? 1));
         else throw error;
       }
     }
   }
 
-  /** Upload the open image again, once, however many requests found it gone. */
-  private async restore(gone: ImageRef): Promise<void> {
-    const { image } = this;
-    if (!image || image.ref !== gone) return;
-    this.uploading ??= this.upload(image.blob, this.opening.signal)
-      .then(({ ref, ms }) => {
-        this.image = { ...image, ref };
-        this.events.encoded(ms);
-        this.events.notice("The server had dropped the image, so it was uploaded again.");
-        return ref;
-      })
-      .finally(() => (this.uploading = null));
-    await this.uploading;
+  private forget(gone: ImageRef): void {
+    if (this.ref !== gone) return;
+    this.ref = null;
+    this.held.delete(this.image!.hash);
+    this.events.notice("The server had dropped the image, so it is uploaded again.");
   }
 
-  private async upload(
-    blob: Blob,
-    signal: AbortSignal,
-  ): Promise<{ ref: ImageRef; ms: number }> {
+  /** The image's embedding on the server; has it made, once, where there is none. */
+  private encoded(): Promise<ImageRef> {
+    if (!this.image) return Promise.reject(new Error("Open an image first."));
+    if (this.ref) return Promise.resolve(this.ref);
+    this.encoding ??= this.startEncoding(this.image, this.opening);
+    return this.encoding;
+  }
+
+  private async startEncoding(image: OpenImage, opening: AbortController): Promise<ImageRef> {
+    const cancel = new AbortController();
+    const signal = AbortSignal.any([opening.signal, cancel.signal]);
+    this.events.encoding(() => cancel.abort());
+    try {
+      const { ref, ms } = await this.upload(image.picture.blob, signal);
+      signal.throwIfAborted();
+      this.ref = ref;
+      this.hold(image.hash, ref);
+      this.events.encoded(ms);
+      this.events.passed("encode");
+      return ref;
+    } catch (error) {
+      if (!opening.signal.aborted) {
+        this.events.encoded(null);
+        if (!cancel.signal.aborted) this.events.failed("encode", error, () => this.encode());
+      }
+      // Whoever waits for it has nothing more to say.
+      throw calledOff(error) ? error : new DOMException("not encoded", "AbortError");
+    } finally {
+      if (this.opening === opening) this.encoding = null;
+    }
+  }
+
+  private hold(hash: string, ref: ImageRef): void {
+    this.held.set(hash, ref);
+    for (const [old, { id }] of this.held) {
+      if (this.held.size <= HELD) break;
+      this.held.delete(old);
+      this.api.remove(id);
+    }
+  }
+
+  private async upload(blob: Blob, signal: AbortSignal): Promise<{ ref: ImageRef; ms: number }> {
     for (let attempt = 0; ; attempt++) {
       try {
         const { id, width, height, encode_ms: ms } = await this.api.upload(blob, signal);
@@ -189,25 +256,6 @@ export class Session {
       }
     }
   }
-}
-
-/** The picture as it is drawn: upright, and no larger than a screen needs. */
-async function drawable(blob: Blob): Promise<ImageBitmap> {
-  let full: ImageBitmap;
-  try {
-    full = await createImageBitmap(blob);
-  } catch {
-    throw new Error("This browser cannot show images of this format. Convert it to JPEG or PNG.");
-  }
-  const longest = Math.max(full.width, full.height);
-  if (longest <= DRAWN) return full;
-  const small = await createImageBitmap(full, {
-    resizeWidth: Math.max(1, Math.round((full.width * DRAWN) / longest)),
-    resizeHeight: Math.max(1, Math.round((full.height * DRAWN) / longest)),
-    resizeQuality: "high",
-  });
-  full.close();
-  return small;
 }
 
 function calledOff(error: unknown): boolean {

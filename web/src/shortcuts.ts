@@ -10,17 +10,23 @@ export interface Actions {
   candidate(index: number): void;
   add(): void;
   remove(): void;
-  clearPrompt(): void;
+  /** Give the active object a class, by its number from 0. */
+  label(index: number): void;
+  /** To the next image (1) or the one before (-1). */
+  step(by: number): void;
+  showImages(): void;
+  /** Make the brush larger or smaller by a factor. */
+  resizeBrush(factor: number): void;
   /** By a factor; 0 fits the image. */
   zoom(factor: number): void;
 }
 
-const TOOLS: Record<string, Tool> = { a: "add", r: "remove", x: "box", v: "pan" };
+const TOOLS: Record<string, Tool> = { a: "add", r: "remove", x: "box", v: "pan", p: "brush", e: "erase" };
 
 export function addShortcuts(actions: Actions): void {
   window.addEventListener("keydown", (event) => {
     const target = event.target as Element;
-    if (event.defaultPrevented || target.closest("dialog, input:not([type=checkbox]), select")) return;
+    if (event.defaultPrevented || target.closest("dialog, input:not([type=checkbox], [type=range]), select")) return;
     if (handle(event, actions)) event.preventDefault();
   });
 }
@@ -35,11 +41,17 @@ function handle(event: KeyboardEvent, actions: Actions): boolean {
   }
   if (event.altKey) return false;
   const tool = TOOLS[key];
+  const digit = /^Digit([1-9])$/.exec(event.code);
   if (tool) actions.chooseTool(tool);
-  else if (/^[1-4]$/.test(key)) actions.candidate(Number(key) - 1);
-  else if (key === "n") actions.add();
+  else if (event.shiftKey && digit) actions.label(Number(digit[1]) - 1);
+  else if (/^[1-5]$/.test(key)) actions.candidate(Number(key) - 1);
+  else if (key === "n" || key === "escape") actions.add();
+  else if (key === "pagedown") actions.step(1);
+  else if (key === "pageup") actions.step(-1);
+  else if (key === "g") actions.showImages();
+  else if (key === "[") actions.resizeBrush(1 / 1.25);
+  else if (key === "]") actions.resizeBrush(1.25);
   else if (key === "delete" || key === "backspace") actions.remove();
-  else if (key === "escape") actions.clearPrompt();
   else if (key === "+" || key === "=") actions.zoom(1.4);
   else if (key === "-") actions.zoom(1 / 1.4);
   else if (key === "0") actions.zoom(0);

@@ -23,19 +23,43 @@ export interface LabelledPoint extends Point {
   readonly label: 0 | 1;
 }
 
+/** Run lengths of 0 and 1 in turn, column by column, as COCO counts them. */
+export type Runs = Uint32Array;
+
+/** A mask on a grid that covers the image; of large images the grid is coarser than the pixels. */
+export interface Mask {
+  readonly runs: Runs;
+  readonly size: Size;
+}
+
 /** What the user pointed at, in image pixels. */
 export interface Prompt {
   readonly points: readonly LabelledPoint[];
   readonly box: Box | null;
+  /** What a mask should start from, on the image's own grid. */
+  readonly mask: Mask | null;
 }
 
-/** Run lengths of 0 and 1 in turn, column by column, as COCO counts them. */
-export type Runs = Uint32Array;
-
-export interface Candidate {
-  readonly runs: Runs;
+export interface Candidate extends Mask {
   /** The model's own estimate of the mask's IoU. */
   readonly score: number;
+  /** Painted by the user or brought in from a file: the model has no say in it. */
+  readonly edited?: boolean;
+}
+
+/** A mask of the automatic search, before the filters. */
+export interface Found extends Candidate {
+  readonly stability: number;
+  /** Bounding box on the mask's grid. */
+  readonly box: Box;
+  /** The grid point that found it, in image pixels. */
+  readonly point: Point;
+}
+
+/** What automatic masks have to reach. */
+export interface Thresholds {
+  readonly iou: number;
+  readonly stability: number;
 }
 
 /** One of the arrays that flow from the encoder to the decoder. */
@@ -60,6 +84,10 @@ export interface ModelInfo {
   readonly image_size: number;
   readonly mask_size: number;
   readonly mask_threshold: number;
+  readonly automatic: {
+    readonly pred_iou_thresh: number;
+    readonly stability_score_thresh: number;
+  };
   readonly maps: readonly FeatureMap[];
   readonly mask_choice: MaskChoice;
   readonly generation: Generation;
@@ -77,16 +105,28 @@ export interface Prediction {
   readonly ms: number;
 }
 
-export const EMPTY_PROMPT: Prompt = { points: [], box: null };
+export const EMPTY_PROMPT: Prompt = { points: [], box: null, mask: null };
 
 export function isEmpty(prompt: Prompt): boolean {
-  return prompt.points.length === 0 && prompt.box === null;
+  return prompt.points.length === 0 && prompt.box === null && prompt.mask === null;
 }
 
 /**
  * How many candidates a prompt gets: three for one ambiguous point; for anything more the single
  * mask too, which the model was trained to give then, and which comes first.
  */
-export function candidateCount(prompt: Prompt): 3 | 4 {
-  return prompt.points.length === 1 && prompt.box === null ? 3 : 4;
+export function candidateCount({ points, box, mask }: Prompt): 3 | 4 {
+  return points.length === 1 && box === null && mask === null ? 3 : 4;
+}
+
+/** The size of a mask of which at most `longest` pixels are asked for along the longer side. */
+export function formedSize(size: Size, longest: number | null): Size {
+  const most = Math.max(size.width, size.height);
+  if (longest === null || longest >= most) return size;
+  const side = (of: number): number => Math.max(1, Math.round((of * longest) / most));
+  return { height: side(size.height), width: side(size.width) };
+}
+
+export function sameSize(a: Size, b: Size): boolean {
+  return a.width === b.width && a.height === b.height;
 }

@@ -1,18 +1,23 @@
-// The canvas: where the image lies on it, and drawing it with its masks and prompts.
+// The canvas: where the image lies on it, and what is drawn over it.
 
 import { color } from "./colors";
-import type { Doc } from "./document";
+import { pathOf } from "./contours";
+import type { Doc, Segment } from "./document";
 import { maskOf } from "./document";
-import { MaskLayer } from "./layer";
-import type { Box, Candidate, LabelledPoint, Point, Size } from "./types";
+import { drawBox, drawBrush, drawCross, drawPoint, drawStroke } from "./marks";
+import type { Stroke } from "./painting";
+import { area, covers } from "./rle";
+import type { Box, Candidate, Mask, Point, Size } from "./types";
 
 const MARGIN = 24;
 const MOST_ZOOM = 32;
+/** Screen pixels of one of the mask's from which on its edges are drawn as they are. */
+const CLOSE = 3;
+/** Screen pixels around a point that count as it. */
+const REACH = 11;
 
 export class View {
   private readonly context: CanvasRenderingContext2D;
-  private readonly objects = new MaskLayer();
-  private readonly hover = new MaskLayer();
   private picture: ImageBitmap | null = null;
   private scale = 1;
   private x = 0;
@@ -20,10 +25,24 @@ export class View {
   private fitted = true;
   private frame = 0;
   private doc: Doc | null = null;
+  /** Visible objects, large ones first, so that small ones lie on top. */
+  private shown: readonly Segment[] = [];
+  private preview: Candidate | null = null;
+  private highlighted: number | null = null;
 
   size: Size = { height: 1, width: 1 };
+  /** How much of the picture masks cover, 0..1. */
+  opacity = 0.4;
   /** The box being drawn. */
   draft: Box | null = null;
+  /** What the brush is at. */
+  stroke: Stroke | null = null;
+  /** Where the brush would paint, and with what radius on the screen. */
+  brush: { readonly at: Point; readonly radius: number } | null = null;
+  /** A point of the active object on its way to another place. */
+  dragged: { readonly index: number; readonly at: Point } | null = null;
+  /** The point that Delete removes. */
+  picked: number | null = null;
   /** The keyboard's cross-hair. */
   cursor: Point | null = null;
   onzoom: (percent: number) => void = () => undefined;
@@ -34,26 +53,50 @@ export class View {
   }
 
   setImage(picture: ImageBitmap, size: Size): void {
-    this.picture?.close();
     this.picture = picture;
     this.size = size;
-    this.objects.resize(size);
-    this.hover.resize(size);
-    this.draft = null;
-    this.cursor = null;
+    this.draft = this.stroke = this.dragged = this.picked = this.cursor = this.preview = null;
+    this.highlighted = null;
     this.fit();
   }
 
   setDoc(doc: Doc): void {
+    if (doc.active !== this.doc?.active) this.picked = null;
     this.doc = doc;
-    const shown = doc.segments.filter((s) => !s.hidden && maskOf(s));
-    this.objects.show(shown.map((s) => ({ runs: maskOf(s)!.runs, color: color(s.color) })));
+    const visible = doc.segments.filter((s) => !s.hidden && maskOf(s));
+    // Shares of the image, as grids may differ.
+    const shares = new Map(visible.map((s) => [s, share(maskOf(s)!)]));
+    this.shown = visible.sort((a, b) => shares.get(b)! - shares.get(a)!);
     this.redraw();
   }
 
-  setHover(candidate: Candidate | null, colorIndex = 0): void {
-    this.hover.show(candidate ? [{ runs: candidate.runs, color: color(colorIndex) }] : []);
+  setHover(candidate: Candidate | null): void {
+    this.preview = candidate;
     this.redraw();
+  }
+
+  /** Make one object stand out. */
+  highlight(id: number | null): void {
+    if (id === this.highlighted) return;
+    this.highlighted = id;
+    this.redraw();
+  }
+
+  /** The uppermost object that covers a place, the active one before all others. */
+  objectAt(at: Point): number | null {
+    const covering = this.shown.filter((s) => covers(maskOf(s)!, this.size, at)).reverse();
+    const found = covering.find((s) => s.id === this.doc?.active) ?? covering[0];
+    return found?.id ?? null;
+  }
+
+  /** The number of the active object's point at a place of the viewport. */
+  pointAt(at: Point): number | null {
+    const points = this.active?.prompt.points ?? [];
+    for (let i = points.length - 1; i >= 0; i--) {
+      const { x, y } = this.toScreen(points[i]!);
+      if (Math.hypot(x - at.x, y - at.y) <= REACH) return i;
+    }
+    return null;
   }
 
   fit(): void {
@@ -93,6 +136,15 @@ export class View {
     return { x: (at.x - this.x) / this.scale, y: (at.y - this.y) / this.scale };
   }
 
+  toScreen(at: Point): Point {
+    return { x: this.x + at.x * this.scale, y: this.y + at.y * this.scale };
+  }
+
+  /** Image pixels that a length on the screen covers. */
+  inImage(pixels: number): number {
+    return pixels / this.scale;
+  }
+
   contains({ x, y }: Point): boolean {
     return x >= 0 && y >= 0 && x < this.size.width && y < this.size.height;
   }
@@ -109,6 +161,10 @@ export class View {
       this.frame = 0;
       this.draw();
     });
+  }
+
+  private get active(): Segment | undefined {
+    return this.doc?.segments.find((s) => s.id === this.doc?.active);
   }
 
   private viewport(): Size {
@@ -136,75 +192,67 @@ export class View {
     if (!picture) return;
     c.setTransform(ratio, 0, 0, ratio, 0, 0);
     const { width, height } = this.size;
-    const place = [this.x, this.y, width * this.scale, height * this.scale] as const;
     // Above 2x single pixels should be seen, not blurred.
     c.imageSmoothingEnabled = this.scale < 2;
     c.imageSmoothingQuality = "high";
-    c.drawImage(picture, ...place);
-    c.drawImage(this.objects.canvas, ...place);
-    c.drawImage(this.hover.canvas, ...place);
-    const active = this.doc?.segments.find((s) => s.id === this.doc?.active);
-    if (active && !active.hidden) {
-      if (active.prompt.box) this.drawBox(active.prompt.box, color(active.color), false);
-      for (const point of active.prompt.points) this.drawPoint(point);
+    c.drawImage(picture, this.x, this.y, width * this.scale, height * this.scale);
+    this.drawMasks(ratio);
+    c.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.drawMarks();
+  }
+
+  private drawMasks(ratio: number): void {
+    const { context: c } = this;
+    const zoom = ratio * this.scale;
+    c.setTransform(zoom, 0, 0, zoom, ratio * this.x, ratio * this.y);
+    for (const segment of this.shown) {
+      const stands = segment.id === this.highlighted || segment.id === this.doc?.active;
+      this.drawMask(maskOf(segment)!, color(segment.color), stands);
     }
-    if (this.draft) this.drawBox(this.draft, color(active?.color ?? 0), true);
-    if (this.cursor) this.drawCursor(this.cursor);
+    if (this.preview) this.drawMask(this.preview, "#ffffff", false);
   }
 
-  private drawBox(box: Box, stroke: string, dashed: boolean): void {
+  private drawMask(mask: Mask, hue: string, stands: boolean): void {
     const { context: c } = this;
-    const rect = [
-      this.x + box.x1 * this.scale,
-      this.y + box.y1 * this.scale,
-      (box.x2 - box.x1) * this.scale,
-      (box.y2 - box.y1) * this.scale,
-    ] as const;
-    c.lineWidth = 4;
-    c.strokeStyle = "rgb(0 0 0 / 0.45)";
-    c.strokeRect(...rect);
-    c.lineWidth = 2;
-    c.setLineDash(dashed ? [6, 4] : []);
-    c.strokeStyle = stroke;
-    c.strokeRect(...rect);
-    c.setLineDash([]);
-  }
-
-  /** A filled disc with a plus or a minus, so that colour is not all that tells them apart. */
-  private drawPoint(point: LabelledPoint): void {
-    const { context: c } = this;
-    const x = this.x + point.x * this.scale;
-    const y = this.y + point.y * this.scale;
-    c.beginPath();
-    c.arc(x, y, 8, 0, 2 * Math.PI);
-    c.fillStyle = point.label ? "#0f9d58" : "#d93025";
-    c.fill();
-    c.lineWidth = 2;
-    c.strokeStyle = "#fff";
-    c.stroke();
-    c.beginPath();
-    c.moveTo(x - 4, y);
-    c.lineTo(x + 4, y);
-    if (point.label) {
-      c.moveTo(x, y - 4);
-      c.lineTo(x, y + 4);
-    }
-    c.stroke();
-  }
-
-  private drawCursor(at: Point): void {
-    const { context: c } = this;
-    const x = this.x + at.x * this.scale;
-    const y = this.y + at.y * this.scale;
-    for (const [width, style] of [[4, "rgb(0 0 0 / 0.7)"], [2, "#fff"]] as const) {
-      c.lineWidth = width;
+    const close = (this.scale * this.size.width) / mask.size.width >= CLOSE;
+    const path = pathOf(mask, this.size, close);
+    c.fillStyle = hue;
+    c.globalAlpha = Math.min(1, this.opacity + (stands && this.opacity ? 0.12 : 0));
+    c.fill(path, "evenodd");
+    c.globalAlpha = 1;
+    c.lineJoin = "round";
+    // As wide on the screen at every zoom: dark around bright, to be seen on any picture.
+    for (const [wide, style] of [[stands ? 4.5 : 3, "rgb(0 0 0 / 0.5)"], [stands ? 2.5 : 1.5, hue]] as const) {
+      c.lineWidth = wide / this.scale;
       c.strokeStyle = style;
-      c.beginPath();
-      for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]] as const) {
-        c.moveTo(x + 5 * dx, y + 5 * dy);
-        c.lineTo(x + 16 * dx, y + 16 * dy);
-      }
-      c.stroke();
+      c.stroke(path);
     }
   }
+
+  private drawMarks(): void {
+    const { context: c, active } = this;
+    const hue = color(active?.color ?? 0);
+    if (active && !active.hidden) {
+      const { box, points } = active.prompt;
+      if (box) drawBox(c, this.toScreen({ x: box.x1, y: box.y1 }), this.toScreen({ x: box.x2, y: box.y2 }), hue, false);
+      points.forEach((point, i) => {
+        const at = this.dragged?.index === i ? this.dragged.at : point;
+        drawPoint(c, this.toScreen(at), point.label, this.picked === i);
+      });
+    }
+    const { draft, stroke, cursor } = this;
+    if (draft) {
+      drawBox(c, this.toScreen({ x: draft.x1, y: draft.y1 }), this.toScreen({ x: draft.x2, y: draft.y2 }), hue, true);
+    }
+    if (stroke) {
+      const points = stroke.points.map((p) => this.toScreen(p));
+      drawStroke(c, points, stroke.radius * this.scale, stroke.erases ? "#000000" : hue);
+    }
+    if (this.brush) drawBrush(c, this.brush.at, this.brush.radius);
+    if (cursor) drawCross(c, this.toScreen(cursor));
+  }
+}
+
+function share({ runs, size }: Mask): number {
+  return area(runs) / (size.width * size.height);
 }

@@ -1,10 +1,10 @@
 // The decoder in a worker: one ONNX session, one image, prompts in, candidates out.
 
 import type { InferenceSession, Tensor } from "onnxruntime-web";
-import { promptInputs } from "./frame";
+import { maskInput, promptInputs } from "./frame";
 import type { DecodeMessage, ImageMessage, LoadMessage, Reply, Request } from "./messages";
 import type { Candidate, Size } from "./types";
-import { candidateCount } from "./types";
+import { candidateCount, formedSize } from "./types";
 import { isStable } from "./stability";
 import { runsFromLogits } from "./upscale";
 
@@ -55,17 +55,20 @@ export function serve(ort: Ort, provider: "wasm" | "webgpu", build: string): voi
     const { maskSize, generation } = model;
     const inputs = promptInputs(message.prompt, image.original, image.resized, generation);
     const plane = model.maskSize * model.maskSize;
+    const { mask } = message.prompt;
+    const start = mask && maskInput(mask, image.resized, model.imageSize, maskSize);
+    const size = formedSize(image.original, message.longest);
     const out = await session.run({
       ...image.maps,
       point_coords: new ort.Tensor("float32", inputs.coords, [1, inputs.count, 2]),
       point_labels: new ort.Tensor("float32", inputs.labels, [1, inputs.count]),
-      mask_input: new ort.Tensor("float32", new Float32Array(plane), [
+      mask_input: new ort.Tensor("float32", start ?? new Float32Array(plane), [
         1,
         1,
         model.maskSize,
         model.maskSize,
       ]),
-      has_mask_input: new ort.Tensor("float32", new Float32Array(1), [1]),
+      has_mask_input: new ort.Tensor("float32", Float32Array.of(start ? 1 : 0), [1]),
     });
     const logits = (await out["low_res_masks"]!.getData()) as Float32Array;
     const scores = (await out["iou_predictions"]!.getData()) as Float32Array;
@@ -82,13 +85,14 @@ export function serve(ort: Ort, provider: "wasm" | "webgpu", build: string): voi
     if (message.bestOnly) chosen = [best(chosen)];
     return chosen.map((i) => ({
       score: scores[i]!,
+      size,
       runs: runsFromLogits(
         logits.subarray(i * plane, (i + 1) * plane),
         maskSize,
         // SAM 2's logits go to the image at once: through a square of their own size.
         generation === "sam2" ? maskSize : model.imageSize,
         generation === "sam2" ? { height: maskSize, width: maskSize } : image.resized,
-        image.original,
+        size,
         model.threshold,
       ),
     }));

@@ -80,16 +80,26 @@ def _send(request: Request, name: str) -> Response:
     fresh = "public, max-age=31536000, immutable" if name.startswith("ort/") else "no-cache"
     headers = {"Cache-Control": fresh}
     media_type = _TYPES.get(Path(name).suffix, "application/octet-stream")
-    if path.suffix != ".gz":
-        return FileResponse(path, media_type=media_type, headers=headers)
-    # WebAssembly is kept compressed: a quarter of the size in the package and on the wire.
     headers["Vary"] = "Accept-Encoding"
-    if _takes_gzip(request.headers.get("accept-encoding", "")):
+    packs = _takes_gzip(request.headers.get("accept-encoding", ""))
+    if path.suffix != ".gz":
+        if not packs:
+            return FileResponse(path, media_type=media_type, headers=headers)
+        headers["Content-Encoding"] = "gzip"
+        return Response(_packed(path), media_type=media_type, headers=headers)
+    # WebAssembly is kept compressed: a quarter of the size in the package and on the wire.
+    if packs:
         headers["Content-Encoding"] = "gzip"
         return FileResponse(path, media_type=media_type, headers=headers)
     # No browser comes here. Starlette reads such a generator in threads, as fast as it is sent.
     content = iter(()) if request.method == "HEAD" else _unpacked(path)
     return StreamingResponse(content, media_type=media_type, headers=headers)
+
+
+@lru_cache
+def _packed(path: Path) -> bytes:
+    """Compress one of the page's texts, which are small and stay as they are."""
+    return gzip.compress(path.read_bytes(), mtime=0)
 
 
 def _takes_gzip(accepted: str) -> bool:
