@@ -20,7 +20,7 @@ import numpy.typing as npt
 from samtrt.masks.axes import Axis, Floats, resize
 from samtrt.masks.rle import Runs, find_runs
 from samtrt.preparation.frame import Frame
-from samtrt.types import BoolArray
+from samtrt.types import BoolArray, Size
 
 _STRIP = 1 << 18
 """Full-size values formed at a time: few enough to stay in a core's cache, and for memory that is
