@@ -12,7 +12,7 @@ import pytest
 
 from samtrt.checkpoints.weight_files import read_weights
 from samtrt.cli.results import is_ours
-from samtrt.client import _image_bytes
+from samtrt.client import image_bytes
 from samtrt.errors import CheckpointError, ImageError, ManifestError, OutputError, PromptError
 from samtrt.files import sha256_of, staging_directory, write_atomic
 from samtrt.formats import read_boxes
@@ -112,7 +112,7 @@ def test_a_pipe_is_refused_at_once_wherever_a_file_is_read(tmp_path: Path) -> No
     with pytest.raises(ManifestError, match=r"cannot read .*it is not a regular file"):
         Manifest.load(tmp_path)
     with pytest.raises(ImageError, match="it is not a regular file"):
-        _image_bytes(pipe)
+        image_bytes(pipe)
     with pytest.raises(CheckpointError, match="it is not a regular file"):
         read_weights(pipe)
     assert orientation_of_file(pipe) == 1

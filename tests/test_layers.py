@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parent.parent
 LAYERS = (
     ("errors", "choices", "feature_maps", "_version"),
     ("types",),
-    ("unfinished",),
+    ("tracing", "unfinished"),
     ("files",),
     ("images", "onnx_files", "sealed"),
     ("cuda", "sources"),
@@ -32,7 +32,7 @@ LAYERS = (
     ("predictor",),
     ("embeddings",),
     ("automatic", "benchmark", "datasets", "verification", "video"),
-    ("export", "official", "server"),
+    ("export", "official", "server", "triton"),
     ("build",),
     ("cli",),
     ("__main__",),

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from samtrt.predictor import Predictor
     from samtrt.preparation.spec import Preparation, PreparationChanges
     from samtrt.tensorrt.plugin.library import register_plugins
+    from samtrt.triton.client import TritonClient, TritonImage
     from samtrt.types import Embedding, Prediction
     from samtrt.verification.compare import verify
     from samtrt.verification.report import Report, Thresholds
@@ -148,6 +149,10 @@ _NAMES = {
         "PreparationChanges",
     ),
     "tensorrt.plugin.library": ("register_plugins",),
+    "triton.client": (
+        "TritonClient",
+        "TritonImage",
+    ),
     "types": (
         "Embedding",
         "Prediction",
@@ -211,6 +216,8 @@ __all__ = [
     "Stage",
     "Target",
     "Thresholds",
+    "TritonClient",
+    "TritonImage",
     "ValueScale",
     "VerificationError",
     "__version__",

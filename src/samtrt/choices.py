@@ -188,6 +188,17 @@ class BackendName(str, Enum):
     PYTORCH = "pytorch"
 
 
+class TritonPlatform(str, Enum):
+    """What runs encoder and decoder within Triton Inference Server."""
+
+    PYTHON = "python"
+    """Its Python backend, with any runtime of samtrt."""
+    ONNXRUNTIME = "onnxruntime"
+    """Its ONNX Runtime backend, on the graphs."""
+    TENSORRT = "tensorrt"
+    """Its TensorRT backend, on the engines of `samtrt build`."""
+
+
 class BoxForm(str, Enum):
     """Forms of boxes in files that cannot always be told from the file."""
 

@@ -92,7 +92,7 @@ class Client(Closeable):
             ImageError: where it is not an image that the server reads.
             RemoteError: where the server cannot take it.
         """
-        data = _image_bytes(image)
+        data = image_bytes(image)
         return RemoteImage(self, data, self.send_image(data))
 
     def send_image(self, data: bytes) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class RemoteImage:
     def __init__(self, client: Client, data: bytes, answer: dict[str, Any]) -> None:
         self._client = client
         self._data = data
-        with _expecting("an image's id and size"):
+        with expecting("an image's id and size"):
             self.id = str(answer["id"])
             self.original_size: Size = (int(answer["height"]), int(answer["width"]))
             self.encode_ms = float(answer["encode_ms"])
@@ -175,7 +175,7 @@ class RemoteImage:
             **({"specks": specks} if specks else {}),
         }
         answer = json_of(self._call("POST", "/masks", json=body))
-        with _expecting("masks"):
+        with expecting("masks"):
             masks = answer["results"][0]["masks"]
             return Prediction(
                 np.stack([self._mask(mask["rle"]) for mask in masks]),
@@ -187,7 +187,7 @@ class RemoteImage:
         """Find everything in the image; options as `AutomaticMaskGenerator`, where the server
         takes them. Each mask has bool [H, W] as `segmentation`, and the server's other fields."""
         answer = json_of(self._call("POST", "/auto", json=options))
-        with _expecting("masks"):
+        with expecting("masks"):
             masks = answer["masks"]
             return [{"segmentation": self._mask(mask.pop("rle")), **mask} for mask in masks]
 
@@ -198,8 +198,8 @@ class RemoteImage:
         def numbers(name: str) -> tuple[int, ...]:
             return tuple(int(part) for part in response.headers[name].split(","))
 
-        with _expecting("an embedding"):
-            maps = _maps(response.content, model["maps"])
+        with expecting("an embedding"):
+            maps = cut_maps(response.content, model["maps"])
             height, width = numbers("X-Original-Size")
             resize = Resize(model["preparation"]["resize"])
             generation = Generation(model.get("generation", Generation.SAM))
@@ -238,12 +238,12 @@ class RemoteImage:
         except RemoteError as error:
             if error.status not in _GONE:
                 raise
-        with _expecting("an image's id"):
+        with expecting("an image's id"):
             self.id = str(self._client.send_image(self._data)["id"])
         return self._client.request(method, f"/v1/images/{self.id}{path}", **options)
 
 
-def _image_bytes(image: str | Path | bytes | UInt8Array) -> bytes:
+def image_bytes(image: str | Path | bytes | UInt8Array) -> bytes:
     if isinstance(image, bytes):
         return image
     if isinstance(image, str | Path):
@@ -256,7 +256,7 @@ def _image_bytes(image: str | Path | bytes | UInt8Array) -> bytes:
     return out.getvalue()
 
 
-def _maps(content: bytes, declared: list[dict[str, Any]]) -> dict[str, npt.NDArray[np.float32]]:
+def cut_maps(content: bytes, declared: list[dict[str, Any]]) -> dict[str, npt.NDArray[np.float32]]:
     """Cut an embedding into the maps that the model declares; raise `ValueError` where it is not
     of them."""
     flat, maps, start = np.frombuffer(content, dtype="<f4"), {}, 0
@@ -302,7 +302,7 @@ def json_of(response: httpx.Response) -> dict[str, Any]:
 
 
 @contextmanager
-def _expecting(what: str) -> Iterator[None]:
+def expecting(what: str) -> Iterator[None]:
     """Turn an answer that lacks something, or has it in another form, into one line."""
     try:
         yield

@@ -40,6 +40,7 @@ from samtrt.cli import (
     predict,
     quantize,
     serve,
+    triton,
     verify,
 )
 from samtrt.files import printable
@@ -84,6 +85,7 @@ for _module in (
     auto,
     embed,
     serve,
+    triton,
     info,
     demo,
 ):

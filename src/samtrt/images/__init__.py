@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from samtrt.images.formats import FORMATS, suffixes
+from samtrt.images.formats import FORMATS, UPLOADED, suffixes
 from samtrt.images.limits import MAX_PIXELS, Limits
 from samtrt.images.masks import read_mask
 from samtrt.images.read import (
@@ -19,6 +19,7 @@ from samtrt.images.values import parse_range
 __all__ = [
     "FORMATS",
     "MAX_PIXELS",
+    "UPLOADED",
     "ImageNotice",
     "Limits",
     "Picture",

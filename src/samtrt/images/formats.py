@@ -39,6 +39,9 @@ FORMATS = (
 )
 """Pillow's names of the formats that are read, the most frequent first."""
 
+UPLOADED = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""Those that a server takes from whoever sends them: fewer decoders meet what nobody has seen."""
+
 
 @cache
 def suffixes() -> tuple[str, ...]:

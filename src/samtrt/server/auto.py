@@ -7,14 +7,13 @@ import threading
 from dataclasses import replace
 
 from samtrt.automatic.generator import AutomaticMaskGenerator
-from samtrt.masks import rle
-from samtrt.masks.record import MaskRecord
+from samtrt.automatic.remote import describe
 from samtrt.registry import MaskThresholds
 from samtrt.server.errors import ApiError, ClientLeftError
 from samtrt.server.masks_io import formed_size
 from samtrt.server.reading import parse_json
 from samtrt.server.scheduler import Scheduler
-from samtrt.server.schemas import AutoMask, AutoRequest, Rle
+from samtrt.server.schemas import AutoMask, AutoRequest
 from samtrt.server.waiting import result_of, run_in
 from samtrt.types import Embedding, Size
 
@@ -86,7 +85,7 @@ def _work(
     answers = []
     for record in generator.generate(embedding, check=check):
         check()
-        answers.append(_answer(record, scale))
+        answers.append(AutoMask.model_validate(describe(record, scale)))
         room -= len(answers[-1].rle.counts) + 200
         if room < 0:
             raise ApiError(
@@ -95,18 +94,3 @@ def _work(
                 f"{scheduler.settings.max_answer_bytes:,} bytes: ask for fewer points",
             )
     return answers, generator.thresholds
-
-
-def _answer(record: MaskRecord, scale: tuple[float, float]) -> AutoMask:
-    """Write a mask; `scale` brings x and y of its size to the image's own pixels."""
-    # The generator keeps the official width and height, which are one less than COCO's.
-    x1, y1, x2, y2 = rle.runs_of(rle.of(record["segmentation"])).box
-    bbox = [x1, y1, x2 - x1 + 1, y2 - y1 + 1] if record["area"] else [0, 0, 0, 0]
-    return AutoMask(
-        rle=Rle.model_validate(record["segmentation"]),
-        score=record["predicted_iou"],
-        stability_score=record["stability_score"],
-        area=record["area"],
-        bbox=bbox,
-        point=[value * by for value, by in zip(record["point_coords"][0], scale, strict=True)],
-    )

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.encoding import Prepared
-from samtrt.images import Limits
+from samtrt.images import UPLOADED, Limits
 from samtrt.manifest import Manifest
 from samtrt.preparation.frame import Frame
 from samtrt.server.budget import Budget
@@ -32,9 +32,6 @@ from samtrt.server.untrusted import (
 log = logging.getLogger("samtrt.server")
 
 T = TypeVar("T")
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-"""Pillow's names of the image formats that the server takes."""
 
 SMALL = 64 * MIB
 """Set aside to decode an image before its size is known: enough for four megapixels."""
@@ -59,7 +56,7 @@ class Intake:
         """
         settings = self._settings
         limits = Limits(
-            formats=FORMATS,
+            formats=UPLOADED,
             max_file_bytes=settings.max_upload_bytes,
             max_pixels=settings.max_pixels,
             max_side=settings.max_side,

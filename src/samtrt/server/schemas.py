@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from samtrt.automatic.remote import AutoOptions
 from samtrt.choices import MOST_SPECKS, Generation, MaskChoice
 from samtrt.preparation.spec import Preparation
 
@@ -181,19 +182,9 @@ class ImageAnswer(_Model):
     total_ms: float
 
 
-class AutoRequest(_Model):
+class AutoRequest(AutoOptions):
     """Options of `AutomaticMaskGenerator`, with its names and defaults: null is the model's own."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"points_per_side": 16}]}
-    )
-
-    points_per_side: int = Field(32, ge=1, le=64, strict=True)
-    pred_iou_thresh: float | None = Field(None, ge=0, le=1, strict=True)
-    stability_score_thresh: float | None = Field(None, ge=0, le=1, strict=True)
-    box_nms_thresh: float = Field(0.7, ge=0, le=1, strict=True)
-    min_mask_region_area: int = Field(0, ge=0, le=100_000_000, strict=True)
-    specks: int = Field(0, ge=0, le=MOST_SPECKS, strict=True)
     longest_side: LongestSide = None
 
 
