@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from samtrt.choices import MOST_SPECKS
 from samtrt.errors import ImageError, PromptError
 from samtrt.manifest import Manifest
 from samtrt.preparation.frame import Frame
@@ -33,6 +34,7 @@ def inputs_of(manifest: Manifest) -> list[TensorInfo]:
         TensorInfo("boxes", np.dtype(np.float64), ("prompts", 4)),
         TensorInfo("mask_input", np.dtype(np.float32), ("prompts", 1, mask, mask)),
         TensorInfo("multimask_output", np.dtype(np.bool_), (1,)),
+        TensorInfo("specks", np.dtype(np.int32), (1,)),
     ]
 
 
@@ -69,6 +71,7 @@ class Asked:
         digest: The hash that is given; None where the image is.
         prompts: The prompts' tensors, as arguments of `build_prompts`.
         multimask: Whether a prompt may be ambiguous.
+        specks: As `Predictor.specks`.
         outputs: What is asked for.
     """
 
@@ -76,6 +79,7 @@ class Asked:
     digest: bytes | None
     prompts: dict[str, npt.NDArray[Any]]
     multimask: bool
+    specks: int
     outputs: frozenset[str]
 
     @classmethod
@@ -106,12 +110,16 @@ class Asked:
                 f"the image has {image.size:,} bytes, more than the limit of "
                 f"{limits.max_upload_bytes:,}"
             )
-        multimask = arrays.get("multimask_output")
+        multimask, specks = arrays.get("multimask_output"), arrays.get("specks")
+        least = 0 if specks is None else int(specks[0])
+        if not 0 <= least <= MOST_SPECKS:
+            raise PromptError(f"specks must be 0..{MOST_SPECKS}, not {least}")
         return cls(
             image=None if image is None else image.tobytes(),
             digest=None if digest is None else digest.tobytes(),
             prompts=prompts,
-            multimask=multimask is None or bool(multimask.ravel()[0]),
+            multimask=multimask is None or bool(multimask[0]),
+            specks=least,
             outputs=outputs,
         )
 

@@ -138,15 +138,17 @@ class TritonImage:
         mask_input: npt.ArrayLike | None = None,
         multimask_output: bool = True,
         low_res_logits: bool = True,
+        specks: int = 0,
     ) -> Prediction:
         """Segment what one prompt points at: arguments and result as `Predictor.predict`.
 
         Args:
             low_res_logits: Have the logits sent too, 256 KiB a mask at 1024 input. Without them
                 `Prediction.low_res_logits` is [C, 0, 0].
+            specks: As `Predictor.specks`.
         """
         prompt = one_prompt(point_coords, point_labels, box, mask_input)
-        found = self._predict(prompt, multimask_output, low_res_logits)
+        found = self._predict(prompt, multimask_output, low_res_logits, specks)
         return Prediction(*(array[0] for array in found))
 
     def predict_batch(
@@ -157,6 +159,7 @@ class TritonImage:
         mask_input: npt.ArrayLike | None = None,
         multimask_output: bool = True,
         low_res_logits: bool = True,
+        specks: int = 0,
     ) -> Prediction:
         """Segment what P prompts point at: arguments and result as `Predictor.predict_batch`."""
         given = {
@@ -165,7 +168,7 @@ class TritonImage:
             "boxes": boxes,
             "mask_input": mask_input,
         }
-        return self._predict(given, multimask_output, low_res_logits)
+        return self._predict(given, multimask_output, low_res_logits, specks)
 
     def auto(self, **options: Any) -> list[dict[str, Any]]:
         """Find everything in the image; options as `AutomaticMaskGenerator`, where the server
@@ -215,12 +218,18 @@ class TritonImage:
         self.delete()
 
     def _predict(
-        self, prompts: Mapping[str, npt.ArrayLike | None], multimask: bool, low_res: bool
+        self,
+        prompts: Mapping[str, npt.ArrayLike | None],
+        multimask: bool,
+        low_res: bool,
+        specks: int,
     ) -> Prediction:
         inputs = {
             name: _numbers(value, name) for name, value in prompts.items() if value is not None
         }
         inputs["multimask_output"] = np.array([multimask])
+        if specks:
+            inputs["specks"] = np.array([min(specks, 2**31 - 1)], dtype=np.int32)
         outputs = ["rle", "iou_predictions", *(["low_res_logits"] if low_res else [])]
         try:
             found = self._ask(inputs, outputs)

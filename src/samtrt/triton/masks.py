@@ -9,10 +9,11 @@ from samtrt.decoding import Decoding, check_results, choose_masks, planes_of, re
 from samtrt.errors import PromptError
 from samtrt.masks.forming import former_of
 from samtrt.masks.rle import Rle, compress, with_list
+from samtrt.masks.specks import without_specks
 from samtrt.preparation.prompts import DecoderPrompts
 from samtrt.triton.asked import ABOUT_MASKS, Asked, as_bytes
 from samtrt.triton.settings import Settings
-from samtrt.types import Embedding, to_host
+from samtrt.types import Embedding, Tensor, to_host
 
 MOST_MASKS = 3
 """Of one prompt."""
@@ -44,19 +45,23 @@ def masks_of(
         scores = to_host(ious)
         check_results(scores)
         chosen = choose_masks(logits, scores, asked.multimask, model.mask_choice)
-        flat, planes = logits.reshape(-1, *logits.shape[2:]), planes_of(chosen)
-        former, threshold = former_of(logits, frame), model.mask_threshold
+        flat: Tensor = logits.reshape(-1, *logits.shape[2:])
+        low, threshold = to_host(flat[planes_of(chosen)]), model.mask_threshold
+        shown = low
+        if asked.specks:
+            shown = np.stack([without_specks(one, frame, threshold, asked.specks) for one in low])
+        former, planes = former_of(shown, frame), np.arange(len(shown))
         if "rle" in wanted:
-            found = [compress(with_list(one)) for one in former.encode(flat, planes, threshold)]
+            found = [compress(with_list(one)) for one in former.encode(shown, planes, threshold)]
             each = chosen.shape[1]
             rles += [found[i : i + each] for i in range(0, len(found), each)]
         if "iou_predictions" in wanted:
             parts["iou_predictions"].append(np.take_along_axis(scores, chosen, axis=1))
         if "masks" in wanted:
-            full = to_host(former.masks(flat, planes, threshold))
+            full = to_host(former.masks(shown, planes, threshold))
             parts["masks"].append(full.reshape(*chosen.shape, *full.shape[1:]))
         if "low_res_logits" in wanted:
-            low = returned_logits(to_host(flat[planes]), model.generation)
+            low = returned_logits(low, model.generation)
             parts["low_res_logits"].append(low.reshape(*chosen.shape, *low.shape[1:]))
     answer = {name: np.concatenate(part) for name, part in parts.items()}
     return {**answer, "rle": as_bytes(rles)} if "rle" in wanted else answer
