@@ -1,5 +1,9 @@
+// Switching stacks is what its check of longjmp takes for a fault.
+#undef _FORTIFY_SOURCE
+
 #include "emulator.h"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstdio>
@@ -19,9 +23,9 @@ namespace {
 constexpr std::size_t kStack = 256 * 1024;
 
 struct Fiber {
-  ucontext_t context;
   std::unique_ptr<unsigned char[]> stack{new unsigned char[kStack]};
-  bool ended;
+  jmp_buf place;
+  bool started = false, ended;
 };
 
 struct Meeting {
@@ -36,7 +40,7 @@ std::vector<Meeting> warps;
 Meeting block;
 int alive, current;
 bool progress;
-ucontext_t scheduler;
+jmp_buf scheduler;
 std::function<void()> const* kernel;
 
 [[noreturn]] void fail(char const* what) {
@@ -46,15 +50,31 @@ std::function<void()> const* kernel;
 }
 
 void yield() {
-  int const mine = current;
-  swapcontext(&fibers[mine].context, &scheduler);
+  if (_setjmp(fibers[current].place) == 0) _longjmp(scheduler, 1);
 }
 
 void start() {
-  (*kernel)();
-  fibers[current].ended = true;
-  --alive;
-  progress = true;
+  for (;;) {  // one round a thread block
+    (*kernel)();
+    fibers[current].ended = true;
+    --alive;
+    progress = true;
+    yield();
+  }
+}
+
+// Let a fiber run until it yields. swapcontext would ask the system for the signal mask each time.
+void resume(Fiber& fiber) {
+  if (_setjmp(scheduler) != 0) return;
+  if (fiber.started) _longjmp(fiber.place, 1);
+  fiber.started = true;
+  ucontext_t context;
+  getcontext(&context);
+  context.uc_stack.ss_sp = fiber.stack.get();
+  context.uc_stack.ss_size = kStack;
+  context.uc_link = nullptr;
+  makecontext(&context, start, 0);
+  setcontext(&context);
 }
 
 void open_block_barrier() {
@@ -67,22 +87,14 @@ void run_block(int threads) {
   warps.assign((threads + kWarp - 1) / kWarp, Meeting());
   block = Meeting();
   alive = threads;
-  for (int i = 0; i < threads; ++i) {
-    Fiber& fiber = fibers[i];
-    fiber.ended = false;
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.get();
-    fiber.context.uc_stack.ss_size = kStack;
-    fiber.context.uc_link = &scheduler;
-    makecontext(&fiber.context, start, 0);
-  }
+  for (int i = 0; i < threads; ++i) fibers[i].ended = false;
   while (alive > 0) {
     progress = false;
     for (int i = 0; i < threads; ++i) {
       if (fibers[i].ended) continue;
       current = i;
       thread_index = dim3(i, 0, 0);
-      swapcontext(&scheduler, &fibers[i].context);
+      resume(fibers[i]);
     }
     // Threads that have ended are not waited for.
     if (alive > 0 && block.arrived == alive) open_block_barrier();
