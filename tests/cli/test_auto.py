@@ -98,7 +98,7 @@ def test_other_settings_or_another_image_are_not_taken_as_done(
     out = folder.parent / "out"
     run("auto", fake_directory, folder, "-o", out, *OPTIONS)
     shutil.copy(folder / "a.png", folder / "c.png")
-    assert run("auto", fake_directory, folder, "-o", out, *OPTIONS).out.startswith("1 images")
+    assert run("auto", fake_directory, folder, "-o", out, *OPTIONS).out.startswith("1 image")
     changed = run("auto", fake_directory, folder, "-o", out, *OPTIONS, "--crop-n-layers", "1")
     assert changed.out.startswith("3 images")
 
@@ -120,7 +120,7 @@ def test_a_changed_dataset_is_neither_done_nor_lost(
     assert f"{path} was changed since samtrt wrote it" in again.err
     assert path.read_text() == changed
     assert len(json.loads((out / "annotations.json").read_text())["images"]) == 2
-    assert run(*command, "--force").out.startswith("1 images")
+    assert run(*command, "--force").out.startswith("1 image")
     assert path.read_bytes() == whole
 
 
@@ -135,7 +135,7 @@ def test_an_empty_file_is_made_anew(
     assert run(*command).code == 0
     whole = (out / name).read_bytes()
     (out / name).write_bytes(b"")
-    assert run(*command).out.startswith("1 images")
+    assert run(*command).out.startswith("1 image")
     assert (out / name).read_bytes() == whole
 
 
@@ -151,7 +151,7 @@ def test_an_image_replaced_during_a_run_is_not_done(
         dataset = json.loads((out / name).read_text())
         assert (dataset["images"][0]["width"], dataset["images"][0]["height"]) == (120, 90)
     assert json.loads((out / "coco" / "a.json").read_text())["info"]["source_sha256"] == was
-    assert run(*command).out.startswith("1 images")  # of the picture that is there now
+    assert run(*command).out.startswith("1 image")  # of the picture that is there now
     dataset = json.loads((out / "annotations.json").read_text())
     assert (dataset["images"][0]["width"], dataset["images"][0]["height"]) == (31, 17)
 
@@ -171,7 +171,7 @@ def test_a_decoder_of_another_precision_is_another_run(
         self.precision = "fp16" if stage is Stage.DECODER else None
 
     monkeypatch.setattr(FakeBackend, "__init__", in_half)
-    assert run(*command).out.startswith("1 images")
+    assert run(*command).out.startswith("1 image")
 
 
 def test_an_unreadable_image_is_reported_and_the_rest_done(

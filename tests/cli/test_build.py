@@ -11,7 +11,7 @@ from samtrt.build import trtexec
 from samtrt.choices import Precision, Stage, Target
 from samtrt.manifest import Manifest
 from samtrt.tensorrt.record import load_engine_record
-from support.command_line import Run
+from support.command_line import Run, parsed
 from support.rtx_cases import needs_rtx
 
 RTX = ("--target", "tensorrt-rtx")
@@ -28,7 +28,8 @@ def test_build(run: Run, tiny_model: Path, tmp_path: Path) -> None:
     assert f"{model / 'decoder.tensorrt-rtx.engine'}  " in done.out
     assert "MB, fp16, " in done.out
     assert "compute capability 8.6, 8.9" in done.out
-    assert f"Next: samtrt verify {model} --checkpoint CHECKPOINT --backend tensorrt-rtx" in done.out
+    assert done.out.splitlines()[-1] == f"Next: samtrt bench {model} --backend tensorrt-rtx"
+    assert parsed(done.out) == {"directory": model}
     assert not (model / "encoder.tensorrt-rtx.engine").exists()
     record = load_engine_record(model, Manifest.load(model), Stage.DECODER, Target.TENSORRT_RTX)
     assert record.precision is Precision.FP16
@@ -106,3 +107,19 @@ def test_a_device_means_what_it_means_elsewhere(run: Run, tmp_path: Path, device
     done = run("build", tmp_path, "-t", "tensorrt", "--device", device)
     assert done.code == 2
     assert f"cuda or cuda:N, not on '{device}'" in done.err
+
+
+@pytest.mark.parametrize("target", Target)
+def test_explain_needs_no_tensorrt(
+    run: Run, tiny_model: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from samtrt.tensorrt.api import load_api
+
+    load_api.cache_clear()
+    monkeypatch.setattr("samtrt.tensorrt.api.importlib.util.find_spec", lambda _name: None)
+    done = run("build", tiny_model, "-t", target.value, "--explain", "--precision", "fp16")
+    load_api.cache_clear()
+    assert done.code == 0, done.err
+    first, *commands = done.out.splitlines()
+    assert "which is not installed here" in first
+    assert sum(str(tiny_model / "encoder.onnx") in command for command in commands) == 1

@@ -97,12 +97,12 @@ def test_a_restart_does_what_is_missing_or_has_other_boxes(
     out.unlink()
     (tmp_path / "out.json.samtrt" / "coco" / "b.json").unlink()
     again = predict(boxes, out, "-r")
-    assert again.out.startswith("1 images, 2 masks")
+    assert again.out.startswith("1 image, 2 masks")
     assert "2 done before" in again.out
     assert out.read_bytes() == whole
     data["annotations"][0]["bbox"][0] += 1  # of a.png
     changed = predict(write(boxes, data), out, "-r")
-    assert changed.out.startswith("1 images, 2 masks")
+    assert changed.out.startswith("1 image, 2 masks")
     assert "2 done before" in changed.out
 
 
@@ -116,7 +116,7 @@ def test_a_dataset_of_another_hand_in_our_place_is_made_anew(
     data = json.loads(marker.read_text())
     for broken in ({**data, "info": None}, []):
         write(marker, broken)
-        assert "1 images, 2 masks" in predict(boxes, out).out
+        assert "1 image, 2 masks" in predict(boxes, out).out
         assert out.read_bytes() == whole
 
 
@@ -136,7 +136,7 @@ def test_what_fails_is_named_and_the_others_are_done(
     assert any("a.png" in line and "mostly outside" in line for line in lines)
     assert any("c.png" in line and "failed" in line for line in lines)
     assert len(lines) == 4
-    assert "1 images, 2 masks" in done.out
+    assert "1 image, 2 masks" in done.out
     assert [image["file_name"] for image in json.loads(out.read_text())["images"]] == ["b.jpg"]
 
 
@@ -326,7 +326,7 @@ def test_a_data_set_for_yolo_keeps_its_pictures(predict: Predict, tmp_path: Path
     boxes, out = write(tmp_path / "coco.json", coco("a.png", "b.jpg")), tmp_path / "out"
     assert predict(boxes, out, "-f", "yolo").code == 0
     (out / "yolo" / "images" / "b.jpg").unlink()
-    assert "1 images, 2 masks" in predict(boxes, out, "-f", "yolo").out
+    assert "1 image, 2 masks" in predict(boxes, out, "-f", "yolo").out
     assert (out / "yolo" / "images" / "b.jpg").is_file()
 
 

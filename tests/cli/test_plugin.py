@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.command_line import Run
+from support.command_line import Run, parsed
 
 
 @pytest.fixture
@@ -31,7 +31,11 @@ def test_command(run: Run, root: Path, tmp_path: Path) -> None:
     done = run("plugin", "--tensorrt-root", root, "-o", out, "--arch", "sm_90a")
     assert done.code == 0, done.err
     assert done.out.startswith(f"{out}  ")
-    assert f"samtrt build DIR --target tensorrt --precision fp16 --plugin {out}" in done.out
+    first, second = done.out.splitlines()[-2:]
+    assert first.startswith("Next: samtrt export vit_s -o vit_s-plugin --attention plugin")
+    assert second.endswith(f"--plugin {out}")
+    assert parsed(first) == {"checkpoint": "vit_s", "output": Path("vit_s-plugin")}
+    assert parsed(second) == {"directory": Path("vit_s-plugin")}
 
 
 @pytest.mark.parametrize(

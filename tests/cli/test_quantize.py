@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from support.command_line import Run
+from support.command_line import Run, parsed
 
 LAYER = "blocks.0.attn.qkv"
 
@@ -17,7 +17,10 @@ def test_int8_model_is_told_from_its_float32_one(
     done = run("quantize", tiny_model, "-o", out, "--calib", photo, "--keep", LAYER)
     assert done.code == 0, done.err
     assert f"vit_t quantized (dynamic), in float32: {LAYER}." in done.out
-    assert "int8 (dynamic), 1 layers in fp32" in run("info", out).out
+    assert "The encoder: " in done.out
+    assert " MB, from " in done.out
+    assert parsed(done.out) == {"directory": out}
+    assert "int8 (dynamic), 1 layer in fp32" in run("info", out).out
     run("verify", out, "-c", tiny_checkpoint, "-i", photo, "--json", report)
     assert json.loads(report.read_text())["precision"] == "int8 dynamic"
 

@@ -88,7 +88,8 @@ def command(
         float, typer.Option(help="As --box-nms-thresh, between crops.")
     ] = 0.7,
     crop_overlap_ratio: Annotated[
-        float, typer.Option(help="Overlap of crops, a share of the shorter side.")
+        float,
+        typer.Option(help="Overlap of crops, a share of the shorter side.", show_default="0.341"),
     ] = 512 / 1500,
     crop_n_points_downscale_factor: Annotated[
         int, typer.Option(min=1, help="Points per side shrink by this with each layer of crops.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samtrt.choices import BackendName, PixelWork
+from samtrt.cli import screen
 from samtrt.cli.json_file import JsonOption, check_json, write_json
 from samtrt.cli.options import (
     BackendOption,
@@ -19,6 +20,7 @@ from samtrt.cli.options import (
     load_predictor,
 )
 from samtrt.cli.reading import ForceOption
+from samtrt.cli.screen import table, working
 
 if TYPE_CHECKING:
     from samtrt.benchmark import Result
@@ -51,8 +53,6 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Time the encoder, the decoder, and the way from an image file to masks."""
-    from rich.console import Console
-
     from samtrt import assets
     from samtrt import benchmark as benching
 
@@ -65,36 +65,28 @@ def command(
         points=points,
     )
     check_json(json_path, _REPORT, force)
-    console = Console(stderr=True)
     with (
-        console.status("loading the engines") as status,
+        working("loading the engines") as tell,
         load_predictor(directory, backend, device, threads, checkpoint, pixels) as predictor,
     ):
         picture = image or assets.DEMO_PHOTOGRAPH
-        result = benching.bench(predictor, picture, settings, status.update)
+        result = benching.bench(predictor, picture, settings, tell)
     write_json(json_path, result.as_json())
     show(result)
 
 
 def show(result: Result) -> None:
     """Print a result as a table."""
-    from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
 
-    console = Console()
-    table = Table(
-        title=f"{result.model} {result.precision} on {result.backend} ({result.device}), ms"
-    )
-    for heading in ("part", "at once", "p50", "p90", "p99", "per second", "GPU p50"):
-        table.add_column(heading, justify="left" if heading == "part" else "right")
+    shown = table("part", "at once", "p50", "p90", "p99", "per s", "GPU p50")
     for one in result.timings:
         times = (f"{value:.2f}" for value in (one.p50, one.p90, one.p99))
         on_gpu = "" if one.device_p50 is None else f"{one.device_p50:.2f}"
-        table.add_row(one.part, str(one.items), *times, f"{one.per_second:.1f}", on_gpu)
-    console.print(table)
-    for line in result.skipped:
-        console.print(f"skipped: {line}", highlight=False, markup=False)
+        shown.add_row(one.part, str(one.items), *times, f"{one.per_second:.1f}", on_gpu)
+    name = f"{result.model} {result.precision} on {result.backend} ({result.device}), ms"
+    screen.show(f"[bold]{name}[/]", shown, *(f"skipped: {escape(line)}" for line in result.skipped))
     if result.host_peak_bytes is not None:
-        console.print(f"host memory, at most: {result.host_peak_bytes / 1e6:.0f} MB")
+        screen.show(f"host memory, at most: {result.host_peak_bytes / 1e6:.0f} MB")
     if result.device_used_bytes is not None:
-        console.print(f"GPU memory in use: {result.device_used_bytes / 1e6:.0f} MB")
+        screen.show(f"GPU memory in use: {result.device_used_bytes / 1e6:.0f} MB")

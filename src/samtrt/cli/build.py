@@ -12,10 +12,12 @@ import typer
 from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Stage, Target
 from samtrt.cli.options import ModelDir
 from samtrt.cli.reading import ForceOption
+from samtrt.cli.screen import next_check
 from samtrt.errors import BuildError
 
 if TYPE_CHECKING:
     from samtrt.build.options import BuildOptions, Range
+    from samtrt.tensorrt.api import Api
     from samtrt.tensorrt.record import Exact
 
 
@@ -103,12 +105,11 @@ def command(
     """Compile a model directory's graphs into TensorRT engines."""
     from samtrt.build.checks import default_points
     from samtrt.build.options import BuildOptions, Range
-    from samtrt.tensorrt.api import load_api
 
     gpu = _gpu_number(device)
     most_prompts = Range.parse(prompts, "--prompts")
     most_points = (
-        default_points(load_api(target), plugin)
+        default_points(_api(target, explain), plugin)
         if points is None
         else Range.parse(points, "--points")
     )
@@ -134,6 +135,19 @@ def command(
         _explain(directory, target, options, stages)
     else:
         _build(directory, target, options, stages, force)
+
+
+def _api(target: Target, explain: bool) -> Api:
+    """Return what TensorRT here can do or, to explain, what it would."""
+    from samtrt.errors import MissingExtraError
+    from samtrt.tensorrt.api import assumed_api, load_api
+
+    try:
+        return load_api(target)
+    except MissingExtraError:
+        if not explain:
+            raise
+        return assumed_api(target)
 
 
 def _exact(text: str | None, target: Target, prompts: Range, points: Range) -> tuple[Exact, ...]:
@@ -165,6 +179,7 @@ def _build(
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from samtrt.build.engines import build_engines
+    from samtrt.manifest import Manifest
 
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -193,7 +208,7 @@ def _build(
             f"{record.precision.value}, {record.build_seconds:.1f} s, "
             f"{record.gpu or 'compute capability ' + ', '.join(record.compute_capabilities)}"
         )
-    typer.echo(f"Next: samtrt verify {directory} --checkpoint CHECKPOINT --backend {target.value}")
+    next_check(directory, Manifest.load(directory), "--backend", target.value)
 
 
 def _explain(
@@ -206,12 +221,12 @@ def _explain(
     from samtrt.build.jobs import make_job
     from samtrt.build.trtexec import trtexec_command
     from samtrt.manifest import Manifest
-    from samtrt.tensorrt.api import load_api
     from samtrt.tensorrt.record import engine_path
 
-    manifest, api = Manifest.load(directory), load_api(target)
+    manifest, api = Manifest.load(directory), _api(target, explain=True)
     check_options(api, manifest, options, directory)
-    typer.echo(f"# {api.product}")
+    assumed = "" if api.is_here else ", which is not installed here: another version may differ"
+    typer.echo(f"# {api.product}{assumed}")
     for stage in stages:
         output, graph = engine_path(directory, stage, target), manifest.path_of(directory, stage)
         named = graph

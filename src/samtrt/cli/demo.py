@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from samtrt.choices import SPECKS
+from samtrt.cli.screen import next_step
 
 BOWL = (300, 60)  # the white inside of the cup
 COFFEE = (204, 95, 369, 193)
@@ -51,4 +52,5 @@ def command(
         overlay=output / "box.png",
         mask_path=output / "box-mask.png",
     )
+    next_step("serve", model)
     typer.secho(f"Done. Look at {output / 'point.png'} and {output / 'box.png'}.", bold=True)

@@ -29,6 +29,7 @@ from samtrt.cli.reading import (
     failure,
     note,
 )
+from samtrt.cli.runs import Bar
 from samtrt.files import printable
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def command(
         load_predictor, directory, backend, threads=threads, checkpoint=checkpoint, pixels=pixels
     )
     alone = len(sources.found) == 1
-    embed = partial(_embed, load, read, output, precision, force=force, alone=alone)
+    one = "," not in (device or "")
+    embed = partial(_embed, load, read, output, precision, force=force, alone=alone, shows=one)
     if failed := sum(on_each(embed, device, sources.found)):
         note(f"{failed} of {len(sources.found)} images failed")
         raise typer.Exit(1)
@@ -90,8 +92,12 @@ def _embed(
     *,
     force: bool,
     alone: bool,
+    shows: bool,
 ) -> int:
-    """Encode images on one device; return how many failed. The error of one `alone` is raised."""
+    """Encode images on one device; return how many failed. The error of one `alone` is raised.
+
+    `shows` is for the bar.
+    """
     from samtrt.embeddings import SUFFIX, save_embedding
     from samtrt.errors import SamtrtError
 
@@ -106,28 +112,32 @@ def _embed(
                 path = place(source)
                 if _is_done(path, predictor, source.path, precision, read.read_as):
                     typer.echo(f"{printable(path)} is up to date")
+                    bar.next()
                 else:
                     yield _Image(source)
 
-        for image, encoded in predictor.encode_many(not_done(), lambda one: one.read(read)):
-            source = image.source
-            path = place(source)
-            try:
-                if isinstance(encoded, SamtrtError):
-                    raise encoded
-                save_embedding(
-                    *(path, encoded, predictor, source.path, precision),
-                    read_as=read.read_as,
-                    force=force,
-                    image_sha256=image.sha256,
-                )
-            except SamtrtError as error:
-                if alone:
-                    raise
-                failed += 1
-                note(failure(source.path, error))
-            else:
-                typer.echo(printable(path))
+        with Bar(len(sources), shows) as bar:
+            read.tell = bar.print
+            for image, encoded in predictor.encode_many(not_done(), lambda one: one.read(read)):
+                source = image.source
+                path = place(source)
+                try:
+                    if isinstance(encoded, SamtrtError):
+                        raise encoded
+                    save_embedding(
+                        *(path, encoded, predictor, source.path, precision),
+                        read_as=read.read_as,
+                        force=force,
+                        image_sha256=image.sha256,
+                    )
+                except SamtrtError as error:
+                    if alone:
+                        raise
+                    failed += 1
+                    bar.print(failure(source.path, error))
+                else:
+                    typer.echo(printable(path))
+                bar.next()
     return failed
 
 

@@ -9,6 +9,7 @@ import typer
 
 from samtrt.choices import AttentionForm, Precision, Resize, ResizeFilter, ValueScale
 from samtrt.cli.reading import ForceOption
+from samtrt.cli.screen import next_step, working
 
 
 def command(
@@ -78,12 +79,11 @@ def command(
     How images are prepared is read from the checkpoint where it says so, and is else SAM's own:
     a fine-tune that was trained on other images needs --scale, --mean, --std and --resize.
     """
-    from rich.console import Console
-
     from samtrt.checkpoints import download
     from samtrt.preparation.spec import PreparationChanges
 
-    path = download.resolve(checkpoint)  # before PyTorch is imported
+    with working("checking the checkpoint"):
+        path = download.resolve(checkpoint)  # before PyTorch is imported
     from samtrt.checkpoints.load import load_checkpoint
     from samtrt.export.onnx import ExportOptions, default_opset, export_model, plugin_notices
     from samtrt.manifest import check_model_directory
@@ -104,10 +104,9 @@ def command(
         hq_token_only=hq_token_only,
         video=video,
     )
-    console = Console(stderr=True)
-    with console.status("reading the checkpoint") as status:
+    with working("reading the checkpoint") as tell:
         loaded = load_checkpoint(path, model, tensors, changes)
-        manifest = export_model(loaded, output, options, status.update, force)
+        manifest = export_model(loaded, output, options, tell, force)
     for entries in manifest.files.values():
         for entry in entries:
             typer.echo(f"{output / entry.name}  {entry.size / 1e6:.1f} MB")
@@ -116,7 +115,7 @@ def command(
         typer.echo(notice)
     typer.echo(f"images: {manifest.preparation}")
     typer.echo(f"{manifest.model} exported ({precision.value}, opset {manifest.opset}).")
-    typer.echo(f"Next: samtrt verify {output} --checkpoint {checkpoint}")
+    next_step("verify", output, "--checkpoint", checkpoint)
 
 
 def _numbers(text: str | None, option: str) -> tuple[float, float, float] | None:

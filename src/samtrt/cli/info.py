@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samtrt.cli import screen
 from samtrt.cli.json_file import check_json, write_json
 from samtrt.cli.reading import ForceOption
 
@@ -28,9 +29,7 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Show what is installed and which backends work here, or describe a model directory."""
-    from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     if directory:
         _describe(directory, json_path, force)
@@ -40,37 +39,33 @@ def command(
     found = environment.as_json()
     if _written(json_path, found, force):
         return
-    console = Console()
-    table = Table("backend", "works", "devices", "good for")
     for status in found["backends"]:
-        table.add_row(
-            status["name"],
-            "[green]yes[/]" if status["works"] else "[red]no[/]",
-            ", ".join(status["devices"]) or "-",
-            escape(status["note"]),
-        )
-    console.print(table)
+        works = "[green]yes[/]" if status["works"] else "[red]no[/] "
+        devices = ", ".join(status["devices"]) or "-"
+        screen.show(f"{status['name']:14} {works}  {devices}")
+        screen.show(f"[dim]{escape(screen.indented(status['note']))}[/]")
+    screen.show("")
     for name, installed in found["versions"].items():
-        console.print(f"{name:27} {installed or '[dim]not installed[/]'}", highlight=False)
+        screen.show(f"{name:27} {installed or '[dim]not installed[/]'}")
 
 
 def _describe(directory: Path, json_path: Path | None, force: bool) -> None:
-    from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     from samtrt.errors import EngineError
     from samtrt.manifest import Manifest
+    from samtrt.sources import counted
     from samtrt.tensorrt.record import find_engines
 
     manifest = Manifest.load(directory)
-    for stage in manifest.files:
-        manifest.path_of(directory, stage)  # raises where a file is not the one exported
-    engines = find_engines(directory, manifest)
+    with screen.working("checking files"):
+        for stage in manifest.files:
+            manifest.path_of(directory, stage)  # raises where a file is not the one exported
+        engines = find_engines(directory, manifest)
     described = [_engine_json(*item) for item in engines.items()]
     if _written(json_path, manifest.model_dump(mode="json") | {"engines": described}, force):
         return
-    table = Table(show_header=False)
+    table = screen.facts()
     table.add_row("model", escape(f"{manifest.model}, {manifest.image_size} pixels"))
     table.add_row("preparation", escape(str(manifest.preparation)))
     automatic = manifest.automatic
@@ -81,8 +76,8 @@ def _describe(directory: Path, json_path: Path | None, force: bool) -> None:
     table.add_row("precision", manifest.precision.value)
     if manifest.quantized:
         record = manifest.quantized
-        kept = len(record.float32_layers)
-        table.add_row("encoder", f"int8 ({record.method.value}), {kept} layers in fp32")
+        kept = counted(len(record.float32_layers), "layer")
+        table.add_row("encoder", f"int8 ({record.method.value}), {kept} in fp32")
     table.add_row("opset", str(manifest.opset))
     table.add_row("encoder batch", "dynamic" if manifest.dynamic_batch else "1")
     checkpoint = f"{manifest.checkpoint.name} {manifest.checkpoint.sha256[:16]}..."
@@ -95,7 +90,7 @@ def _describe(directory: Path, json_path: Path | None, force: bool) -> None:
     for (target, stage), found in engines.items():
         text = str(found) if isinstance(found, EngineError) else "\n".join(_engine_lines(found))
         table.add_row(f"{target.value} {stage.value}", escape(text))
-    Console().print(table)
+    screen.show(table)
 
 
 def _written(json_path: Path | None, value: dict[str, Any], force: bool) -> bool:

@@ -9,6 +9,7 @@ import typer
 
 from samtrt.backends import BackendOptions
 from samtrt.choices import BackendName, PixelWork
+from samtrt.cli.screen import working
 
 if TYPE_CHECKING:
     from samtrt.predictor import Predictor
@@ -17,7 +18,13 @@ ModelDir = Annotated[
     Path, typer.Argument(metavar="DIR", help="Model directory, as written by 'samtrt export'.")
 ]
 BackendOption = Annotated[
-    BackendName, typer.Option("--backend", "-b", help="Runtime. Nothing falls back to another.")
+    BackendName,
+    typer.Option(
+        "--backend",
+        "-b",
+        metavar="RUNTIME",
+        help=f"Runtime: {', '.join(BackendName)}. Nothing falls back to another.",
+    ),
 ]
 DeviceOption = Annotated[
     str | None,
@@ -64,4 +71,5 @@ def load_predictor(
     from samtrt.predictor import Predictor
 
     options = BackendOptions(device=device, threads=threads, pixels=pixels, checkpoint=checkpoint)
-    return Predictor.load(directory, backend, options)
+    with working("loading the model"):
+        return Predictor.load(directory, backend, options)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from samtrt.cli.screen import next_step, working
+
 
 def command(
     tensorrt_root: Annotated[
@@ -33,11 +35,11 @@ def command(
     ] = None,
 ) -> None:
     """Compile the plugin library for 'samtrt build --plugin'."""
-    from rich.console import Console
-
     from samtrt.tensorrt.plugin.compiler import compile_plugin
 
-    with Console(stderr=True).status("compiling, a minute or so"):
+    with working("compiling, a minute or so"):
         path = compile_plugin(tensorrt_root, output, arch or (), nvcc)
     typer.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
-    typer.echo(f"Next: samtrt build DIR --target tensorrt --precision fp16 --plugin {path}")
+    # Of the model that everybody has; the library is for any.
+    next_step("export", "vit_s", "-o", "vit_s-plugin", "--attention", "plugin", "--opset", 17)
+    next_step("build", "vit_s-plugin", "-t", "tensorrt", "--precision", "fp16", "--plugin", path)

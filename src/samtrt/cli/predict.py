@@ -29,6 +29,7 @@ from samtrt.cli.reading import (
     ValueRangeOption,
     note,
 )
+from samtrt.cli.screen import working
 from samtrt.cli.writing import (
     DEFAULT_FORMATS,
     MinAreaOption,
@@ -176,14 +177,16 @@ def command(
             name = stored.info.image_name
             predictor.set_embedding(stored.embedding)
         else:
-            predictor.set_image(picture)
+            with working("encoding the image"):
+                predictor.set_image(picture)
         if boxes:
             listed = _listed(boxes, predictor, image, name, boxes_format)
             prompts: dict[str, Any] = {"boxes": listed.xyxy}
             facts = tuple(one.facts() for one in listed.items)
         else:
             prompts, facts = _prompts(predictor, point or [], box or [], mask), ()
-        found = results.segment(predictor, prompts, every, facts)
+        with working("decoding the prompts"):
+            found = results.segment(predictor, prompts, every, facts)
         written = results.write(
             found,
             predictor,

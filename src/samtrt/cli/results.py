@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from samtrt._version import __version__
+from samtrt.cli import screen
 from samtrt.decoding import check_results
 from samtrt.errors import OutputError
 from samtrt.files import check_ours, open_regular, printable, write_atomic
@@ -89,12 +88,13 @@ _PIXELS = 1 << 30
 def show(results: Results) -> None:
     """Print one line a mask."""
     labels = ["label"] if results.labelled else []
-    table = Table("prompt", *labels, "score", "area", "box (x, y, width, height)")
+    columns = ["prompt", *labels, "score", "area", "box (x, y, width, height)"]
+    shown = screen.table(*columns, left=1 + len(labels))
     for item in results.found:
         label = [escape(printable(item.label or ""))] if labels else []
         box, iou = ", ".join(map(str, item.bbox)), item.more["predicted_iou"]
-        table.add_row(str(item.more["prompt"]), *label, f"{iou:.3f}", f"{item.area:,}", box)
-    Console().print(table)
+        shown.add_row(str(item.more["prompt"]), *label, f"{iou:.3f}", f"{item.area:,}", box)
+    screen.show(shown)
 
 
 def write(

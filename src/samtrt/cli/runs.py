@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -126,7 +127,10 @@ def do_images(
 
 def tell_end(tally: Tally, seconds: float, merged: Path | None) -> None:
     """Print a run's last lines."""
-    parts = [f"{tally.done} images, {tally.masks} masks in {seconds:.1f} s"]
+    from samtrt.sources import counted
+
+    found = f"{counted(tally.done, 'image')}, {counted(tally.masks, 'mask')}"
+    parts = [f"{found} in {seconds:.1f} s"]
     parts += [f"{tally.skipped} done before"] if tally.skipped else []
     parts += [f"{tally.failed} failed"] if tally.failed else []
     typer.echo("; ".join(parts))
@@ -143,13 +147,14 @@ class Bar:
 
         self._console = Console(stderr=True, highlight=False)
         self._bar = Progress(
-            TextColumn("{task.completed:.1f} of {task.total:.0f} images"),
+            TextColumn("{task.completed:.1f} of {task.total:.0f} done"),
             BarColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
             disable=not (shows and self._console.is_terminal),
             transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # what is piped stays apart from the bar
         )
         self._task = self._bar.add_task("images", total=images)
         self._images = 0

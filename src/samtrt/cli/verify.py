@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samtrt.choices import BackendName, PixelWork
+from samtrt.cli import screen
 from samtrt.cli.json_file import JsonOption, check_json, write_json
 from samtrt.cli.options import (
     BackendOption,
@@ -20,7 +21,8 @@ from samtrt.cli.options import (
     ThreadsOption,
     load_predictor,
 )
-from samtrt.cli.reading import ForceOption
+from samtrt.cli.reading import ForceOption, note
+from samtrt.cli.screen import table, working
 
 if TYPE_CHECKING:
     from samtrt.types import UInt8Array
@@ -60,9 +62,6 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Compare a model directory's masks with the checkpoint's; exit with 1 where they differ."""
-    from rich.console import Console
-    from rich.markup import escape
-
     from samtrt import assets
     from samtrt.files import check_ours
     from samtrt.verification import compare as verifying
@@ -75,19 +74,15 @@ def command(
     if save_reference:
         check_ours(save_reference, is_reference, force)
     check_json(json_path, _REPORT, force)
-    console = Console(stderr=True)
     images = _read_images(image or []) or assets.verification_images()
     path = _resolve(checkpoint) if checkpoint else None
     if save_reference:
-        with console.status("loading the checkpoint") as status:
+        with working("loading the checkpoint") as tell:
             expected = load_predictor(directory, BackendName.PYTORCH, "cpu", threads, path)
-            record(
-                *(save_reference, expected, images, seed),
-                lambda line: status.update(escape(line)),
-            )
-        console.print(f"written to {save_reference}", highlight=False, markup=False)
+            record(save_reference, expected, images, seed, tell)
+        note(f"written to {save_reference}")
         return
-    with console.status("loading both models") as status:
+    with working("loading both models") as tell:
         candidate = load_predictor(directory, backend, device, threads, path, pixels)
         if reference:
             stored = load_reference(reference, candidate.manifest, images)
@@ -99,10 +94,7 @@ def command(
             limits = replace(limits, mean_iou=min_iou)
         if min_worst_iou is not None:
             limits = replace(limits, worst_iou=min_worst_iou)
-        report = verifying.verify(
-            *(expected, candidate, images, limits, seed),
-            lambda line: status.update(escape(line)),
-        )
+        report = verifying.verify(expected, candidate, images, limits, seed, tell)
     write_json(json_path, report.as_json())
     show(report)
     if not report.passed:
@@ -136,38 +128,35 @@ def _resolve(checkpoint: str) -> Path:
 
 def show(report: Report) -> None:
     """Print a report as two tables and a verdict."""
-    from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
-    console = Console()
-    console.print(f"preparation: {report.preparation}", highlight=False, soft_wrap=True)
-    table = Table(title=f"{report.model} {report.precision} on {report.backend} ({report.device})")
-    for heading in ("image", "size", "embedding max abs", "embedding relative"):
-        table.add_column(heading, justify="left" if heading == "image" else "right")
+    maps = table("image", "size", "embedding, max abs", "relative")
     for item in report.embeddings:
         size = f"{item.size[1]} x {item.size[0]}"
-        table.add_row(escape(item.label), size, f"{item.max_abs:.2e}", f"{item.relative:.2e}")
-    console.print(table)
-
-    table = Table()
-    figures = ("logits relative", "mean IoU", "worst IoU")
-    for heading in ("prompt", *figures, "scores max abs", "other order", "other choice"):
-        table.add_column(heading, justify="left" if heading == "prompt" else "right")
+        maps.add_row(escape(item.label), size, f"{item.max_abs:.2e}", f"{item.relative:.2e}")
+    masks = table("prompt", "logits", "mean IoU", "worst", "scores", "order", "choice")
     for prompt in dict.fromkeys(result.prompt for result in report.prompts):
         same = [result for result in report.prompts if result.prompt == prompt]
         ious = [iou for result in same for iou in result.ious]
-        table.add_row(
+        masks.add_row(
             prompt,
-            f"{max(r.logits_relative for r in same):.2e}",
+            f"{max(r.logits_relative for r in same):.1e}",
             f"{fmean(ious):.5f}",
             f"{min(ious):.5f}",
-            f"{max(r.scores_max_abs for r in same):.2e}",
-            f"{sum(r.pairs_differing for r in same)} of {sum(r.pairs for r in same)}",
-            f"{sum(r.choices_differing for r in same)} of {sum(r.choices for r in same)}",
+            f"{max(r.scores_max_abs for r in same):.1e}",
+            f"{sum(r.pairs_differing for r in same)}/{sum(r.pairs for r in same)}",
+            f"{sum(r.choices_differing for r in same)}/{sum(r.choices for r in same)}",
         )
-    console.print(table)
+    screen.show(
+        f"preparation: {report.preparation}",
+        f"[bold]{report.model} {report.precision} on {report.backend} ({report.device})[/]",
+        maps,
+        "",
+        masks,
+        "[dim]logits: relative difference; scores: largest difference; order, choice: of\n"
+        "how many pairs of scores and of how many best masks they differ[/]",
+    )
     if report.passed:
-        console.print("[green]verified[/]: the engines give the checkpoint's masks")
+        screen.show("[green]verified[/]: the engines give the checkpoint's masks")
     for failure in report.failures:
-        console.print(f"[red]failed[/]: {escape(failure)}")
+        screen.show(f"[red]failed[/]: {escape(failure)}")

@@ -13,8 +13,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cache
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from samtrt.choices import Target
@@ -57,6 +58,7 @@ class Api:
         version: Version of the library itself, which may differ from the bindings'.
         has_builder: False for a lean runtime.
         logger: The process's one logger for this library; it must outlive every object.
+        is_here: Whether it is installed; else nothing but questions about it can be asked.
     """
 
     target: Target
@@ -64,6 +66,7 @@ class Api:
     version: tuple[int, ...]
     has_builder: bool
     logger: Any = field(repr=False)
+    is_here: bool = True
 
     @property
     def product(self) -> str:
@@ -219,6 +222,22 @@ def load_api(target: Target, runtime_only: bool = False) -> Api:
     has_builder = hasattr(module, "Builder")
     version = _library_version(target, module, has_builder)
     return Api(target, module, version, has_builder, _make_logger(module))
+
+
+def assumed_api(target: Target) -> Api:
+    """Return what the newest release with flags of precision can do, where none is installed."""
+    rtx = target is Target.TENSORRT_RTX
+    flags = () if rtx else ("FP16", "BF16", "VERSION_COMPATIBLE")
+    described = SimpleNamespace(
+        BuilderFlag=Enum("BuilderFlag", flags),
+        HardwareCompatibilityLevel=Enum(
+            "HardwareCompatibilityLevel", ("AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY")
+        ),
+        ComputeCapability=Enum(
+            "ComputeCapability", ("SM75", "SM80", "SM86", "SM89", "SM120") if rtx else ()
+        ),
+    )
+    return Api(target, described, (1,) if rtx else (10,), True, None, is_here=False)
 
 
 def _import_first(target: Target, names: tuple[str, ...]) -> ModuleType:
