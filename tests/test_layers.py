@@ -33,7 +33,7 @@ LAYERS = (
     ("embeddings",),
     ("automatic", "benchmark", "datasets", "verification", "video"),
     ("export", "official", "server", "triton"),
-    ("build",),
+    ("build", "cluster"),
     ("cli",),
     ("__main__",),
 )

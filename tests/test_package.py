@@ -101,7 +101,7 @@ from samtrt.errors import MissingExtraError
 
 missing = ("torch", "onnx", "onnxruntime", "openvino", "onnxsim", "onnxscript",
            "typer", "rich", "httpx", "pycocotools", "samtrt_assets", "samtrt_page",
-           "fastapi", "uvicorn", "prometheus_client", "starlette", "python_multipart")
+           "fastapi", "uvicorn", "prometheus_client", "starlette", "python_multipart", "ray")
 sys.modules.update(dict.fromkeys(missing))  # neither imported nor found
 for name in {names!r}:
     try:
@@ -115,6 +115,7 @@ for name in {names!r}:
     assert refused["samtrt.export.onnx"] == "export"
     assert refused["samtrt.client"] == "client"
     assert refused["samtrt.checkpoints.download"] == "client"
+    assert refused["samtrt.cluster.driver"] == "ray"
     for light in (
         "samtrt.predictor",
         "samtrt.assets",

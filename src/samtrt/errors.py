@@ -63,6 +63,10 @@ class OutputError(SamtrtError):
     """A result cannot be written where it was asked for."""
 
 
+class ClusterError(SamtrtError):
+    """A Ray cluster cannot be reached, cannot do what was asked, or was lost."""
+
+
 class RemoteError(SamtrtError):
     """The server could not be reached or did not do what was asked.
 

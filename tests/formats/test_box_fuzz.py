@@ -178,7 +178,7 @@ def test_nothing_but_a_prompt_error_leaves_a_data_set(
         boxes = BoxSource(labels if beside else path)
         categories = Categories.of_boxes(boxes.listing.kinds(), boxes.listing.categories)
         assigned = boxes.assign([source])
-        found = [boxes.boxes(one, SIZE) for one in assigned.found]
+        found = [given.fitted(one, SIZE) for one, given in assigned.found.items()]
     except PromptError as error:
         check_line(error)
         return

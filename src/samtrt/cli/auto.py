@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from samtrt.choices import SPECKS, BackendName, PixelWork, Segmentation
-from samtrt.cli.devices import DevicesOption, on_each
+from samtrt.cli.devices import DevicesOption
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
+    Engines,
     ModelDir,
     PixelsOption,
+    RayOption,
     SpecksOption,
     ThreadsOption,
-    load_predictor,
 )
 from samtrt.cli.reading import (
     BackgroundOption,
@@ -29,7 +28,7 @@ from samtrt.cli.reading import (
     ValueRangeOption,
     note,
 )
-from samtrt.cli.runs import Tally, do_images, load_given, run_over, settings_of, tell_end
+from samtrt.cli.runs import DatasetJob, DatasetWork, run_over, settings_of
 from samtrt.cli.writing import (
     DEFAULT_FORMATS,
     MinAreaOption,
@@ -40,11 +39,11 @@ from samtrt.cli.writing import (
 )
 
 if TYPE_CHECKING:
-    from samtrt.automatic.generator import AutomaticMaskGenerator, Progress
+    from samtrt.automatic.generator import AutomaticMaskGenerator
     from samtrt.datasets.given import Given
     from samtrt.datasets.output import DatasetOutput
+    from samtrt.datasets.work import Progress, Task
     from samtrt.predictor import Predictor
-    from samtrt.sources import Source
 
 
 def command(
@@ -107,6 +106,7 @@ def command(
     threads: ThreadsOption = 0,
     pixels: PixelsOption = PixelWork.DEVICE,
     checkpoint: CheckpointOption = None,
+    ray: RayOption = None,
 ) -> None:
     """Find the masks of everything in each image.
 
@@ -114,6 +114,7 @@ def command(
     exit code is then 1 once all others are done.
     """
     from samtrt.datasets.output import DatasetOutput, claim_directory
+    from samtrt.datasets.work import Task
     from samtrt.embeddings import SUFFIX
     from samtrt.sources import find_sources
 
@@ -131,103 +132,71 @@ def command(
         "min_mask_region_area": min_mask_region_area,
         "specks": specks,
     }
-    chosen, outline = parse_formats(formats), outline_of(polygon_tolerance, polygon_min_area)
-    read = ImageReader(value_range, background)
+    engines = Engines(directory, backend, device, threads, checkpoint, pixels)
+    files = DatasetOutput(
+        *(output, parse_formats(formats), {}, force),
+        polygons=segmentation is Segmentation.POLYGONS,
+        outline=outline_of(polygon_tolerance, polygon_min_area),
+    )
+    job = AutoJob(
+        engines if ray is None else engines.of_worker(),
+        ImageReader(value_range, background),
+        files,
+        options,
+    )
     sources = find_sources([images], (SUFFIX,), recursive, leave_out=output)
     if notice := sources.notice():
         note(notice)
     claim_directory(output, force)
-    load = partial(
-        load_predictor, directory, backend, threads=threads, checkpoint=checkpoint, pixels=pixels
-    )
-    place = partial(
-        DatasetOutput,
-        output,
-        chosen,
-        force=force,
-        polygons=segmentation is Segmentation.POLYGONS,
-        outline=outline,
-    )
-    work = partial(_work, load, read, options, place)
-    begun, found = time.monotonic(), sources.found
-    if device is not None and "," in device:
-        shares = on_each(partial(work, several=True), device, found)
-        files, tally = shares[0]
-        for other, counted in shares[1:]:
-            files.join(other)
-            tally.add(counted)
-        merged = files.merge(found) if tally.done or tally.skipped else None
-        tell_end(tally, time.monotonic() - begun, merged)
-    else:
-        _, tally = work(device, found, single=not images.is_dir())
-    if tally.failed:
+    tasks = [Task(source) for source in sources.found]
+    if run_over(job, tasks, ray, single=not images.is_dir()):
         raise typer.Exit(1)
 
 
-def _work(
-    load: Callable[..., Predictor],
-    read: ImageReader,
-    options: dict[str, Any],
-    place: Callable[..., DatasetOutput],
-    device: str | None,
-    sources: Sequence[Source],
-    *,
-    single: bool = False,
-    several: bool = False,
-) -> tuple[DatasetOutput, Tally]:
-    """Find the masks of images on one device; one of several leaves the end of the run to others.
+@dataclass(frozen=True)
+class AutoJob(DatasetJob):
+    """Finds the masks of everything in each image.
 
-    Args:
-        load: Opens the model on a device.
-        read: Reads images.
-        options: Of the generator.
-        place: Makes the output directory's files of the settings.
-        device: Where.
-        sources: The images.
-        single: As in `run_over`.
-        several: Whether there are more.
+    Attributes:
+        options: Of `AutomaticMaskGenerator`.
     """
-    from samtrt.automatic.generator import AutomaticMaskGenerator
 
-    with load(device=device) as predictor:
-        generator = AutomaticMaskGenerator(predictor, output_mode="coco_rle", **options)
+    options: dict[str, Any]
+
+    def around(self, predictor: Predictor) -> DatasetWork:
+        from samtrt.automatic.generator import AutomaticMaskGenerator
+
+        generator = AutomaticMaskGenerator(predictor, output_mode="coco_rle", **self.options)
         settings = {
-            **settings_of(predictor, read),
-            **{name: value for name, value in options.items() if name != "points_per_batch"},
+            **settings_of(predictor, self.read),
+            **{name: value for name, value in self.options.items() if name != "points_per_batch"},
             "pred_iou_thresh": generator.thresholds.pred_iou,
             "stability_score_thresh": generator.thresholds.stability,
         }
-        files = place(settings=settings)
-        waiting = [source for source in sources if not files.is_done(source)]
-        given = partial(load_given, predictor=predictor, read=read)
-        segment = partial(_segment, generator=generator, files=files, read=read)
-        tally = Tally(skipped=len(sources) - len(waiting))
-        if several:
-            do_images(waiting, read, given, segment, tally, shows=False)
-        else:
-            run_over(waiting, sources, files, read, given, segment, single, tally)
-    read.tell = note  # not of a bar that is gone, and which no other process can be told of
-    return files, tally
+        return _Work(predictor, replace(self.files, settings=settings), self.read, generator)
 
 
-def _segment(
-    source: Source,
-    given: Given,
-    progress: Progress,
-    generator: AutomaticMaskGenerator,
-    files: DatasetOutput,
-    read: ImageReader,
-) -> int:
-    """Find and write one image's masks; return how many there are."""
-    from samtrt.formats.annotation import of_records
+class _Work(DatasetWork):
+    def __init__(
+        self,
+        predictor: Predictor,
+        files: DatasetOutput,
+        read: ImageReader,
+        generator: AutomaticMaskGenerator,
+    ) -> None:
+        super().__init__(predictor, files, read)
+        self._generator = generator
 
-    masks = of_records(generator.generate(given.image, progress))
-    files.write(source, given, masks)
-    if not masks:
-        kept = generator.thresholds
-        read.tell(
-            f"{source.path}: no mask has a predicted IoU above {kept.pred_iou:g} and a stability "
-            f"of at least {kept.stability:g}; try a lower --pred-iou-thresh or "
-            "--stability-score-thresh, or a higher --points-per-side for small things"
-        )
-    return len(masks)
+    def segment(self, task: Task, given: Given, progress: Progress) -> int:
+        from samtrt.formats.annotation import of_records
+
+        masks = of_records(self._generator.generate(given.image, progress))
+        self.files.write(task.source, given, masks)
+        if not masks:
+            kept = self._generator.thresholds
+            self.read.tell(
+                f"{task.source.path}: no mask has a predicted IoU above {kept.pred_iou:g} and a "
+                f"stability of at least {kept.stability:g}; try a lower --pred-iou-thresh or "
+                "--stability-score-thresh, or a higher --points-per-side for small things"
+            )
+        return len(masks)

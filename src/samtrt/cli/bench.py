@@ -14,10 +14,10 @@ from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
     DeviceOption,
+    Engines,
     ModelDir,
     PixelsOption,
     ThreadsOption,
-    load_predictor,
 )
 from samtrt.cli.reading import ForceOption
 from samtrt.cli.screen import table, working
@@ -67,7 +67,7 @@ def command(
     check_json(json_path, _REPORT, force)
     with (
         working("loading the engines") as tell,
-        load_predictor(directory, backend, device, threads, checkpoint, pixels) as predictor,
+        Engines(directory, backend, device, threads, checkpoint, pixels).load() as predictor,
     ):
         picture = image or assets.DEMO_PHOTOGRAPH
         result = benching.bench(predictor, picture, settings, tell)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +10,17 @@ import typer
 
 from samtrt.choices import BoxForm, OutputFormat, Segmentation
 from samtrt.cli.reading import ImageReader, failure, note
-from samtrt.cli.runs import Progress, load_given, run_over, settings_of
+from samtrt.cli.runs import DatasetJob, DatasetWork, run_over, settings_of
+from samtrt.datasets.work import Progress, Task
 from samtrt.files import printable
 
 if TYPE_CHECKING:
-    from samtrt.datasets.boxes import Assignment, BoxSource
+    from samtrt.cli.options import Engines
+    from samtrt.datasets.boxes import Assignment
     from samtrt.datasets.given import Given
-    from samtrt.datasets.output import DatasetOutput
     from samtrt.formats import Boxes
     from samtrt.formats.polygons import Outline
     from samtrt.predictor import Predictor
-    from samtrt.sources import Source
     from samtrt.types import Embedding, UInt8Array
 
 WORK_SUFFIX = ".samtrt"
@@ -56,7 +55,7 @@ class DatasetRequest:
 
 
 def predict_dataset(
-    request: DatasetRequest, read: ImageReader, load: Callable[[], Predictor]
+    request: DatasetRequest, read: ImageReader, engines: Engines, ray: str | None
 ) -> None:
     """Make masks of all boxes; restarts skip pictures that are done with the same boxes.
 
@@ -85,26 +84,16 @@ def predict_dataset(
     assigned = boxes.assign(sources.found)
     failed = _tell(assigned, request)
     claim_directory(directory, request.force)
-    categories = Categories.of_boxes(boxes.listing.kinds(), boxes.listing.categories)
-    with load() as predictor:
-        settings = {
-            **settings_of(predictor, read),
-            "categories": [[one.id, one.name] for one in categories.all],
-        }
-        files = DatasetOutput(
-            *(directory, request.formats, settings, request.force, categories),
-            unique_ids=boxes.listing.unique_ids,
-            annotations=annotations,
-            polygons=request.segmentation is Segmentation.POLYGONS,
-            outline=request.outline,
-        )
-        found = assigned.found
-        work = _Work(predictor, boxes, files, read, found)
-        failed += run_over(
-            [one for one in found if not files.is_done(one, boxes_sha256=found[one])],
-            *(list(found), files, read, work.load, work.segment),
-            single=not request.images.is_dir(),
-        )
+    files = DatasetOutput(
+        *(directory, request.formats, {}, request.force),
+        categories=Categories.of_boxes(boxes.listing.kinds(), boxes.listing.categories),
+        unique_ids=boxes.listing.unique_ids,
+        annotations=annotations,
+        polygons=request.segmentation is Segmentation.POLYGONS,
+        outline=request.outline,
+    )
+    tasks = [Task(source, given) for source, given in assigned.found.items()]
+    failed += run_over(BoxJob(engines, read, files), tasks, ray, single=not request.images.is_dir())
     if failed:
         raise typer.Exit(1)
 
@@ -137,34 +126,32 @@ def _few(names: list[str]) -> str:
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What is done with each picture."""
+class BoxJob(DatasetJob):
+    """Makes a mask of each box; tasks are about `GivenBoxes`."""
 
-    predictor: Predictor
-    boxes: BoxSource
-    files: DatasetOutput
-    read: ImageReader
-    digests: dict[Source, str]
+    def around(self, predictor: Predictor) -> DatasetWork:
+        categories = [[one.id, one.name] for one in self.files.categories.all]
+        settings = {**settings_of(predictor, self.read), "categories": categories}
+        return _Work(predictor, replace(self.files, settings=settings), self.read)
 
-    def load(self, source: Source) -> Given:
-        """Read a picture or an embedding."""
-        return load_given(source, self.predictor, self.read)
 
-    def segment(self, source: Source, given: Given, progress: Progress) -> int:
-        """Make and write the masks of a picture's boxes; return how many there are."""
-        boxes = self.boxes.boxes(source, given.size)
+class _Work(DatasetWork):
+    def is_done(self, task: Task) -> bool:
+        return self.files.is_done(task.source, boxes_sha256=task.about.sha256)
+
+    def segment(self, task: Task, given: Given, progress: Progress) -> int:
+        source, about = task.source, task.about
+        boxes = about.fitted(source, given.size)
         for notice in boxes.notices:
             self.read.tell(f"note: {source.path}: {notice}")
         masks = self._masks(given.image, boxes) if len(boxes) else []
         if empty := sum(not one.area for one in masks):
             self.read.tell(f"note: {source.path}: {empty} of {len(masks)} masks are empty")
-        self.files.write(source, given, masks, boxes.image, boxes_sha256=self.digests[source])
+        self.files.write(source, given, masks, boxes.image, boxes_sha256=about.sha256)
         progress(1, 1)
         return len(masks)
 
     def _masks(self, image: UInt8Array | Embedding, boxes: Boxes) -> list[Any]:
-        from dataclasses import replace
-
         from samtrt.cli.results import segment
         from samtrt.types import Embedding
 

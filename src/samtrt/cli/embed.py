@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,10 +16,11 @@ from samtrt.cli.devices import DevicesOption, on_each
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
+    Engines,
     ModelDir,
     PixelsOption,
+    RayOption,
     ThreadsOption,
-    load_predictor,
 )
 from samtrt.cli.reading import (
     BackgroundOption,
@@ -33,9 +35,10 @@ from samtrt.cli.runs import Bar
 from samtrt.files import printable
 
 if TYPE_CHECKING:
+    from samtrt.datasets.work import Outcome, Progress, Task
     from samtrt.predictor import Predictor
     from samtrt.sources import Source
-    from samtrt.types import UInt8Array
+    from samtrt.types import Embedding, UInt8Array
 
 
 def command(
@@ -56,6 +59,7 @@ def command(
     threads: ThreadsOption = 0,
     pixels: PixelsOption = PixelWork.DEVICE,
     checkpoint: CheckpointOption = None,
+    ray: RayOption = None,
 ) -> None:
     """Encode images to files that 'predict' and 'auto' take instead of the images.
 
@@ -63,108 +67,167 @@ def command(
     skips what is done; an image that cannot be read, encoded or stored is reported, and the exit
     code is then 1.
     """
+    from samtrt.datasets.work import Task
     from samtrt.embeddings import check_storable
     from samtrt.sources import find_sources
 
     check_storable(precision)
-    read = ImageReader(value_range, background)
     sources = find_sources(images, recursive=recursive, leave_out=output)
     if notice := sources.notice():
         note(notice)
-    load = partial(
-        load_predictor, directory, backend, threads=threads, checkpoint=checkpoint, pixels=pixels
+    engines = Engines(directory, backend, device, threads, checkpoint, pixels)
+    job = EmbedJob(
+        engines if ray is None else engines.of_worker(),
+        ImageReader(value_range, background),
+        output,
+        precision,
+        force,
     )
-    alone = len(sources.found) == 1
-    one = "," not in (device or "")
-    embed = partial(_embed, load, read, output, precision, force=force, alone=alone, shows=one)
-    if failed := sum(on_each(embed, device, sources.found)):
-        note(f"{failed} of {len(sources.found)} images failed")
+    tasks = [Task(source) for source in sources.found]
+    alone = len(tasks) == 1
+    if ray is not None:
+        from samtrt.cluster.run import ClusterRun
+
+        run = ClusterRun(job, tasks, ray)
+        with Bar(len(tasks)) as bar:
+            failed = _tell(job, run.outcomes(bar.print, bar.at), bar, alone)
+    else:
+        shows = "," not in (device or "")
+        failed = sum(on_each(partial(_embed, job, alone=alone, shows=shows), device, tasks))
+    if failed:
+        note(f"{failed} of {len(tasks)} images failed")
         raise typer.Exit(1)
 
 
 def _embed(
-    load: Callable[..., Predictor],
-    read: ImageReader,
-    output: Path,
-    precision: Precision,
-    device: str | None,
-    sources: Sequence[Source],
-    *,
-    force: bool,
-    alone: bool,
-    shows: bool,
+    job: EmbedJob, device: str | None, tasks: Sequence[Task], *, alone: bool, shows: bool
 ) -> int:
     """Encode images on one device; return how many failed. The error of one `alone` is raised.
 
     `shows` is for the bar.
     """
-    from samtrt.embeddings import SUFFIX, save_embedding
-    from samtrt.errors import SamtrtError
+    from samtrt.datasets.work import run_here
+
+    job = replace(job, engines=replace(job.engines, device=device))
+    with closing(job.open()) as work, Bar(len(tasks), shows) as bar:
+        job.read.tell = bar.print
+        return _tell(job, run_here(work, tasks, lambda *_: None), bar, alone)
+
+
+def _tell(job: EmbedJob, outcomes: Iterator[tuple[Task, Outcome]], bar: Bar, alone: bool) -> int:
+    """Say what becomes of each image; return how many failed."""
+    from samtrt.datasets.work import State
 
     failed = 0
-    with load(device=device) as predictor:
-
-        def place(source: Source) -> Path:
-            return output / source.name.with_name(source.name.name + SUFFIX)
-
-        def not_done() -> Iterator[_Image]:
-            for source in sources:
-                path = place(source)
-                if _is_done(path, predictor, source.path, precision, read.read_as):
-                    typer.echo(f"{printable(path)} is up to date")
-                    bar.next()
-                else:
-                    yield _Image(source)
-
-        with Bar(len(sources), shows) as bar:
-            read.tell = bar.print
-            for image, encoded in predictor.encode_many(not_done(), lambda one: one.read(read)):
-                source = image.source
-                path = place(source)
-                try:
-                    if isinstance(encoded, SamtrtError):
-                        raise encoded
-                    save_embedding(
-                        *(path, encoded, predictor, source.path, precision),
-                        read_as=read.read_as,
-                        force=force,
-                        image_sha256=image.sha256,
-                    )
-                except SamtrtError as error:
-                    if alone:
-                        raise
-                    failed += 1
-                    bar.print(failure(source.path, error))
-                else:
-                    typer.echo(printable(path))
-                bar.next()
+    for task, outcome in outcomes:
+        if outcome.error is not None:
+            if alone:
+                raise outcome.error
+            failed += 1
+            bar.print(failure(task.source.path, outcome.error))
+        else:
+            before = " is up to date" if outcome.state is State.BEFORE else ""
+            typer.echo(printable(job.place(task.source)) + before)
+        bar.next()
     return failed
 
 
-@dataclass
-class _Image:
-    """An image to encode, and the hash of the bytes that were decoded, once they are."""
+@dataclass(frozen=True)
+class EmbedJob:
+    """Encodes each image to a file.
 
-    source: Source
-    sha256: str | None = None
+    Attributes:
+        engines: What encodes.
+        read: How images are read.
+        output: Where files go.
+        precision: What they are stored in.
+        force: Whether files are replaced that are no embeddings.
+    """
 
-    def read(self, read: ImageReader) -> UInt8Array:
-        picture = read.picture(self.source.path)
-        self.sha256 = picture.sha256
-        return picture.pixels
+    engines: Engines
+    read: ImageReader
+    output: Path
+    precision: Precision
+    force: bool
+
+    def place(self, source: Source) -> Path:
+        """Return where an image's embedding goes."""
+        from samtrt.embeddings import SUFFIX
+
+        return self.output / source.name.with_name(source.name.name + SUFFIX)
+
+    def moved(self, output: Path) -> EmbedJob:
+        return replace(self, output=output)
+
+    def open(self) -> _Work:
+        return _Work(self, self.engines.load())
 
 
-def _is_done(
-    path: Path, predictor: Predictor, image: Path, precision: Precision, read_as: str
-) -> bool:
-    """Tell whether `path` holds this image as this model encodes it, read and stored as asked."""
-    from samtrt.embeddings import read_embedding
-    from samtrt.errors import ImageError
+class _Work:
+    """A predictor with the job that it is opened for."""
 
-    try:
-        if not path.is_file():
+    def __init__(self, job: EmbedJob, predictor: Predictor) -> None:
+        self._job, self._predictor = job, predictor
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {**self._predictor.identity}
+
+    def is_done(self, task: Task) -> bool:
+        """Tell whether there is a file of this image as this model encodes it, read and stored as
+        asked."""
+        from samtrt.embeddings import read_embedding
+        from samtrt.errors import ImageError
+
+        path = self._job.place(task.source)
+        try:
+            if not path.is_file():
+                return False
+            info = read_embedding(path, self._predictor, task.source.path).info
+        except (ImageError, OSError):  # of another image or model, or damaged: make it anew
             return False
-        info = read_embedding(path, predictor, image).info
-        return (info.stored_as, info.read_as) == (precision.value, read_as)
-    except (ImageError, OSError):  # of another image or model, or damaged: make it anew
-        return False
+        return (info.stored_as, info.read_as) == (
+            self._job.precision.value,
+            self._job.read.read_as,
+        )
+
+    def each(self, tasks: Sequence[Task], part: Progress) -> Iterator[tuple[Task, Outcome]]:
+        """Encode and write images, while threads read those that follow."""
+        from samtrt.datasets.work import Outcome, State
+        from samtrt.errors import SamtrtError
+
+        hashes: dict[Task, str] = {}
+
+        def read(task: Task) -> UInt8Array:
+            picture = self._job.read.picture(task.source.path)
+            hashes[task] = picture.sha256
+            return picture.pixels
+
+        for task, encoded in self._predictor.encode_many(tasks, read):
+            try:
+                if isinstance(encoded, SamtrtError):
+                    raise encoded
+                self._write(task, encoded, hashes.pop(task))
+            except SamtrtError as error:
+                yield task, Outcome(State.FAILED, error=error)
+            else:
+                part(1, 1)
+                yield task, Outcome(State.DONE)
+
+    def _write(self, task: Task, embedding: Embedding, image_sha256: str) -> None:
+        from samtrt.embeddings import save_embedding
+
+        job, path = self._job, task.source.path
+        save_embedding(
+            *(job.place(task.source), embedding, self._predictor, path, job.precision),
+            read_as=job.read.read_as,
+            force=job.force,
+            # Of the bytes that were decoded: the file may be another one by now.
+            image_sha256=image_sha256,
+        )
+
+    def paths(self, source: Source) -> list[Path]:
+        return [self._job.place(source)]
+
+    def close(self) -> None:
+        self._predictor.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,17 +60,66 @@ SpecksOption = Annotated[
 ]
 
 
-def load_predictor(
-    directory: Path,
-    backend: BackendName,
-    device: str | None,
-    threads: int,
-    checkpoint: Path | None,
-    pixels: PixelWork = PixelWork.DEVICE,
-) -> Predictor:
-    """Open a model directory with the shared options."""
-    from samtrt.predictor import Predictor
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Do it on a Ray cluster: HOST:PORT of its head, 'auto' for the one that this machine "
+        "is in, or 'local' for all GPUs or cores of this machine.",
+    ),
+]
 
-    options = BackendOptions(device=device, threads=threads, pixels=pixels, checkpoint=checkpoint)
-    with working("loading the model"):
-        return Predictor.load(directory, backend, options)
+
+@dataclass(frozen=True)
+class Engines:
+    """Which engines a command runs: a model directory with the shared options. None is open."""
+
+    directory: Path
+    backend: BackendName
+    device: str | None
+    threads: int
+    checkpoint: Path | None
+    pixels: PixelWork = PixelWork.DEVICE
+    specks: int = 0
+
+    def load(self) -> Predictor:
+        """Open both engines; raises as `Predictor.load`."""
+        from samtrt.predictor import Predictor
+
+        options = BackendOptions(
+            device=self.device,
+            threads=self.threads,
+            pixels=self.pixels,
+            checkpoint=self.checkpoint,
+        )
+        with working("loading the model"):
+            predictor = Predictor.load(self.directory, self.backend, options)
+        predictor.specks = self.specks
+        return predictor
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether they run on a GPU."""
+        engines = (BackendName.TENSORRT, BackendName.TENSORRT_RTX)
+        return self.backend in engines if self.device is None else self.device.startswith("cuda")
+
+    def of_worker(self) -> Engines:
+        """Return the same for a worker of a cluster, which has one GPU or a number of cores.
+
+        Raises:
+            BackendError: where the device is one of several GPUs, which Ray gives to workers.
+        """
+        from samtrt.errors import BackendError
+
+        if self.device not in (None, "cpu", "cuda"):
+            raise BackendError(
+                f"--device {self.device}: with --ray each worker gets a GPU or cores of its own; "
+                "say --device cuda or cpu"
+            )
+        return replace(
+            self,
+            directory=self.directory.absolute(),  # workers have another working directory
+            checkpoint=self.checkpoint and self.checkpoint.absolute(),
+            threads=self.threads or int(not self.on_gpu),
+        )

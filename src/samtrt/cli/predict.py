@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +14,12 @@ from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
     DeviceOption,
+    Engines,
     ModelDir,
     PixelsOption,
+    RayOption,
     SpecksOption,
     ThreadsOption,
-    load_predictor,
 )
 from samtrt.cli.reading import (
     BackgroundOption,
@@ -122,6 +122,7 @@ def command(
     threads: ThreadsOption = 0,
     pixels: PixelsOption = PixelWork.DEVICE,
     checkpoint: CheckpointOption = None,
+    ray: RayOption = None,
 ) -> None:
     """Segment what points, boxes or a rough mask point at in one image, or all boxes of a folder.
 
@@ -136,7 +137,7 @@ def command(
     if boxes and (point or box or mask):
         raise PromptError("--boxes makes one prompt of each box: leave out --point, --box, --mask")
     read = ImageReader(value_range, background)
-    load = partial(_load, specks, directory, backend, device, threads, checkpoint, pixels)
+    engines = Engines(directory, backend, device, threads, checkpoint, pixels, specks)
     if image.is_dir() or formats is not None or recursive:
         if every or mask_path or json_path:
             raise PromptError(
@@ -153,8 +154,10 @@ def command(
             recursive=recursive,
             force=force,
         )
-        predict_dataset(request, read, load)
+        predict_dataset(request, read, engines if ray is None else engines.of_worker(), ray)
         return
+    if ray is not None:
+        raise PromptError("--ray is for the boxes of a folder: give one, with --boxes")
     results.check_outputs(
         [path for path in (overlay, mask_path, json_path) if path],
         [path for path in (image, boxes, mask) if path],
@@ -171,7 +174,7 @@ def command(
             )
     else:
         picture = read(image)
-    with load() as predictor:
+    with engines.load() as predictor:
         if picture is None:
             stored = read_embedding(image, predictor)
             name = stored.info.image_name
@@ -200,12 +203,6 @@ def command(
     results.show(found)
     for path in written:
         typer.echo(printable(path))
-
-
-def _load(specks: int, *given: Any) -> Predictor:
-    predictor = load_predictor(*given)
-    predictor.specks = specks
-    return predictor
 
 
 def _dataset_request(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,11 +13,15 @@ from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
     DeviceOption,
+    Engines,
     ModelDir,
     PixelsOption,
+    RayOption,
     ThreadsOption,
-    load_predictor,
 )
+
+if TYPE_CHECKING:
+    from samtrt.server.settings import Settings
 
 
 def command(
@@ -62,9 +66,22 @@ def command(
     shutdown: Annotated[
         float, typer.Option(min=0, help="Seconds for requests that were taken before a stop.")
     ] = 20.0,
+    ray: RayOption = None,
+    replicas: Annotated[
+        str,
+        typer.Option(help="With --ray: how many, or LEAST:MOST, between which they follow load."),
+    ] = "1",
+    images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="With --ray: where uploaded images are kept, a folder that all nodes share or an "
+            "address such as s3://bucket/images.",
+        ),
+    ] = None,
 ) -> None:
     """Serve a model: encode an image once, then answer prompts in milliseconds."""
-    from samtrt.server.process import run
+    from samtrt.errors import ClusterError
     from samtrt.server.settings import MIB, Settings, check_exposure, read_token
 
     token = read_token(token_file, os.environ.get("SAMTRT_TOKEN"))
@@ -84,5 +101,40 @@ def command(
         request_seconds=timeout,
         shutdown_seconds=shutdown,
     )
-    predictor = load_predictor(directory, backend, device, threads, checkpoint, pixels)
-    run(predictor, settings, directory, host, port)
+    engines = Engines(directory, backend, device, threads, checkpoint, pixels)
+    if ray is not None:
+        _serve_on(ray, engines.of_worker(), settings, replicas, images, host, port)
+        return
+    if images is not None or replicas != "1":
+        raise ClusterError("--replicas and --images are for a server on a cluster: give --ray")
+
+    from samtrt.server.process import run
+
+    run(engines.load(), settings, directory, host, port)
+
+
+def _serve_on(
+    address: str,
+    engines: Engines,
+    settings: Settings,
+    replicas: str,
+    images: str | None,
+    host: str,
+    port: int,
+) -> None:
+    """Serve on a Ray cluster."""
+    from samtrt.cluster.run import check_address
+    from samtrt.cluster.serving.deployment import Replicas, build, check_images, run
+    from samtrt.errors import ClusterError
+
+    least, _, most = replicas.partition(":")
+    if not least.isdecimal() or not (most or least).isdecimal():
+        raise ClusterError(f"--replicas is a number, or LEAST:MOST, not {replicas}")
+    wanted = Replicas(
+        int(least),
+        int(most or least),
+        cpus=0 if engines.on_gpu else engines.threads,
+        gpus=int(engines.on_gpu),
+    )
+    place = check_images(images)
+    run(build(engines, settings, place, wanted), check_address(address), host, port)

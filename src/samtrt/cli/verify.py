@@ -16,10 +16,10 @@ from samtrt.cli.json_file import JsonOption, check_json, write_json
 from samtrt.cli.options import (
     BackendOption,
     DeviceOption,
+    Engines,
     ModelDir,
     PixelsOption,
     ThreadsOption,
-    load_predictor,
 )
 from samtrt.cli.reading import ForceOption, note
 from samtrt.cli.screen import table, working
@@ -78,17 +78,17 @@ def command(
     path = _resolve(checkpoint) if checkpoint else None
     if save_reference:
         with working("loading the checkpoint") as tell:
-            expected = load_predictor(directory, BackendName.PYTORCH, "cpu", threads, path)
+            expected = Engines(directory, BackendName.PYTORCH, "cpu", threads, path).load()
             record(save_reference, expected, images, seed, tell)
         note(f"written to {save_reference}")
         return
     with working("loading both models") as tell:
-        candidate = load_predictor(directory, backend, device, threads, path, pixels)
+        candidate = Engines(directory, backend, device, threads, path, pixels).load()
         if reference:
             stored = load_reference(reference, candidate.manifest, images)
             expected, seed = stored.predictor, stored.seed
         else:
-            expected = load_predictor(directory, BackendName.PYTORCH, "cpu", threads, path)
+            expected = Engines(directory, BackendName.PYTORCH, "cpu", threads, path).load()
         limits = verifying.thresholds_for(candidate)
         if min_iou is not None:
             limits = replace(limits, mean_iou=min_iou)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from samtrt.choices import BoxForm
 from samtrt.embeddings import is_embedding_file, read_embedding_info
@@ -27,18 +29,61 @@ from samtrt.sources import Source
 from samtrt.types import Size
 
 
+@dataclass(frozen=True)
+class GivenBoxes:
+    """What a file says of one picture. Its rows are read when they are wanted, or pickled.
+
+    Attributes:
+        path: The file, or the folder of label files.
+        picture: The picture's path; of an embedding, where its picture would be beside it.
+        sha256: A hash of all that is said.
+        rows: Returns the boxes.
+    """
+
+    path: Path
+    picture: Path
+    sha256: str
+    rows: Callable[[], Rows]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _with_rows, (self.path, self.picture, self.sha256, self._read())
+
+    def fitted(self, source: Source, size: Size) -> Boxes:
+        """Return the boxes in the picture's own pixels; there may be none.
+
+        Args:
+            source: The picture, or the embedding of it.
+            size: Its (height, width), upright.
+
+        Raises:
+            PromptError: where they cannot be of it.
+        """
+        turned = None if is_embedding_file(source.path) else orientation_of_file(source.path)
+        rows = self._read()
+        with telling(self.path):
+            return fit(rows, Subject(str(self.picture), size, turned))
+
+    def _read(self) -> Rows:
+        with telling(self.path):
+            return self.rows()
+
+
+def _with_rows(path: Path, picture: Path, sha256: str, rows: Rows) -> GivenBoxes:
+    return GivenBoxes(path, picture, sha256, lambda: rows)
+
+
 @dataclass
 class Assignment:
     """What a file of boxes says of the pictures of a folder.
 
     Attributes:
-        found: The pictures that it names, each with a hash of its boxes.
+        found: The pictures that it names, each with its boxes.
         failed: Pictures whose boxes cannot be told or read, and why.
         unlisted: Pictures that it does not name.
         missing: Names in it that no picture has.
     """
 
-    found: dict[Source, str] = field(default_factory=dict)
+    found: dict[Source, GivenBoxes] = field(default_factory=dict)
     failed: list[tuple[Source, SamtrtError]] = field(default_factory=list)
     unlisted: list[Source] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -83,7 +128,9 @@ class BoxSource:
                 result.unlisted.append(source)
                 continue
             owners.setdefault(rows.picture, []).append(source)
-            result.found[source] = _digest(rows)
+            result.found[source] = GivenBoxes(
+                self.path, self._picture(source), _digest(rows), partial(self._there, source)
+            )
         for picture, several in owners.items():
             if len(several) > 1:
                 one, other = (source.shown for source in several[:2])
@@ -107,22 +154,12 @@ class BoxSource:
         except NotListed:
             return None
 
-    def boxes(self, source: Source, size: Size) -> Boxes:
-        """Return a picture's boxes in its own pixels; there may be none.
-
-        Args:
-            source: The picture, one that `assign` found.
-            size: Its (height, width), upright.
-
-        Raises:
-            PromptError: where they cannot be of it.
-        """
-        turned = None if is_embedding_file(source.path) else orientation_of_file(source.path)
-        with telling(self.path):
-            rows = self.rows(source)
-            if rows is None:
-                raise Unreadable(f"it does not name {source.shown}")
-            return fit(rows, Subject(str(self._picture(source)), size, turned))
+    def _there(self, source: Source) -> Rows:
+        """Return the rows of a picture that `assign` found."""
+        rows = self.rows(source)
+        if rows is None:
+            raise Unreadable(f"it does not name {source.shown}")
+        return rows
 
     def _picture(self, source: Source) -> Path:
         """Return the picture's path; that of an embedding is told by the file."""

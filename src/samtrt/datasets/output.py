@@ -136,8 +136,19 @@ class DatasetOutput:
         except OSError:  # of the image: whoever reads it next will report it
             return False
         if done:
-            self._done.add(source.path)
+            self.note_done(source)
         return done
+
+    def note_done(self, source: Source) -> None:
+        """Count an image as done, so that the files about all images have it."""
+        self._done.add(source.path)
+
+    def paths(self, source: Source) -> list[Path]:
+        """Return where the files of `source` may be, last the one that marks it as done."""
+        paths = [self.path(source, kind) for kind in self.formats_of(source)]
+        if OutputFormat.YOLO in self.formats:
+            paths += [self._place(source, "yolo/images", suffix) for suffix in PICTURE_SUFFIXES]
+        return [*paths, self.marker(source)]
 
     def _has_picture(self, source: Source) -> bool:
         """Tell whether YOLO's data set has the picture; of an embedding there may be none."""
@@ -205,7 +216,7 @@ class DatasetOutput:
         hashes[OWN] = own_hash(dataset)
         with write_atomic(self.marker(source)) as temporary:
             temporary.write_text(_json(dataset), encoding="utf-8")
-        self._done.add(source.path)
+        self.note_done(source)
 
     def _write(
         self,
@@ -235,10 +246,6 @@ class DatasetOutput:
         elif kind is OutputFormat.GEOTIFF:
             save_geotiff(temporary, image, self.categories, picture)
         return None
-
-    def join(self, other: DatasetOutput) -> None:
-        """Count as done what is done of another share of the same run."""
-        self._done.update(other._done)
 
     def merge(self, sources: Sequence[Source]) -> Path:
         """Write the files about all of `sources` that were found or made done, in their order.

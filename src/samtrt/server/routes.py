@@ -73,6 +73,9 @@ def scheduler_of(request: Request) -> Scheduler:
     return scheduler
 
 
+IMAGE_ID = "samtrt.image_id"
+"""Key of an ASGI scope where whoever calls the application may say which id an upload gets."""
+
 SchedulerOf = Annotated[Scheduler, Depends(scheduler_of)]
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -115,7 +118,7 @@ async def add_image(request: Request, scheduler: SchedulerOf) -> ImageAnswer:
         body = await read_body(request, scheduler.settings, account)
         image_id, embedding, seconds = await for_client(
             request,
-            scheduler.add_image(body, content_type),
+            scheduler.add_image(body, content_type, request.scope.get(IMAGE_ID)),
             scheduler.settings.request_seconds,
         )
     height, width = embedding.original_size

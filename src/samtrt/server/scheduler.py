@@ -89,14 +89,23 @@ class Scheduler:
         self.store.close()
         return all(ended)
 
-    async def add_image(self, body: bytes, content_type: str) -> tuple[str, Embedding, float]:
-        """Encode an uploaded picture. Returns its id, its embedding and the encoder's seconds."""
+    async def add_image(
+        self, body: bytes, content_type: str, image_id: str | None = None
+    ) -> tuple[str, Embedding, float]:
+        """Encode an uploaded picture. Returns its id, its embedding and the encoder's seconds.
+
+        Args:
+            body: The picture's file, or a form with it.
+            content_type: What the body is.
+            image_id: The id that it gets; None for a new one.
+        """
         with self.uploads.admit():
             prepared = await self.intake.read_picture(body, content_type)
             start = time.perf_counter()
             embedding = await result_of(self._encodes.submit(prepared))
             seconds = time.perf_counter() - start
-            return await run_in(self.quick, self.store.add, embedding), embedding, seconds
+            kept = await run_in(self.quick, self.store.add, embedding, image_id)
+            return kept, embedding, seconds
 
     async def get(self, image_id: str) -> Embedding:
         """Look an image up; raises as `ImageStore.get`."""

@@ -56,20 +56,30 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        headers = Headers(scope=scope)
-        is_upload = scope["path"] == UPLOAD_PATH
-        limit = self._settings.max_upload_bytes if is_upload else self._settings.max_json_bytes
         try:
-            check_host(headers, self._settings.allowed_hosts)
-            if scope["method"] not in _SAFE_METHODS:
-                check_origin(headers, self._settings.cors_origins)
-            if scope["path"].startswith(_GUARDED):
-                check_token(headers, self._settings.token)
-            _check_length(headers, limit)
+            limited = admit(scope, receive, self._settings)
         except ApiError as error:
             await error_response(error)(scope, receive, send_secured)
             return
-        await self._app(scope, _limited(receive, limit), send_secured)
+        await self._app(scope, limited, send_secured)
+
+
+def admit(scope: Scope, receive: Receive, settings: Settings) -> Receive:
+    """Check a request's head; return what receives its body, up to its limit.
+
+    Raises:
+        ApiError: where it is refused.
+    """
+    headers = Headers(scope=scope)
+    is_upload = scope["path"] == UPLOAD_PATH
+    limit = settings.max_upload_bytes if is_upload else settings.max_json_bytes
+    check_host(headers, settings.allowed_hosts)
+    if scope["method"] not in _SAFE_METHODS:
+        check_origin(headers, settings.cors_origins)
+    if scope["path"].startswith(_GUARDED):
+        check_token(headers, settings.token)
+    _check_length(headers, limit)
+    return _limited(receive, limit)
 
 
 def check_host(headers: Mapping[str, str], allowed: frozenset[str] | None) -> None:

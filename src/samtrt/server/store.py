@@ -26,6 +26,11 @@ REMEMBERED = 100_000
 """Ids of forgotten images for which the answer is "gone" rather than "never heard of"."""
 
 
+def new_id() -> str:
+    """Return an id that cannot be guessed."""
+    return secrets.token_urlsafe(16)
+
+
 @dataclass(eq=False)
 class _Image:
     """One id from `add` to its end. All but `disk` is changed under the store's lock alone.
@@ -78,15 +83,43 @@ class ImageStore:
         with self._lock:
             return len(self._images)
 
-    def add(self, embedding: Embedding) -> str:
-        """Keep an embedding; return its id, which cannot be guessed."""
-        image_id = secrets.token_urlsafe(16)
+    def add(self, embedding: Embedding, image_id: str | None = None) -> str:
+        """Keep an embedding; return its id, which cannot be guessed.
+
+        Args:
+            embedding: What to keep.
+            image_id: The id that it gets, in place of what had it; None for a new one.
+        """
+        image_id = image_id or new_id()
         image = _Image(embedding.nbytes, embedding)
+        left = None
         with self._lock:
+            if image_id in self._images:
+                left = self._end(image_id)
+            self._gone.pop(image_id, None)
             self._images[image_id] = image
             self._keep(image_id, image)
+        self._unlink(left)
         self._make_room()
         return image_id
+
+    def holds(self, image_id: str) -> bool:
+        """Tell whether `get` would return an image."""
+        with self._lock:
+            return image_id in self._images
+
+    def ids(self) -> list[str]:
+        """Return the ids of all images."""
+        with self._lock:
+            return list(self._images)
+
+    def discard(self, image_id: str) -> None:
+        """Forget an image if there is one, as if it had never been."""
+        with self._lock:
+            left = self._end(image_id) if image_id in self._images else None
+            self._gone.pop(image_id, None)
+            self._publish()
+        self._unlink(left)
 
     def get(self, image_id: str) -> Embedding:
         """Return an embedding and mark it as used.

@@ -1,0 +1,1 @@
+"""Runs over many images on a Ray cluster, and a server with replicas on one."""
