@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,8 +61,27 @@ class Nodes:
         """Start a head at the same address, which knows nothing of the one before."""
         self._head(gcs_server_port=self.port)
 
+    def processes(self, title: str) -> list[int]:
+        """Return the workers of all nodes whose title begins so."""
+        nodes = [*self._cluster.worker_nodes, self._cluster.head_node]
+        raylets = {node.all_processes["raylet"][0].process.pid for node in nodes}
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it ended meanwhile
+                line = (process / "cmdline").read_text()
+                parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+                if line.startswith(f"ray::{title}") and parent in raylets:
+                    found.append(int(process.name))
+        return found
+
     def shutdown(self) -> None:
         self._cluster.shutdown()
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,71 @@
+"""`samtrt serve --ray` on a real cluster: replicas behind one address, and one of them killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from samtrt.client import Client
+from samtrt.predictor import Predictor
+from support.cluster_cases import Nodes, free_port
+from support.oracle import random_image
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.fixture
+def url(nodes: Nodes, tiny_model: Path, tmp_path: Path) -> Iterator[str]:
+    """A server with two replicas, each on half of a node's core."""
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "samtrt", "serve", tiny_model, "--ray", nodes.address),
+            *("--replicas", "2", "--images", tmp_path / "images", "--port", str(port)),
+        ],
+        env={**os.environ, "SAMTRT_TOKEN": TOKEN},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert "serves on port" in process.stdout.readline()
+    yield f"http://127.0.0.1:{port}"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 0
+
+
+@pytest.mark.slow
+def test_replicas_answer_as_the_predictor_and_one_dies(
+    url: str, tiny_model: Path, nodes: Nodes
+) -> None:
+    images = [random_image(60, 80, seed) for seed in range(3)]
+    points, labels = [[40, 30]], [1]
+    with Predictor.load(tiny_model) as predictor, Client(url, TOKEN) as client:
+        expected = []
+        for image in images:
+            predictor.set_image(image)
+            expected.append(predictor.predict(points, labels))
+        remote = [client.upload(image) for image in images]
+        for one, other in zip(remote, expected, strict=True):
+            found = one.predict(points, labels)
+            assert np.array_equal(found.masks, other.masks)
+            assert np.allclose(found.scores, other.scores, atol=1e-5)
+        for pid in nodes.processes("ServeReplica:samtrt:model"):
+            os.kill(pid, signal.SIGKILL)
+        ids = [one.id for one in remote]
+        for one, other in zip(remote, expected, strict=True):
+            assert np.array_equal(one.predict(points, labels).masks, other.masks)
+        assert [one.id for one in remote] == ids  # brought back, not uploaded again
+        remote[0].delete()
+        path = f"{url}/v1/images/{ids[0]}/masks"
+        again = httpx.post(path, json={}, headers={"Authorization": f"Bearer {TOKEN}"})
+        assert again.status_code == 404
+        assert httpx.post(path, json={}).status_code == 401
+        assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
