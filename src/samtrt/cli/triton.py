@@ -60,6 +60,10 @@ def command(
         int,
         typer.Option(min=1, max=65533, help="With --start: HTTP; gRPC and figures are the next."),
     ] = 8000,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="With --start: let other machines in; Triton asks nobody."),
+    ] = False,
 ) -> None:
     """Write a model repository for Triton Inference Server, and start it if asked to.
 
@@ -68,11 +72,14 @@ def command(
     """
     from samtrt.triton.models import Scaling
     from samtrt.triton.repository import RepositoryOptions, write_repository
-    from samtrt.triton.server import Listening, become, find_server
+    from samtrt.triton.server import Listening, become, check_exposure, find_server
     from samtrt.triton.server import command as server_command
     from samtrt.triton.settings import MIB, Limits
 
-    installation = find_server() if start else None  # before any work
+    listening = Listening(host, port, port + 1, port + 2)
+    if start:  # before any work
+        check_exposure(listening, insecure)
+    installation = find_server() if start else None
     options = RepositoryOptions(
         name=name,
         version=model_version,
@@ -98,5 +105,4 @@ def command(
     if installation is None:
         typer.echo(f"start it with: tritonserver --model-repository {shlex.quote(str(output))}")
         return
-    words = server_command(installation, output, Listening(host, port, port + 1, port + 2))
-    become(installation, words)
+    become(installation, server_command(installation, output, listening))

@@ -40,6 +40,13 @@ class TritonMissingError(SamtrtError):
     """There is no Triton server on this machine that could be started."""
 
 
+class ExposedError(SamtrtError):
+    """A server would let in whom nobody allowed."""
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
 @dataclass(frozen=True)
 class Installation:
     """A Triton server.
@@ -136,6 +143,19 @@ class Listening:
         )
 
 
+def check_exposure(listening: Listening, insecure: bool) -> None:
+    """Refuse to let other machines in where nobody said so: Triton knows no users.
+
+    Raises:
+        ExposedError: where they could come in.
+    """
+    if listening.host not in LOOPBACK and not insecure:
+        raise ExposedError(
+            f"--host {listening.host} lets other machines in, and Triton asks nobody for a token: "
+            "put a proxy before a loopback address, or say --insecure to allow everyone"
+        )
+
+
 def command(
     installation: Installation,
     repository: Path,
@@ -145,6 +165,8 @@ def command(
     """Return the command that starts a server on a repository."""
     return [
         *(str(installation.program), "--model-repository", str(repository)),
+        # All configurations are complete: nothing is to be started only to be asked for its own.
+        "--disable-auto-complete-config",
         *(*installation.arguments, *listening.arguments, *more),
     ]
 
