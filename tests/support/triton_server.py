@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,10 +32,10 @@ class Collector:
     url: str = ""
     bodies: list[bytes] = field(default_factory=list)
 
-    def has(self, *words: bytes) -> bool:
-        """Tell whether each of these came."""
-        came = b"\n".join(self.bodies)
-        return all(word in came for word in words)
+    def has(self, trace: bytes, words: Sequence[bytes]) -> bool:
+        """Tell whether each of these words came with a trace's number."""
+        came = [body for body in self.bodies if trace in body]
+        return all(any(word in body for body in came) for word in words)
 
 
 @dataclass

@@ -35,9 +35,11 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 _FIRST_WAIT = 0.25
 """Seconds before a request is repeated that the server had no room for; doubled each time."""
-_LOST_PLACE = "START flag"
-"""In Triton's words for a sequence that it does not know: it was silent for too long, or the server
-is another one."""
+_LOST_PLACE = ("START flag", "Stub process")
+"""In Triton's words for a sequence that it does not know, since it was silent for too long or the
+server is another one; and for an instance that died, which not every Triton starts again."""
+_PLACES = 4
+"""How often an image looks for a place at an instance that lives."""
 
 
 class TritonClient(Closeable):
@@ -203,7 +205,7 @@ class TritonImage:
             try:
                 self._client.ask(self._model, {}, ["model"], place)
             except RemoteError as error:
-                if _LOST_PLACE not in str(error):
+                if not any(words in str(error) for words in _LOST_PLACE):
                     raise
 
     def __enter__(self) -> TritonImage:
@@ -244,23 +246,27 @@ class TritonImage:
 
     def _ask(self, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
         """Ask about the image by its hash, and with its bytes where that is not enough."""
-        if self._place is not None:
-            try:
-                hashed = {**inputs, "image_sha256": self._digest}
-                return self._client.ask(
-                    self._model, hashed, outputs, Place(self._place, first=False)
-                )
-            except RemoteError as error:
-                if _LOST_PLACE in str(error):
-                    self._place = None
-                elif error.status != 404:
-                    raise
-        first = self._place is None
-        number = _number() if self._place is None else self._place
+        hashed = {**inputs, "image_sha256": self._digest}
         whole = {**inputs, "image": _uint8(self._data)}
-        found = self._client.ask(self._model, whole, outputs, Place(number, first))
-        self._place = number
-        return found
+        for _ in range(_PLACES):
+            try:
+                if self._place is not None:
+                    place = Place(self._place, first=False)
+                    try:
+                        return self._client.ask(self._model, hashed, outputs, place)
+                    except RemoteError as error:
+                        if error.status != 404:
+                            raise
+                    return self._client.ask(self._model, whole, outputs, place)
+                number = _number()
+                found = self._client.ask(self._model, whole, outputs, Place(number, first=True))
+                self._place = number
+                return found
+            except RemoteError as error:
+                if not any(words in str(error) for words in _LOST_PLACE):
+                    raise
+                lost, self._place = error, None
+        raise lost
 
     def _mask(self, encoded: rle.Rle) -> BoolArray:
         """Decode a mask of this image; one of another size is none."""

@@ -167,6 +167,8 @@ def command(
         *(str(installation.program), "--model-repository", str(repository)),
         # All configurations are complete: nothing is to be started only to be asked for its own.
         "--disable-auto-complete-config",
+        # It counts clients that are silent as work to be finished.
+        *("--exit-timeout-secs", "10"),
         *(*installation.arguments, *listening.arguments, *more),
     ]
 
