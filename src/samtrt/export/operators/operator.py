@@ -24,7 +24,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("The plugin form", "export", error.name or "onnxscript") from None
 
-__all__ = ["FLOAT", "Operator", "meaning", "op"]
+__all__ = ["FLOAT", "Operator", "biases_and_norms", "meaning", "op"]
 
 op: Any = opset17
 """Operators of ONNX; their declared types do not know what onnxscript makes of numbers."""
@@ -42,6 +42,15 @@ def meaning(function: Callable[..., Any]) -> Any:
     make of them.
     """
     return script(_OPSET, default_opset=op)(function)
+
+
+def biases_and_norms(function: Any) -> set[str]:
+    """Return the inputs of a function of `meaning` that are biases, or a norm's, by their names.
+
+    Kernels add them to sums in float32, and take them so.
+    """
+    names = (value.name for value in function.function_ir.inputs)
+    return {name for name in names if name.endswith("bias") or name.startswith("norm")}
 
 
 class Operator:

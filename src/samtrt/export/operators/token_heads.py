@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from samtrt.export.operators.operator import FLOAT, Operator, meaning, op
+from samtrt.export.operators.operator import FLOAT, Operator, biases_and_norms, meaning, op
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,12 +86,5 @@ TOKEN_HEADS = Operator(
     SamtrtTokenHeads,
     _compute,
     _shape,
-    float32={
-        "iou",
-        *(
-            value.name
-            for value in SamtrtTokenHeads.function_ir.inputs
-            if value.name.endswith("bias") or value.name.startswith("norm")
-        ),
-    },
+    float32={"iou", *biases_and_norms(SamtrtTokenHeads)},
 )

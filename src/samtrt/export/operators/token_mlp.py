@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from samtrt.export.operators.operator import FLOAT, Operator, meaning, op
+from samtrt.export.operators.operator import FLOAT, Operator, biases_and_norms, meaning, op
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,9 +77,5 @@ TOKEN_MLP = Operator(
     SamtrtTokenMlp,
     _compute,
     _shape,
-    float32={
-        value.name
-        for value in SamtrtTokenMlp.function_ir.inputs
-        if value.name.endswith("bias") or value.name.startswith("norm")
-    },
+    float32=biases_and_norms(SamtrtTokenMlp),
 )

@@ -15,34 +15,31 @@ struct Problem {
   int tokens;
 };
 
-constexpr int kBytes = kRows * kTokenPitch * 2 + kRows * kHeadInner * 2 + kHeadBytes;
-
 template <typename T>
 __global__ void __launch_bounds__(kTokenThreads) attend_values_kernel(Problem const problem) {
-  T* const rows = reinterpret_cast<T*>(dynamic_shared());
-  T* const values = rows + kRows * kTokenPitch;
-  float* const parts = reinterpret_cast<float*>(values + kRows * kHeadInner);
+  HeadMemory<T> const shared;
   int const first = blockIdx.x * kRows, head = blockIdx.y, tokens = problem.tokens;
-  fill_rows(rows, kTokenPitch, kRows, kWidth, [&](int row, int channel) {
+  fill_rows(shared.rows, kTokenPitch, kRows, kWidth, [&](int row, int channel) {
     int const number = first + row;
     if (number >= problem.rows) return make_uint4(0, 0, 0, 0);
     size_t const from =
         static_cast<size_t>(number / tokens * kHeads + head) * tokens + number % tokens;
     return read_vector(static_cast<T const*>(problem.mixed) + from * kWidth + channel);
   });
-  project_head(values, parts, rows,
+  project_head(shared.head, shared.parts, shared.rows,
                static_cast<T const*>(problem.value) + head * kHeadInner * kWidth,
                problem.bias + head * kHeadInner);
   int const row = threadIdx.x / kHeadInner, channel = threadIdx.x % kHeadInner;
   if (first + row >= problem.rows) return;
   T* const out = static_cast<T*>(problem.out) + static_cast<size_t>(first + row) * kInner;
-  out[head * kHeadInner + channel] = values[threadIdx.x];
+  out[head * kHeadInner + channel] = shared.head[threadIdx.x];
 }
 
 template <typename T>
 cudaError_t launch_of(Problem const& problem, cudaStream_t stream) {
   dim3 const blocks(tiles_of(problem.rows), kHeads);
-  return launch(attend_values_kernel<T>, blocks, kTokenThreads, kBytes, stream, problem);
+  return launch(attend_values_kernel<T>, blocks, kTokenThreads, HeadMemory<T>::kBytes, stream,
+                problem);
 }
 
 }  // namespace

@@ -10,8 +10,6 @@
 
 #define SAMTRT_EXPORT extern "C" __attribute__((visibility("default")))
 
-using samtrt::floats;
-
 namespace {
 
 bool is_type(int32_t type) { return type == 0 || type == 1; }
@@ -195,12 +193,8 @@ SAMTRT_EXPORT int32_t samtrt_token_mlp(int32_t type, void const* mixed, void con
   if (!is_type(type)) {
     return cudaErrorInvalidValue;
   }
-  void const* const* w = weights;
-  samtrt::MlpWeights const all{w[0],         floats(w[1]), w[2],          floats(w[3]),
-                               floats(w[4]), floats(w[5]), w[6],          floats(w[7]),
-                               w[8],         floats(w[9]), floats(w[10]), floats(w[11])};
-  return samtrt::token_mlp(as_type(type), mixed, tokens, all, result, workspace, prompts, count,
-                           epsilon, static_cast<cudaStream_t>(stream));
+  return samtrt::token_mlp(as_type(type), mixed, tokens, samtrt::TokenMlp::weights(weights), result,
+                           workspace, prompts, count, epsilon, static_cast<cudaStream_t>(stream));
 }
 
 SAMTRT_EXPORT int32_t samtrt_token_keys(int32_t type, void const* tokens, void const* token_pe,
@@ -210,11 +204,9 @@ SAMTRT_EXPORT int32_t samtrt_token_keys(int32_t type, void const* tokens, void c
   if (!is_type(type)) {
     return cudaErrorInvalidValue;
   }
-  void const* const* w = weights;
-  samtrt::KeyProjections const all{w[0], floats(w[1]), w[2], floats(w[3]),
-                                   w[4], floats(w[5]), w[6], floats(w[7])};
-  return samtrt::token_keys(as_type(type), tokens, token_pe, all, keys, offsets, values, prompts,
-                            count, static_cast<cudaStream_t>(stream));
+  return samtrt::token_keys(as_type(type), tokens, token_pe, samtrt::TokenKeys::weights(weights),
+                            keys, offsets, values, prompts, count,
+                            static_cast<cudaStream_t>(stream));
 }
 
 SAMTRT_EXPORT int64_t samtrt_token_heads_workspace(int32_t prompts) {
@@ -228,12 +220,9 @@ SAMTRT_EXPORT int32_t samtrt_token_heads(int32_t type, void const* mixed, void c
   if (!is_type(type)) {
     return cudaErrorInvalidValue;
   }
-  void const* const* w = weights;
-  samtrt::HeadWeights const all{w[0],         floats(w[1]), w[2],  floats(w[3]),
-                                floats(w[4]), floats(w[5]), w[6],  floats(w[7]),
-                                w[8],         floats(w[9]), w[10], floats(w[11])};
-  return samtrt::token_heads(as_type(type), mixed, tokens, all, hyper, iou, workspace, prompts,
-                             count, epsilon, static_cast<cudaStream_t>(stream));
+  return samtrt::token_heads(as_type(type), mixed, tokens, samtrt::TokenHeads::weights(weights),
+                             hyper, iou, workspace, prompts, count, epsilon,
+                             static_cast<cudaStream_t>(stream));
 }
 
 namespace {

@@ -19,15 +19,11 @@ struct Problem {
   int wanted;
 };
 
-constexpr int kBytes = kRows * kTokenPitch * 2 + kRows * kHeadInner * 2 + kHeadBytes;
-
 template <typename T>
 __global__ void __launch_bounds__(kTokenThreads) image_queries_kernel(Problem const problem) {
-  T* const rows = reinterpret_cast<T*>(dynamic_shared());
-  T* const queries = rows + kRows * kTokenPitch;
-  float* const parts = reinterpret_cast<float*>(queries + kRows * kHeadInner);
+  HeadMemory<T> const shared;
   int const first = blockIdx.x * kRows, head = blockIdx.y, wanted = problem.wanted;
-  fill_rows(rows, kTokenPitch, kRows, kWidth, [&](int row, int channel) {
+  fill_rows(shared.rows, kTokenPitch, kRows, kWidth, [&](int row, int channel) {
     int const number = first + row;
     if (number >= problem.rows) return make_uint4(0, 0, 0, 0);
     size_t const from = static_cast<size_t>(number / wanted) * problem.count + number % wanted;
@@ -35,11 +31,11 @@ __global__ void __launch_bounds__(kTokenThreads) image_queries_kernel(Problem co
         read_vector(static_cast<T const*>(problem.tokens) + from * kWidth + channel),
         read_vector(static_cast<T const*>(problem.token_pe) + from * kWidth + channel));
   });
-  project_head(queries, parts, rows,
+  project_head(shared.head, shared.parts, shared.rows,
                static_cast<T const*>(problem.query) + head * kHeadInner * kWidth,
                problem.bias + head * kHeadInner);
   float c[1][kTilesOfWarp][4] = {};
-  expand_head(c, queries, static_cast<T const*>(problem.key) + head * kWidth * kHeadInner);
+  expand_head(c, shared.head, static_cast<T const*>(problem.key) + head * kWidth * kHeadInner);
   for_pairs(c, threadIdx.x / 32 * kTilesOfWarp * 8, [&](int row, int column, float a, float b) {
     int const number = first + row;
     if (number >= problem.rows) return;
@@ -52,7 +48,8 @@ __global__ void __launch_bounds__(kTokenThreads) image_queries_kernel(Problem co
 template <typename T>
 cudaError_t launch_of(Problem const& problem, cudaStream_t stream) {
   dim3 const blocks(tiles_of(problem.rows), kHeads);
-  return launch(image_queries_kernel<T>, blocks, kTokenThreads, kBytes, stream, problem);
+  return launch(image_queries_kernel<T>, blocks, kTokenThreads, HeadMemory<T>::kBytes, stream,
+                problem);
 }
 
 }  // namespace

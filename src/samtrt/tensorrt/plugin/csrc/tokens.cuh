@@ -10,6 +10,7 @@
 
 #include "decoder.cuh"
 #include "kernels.h"
+#include "launch.cuh"
 
 namespace samtrt {
 
@@ -200,6 +201,21 @@ __device__ void project_head(T* to, float* parts, T const* rows, T const* weight
 }
 
 constexpr int kHeadBytes = kTokenWarps * kRows * kHeadInner * 4;  // of project_head's parts
+
+// Shared memory of a thread block that has 16 rows of tokens and one head.
+template <typename T>
+struct HeadMemory {
+  static constexpr int kBytes = kRows * kTokenPitch * 2 + kRows * kHeadInner * 2 + kHeadBytes;
+
+  T* const rows;       // [kRows, kTokenPitch]
+  T* const head;       // [kRows, kHeadInner], what project_head makes of them
+  float* const parts;  // project_head's
+
+  __device__ HeadMemory()
+      : rows(reinterpret_cast<T*>(dynamic_shared())),
+        head(rows + kRows * kTokenPitch),
+        parts(reinterpret_cast<float*>(head + kRows * kHeadInner)) {}
+};
 
 // From [.., kHeadInner] of one head to [.., kWidth]: this warp's share of the columns.
 template <typename T>

@@ -14,6 +14,11 @@ struct TokenHeads : WithEpsilon {
                                  Kind::kRows, Kind::kFloats, Kind::kRows,   Kind::kFloats,
                                  Kind::kRows, Kind::kFloats, Kind::kRows,   Kind::kFloats};
 
+  static HeadWeights weights(void const* const* w) {
+    return {w[0], floats(w[1]), w[2], floats(w[3]), floats(w[4]), floats(w[5]),
+            w[6], floats(w[7]), w[8], floats(w[9]), w[10],        floats(w[11])};
+  }
+
   static Shape output(Attributes const&, int index) {
     return {index == 0 ? 3 : 2, {size_of(0, 0), always(kMaskCount), always(kChannels / 8)}};
   }
@@ -22,10 +27,7 @@ struct TokenHeads : WithEpsilon {
 
   static cudaError_t run(Attributes const& a, Tensor const* in, void const* const* inputs,
                          void* const* outputs, void* workspace, cudaStream_t stream) {
-    void const* const* const w = inputs + 2;
-    HeadWeights const weights{w[0], floats(w[1]), w[2], floats(w[3]), floats(w[4]), floats(w[5]),
-                              w[6], floats(w[7]), w[8], floats(w[9]), w[10],        floats(w[11])};
-    return token_heads(in->type, inputs[1], inputs[0], weights, outputs[0],
+    return token_heads(in->type, inputs[1], inputs[0], weights(inputs + 2), outputs[0],
                        static_cast<float*>(outputs[1]), workspace, in[0][0], in[0][1], a.epsilon,
                        stream);
   }

@@ -14,6 +14,10 @@ struct TokenKeys : Operator {
                                  Kind::kRows, Kind::kFloats, Kind::kRows, Kind::kRows,
                                  Kind::kRows};
 
+  static KeyProjections weights(void const* const* w) {
+    return {w[0], floats(w[1]), w[2], floats(w[3]), w[4], floats(w[5]), w[6], floats(w[7])};
+  }
+
   static Shape output(Attributes const&, int index) {
     return {index == 1 ? 2 : 3, {size_of(0, 0), size_of(0, 1, 1, kHeadCount), always(kChannels)}};
   }
@@ -22,11 +26,8 @@ struct TokenKeys : Operator {
 
   static cudaError_t run(Attributes const&, Tensor const* in, void const* const* inputs,
                          void* const* outputs, void*, cudaStream_t stream) {
-    void const* const* const w = inputs + 2;
-    KeyProjections const weights{w[0], floats(w[1]), w[2], floats(w[3]),
-                                 w[4], floats(w[5]), w[6], floats(w[7])};
-    return token_keys(in->type, inputs[0], inputs[1], weights, outputs[0], outputs[1], outputs[2],
-                      in[0][0], in[0][1], stream);
+    return token_keys(in->type, inputs[0], inputs[1], weights(inputs + 2), outputs[0], outputs[1],
+                      outputs[2], in[0][0], in[0][1], stream);
   }
 };
 
