@@ -7,7 +7,7 @@ import pytest
 
 from samtrt.choices import Generation, MaskChoice
 from samtrt.decoding import are_stable, choose_masks, returned_logits
-from samtrt.server.scheduler import _chosen
+from samtrt.server.scheduler import Decoded, _chosen
 from samtrt.server.schemas import MasksRequest, Prompt
 
 SCORES = np.array([[0.2, 0.5, 0.9, 0.1], [0.2, 0.8, 0.3, 0.1]], np.float32)
@@ -61,5 +61,6 @@ def test_returned_logits_are_limited_as_officially() -> None:
 )
 def test_the_server_chooses_alike(candidates: int, share: float, expected: list[int]) -> None:
     request = MasksRequest(prompts=[Prompt(box=(0, 0, 5, 5))], candidates=candidates)
-    found = _chosen(logits(share)[0], SCORES[0], request, MaskChoice.STABLE)
+    answer = Decoded(logits(share)[:1], SCORES[0])
+    found = _chosen(answer, request, MaskChoice.STABLE)
     assert found == expected

@@ -16,6 +16,7 @@ from samtrt.manifest import Manifest
 from samtrt.masks.forming import Former, former_of
 from samtrt.masks.rle import Rle
 from samtrt.masks.specks import without_specks
+from samtrt.preparation.frame import Frame
 from samtrt.preparation.prompts import DecoderPrompts
 from samtrt.types import BoolArray, Embedding, Prediction, Tensor, to_host
 
@@ -164,15 +165,15 @@ class Decoding:
         planes = planes_of(chosen)
         if self.specks:
             threshold = self.manifest.mask_threshold
-            cleaned = np.stack(
-                [
-                    without_specks(plane, embedding.frame, threshold, self.specks)
-                    for plane in to_host(flat[planes])
-                ]
-            )
-            flat = flat.memory.upload(cleaned) if isinstance(flat, CudaArray) else cleaned
+            flat = cleaned(flat[planes], embedding.frame, threshold, self.specks)
             planes = np.arange(len(planes), dtype=np.intp)
         return former_of(flat, embedding.frame), flat, planes
+
+
+def cleaned(planes: Tensor, frame: Frame, threshold: float, specks: int) -> Tensor:
+    """Return low-res logits [N, M, M] without specks and holes, where they were."""
+    clean = np.stack([without_specks(plane, frame, threshold, specks) for plane in to_host(planes)])
+    return planes.memory.upload(clean) if isinstance(planes, CudaArray) else clean
 
 
 def check_results(*arrays: npt.NDArray[np.float32]) -> None:

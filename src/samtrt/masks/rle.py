@@ -290,6 +290,13 @@ def compress(rle: Rle) -> Rle:
     return {"size": list(rle["size"]), "counts": counts}
 
 
+def coco_box(rle: Rle) -> tuple[int, int, int, int]:
+    """Return (x, y, width, height) of RLE's mask, the COCO form; zeros for an empty mask."""
+    runs = runs_of(rle)
+    x1, y1, x2, y2 = runs.box
+    return (x1, y1, x2 - x1 + 1, y2 - y1 + 1) if runs.area else (0, 0, 0, 0)
+
+
 def area(rle: Rle) -> int:
     """Count the pixels of uncompressed RLE."""
     return int(np.sum(rle["counts"][1::2], dtype=np.int64))

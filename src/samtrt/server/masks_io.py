@@ -10,16 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from samtrt.decoding import returned_logits
+from samtrt.decoding import cleaned, returned_logits
 from samtrt.errors import PromptError
-from samtrt.masks.logits import box_of_mask
-from samtrt.masks.rle import compress, encode
-from samtrt.masks.specks import without_specks
+from samtrt.masks import rle
+from samtrt.masks.forming import former_of
 from samtrt.masks.upscaling import upscale_one
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.prompts import DecoderPrompts, build_prompts
 from samtrt.server.schemas import Candidate, MasksRequest, Prompt, Rle
-from samtrt.types import BoolArray, Size
+from samtrt.types import BoolArray, Size, Tensor, to_host
 
 
 def formed_size(original: Size, longest_side: int | None) -> Size:
@@ -68,23 +67,28 @@ def read_prompt(
 
 
 def write_candidate(
-    logits: npt.NDArray[np.float32],
-    score: float,
-    frame: Frame,
-    threshold: float,
-    request: MasksRequest,
+    logits: Tensor, score: float, frame: Frame, threshold: float, request: MasksRequest
 ) -> Candidate:
-    """Bring one mask's low-res logits [M, M] to the form and size that were asked for."""
-    clean = without_specks(logits, frame, threshold, request.specks) if request.specks else logits
-    mask = upscale_one(clean, frame, formed_size(frame.original, request.longest_side)) > threshold
+    """Bring one mask's low-res logits [1, M, M] to the form and size that were asked for.
+
+    At the image's size a mask is formed where its logits are, and comes from a GPU as RLE.
+    """
+    clean = cleaned(logits, frame, threshold, request.specks) if request.specks else logits
+    size = formed_size(frame.original, request.longest_side)
+    if size == frame.original:
+        mask = former_of(clean, frame).encode(clean, np.zeros(1, np.intp), threshold)[0]
+    else:
+        mask = rle.encode(upscale_one(to_host(clean)[0], frame, size) > threshold)
     return Candidate(
         score=score,
-        area=int(np.count_nonzero(mask)),
-        bbox=list(box_of_mask(mask)),
-        rle=Rle(**compress(encode(mask))) if request.format == "rle" else None,
-        png=_png(mask) if request.format == "png" else None,
+        area=rle.area(mask),
+        bbox=list(rle.coco_box(mask)),
+        rle=Rle(**rle.compress(mask)) if request.format == "rle" else None,
+        png=_png(rle.decode(mask)) if request.format == "png" else None,
         low_res_logits=(
-            _base64(returned_logits(logits, frame.generation)) if request.low_res_logits else None
+            _base64(returned_logits(to_host(logits), frame.generation))
+            if request.low_res_logits
+            else None
         ),
     )
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -33,7 +35,7 @@ from samtrt.server.schemas import Candidate, MasksRequest
 from samtrt.server.settings import Settings
 from samtrt.server.store import ImageStore
 from samtrt.server.waiting import result_of, run_in
-from samtrt.types import Embedding
+from samtrt.types import Embedding, Tensor, to_host
 
 T = TypeVar("T")
 Logits = npt.NDArray[np.float32]
@@ -46,6 +48,19 @@ BYTES_A_FORMED_PIXEL = 6
 class DecodeJob:
     embedding: Embedding
     prompts: DecoderPrompts
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the decoder answers to one prompt.
+
+    Attributes:
+        logits: [1, 4, M, M], where the decoder left them.
+        scores: [4].
+    """
+
+    logits: Tensor
+    scores: Logits
 
 
 class Scheduler:
@@ -71,7 +86,7 @@ class Scheduler:
         self._encodes: BatchQueue[Prepared, Embedding] = BatchQueue(
             self._encode, batch_limit(predictor.encoder, settings.encode_batch), 1, "encode"
         )
-        self._decodes: BatchQueue[DecodeJob, tuple[Logits, Logits]] = BatchQueue(
+        self._decodes: BatchQueue[DecodeJob, list[Decoded]] = BatchQueue(
             self._decode, predictor.prompts_per_run, settings.decode_workers, "decode"
         )
         self._gains_from_batches = predictor.decoder.device != "cpu"
@@ -142,12 +157,10 @@ class Scheduler:
             results: list[list[Candidate]] = [[] for _ in request.prompts]
             room = self.settings.max_answer_bytes
             choice = self.predictor.manifest.mask_choice
-            for (indexes, _), (logits, scores) in zip(groups, decoded, strict=True):
-                for row, index in enumerate(indexes):
-                    for i in _chosen(logits[row], scores[row], request, choice):
-                        candidate = await self._form(
-                            embedding, logits[row, i], float(scores[row, i]), request
-                        )
+            for (indexes, _), answers in zip(groups, decoded, strict=True):
+                for index, answer in zip(indexes, answers, strict=True):
+                    for i in await run_in(self.quick, _chosen, answer, request, choice):
+                        candidate = await self._form(embedding, answer, i, request)
                         results[index].append(candidate)
                         room -= candidate.nbytes
                         if room < 0:
@@ -159,29 +172,32 @@ class Scheduler:
             return results, seconds
 
     async def _form(
-        self, embedding: Embedding, logits: Logits, score: float, request: MasksRequest
+        self, embedding: Embedding, answer: Decoded, number: int, request: MasksRequest
     ) -> Candidate:
         height, width = formed_size(embedding.original_size, request.longest_side)
+        threshold = self.predictor.manifest.mask_threshold
+
+        def form() -> Candidate:
+            logits = answer.logits.reshape(*answer.logits.shape[1:])[number : number + 1]
+            score = float(answer.scores[number])
+            return write_candidate(logits, score, embedding.frame, threshold, request)
+
         async with self.memory.hold(height * width * BYTES_A_FORMED_PIXEL):
-            return await run_in(
-                self.forming,
-                write_candidate,
-                logits,
-                score,
-                embedding.frame,
-                self.predictor.manifest.mask_threshold,
-                request,
-            )
+            return await run_in(self.forming, self._with_room, form)
+
+    def _with_room(self, work: Callable[[], T]) -> T:
+        """Do work on the GPU; where its memory is full, once more without the embeddings there."""
+        try:
+            return work()
+        except DeviceMemoryError:
+            if not self.store.leave_device():
+                raise
+        return work()
 
     def _encode(self, jobs: Sequence[Prepared]) -> list[Embedding]:
         self.metrics.batch_size.labels("encoder").observe(len(jobs))
         with self.metrics.batch_seconds.labels("encoder").time():
-            try:
-                return encode_together(self.predictor.encoder, jobs)
-            except DeviceMemoryError:
-                if not self.store.leave_device():
-                    raise
-            return encode_together(self.predictor.encoder, jobs)
+            return self._with_room(partial(encode_together, self.predictor.encoder, jobs))
 
     def _key(self, image_id: str, prompts: DecoderPrompts) -> object:
         """Jobs with equal keys may share a decoder call: same image, same number of points."""
@@ -189,15 +205,23 @@ class Scheduler:
             return object()
         return image_id, prompts.point_coords.shape[1]
 
-    def _decode(self, jobs: Sequence[DecodeJob]) -> list[tuple[Logits, Logits]]:
+    def _decode(self, jobs: Sequence[DecodeJob]) -> list[list[Decoded]]:
         merged = DecoderPrompts.joined([job.prompts for job in jobs])
+
+        def decode() -> list[Decoded]:
+            return [
+                Decoded(logits[i : i + 1], scores)
+                for logits, ious in self.predictor.decoded(jobs[0].embedding, merged)
+                for i, scores in enumerate(to_host(ious))
+            ]
+
         with self.metrics.batch_seconds.labels("decoder").time():
-            logits, scores = self.predictor.decode(jobs[0].embedding, merged)
+            answers = iter(self._with_room(decode))
         self.metrics.batch_size.labels("decoder").observe(len(merged))
-        if not np.isfinite(scores).all():
+        found = [list(islice(answers, len(job.prompts))) for job in jobs]
+        if not all(np.isfinite(answer.scores).all() for job in found for answer in job):
             raise BackendError("the decoder gave scores that are not numbers")
-        ends = np.cumsum([len(job.prompts) for job in jobs])[:-1]
-        return list(zip(np.split(logits, ends), np.split(scores, ends), strict=True))
+        return found
 
     def _group(
         self, embedding: Embedding, request: MasksRequest, masks: dict[int, Logits]
@@ -240,11 +264,12 @@ async def _all_of(futures: Sequence[Future[T]]) -> list[T]:
         raise
 
 
-def _chosen(logits: Logits, scores: Logits, request: MasksRequest, choice: MaskChoice) -> list[int]:
+def _chosen(answer: Decoded, request: MasksRequest, choice: MaskChoice) -> list[int]:
     """Pick among the decoder's four masks: 0 is the single one, 1..3 whole, part and subpart."""
+    scores = answer.scores
 
     def choose(several: bool) -> list[int]:
-        return [int(i) for i in choose_masks(logits[None], scores[None], several, choice)[0]]
+        return [int(i) for i in choose_masks(answer.logits, scores[None], several, choice)[0]]
 
     if request.candidates == 3:
         wanted = choose(True)
