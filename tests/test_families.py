@@ -29,7 +29,7 @@ from samtrt.manifest import FileEntry, Manifest
 from samtrt.models.graphs import example_inputs
 from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.predictor import Predictor
-from samtrt.tensorrt.record import load_engine_record
+from samtrt.tensorrt.engine_files import load_engine_record
 from samtrt.verification.compare import verify
 from support.rtx_cases import needs_rtx
 

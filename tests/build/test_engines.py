@@ -21,8 +21,9 @@ from samtrt.choices import Precision, Stage, Target
 from samtrt.errors import BuildError, MissingExtraError
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.tensorrt.api import load_api
+from samtrt.tensorrt.engine_files import engine_path, load_engine_record
 from samtrt.tensorrt.gpu import find_gpu
-from samtrt.tensorrt.record import EngineRecord, engine_path, load_engine_record
+from samtrt.tensorrt.record import EngineRecord
 from support.contract_cases import for_tensorrt
 from support.rtx_cases import needs_rtx
 

@@ -31,8 +31,9 @@ from samtrt.export.operators.operator import PLUGIN_ATTRIBUTES
 from samtrt.export.operators.registry import OPERATORS
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.tensorrt.api import Api, load_api
+from samtrt.tensorrt.engine_files import load_engine_record
 from samtrt.tensorrt.gpu import Gpu
-from samtrt.tensorrt.record import EngineRecord, load_engine_record
+from samtrt.tensorrt.record import EngineRecord
 from support import plugin_cases
 from support.rtx_cases import needs_rtx
 from support.samples import make_manifest

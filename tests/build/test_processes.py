@@ -17,7 +17,7 @@ from samtrt.build.options import BuildOptions
 from samtrt.choices import Stage, Target
 from samtrt.errors import BuildError
 from samtrt.manifest import Manifest
-from samtrt.tensorrt.record import load_engine_record
+from samtrt.tensorrt.engine_files import load_engine_record
 from support.rtx_cases import needs_rtx
 
 pytestmark = needs_rtx

@@ -10,7 +10,7 @@ import pytest
 from samtrt.build import trtexec
 from samtrt.choices import Precision, Stage, Target
 from samtrt.manifest import Manifest
-from samtrt.tensorrt.record import load_engine_record
+from samtrt.tensorrt.engine_files import load_engine_record
 from support.command_line import Run, parsed
 from support.rtx_cases import needs_rtx
 

@@ -11,14 +11,8 @@ import torch
 import samtrt
 from samtrt.choices import BackendName, Precision, Stage, Target
 from samtrt.manifest import FileEntry, Manifest
-from samtrt.tensorrt.record import (
-    BuildFlags,
-    EngineRecord,
-    Profile,
-    engine_path,
-    onnx_hashes,
-    record_path,
-)
+from samtrt.tensorrt.engine_files import engine_path, onnx_hashes, record_path
+from samtrt.tensorrt.record import BuildFlags, EngineRecord, Profile
 from support.command_line import Run
 
 

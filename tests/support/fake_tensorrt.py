@@ -31,15 +31,8 @@ from samtrt.backends.fake import FakeBackend
 from samtrt.choices import Precision, Stage, Target
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.tensorrt import api as trt_api
-from samtrt.tensorrt.record import (
-    BuildFlags,
-    EngineRecord,
-    Exact,
-    Profile,
-    engine_path,
-    onnx_hashes,
-    record_path,
-)
+from samtrt.tensorrt.engine_files import engine_path, onnx_hashes, record_path
+from samtrt.tensorrt.record import BuildFlags, EngineRecord, Exact, Profile
 from support import fake_cuda_streams
 from support.fake_cuda import Stream
 from support.fake_cuda_streams import Cuda

@@ -14,11 +14,7 @@ from samtrt.choices import HardwareCompatibility, Precision, Stage, Target
 from samtrt.errors import EngineError
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.sealed import check_json
-from samtrt.tensorrt.gpu import Gpu
-from samtrt.tensorrt.record import (
-    BuildFlags,
-    EngineRecord,
-    Profile,
+from samtrt.tensorrt.engine_files import (
     engine_path,
     find_engines,
     load_engine_record,
@@ -26,6 +22,8 @@ from samtrt.tensorrt.record import (
     read_engine,
     record_path,
 )
+from samtrt.tensorrt.gpu import Gpu
+from samtrt.tensorrt.record import BuildFlags, EngineRecord, Profile
 from support.samples import edit_sealed, make_manifest
 
 H100 = Gpu(0, "NVIDIA H100 80GB HBM3", "9.0", 85_000_000_000, "13.0")

@@ -32,17 +32,15 @@ from samtrt.errors import BuildError, OutputError
 from samtrt.files import check_ours, write_atomic
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.tensorrt.api import Api, load_api
-from samtrt.tensorrt.plugin.library import LIBRARY_NAME
-from samtrt.tensorrt.record import (
-    BuildFlags,
-    EngineRecord,
-    Exact,
+from samtrt.tensorrt.engine_files import (
     engine_path,
     find_exact,
     is_engine_record,
     onnx_hashes,
     record_path,
 )
+from samtrt.tensorrt.plugin.library import LIBRARY_NAME
+from samtrt.tensorrt.record import BuildFlags, EngineRecord, Exact
 
 Report = Callable[[Stage, Progress], None]
 

@@ -221,7 +221,7 @@ def _explain(
     from samtrt.build.jobs import make_job
     from samtrt.build.trtexec import trtexec_command
     from samtrt.manifest import Manifest
-    from samtrt.tensorrt.record import engine_path
+    from samtrt.tensorrt.engine_files import engine_path
 
     manifest, api = Manifest.load(directory), _api(target, explain=True)
     check_options(api, manifest, options, directory)

@@ -55,7 +55,7 @@ def _describe(directory: Path, json_path: Path | None, force: bool) -> None:
     from samtrt.errors import EngineError
     from samtrt.manifest import Manifest
     from samtrt.sources import counted
-    from samtrt.tensorrt.record import find_engines
+    from samtrt.tensorrt.engine_files import find_engines
 
     manifest = Manifest.load(directory)
     with screen.working("checking files"):

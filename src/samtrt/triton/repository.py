@@ -23,13 +23,13 @@ from samtrt.choices import BackendName, Precision, Stage, Target, TritonPlatform
 from samtrt.errors import OutputError
 from samtrt.files import write_atomic
 from samtrt.manifest import MANIFEST_NAME, Manifest
-from samtrt.tensorrt.record import (
-    EngineRecord,
+from samtrt.tensorrt.engine_files import (
     engine_path,
     find_exact,
     load_engine_record,
     record_path,
 )
+from samtrt.tensorrt.record import EngineRecord
 from samtrt.triton.config import Fields, render
 from samtrt.triton.models import Scaling, auto_config, batch_of, sam_config, stage_config
 from samtrt.triton.settings import MIB, SETTINGS_NAME, Limits, Settings

@@ -11,7 +11,8 @@ pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
 
 from samtrt.choices import Stage, Target
 from samtrt.errors import EngineError
-from samtrt.tensorrt.record import Exact, find_exact
+from samtrt.tensorrt.engine_files import find_exact
+from samtrt.tensorrt.record import Exact
 from support import fake_tensorrt
 from support.samples import edit_sealed
 from support.trt_cases import boxes, expected, load, same

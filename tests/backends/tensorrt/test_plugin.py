@@ -15,7 +15,7 @@ from samtrt.choices import BackendName, PixelWork, Stage, Target
 from samtrt.errors import BackendError, EngineError
 from samtrt.manifest import FileEntry
 from samtrt.predictor import Predictor
-from samtrt.tensorrt.record import record_path
+from samtrt.tensorrt.engine_files import record_path
 from support import fake_tensorrt, plugin_cases
 from support.samples import edit_sealed
 

@@ -24,17 +24,15 @@ from samtrt.errors import BackendError, EngineError
 from samtrt.files import cache_dir
 from samtrt.manifest import Manifest
 from samtrt.tensorrt.api import capture, explain_cuda_failure, load_api
-from samtrt.tensorrt.gpu import find_gpu
-from samtrt.tensorrt.plugin.library import register_plugins
-from samtrt.tensorrt.record import (
-    EngineRecord,
-    Exact,
-    build_command,
+from samtrt.tensorrt.engine_files import (
     engine_path,
     find_exact,
     read_engine,
     read_engine_record,
 )
+from samtrt.tensorrt.gpu import find_gpu
+from samtrt.tensorrt.plugin.library import register_plugins
+from samtrt.tensorrt.record import EngineRecord, Exact, build_command
 from samtrt.types import Tensor, TensorInfo
 
 MOST_PADDING = 4 / 3

@@ -1,0 +1,17 @@
+"""`samtrt.json`: what a model directory holds, and proof that its files are those."""
+
+from samtrt.manifest.contents import Manifest
+from samtrt.manifest.parts import EncoderSizes, FileEntry, Quantized, Source, Video
+from samtrt.manifest.reading import FORMAT, MANIFEST_NAME, check_model_directory
+
+__all__ = [
+    "FORMAT",
+    "MANIFEST_NAME",
+    "EncoderSizes",
+    "FileEntry",
+    "Manifest",
+    "Quantized",
+    "Source",
+    "Video",
+    "check_model_directory",
+]
