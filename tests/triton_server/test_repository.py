@@ -10,14 +10,8 @@ import pytest
 from samtrt.choices import BackendName, Precision, Stage, Target, TritonPlatform
 from samtrt.errors import EngineError, ManifestError, OutputError
 from samtrt.manifest import FileEntry, Manifest
-from samtrt.tensorrt.record import (
-    BuildFlags,
-    EngineRecord,
-    Profile,
-    engine_path,
-    onnx_hashes,
-    record_path,
-)
+from samtrt.tensorrt.engine_files import engine_path, onnx_hashes, record_path
+from samtrt.tensorrt.record import BuildFlags, EngineRecord, Profile
 from samtrt.triton.config import Word, render
 from samtrt.triton.models import Scaling
 from samtrt.triton.repository import RepositoryOptions, write_repository
