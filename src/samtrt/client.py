@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from samtrt import tracing
 from samtrt.choices import Generation, Resize
 from samtrt.errors import (
     ImageError,
@@ -108,7 +109,7 @@ class Client(Closeable):
             PromptError, ImageError: where the server says that the request is not usable.
             RemoteError: for any other failure.
         """
-        headers = {**self._headers, **options.pop("headers", {})}
+        headers = {**self._headers, **tracing.headers(), **options.pop("headers", {})}
         for attempt in range(self._retries + 1):
             try:
                 response = self._http.request(method, self._url + path, headers=headers, **options)

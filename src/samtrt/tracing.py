@@ -13,9 +13,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from samtrt.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
@@ -62,7 +65,7 @@ def start(service: str) -> bool:
 @contextmanager
 def span(
     name: str, parent: Mapping[str, str] | str | None = None, **attributes: str | int | float
-) -> Iterator[None]:
+) -> Iterator[Span | None]:
     """Note the time that a block takes, within the span around it.
 
     Args:
@@ -70,16 +73,19 @@ def span(
         parent: Headers that name another process's span (`traceparent`), as they are or as JSON;
             None for the span around this one in this thread.
         attributes: What else is told of it.
+
+    Yields:
+        OpenTelemetry's span, to tell more of it; None where nobody wants any.
     """
     if _tracer is None:
-        yield
+        yield None
         return
     from opentelemetry.propagate import extract
 
     carrier = json.loads(parent) if isinstance(parent, str) and parent else parent
     context = extract(carrier) if carrier else None
-    with _tracer.start_as_current_span(name, context=context, attributes=attributes):
-        yield
+    with _tracer.start_as_current_span(name, context=context, attributes=attributes) as found:
+        yield found
 
 
 def headers() -> dict[str, str]:

@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from samtrt import tracing
 from samtrt._version import __version__
 from samtrt.predictor import Predictor
 from samtrt.server import page, routes
@@ -139,7 +140,14 @@ class _Observed:
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            with tracing.span("HTTP", _trace_headers(scope)) as span:
+                try:
+                    await self._app(scope, receive, watched)
+                finally:
+                    if span is not None:
+                        route = getattr(scope.get("route"), "path", "other")
+                        span.update_name(f"{scope['method']} {route}")
+                        span.set_attribute("http.response.status_code", status)
         except asyncio.CancelledError:
             status = 503  # a stop, whose time is up; uvicorn closes the connection
         finally:
@@ -151,6 +159,13 @@ class _Observed:
             # What is refused costs its sender nothing: it must not fill the log.
             extra = {"kind": status} if 400 <= status < 500 else None
             log.info("%s %s %d %.1f ms", method, route, status, 1000 * seconds, extra=extra)
+
+
+def _trace_headers(scope: Scope) -> dict[str, str]:
+    """Return what a client says of its trace."""
+    names = (b"traceparent", b"tracestate")
+    headers = scope["headers"]
+    return {name.decode(): value.decode("latin-1") for name, value in headers if name in names}
 
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}

@@ -16,6 +16,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from samtrt import tracing
 from samtrt.predictor import Predictor
 from samtrt.server.allocator import give_memory_back
 from samtrt.server.app import create_app
@@ -39,6 +40,7 @@ def run(predictor: Predictor, settings: Settings, directory: Path, host: str, po
     if room < settings.max_connections:
         log.warning("the limit of open files (ulimit -n) leaves room for %d connections", room)
     settings = replace(settings, max_connections=room)
+    tracing.start("serve")
     app = create_app(predictor, settings, directory)
     # uvicorn raises the signal again once it is done; a stop that was asked for is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)

@@ -18,6 +18,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from samtrt import tracing
 from samtrt.choices import MaskChoice
 from samtrt.decoding import choose_masks
 from samtrt.encoding import Prepared, batch_limit, encode_together
@@ -115,9 +116,11 @@ class Scheduler:
             image_id: The id that it gets; None for a new one.
         """
         with self.uploads.admit():
-            prepared = await self.intake.read_picture(body, content_type)
+            with tracing.span("samtrt.read"):
+                prepared = await self.intake.read_picture(body, content_type)
             start = time.perf_counter()
-            embedding = await result_of(self._encodes.submit(prepared))
+            with tracing.span("samtrt.encode"):
+                embedding = await result_of(self._encodes.submit(prepared))
             seconds = time.perf_counter() - start
             kept = await run_in(self.quick, self.store.add, embedding, image_id)
             return kept, embedding, seconds
@@ -145,14 +148,17 @@ class Scheduler:
             masks = await self.intake.read_masks(request, embedding.frame)
             groups = await run_in(self.quick, self._group, embedding, request, masks)
             start = time.perf_counter()
-            decoded = await _all_of(
-                [
-                    self._decodes.submit(
-                        DecodeJob(embedding, prompts), self._key(image_id, prompts), len(prompts)
-                    )
-                    for _, prompts in groups
-                ]
-            )
+            with tracing.span("samtrt.decode", prompts=len(request.prompts)):
+                decoded = await _all_of(
+                    [
+                        self._decodes.submit(
+                            DecodeJob(embedding, prompts),
+                            self._key(image_id, prompts),
+                            len(prompts),
+                        )
+                        for _, prompts in groups
+                    ]
+                )
             seconds = time.perf_counter() - start
             results: list[list[Candidate]] = [[] for _ in request.prompts]
             room = self.settings.max_answer_bytes
