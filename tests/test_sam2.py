@@ -14,12 +14,15 @@ import torch
 from samtrt.automatic.generator import AutomaticMaskGenerator
 from samtrt.backends import BackendOptions
 from samtrt.choices import BackendName, Generation, MaskChoice
+from samtrt.client import Client
 from samtrt.embeddings import load_embedding, save_embedding
 from samtrt.manifest import Manifest
 from samtrt.predictor import Predictor
 from samtrt.preparation.spec import SAM2
+from samtrt.server.app import create_app
 from samtrt.verification.compare import verify
 from support.oracle import fit_sizes, official_sam2, sam2_package
+from support.server_cases import live
 
 POINT = {"point_coords": [[90, 60]], "point_labels": [1]}
 
@@ -117,3 +120,26 @@ def test_engines_are_verified(
     assert report.failures == ()
     assert min(report.ious) >= 0.999
     assert len(report.embeddings) == 3
+
+
+def test_the_server_gives_the_predictors_masks(predictor: Predictor, picture: np.ndarray) -> None:
+    """A stable prompt and an unstable one, whose single mask is replaced; all maps are counted."""
+    with (
+        live(create_app(predictor)) as url,
+        Client(url) as client,
+        client.upload(picture) as image,
+    ):
+        predictor.set_image(picture)
+        asked: list[dict[str, Any]] = [
+            {**POINT, "multimask_output": several} for several in (True, False)
+        ]
+        asked.append({"box": [20, 10, 150, 100], "multimask_output": False})
+        for arguments in asked:
+            got, expected = image.predict(**arguments), predictor.predict(**arguments)
+            np.testing.assert_array_equal(got.masks, expected.masks)
+            np.testing.assert_allclose(got.iou_predictions, expected.iou_predictions, rtol=1e-6)
+            np.testing.assert_array_equal(got.low_res_logits, expected.low_res_logits)
+        embedding = image.embedding()
+        assert embedding.maps.keys() == predictor.embedding.maps.keys()
+        for name, one in predictor.embedding.maps.items():
+            np.testing.assert_array_equal(embedding.maps[name], one)
