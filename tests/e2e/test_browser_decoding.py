@@ -66,11 +66,11 @@ def test_both_give_the_same_masks(
     x, y = width / 2, height / 2
 
     def ask() -> None:
-        """One object for each kind of prompt: a point, points, a box, a box with points."""
-        driver.page.mouse.click(*driver.place(x, y, shape))
+        """One object for each kind of prompt: a point, points, a box, a box with points, a mask."""
+        driver.insist(*driver.place(x, y, shape))
         driver.settle()
         driver.press("3", "n")
-        driver.page.mouse.click(*driver.place(x, y, shape))
+        driver.insist(*driver.place(x, y, shape))
         driver.page.mouse.click(*driver.place(x * 1.5, y, shape), button="right")
         driver.settle()
         driver.press("n")
@@ -80,9 +80,14 @@ def test_both_give_the_same_masks(
             driver.page.mouse.move(*driver.place(x * 1.7, y * 1.6, shape), steps=4)
             driver.page.mouse.up()
             if extra:
-                driver.page.mouse.click(*driver.place(x * 0.6, y, shape))
+                driver.insist(*driver.place(x * 0.6, y, shape))
             driver.settle()
             driver.press("2", "n")
+        # Painted: the second candidate is what the model makes of the mask.
+        driver.press("p")
+        driver.page.mouse.click(*driver.place(x, y, shape))
+        driver.settle()
+        driver.press("2", "a", "n")
 
     ask()
     server = driver.masks(tmp_path)
@@ -95,7 +100,7 @@ def test_both_give_the_same_masks(
     ask()
     browser = driver.masks(tmp_path)
     assert len(driver.prompts) == asked  # no round trip
-    assert len(server) == len(browser) == 4
+    assert len(server) == len(browser) == 5
     for there, here in zip(server.values(), browser.values(), strict=True):
         assert there.shape == here.shape == size
         assert 0 < there.mean() < 1

@@ -22,9 +22,8 @@ def test_a_click_on_another_mask_selects_it(driver: PageDriver) -> None:
     driver.click(100, 100)
     assert len(driver.clicks) == asked
     assert driver.page.locator(".object.active input").input_value() == "Object 1"
-    driver.page.keyboard.down("Shift")
-    driver.click(400, 300)
-    driver.page.keyboard.up("Shift")
+    driver.insist(*driver.place(400, 300))
+    driver.settle()
     assert driver.clicks[-1]["points"][0] == pytest.approx([400, 300], abs=1)
     assert driver.clicks[-1]["box"] == pytest.approx([60, 60, 200, 200], abs=1)
 

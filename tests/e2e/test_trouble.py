@@ -44,9 +44,8 @@ def test_an_image_that_the_server_dropped_is_sent_again(
     first = driver.candidates()
     small_cache.add(picture)  # type: ignore[arg-type]
     driver.press("n")
-    driver.page.keyboard.down("Shift")  # else it would select the object that is there
-    driver.click(320, 200)
-    driver.page.keyboard.up("Shift")
+    driver.insist(*driver.place(320, 200))
+    driver.settle()
     assert driver.candidates() == first
     driver.toast("uploaded again")
     assert driver.page.inner_text("#count") == "2"
@@ -140,3 +139,47 @@ def test_a_token_is_asked_for(
         driver.click(320, 200)
         assert len(driver.candidates()) == 3
         assert TOKEN not in driver.page.url
+
+
+def test_retry_does_all_that_failed(
+    open_page: Callable[..., PageDriver], fake: Served, photo: Path
+) -> None:
+    driver = open_page(fake.url, expect_errors=True)
+    driver.upload(photo)
+    driver.page.uncheck("#hover")
+    driver.page.route("**/masks", lambda route: route.abort())
+    driver.page.route("**/auto", lambda route: route.abort())
+    driver.page.mouse.click(*driver.place(100, 100))
+    driver.toast("cannot be reached")
+    driver.page.keyboard.press("n")
+    driver.page.mouse.click(*driver.place(500, 300))
+    driver.page.click("#auto")
+    driver.page.wait_for_selector("#progress", state="hidden")
+    toast = driver.toast("cannot be reached")
+    assert toast.count() == 1  # the same trouble is told once
+    driver.page.unroute("**/masks")
+    driver.page.unroute("**/auto")
+    toast.get_by_text("Retry").click()
+    driver.toast("Found")
+    driver.until("!document.querySelector('#objects').textContent.includes('…')")
+    assert {"Object 1", "Object 2"} < set(driver.objects())
+
+
+def test_messages_leave_and_no_retry_where_it_cannot_help(
+    open_page: Callable[..., PageDriver], fake: Served, photo: Path
+) -> None:
+    driver = open_page(fake.url, expect_errors=True)
+    driver.page.clock.install()
+    driver.upload(photo)
+    refusal = {"error": {"code": "invalid", "message": "this cannot be done"}}
+    driver.page.route("**/masks", lambda route: route.fulfill(status=422, json=refusal))
+    driver.page.mouse.click(*driver.place(100, 100))
+    toast = driver.toast("This cannot be done")
+    assert toast.get_by_text("Retry").count() == 0
+    driver.page.clock.run_for(16_000)
+    toast.wait_for(state="detached")
+    # Another object is not held up by it.
+    driver.page.unroute("**/masks")
+    driver.page.keyboard.press("n")
+    driver.click(500, 300)
+    assert len(driver.candidates()) == 3

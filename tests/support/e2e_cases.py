@@ -63,6 +63,12 @@ class PageDriver:
         self.page.mouse.click(*self.place(x, y), **options)
         self.settle()
 
+    def insist(self, x: float, y: float) -> None:
+        """Click to add a point whatever lies there: on an object's mask, a click selects it."""
+        self.page.keyboard.down("Shift")
+        self.page.mouse.click(x, y)
+        self.page.keyboard.up("Shift")
+
     def drag(self, x1: float, y1: float, x2: float, y2: float) -> None:
         self.page.mouse.move(*self.place(x1, y1))
         self.page.mouse.down()

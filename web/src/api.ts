@@ -1,7 +1,7 @@
 // Talking to the server. Every failure is an ApiError whose message can be shown.
 
 import { compress, decompress } from "./rle";
-import type { Candidate, Found, Mask, ModelInfo, Prompt, Size } from "./types";
+import type { Candidate, Found, Mask, ModelInfo, Prompt, Size, Wanted } from "./types";
 import { candidateCount } from "./types";
 
 const TOKEN_KEY = "samtrt-token";
@@ -84,12 +84,10 @@ export class Api {
     return this.json("POST", "/v1/images", image, image.type || "application/octet-stream", signal);
   }
 
-  /** Ask for the candidates of a prompt, no larger than `longest` pixels where that is given. */
   async masks(
     imageId: string,
     prompt: Prompt,
-    bestOnly: boolean,
-    longest: number | null,
+    { bestOnly, longest, specks }: Wanted,
     signal?: AbortSignal,
   ): Promise<Candidate[]> {
     const { points, box, mask } = prompt;
@@ -107,6 +105,7 @@ export class Api {
       candidates: candidateCount(prompt),
       best_only: bestOnly,
       longest_side: longest,
+      specks,
     };
     const path = `/v1/images/${imageId}/masks`;
     const answer = await this.post<{ results: { masks: WireMask[] }[] }>(path, body, signal);
@@ -117,7 +116,7 @@ export class Api {
   async auto(
     imageId: string,
     pointsPerSide: number,
-    longest: number | null,
+    { longest, specks }: Omit<Wanted, "bestOnly">,
     signal: AbortSignal,
   ): Promise<Found[]> {
     const body = {
@@ -126,6 +125,7 @@ export class Api {
       stability_score_thresh: 0,
       box_nms_thresh: 1,
       longest_side: longest,
+      specks,
     };
     const path = `/v1/images/${imageId}/auto`;
     const answer = await this.post<{ masks: WireFound[] }>(path, body, signal);

@@ -2,7 +2,7 @@
 
 import type { Api } from "./api";
 import type { Reply, Request } from "./messages";
-import type { ModelInfo, Prediction, Prompt, Size } from "./types";
+import type { ModelInfo, Prediction, Prompt, Size, Wanted } from "./types";
 
 /** An image that the server has encoded. */
 export interface ImageRef {
@@ -13,12 +13,10 @@ export interface ImageRef {
 export interface Decoding {
   /** What to call it in the page. */
   readonly label: string;
-  /** The candidates of a prompt, no larger than `longest` pixels where that is given. */
   predict(
     image: ImageRef,
     prompt: Prompt,
-    bestOnly: boolean,
-    longest: number | null,
+    wanted: Wanted,
     signal: AbortSignal,
   ): Promise<Prediction>;
 }
@@ -32,12 +30,11 @@ export class ServerDecoding implements Decoding {
   async predict(
     image: ImageRef,
     prompt: Prompt,
-    bestOnly: boolean,
-    longest: number | null,
+    wanted: Wanted,
     signal: AbortSignal,
   ): Promise<Prediction> {
     const start = performance.now();
-    const candidates = await this.api.masks(image.id, prompt, bestOnly, longest, signal);
+    const candidates = await this.api.masks(image.id, prompt, wanted, signal);
     return { candidates, ms: performance.now() - start };
   }
 }
@@ -119,8 +116,7 @@ export class BrowserDecoding implements Decoding {
   async predict(
     image: ImageRef,
     prompt: Prompt,
-    bestOnly: boolean,
-    longest: number | null,
+    wanted: Wanted,
     signal: AbortSignal,
   ): Promise<Prediction> {
     if (image.id !== this.imageId) {
@@ -130,7 +126,7 @@ export class BrowserDecoding implements Decoding {
     }
     signal.throwIfAborted();
     const start = performance.now();
-    const reply = await this.call({ kind: "decode", prompt, bestOnly, longest });
+    const reply = await this.call({ kind: "decode", prompt, wanted });
     signal.throwIfAborted();
     return { candidates: reply.candidates ?? [], ms: performance.now() - start };
   }

@@ -16,6 +16,7 @@ import { CursorKeys, Pointers, type Tool } from "./input";
 import { Objects } from "./objects";
 import { Progress } from "./progress";
 import { Session } from "./session";
+import { remember } from "./settings";
 import { addShortcuts } from "./shortcuts";
 import { Storage } from "./storage";
 import { Taking } from "./taking";
@@ -28,7 +29,6 @@ import { Workspace } from "./workspace";
 
 /** The checkpoint that comes with the package. */
 const SMALL_MODEL = "vit_s.safetensors";
-const OPACITY_KEY = "samtrt-opacity";
 const ENCODE_KEY = "samtrt-encode-ms";
 
 const api = new Api();
@@ -245,14 +245,16 @@ on("zoom-fit", () => view.fit());
 on("help", () => byId<HTMLDialogElement>("shortcuts").showModal());
 view.onzoom = (percent) => (byId("zoom-level").textContent = `${percent}%`);
 
-const opacity = byId<HTMLInputElement>("opacity");
-opacity.value = localStorage.getItem(OPACITY_KEY) ?? opacity.value;
-opacity.oninput = () => {
-  view.opacity = opacity.valueAsNumber;
+remember("hover", () => undefined);
+remember("brush-size", () => undefined);
+remember("clean", () => updateSpecks());
+remember("opacity", (input) => {
+  view.opacity = input.valueAsNumber;
   view.redraw();
-  localStorage.setItem(OPACITY_KEY, opacity.value);
-};
-view.opacity = opacity.valueAsNumber;
+});
+function updateSpecks(): void {
+  session.specks = byId<HTMLInputElement>("clean").checked ? (model?.specks ?? 0) : 0;
+}
 
 window.addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -294,6 +296,7 @@ api
     model = found;
     document.querySelector<HTMLButtonElement>("[data-decoder=browser]")!.disabled = !found.decoder;
     const { pred_iou_thresh: iou, stability_score_thresh: stability } = found.automatic;
+    updateSpecks();
     if (!history.doc.search) everything.setDefaults({ iou, stability });
     describeDecoder();
   })

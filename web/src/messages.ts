@@ -1,6 +1,6 @@
 // What the page and its decoding worker say to each other.
 
-import type { Candidate, FeatureMap, Generation, MaskChoice, Prompt, Size } from "./types";
+import type { Candidate, FeatureMap, Generation, MaskChoice, Prompt, Size, Wanted } from "./types";
 
 export interface LoadMessage {
   readonly kind: "load";
@@ -25,9 +25,7 @@ export interface ImageMessage {
 export interface DecodeMessage {
   readonly kind: "decode";
   readonly prompt: Prompt;
-  readonly bestOnly: boolean;
-  /** Longer side of the masks, at most; null for the image's own. */
-  readonly longest: number | null;
+  readonly wanted: Wanted;
 }
 
 export type Request = (LoadMessage | ImageMessage | DecodeMessage) & { readonly id: number };

@@ -5,8 +5,8 @@ import type { Decoding, ImageRef } from "./decoding";
 import type { History, Segment } from "./document";
 import { maskOf } from "./document";
 import type { Picture } from "./pictures";
-import type { Candidate, Found, Mask, Point, Prompt, Size } from "./types";
-import { EMPTY_PROMPT, isEmpty, sameSize } from "./types";
+import type { Candidate, Found, Mask, Point, Prediction, Prompt, Size, Wanted } from "./types";
+import { EMPTY_PROMPT, sameSize } from "./types";
 
 const RETRIES = 3;
 /** Images whose embeddings the server is asked to keep, so that going back is quick. */
@@ -42,6 +42,8 @@ export interface SessionEvents {
 export class Session {
   image: OpenImage | null = null;
   decoding: Decoding;
+  /** Islands and holes of masks with fewer cells of the low-res logits are removed. */
+  specks = 0;
   private ref: ImageRef | null = null;
   private encoding: Promise<ImageRef> | null = null;
   private readonly held = new Map<string, ImageRef>();
@@ -97,7 +99,7 @@ export class Session {
       for (let segment = this.wanted(); segment && this.image; segment = this.wanted()) {
         const { image } = this;
         try {
-          const { candidates, ms } = await this.predict(segment.prompt, false);
+          const { candidates, ms } = await this.predict(segment.prompt, this.shown(false));
           if (this.image !== image) continue;
           this.history.setCandidates(segment.prompt, candidates);
           this.events.prompted(ms);
@@ -125,7 +127,10 @@ export class Session {
 
   /** All masks of a grid of points, before any filter. */
   async search(pointsPerSide: number, signal: AbortSignal): Promise<Found[]> {
-    return this.withImage((ref) => this.api.auto(ref.id, pointsPerSide, SEARCHED, signal));
+    const { specks } = this;
+    const wanted = { longest: SEARCHED, specks };
+    const found = await this.withImage((ref) => this.api.auto(ref.id, pointsPerSide, wanted, signal));
+    return found.map((mask) => ({ ...mask, specks }));
   }
 
   /**
@@ -135,8 +140,8 @@ export class Session {
   async fullMask(segment: Segment): Promise<Mask | null> {
     const shown = maskOf(segment);
     if (!shown || !this.image || sameSize(shown.size, this.image.size)) return shown ?? null;
-    const { prompt } = segment;
-    const { candidates } = await this.predict(isEmpty(prompt) ? EMPTY_PROMPT : prompt, false, null);
+    const wanted = { bestOnly: false, longest: null, specks: shown.specks ?? 0 };
+    const { candidates } = await this.predict(segment.prompt, wanted);
     const off = (one: Candidate): number => Math.abs(one.score - shown.score);
     return candidates.reduce((best, one) => (off(one) < off(best) ? one : best));
   }
@@ -158,7 +163,7 @@ export class Session {
       while (this.hoverAt && this.ref && !this.history.active) {
         const at = this.hoverAt;
         const prompt: Prompt = { ...EMPTY_PROMPT, points: [{ ...at, label: 1 }] };
-        const { candidates, ms } = await this.predict(prompt, true);
+        const { candidates, ms } = await this.predict(prompt, this.shown(true));
         if (!this.hoverAt || this.history.active) break;
         this.events.hovered(candidates[0] ?? null);
         this.events.prompted(ms);
@@ -172,14 +177,19 @@ export class Session {
     }
   }
 
-  private predict(prompt: Prompt, bestOnly: boolean, longest = this.shownSide) {
+  private async predict(prompt: Prompt, wanted: Wanted): Promise<Prediction> {
     const { signal } = this.opening;
-    return this.withImage((ref) => this.decoding.predict(ref, prompt, bestOnly, longest, signal));
+    const { candidates, ms } = await this.withImage((ref) =>
+      this.decoding.predict(ref, prompt, wanted, signal),
+    );
+    return { candidates: candidates.map((one) => ({ ...one, specks: wanted.specks })), ms };
   }
 
-  private get shownSide(): number | null {
+  /** How masks are wanted that are only shown. */
+  private shown(bestOnly: boolean): Wanted {
     const { width, height } = this.image!.size;
-    return Math.max(width, height) > LARGE ? SHOWN : null;
+    const longest = Math.max(width, height) > LARGE ? SHOWN : null;
+    return { bestOnly, longest, specks: this.specks };
   }
 
   /** Run work on the image; where the server dropped it, upload it again; where busy, wait. */

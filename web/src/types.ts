@@ -43,6 +43,8 @@ export interface Prompt {
 export interface Candidate extends Mask {
   /** The model's own estimate of the mask's IoU. */
   readonly score: number;
+  /** Cells of low-res logits that parts of it have at least. */
+  readonly specks?: number;
   /** Painted by the user or brought in from a file: the model has no say in it. */
   readonly edited?: boolean;
 }
@@ -84,6 +86,7 @@ export interface ModelInfo {
   readonly image_size: number;
   readonly mask_size: number;
   readonly mask_threshold: number;
+  readonly specks: number;
   readonly automatic: {
     readonly pred_iou_thresh: number;
     readonly stability_score_thresh: number;
@@ -97,6 +100,16 @@ export interface ModelInfo {
   readonly version: string;
   readonly decoder: { readonly url: string; readonly sha256: string; readonly size: number } | null;
   readonly limits: { readonly max_upload_bytes: number; readonly max_pixels: number };
+}
+
+/** How a prompt's masks are wanted. */
+export interface Wanted {
+  /** The best-scored alone. */
+  readonly bestOnly: boolean;
+  /** Longer side of the masks, at most; null for the image's own. */
+  readonly longest: number | null;
+  /** Islands and holes of fewer cells of the low-res logits are removed; 0 removes none. */
+  readonly specks: number;
 }
 
 export interface Prediction {

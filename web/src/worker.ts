@@ -5,6 +5,7 @@ import { maskInput, promptInputs } from "./frame";
 import type { DecodeMessage, ImageMessage, LoadMessage, Reply, Request } from "./messages";
 import type { Candidate, Size } from "./types";
 import { candidateCount, formedSize } from "./types";
+import { removeSpecks } from "./specks";
 import { isStable } from "./stability";
 import { runsFromLogits } from "./upscale";
 
@@ -52,12 +53,12 @@ export function serve(ort: Ort, provider: "wasm" | "webgpu", build: string): voi
   }
 
   async function decode(message: DecodeMessage): Promise<Candidate[]> {
-    const { maskSize, generation } = model;
-    const inputs = promptInputs(message.prompt, image.original, image.resized, generation);
-    const plane = model.maskSize * model.maskSize;
-    const { mask } = message.prompt;
-    const start = mask && maskInput(mask, image.resized, model.imageSize, maskSize);
-    const size = formedSize(image.original, message.longest);
+    const { maskSize, generation, threshold } = model;
+    const { wanted, prompt } = message;
+    const inputs = promptInputs(prompt, image.original, image.resized, generation);
+    const plane = maskSize * maskSize;
+    const start = prompt.mask && maskInput(prompt.mask, image.resized, model.imageSize, maskSize);
+    const size = formedSize(image.original, wanted.longest);
     const out = await session.run({
       ...image.maps,
       point_coords: new ort.Tensor("float32", inputs.coords, [1, inputs.count, 2]),
@@ -65,8 +66,8 @@ export function serve(ort: Ort, provider: "wasm" | "webgpu", build: string): voi
       mask_input: new ort.Tensor("float32", start ?? new Float32Array(plane), [
         1,
         1,
-        model.maskSize,
-        model.maskSize,
+        maskSize,
+        maskSize,
       ]),
       has_mask_input: new ort.Tensor("float32", Float32Array.of(start ? 1 : 0), [1]),
     });
@@ -77,25 +78,23 @@ export function serve(ort: Ort, provider: "wasm" | "webgpu", build: string): voi
     const three = [1, 2, 3];
     const several = model.maskChoice === "best" ? [best(three)] : three;
     let chosen = several;
-    if (candidateCount(message.prompt) !== 3) {
+    if (candidateCount(prompt) !== 3) {
       const replaced = model.maskChoice === "stable" && !isStable(logits.subarray(0, plane));
       const single = replaced ? best(three) : 0;
       chosen = [single, ...[0, ...several].filter((i) => i !== single)];
     }
-    if (message.bestOnly) chosen = [best(chosen)];
-    return chosen.map((i) => ({
-      score: scores[i]!,
-      size,
-      runs: runsFromLogits(
-        logits.subarray(i * plane, (i + 1) * plane),
-        maskSize,
-        // SAM 2's logits go to the image at once: through a square of their own size.
-        generation === "sam2" ? maskSize : model.imageSize,
-        generation === "sam2" ? { height: maskSize, width: maskSize } : image.resized,
-        size,
-        model.threshold,
-      ),
-    }));
+    if (wanted.bestOnly) chosen = [best(chosen)];
+    // SAM 2's logits go to the image at once: through a square of their own size.
+    const square = generation === "sam2" ? maskSize : model.imageSize;
+    const inSquare = generation === "sam2" ? { height: maskSize, width: maskSize } : image.resized;
+    const cells = (length: number): number => Math.ceil((length * maskSize) / square);
+    const shown = { height: cells(inSquare.height), width: cells(inSquare.width) };
+    return chosen.map((i) => {
+      const low = logits.subarray(i * plane, (i + 1) * plane);
+      if (wanted.specks) removeSpecks(low, maskSize, shown, threshold, wanted.specks);
+      const runs = runsFromLogits(low, maskSize, square, inSquare, size, threshold);
+      return { score: scores[i]!, size, runs };
+    });
   }
 
   async function answer(request: Request): Promise<Reply> {

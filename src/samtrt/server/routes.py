@@ -12,6 +12,7 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
 from samtrt._version import __version__
+from samtrt.choices import SPECKS
 from samtrt.server.auto import run_auto
 from samtrt.server.decoder import Decoder
 from samtrt.server.errors import ApiError
@@ -268,6 +269,7 @@ async def model(request: Request, scheduler: SchedulerOf) -> ModelAnswer:
             pred_iou_thresh=manifest.automatic.pred_iou,
             stability_score_thresh=manifest.automatic.stability,
         ),
+        specks=SPECKS,
         preparation=manifest.preparation,
         precision=scheduler.predictor.precision,
         backend=scheduler.predictor.decoder.name,

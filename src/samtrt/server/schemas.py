@@ -249,6 +249,7 @@ class ModelAnswer(_Model):
     )
     mask_threshold: float
     automatic: ThresholdsAnswer
+    specks: int = Field(description="of `specks`, what the page and the commands ask for")
     preparation: Preparation = Field(description="how images become the encoder's input")
     precision: str = Field(description="what the engines compute in")
     backend: str
