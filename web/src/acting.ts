@@ -43,7 +43,7 @@ export class Acting implements Gestures {
     byId("brush").hidden = tool !== "brush" && tool !== "erase";
     this.hover(null);
     this.view.brush = null;
-    this.view.redraw();
+    this.view.redrawMarks();
   }
 
   brushRadius(): number {
@@ -93,7 +93,7 @@ export class Acting implements Gestures {
 
   pickPoint(index: number): void {
     this.view.picked = this.view.picked === index ? null : index;
-    this.view.redraw();
+    this.view.redrawMarks();
     this.events.update();
   }
 
@@ -115,7 +115,7 @@ export class Acting implements Gestures {
   startNew(): void {
     if (this.view.picked !== null) this.view.picked = null;
     this.history.select(null);
-    this.view.redraw();
+    this.view.redrawMarks();
     this.events.update();
   }
 
@@ -156,7 +156,7 @@ export class Acting implements Gestures {
     byId("brush-size-value").textContent = String(this.brushRadius());
     if (this.view.brush) {
       this.view.brush = { ...this.view.brush, radius: this.brushRadius() };
-      this.view.redraw();
+      this.view.redrawMarks();
     }
   }
 }

@@ -14,7 +14,7 @@ export interface PromptInputs {
 
 /**
  * A box is two more points behind the user's; without a box, and of SAM 2 always, a padding point
- * closes the list. `resized` is what the image of size `original` has become in the model's square.
+ * closes the list, unless there is nothing but a mask. `resized` is what the image of size `original` has become in the model's square.
  */
 export function promptInputs(
   prompt: Prompt,
@@ -28,7 +28,7 @@ export function promptInputs(
   if (prompt.box) {
     rows.push([prompt.box.x1, prompt.box.y1, 2], [prompt.box.x2, prompt.box.y2, 3]);
   }
-  if (!prompt.box || generation === "sam2") rows.push([0, 0, -1]);
+  if (rows.length && (!prompt.box || generation === "sam2")) rows.push([0, 0, -1]);
   return {
     coords: Float32Array.from(rows.flatMap(([x, y]) => [x * scaleX, y * scaleY])),
     labels: Float32Array.from(rows, ([, , label]) => label),

@@ -81,7 +81,7 @@ export class Pointers {
     this.gestures.hover(null, false);
     if (this.view.cursor) {
       this.view.cursor = null;
-      this.view.redraw();
+      this.view.redrawMarks();
     }
     if (this.down.size === 2) {
       this.mode = "pinch";
@@ -110,7 +110,7 @@ export class Pointers {
       radius: view.inImage(this.gestures.brushRadius()),
       erases: this.gestures.tool() === "erase",
     };
-    view.redraw();
+    view.redrawMarks();
   }
 
   private showBrush(at: Point | null): void {
@@ -118,7 +118,7 @@ export class Pointers {
     const shows = at && this.gestures.enabled() && (tool === "brush" || tool === "erase");
     if (!shows && !this.view.brush) return;
     this.view.brush = shows ? { at, radius: this.gestures.brushRadius() } : null;
-    this.view.redraw();
+    this.view.redrawMarks();
   }
 
   private move(event: PointerEvent): void {
@@ -152,7 +152,7 @@ export class Pointers {
     if (this.mode === "box") {
       const from = this.view.clamp(this.view.toImage(start));
       this.view.draft = boxBetween(from, this.view.clamp(this.view.toImage(at)));
-      this.view.redraw();
+      this.view.redrawMarks();
     }
   }
 
@@ -160,7 +160,7 @@ export class Pointers {
     const { view } = this;
     if (!view.dragged && Math.hypot(at.x - start.x, at.y - start.y) <= SLOP) return;
     view.dragged = { index: this.point, at: view.clamp(view.toImage(at)) };
-    view.redraw();
+    view.redrawMarks();
   }
 
   private pinch(id: number, before: Point, at: Point): void {
@@ -205,7 +205,7 @@ export class Pointers {
 
   private dropDraft(): void {
     this.view.draft = this.view.stroke = this.view.dragged = null;
-    this.view.redraw();
+    this.view.redrawMarks();
   }
 
   private wheel(event: WheelEvent): void {
@@ -231,7 +231,7 @@ export class CursorKeys {
     });
     view.canvas.addEventListener("blur", () => {
       this.corner = this.view.draft = this.view.cursor = null;
-      this.view.redraw();
+      this.view.redrawMarks();
     });
   }
 
@@ -267,7 +267,7 @@ export class CursorKeys {
     } else {
       return false;
     }
-    this.view.redraw();
+    this.view.redrawMarks();
     return true;
   }
 

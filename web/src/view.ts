@@ -18,6 +18,9 @@ const REACH = 11;
 
 export class View {
   private readonly context: CanvasRenderingContext2D;
+  /** The picture with its masks: what a moving brush or box leaves as it is. */
+  private readonly scene = document.createElement("canvas");
+  private sceneIsOld = true;
   private picture: ImageBitmap | null = null;
   private scale = 1;
   private x = 0;
@@ -157,6 +160,12 @@ export class View {
   }
 
   redraw(): void {
+    this.sceneIsOld = true;
+    this.redrawMarks();
+  }
+
+  /** Draw again what lies over the masks: points, boxes, strokes, the cross-hair. */
+  redrawMarks(): void {
     this.frame ||= requestAnimationFrame(() => {
       this.frame = 0;
       this.draw();
@@ -187,33 +196,34 @@ export class View {
   private draw(): void {
     const { context: c, picture } = this;
     const ratio = window.devicePixelRatio || 1;
+    if (this.sceneIsOld && picture) this.drawScene(picture, ratio);
     c.setTransform(1, 0, 0, 1, 0, 0);
     c.clearRect(0, 0, this.canvas.width, this.canvas.height);
     if (!picture) return;
-    c.setTransform(ratio, 0, 0, ratio, 0, 0);
-    const { width, height } = this.size;
-    // Above 2x single pixels should be seen, not blurred.
-    c.imageSmoothingEnabled = this.scale < 2;
-    c.imageSmoothingQuality = "high";
-    c.drawImage(picture, this.x, this.y, width * this.scale, height * this.scale);
-    this.drawMasks(ratio);
+    c.drawImage(this.scene, 0, 0);
     c.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.drawMarks();
   }
 
-  private drawMasks(ratio: number): void {
-    const { context: c } = this;
+  private drawScene(picture: ImageBitmap, ratio: number): void {
+    this.sceneIsOld = false;
+    this.scene.width = this.canvas.width; // clears it
+    this.scene.height = this.canvas.height;
+    const c = this.scene.getContext("2d")!;
     const zoom = ratio * this.scale;
     c.setTransform(zoom, 0, 0, zoom, ratio * this.x, ratio * this.y);
+    // Above 2x single pixels should be seen, not blurred.
+    c.imageSmoothingEnabled = this.scale < 2;
+    c.imageSmoothingQuality = "high";
+    c.drawImage(picture, 0, 0, this.size.width, this.size.height);
     for (const segment of this.shown) {
       const stands = segment.id === this.highlighted || segment.id === this.doc?.active;
-      this.drawMask(maskOf(segment)!, color(segment.color), stands);
+      this.drawMask(c, maskOf(segment)!, color(segment.color), stands);
     }
-    if (this.preview) this.drawMask(this.preview, "#ffffff", false);
+    if (this.preview) this.drawMask(c, this.preview, "#ffffff", false);
   }
 
-  private drawMask(mask: Mask, hue: string, stands: boolean): void {
-    const { context: c } = this;
+  private drawMask(c: CanvasRenderingContext2D, mask: Mask, hue: string, stands: boolean): void {
     const close = (this.scale * this.size.width) / mask.size.width >= CLOSE;
     const path = pathOf(mask, this.size, close);
     c.fillStyle = hue;
