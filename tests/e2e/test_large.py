@@ -35,8 +35,10 @@ def test_masks_come_as_shown_and_leave_in_full(
     # A stroke is put into all pixels, too.
     driver.press("p")
     driver.page.mouse.click(*driver.place(300, 300, LARGE))
-    driver.settle()
-    (painted,) = driver.masks(tmp_path).values()
+    driver.page.mouse.click(*driver.place(2700, 300, LARGE))  # before the first is done
+    driver.painted()
+    wait_for(lambda: bool(driver.masks(tmp_path)["Object 1"][300, 2700]))
+    painted = driver.masks(tmp_path)["Object 1"]
     assert painted[300, 300]
     assert mask_iou(painted & mask, mask) == 1
 

@@ -66,6 +66,7 @@ def test_points_are_dragged_and_deleted(driver: PageDriver) -> None:
 def test_brush_and_eraser(driver: PageDriver, tmp_path: Path) -> None:
     driver.page.keyboard.press("p")
     driver.drag(100, 100, 200, 100)
+    driver.painted()
     painted = driver.masks(tmp_path)["Object 1"]
     assert painted[100, 100:200].all()
     assert not painted[130].any()

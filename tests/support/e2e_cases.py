@@ -69,6 +69,11 @@ class PageDriver:
         self.page.mouse.click(x, y)
         self.page.keyboard.up("Shift")
 
+    def painted(self) -> None:
+        """Wait until the stroke is in the active object's mask, and the model has been asked."""
+        self.until("document.querySelector('.candidate')?.textContent.includes('yours')")
+        self.settle()
+
     def drag(self, x1: float, y1: float, x2: float, y2: float) -> None:
         self.page.mouse.move(*self.place(x1, y1))
         self.page.mouse.down()

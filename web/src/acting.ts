@@ -17,6 +17,7 @@ export interface ActingEvents {
 
 export class Acting implements Gestures {
   private current: Tool = "add";
+  private strokes: Promise<void> = Promise.resolve();
   private readonly size = byId<HTMLInputElement>("brush-size");
 
   constructor(
@@ -81,7 +82,12 @@ export class Acting implements Gestures {
   }
 
   stroke(stroke: Stroke): void {
-    void this.paint(stroke);
+    const { active } = this.history;
+    if (!active && stroke.erases) return;
+    const id = active?.id ?? null;
+    this.view.pending = [...this.view.pending, stroke];
+    // One after the other: each is put into what the one before has left.
+    this.strokes = this.strokes.then(() => this.paint(stroke, id));
   }
 
   movePoint(index: number, to: Point): void {
@@ -134,21 +140,24 @@ export class Acting implements Gestures {
     return found === this.history.doc.active ? null : found;
   }
 
-  private async paint(stroke: Stroke): Promise<void> {
+  private async paint(stroke: Stroke, id: number | null): Promise<void> {
     const { image } = this.session;
-    const { active } = this.history;
-    if (!image || (!active && stroke.erases)) return;
+    const segment = this.history.find(id);
     try {
+      if (!image || (id !== null && !segment)) return;
       // Painting on what is shown of a large image would keep its coarse steps.
-      const before = active && (await this.session.fullMask(active));
-      if (this.session.image !== image || this.history.active !== active) return;
+      const before = segment && (await this.session.fullMask(segment));
+      if (this.session.image !== image) return;
       const mask = painted(before, image.size, stroke);
-      if (mask) this.history.setPainted(mask);
-      else if (active) this.history.remove(active.id);
+      if (mask) this.history.setPainted(id, mask);
+      else if (id !== null) this.history.remove(id);
       this.events.passed("paint");
       announce(stroke.erases ? "Erased." : "Painted.");
     } catch (error) {
       this.events.failed("paint", error);
+    } finally {
+      this.view.pending = this.view.pending.filter((other) => other !== stroke);
+      this.view.redrawMarks();
     }
   }
 

@@ -70,7 +70,11 @@ export class History {
   }
 
   get active(): Segment | null {
-    return this.current.segments.find((s) => s.id === this.current.active) ?? null;
+    return this.find(this.current.active);
+  }
+
+  find(id: number | null): Segment | null {
+    return this.current.segments.find((s) => s.id === id) ?? null;
   }
 
   /** The active object's, or the empty one that a new object begins with. */
@@ -136,17 +140,17 @@ export class History {
     }
   }
 
-  /** Make what was painted the mask of the active object, or of a new one. */
-  setPainted(mask: Mask): void {
-    const { active, prompt } = this;
+  /** Make what was painted the mask of an object, or of a new one. */
+  setPainted(id: number | null, mask: Mask): void {
+    const segment = this.find(id);
     const change = {
-      prompt: { ...prompt, mask },
+      prompt: { ...(segment?.prompt ?? EMPTY_PROMPT), mask },
       candidates: [{ ...mask, score: 1, edited: true }],
       chosen: 0,
       stale: true,
       kept: true,
     };
-    if (active) this.commit(this.patched(active.id, change));
+    if (segment) this.commit(this.patched(segment.id, change));
     else this.begin(change);
   }
 

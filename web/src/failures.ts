@@ -9,6 +9,8 @@ export class Failures {
 
   /** Tell of a failure, with a way to try again where that can help. */
   add(what: string, error: unknown, retry?: () => void): void {
+    // What was called off is no failure; why it was is told where it happened.
+    if (error instanceof DOMException && error.name === "AbortError") return;
     const helps = retry && (!(error instanceof ApiError) || error.mayPass);
     if (helps) this.open.set(what, retry);
     const action = helps ? { label: "Retry", run: () => this.retry() } : undefined;

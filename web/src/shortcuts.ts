@@ -12,8 +12,8 @@ export interface Actions {
   remove(): void;
   /** Give the active object a class, by its number from 0. */
   label(index: number): void;
-  /** To the next image (1) or the one before (-1). */
-  step(by: number): void;
+  /** To the next image (1) or the one before (-1); false where there is but one. */
+  step(by: number): boolean;
   showImages(): void;
   /** Make the brush larger or smaller by a factor. */
   resizeBrush(factor: number): void;
@@ -46,8 +46,7 @@ function handle(event: KeyboardEvent, actions: Actions): boolean {
   else if (event.shiftKey && digit) actions.label(Number(digit[1]) - 1);
   else if (/^[1-5]$/.test(key)) actions.candidate(Number(key) - 1);
   else if (key === "n" || key === "escape") actions.add();
-  else if (key === "pagedown") actions.step(1);
-  else if (key === "pageup") actions.step(-1);
+  else if (key === "pagedown" || key === "pageup") return actions.step(key === "pagedown" ? 1 : -1);
   else if (key === "g") actions.showImages();
   else if (key === "[") actions.resizeBrush(1 / 1.25);
   else if (key === "]") actions.resizeBrush(1.25);

@@ -40,6 +40,8 @@ export class View {
   draft: Box | null = null;
   /** What the brush is at. */
   stroke: Stroke | null = null;
+  /** Strokes that are on their way into a mask. */
+  pending: readonly Stroke[] = [];
   /** Where the brush would paint, and with what radius on the screen. */
   brush: { readonly at: Point; readonly radius: number } | null = null;
   /** A point of the active object on its way to another place. */
@@ -59,6 +61,7 @@ export class View {
     this.picture = picture;
     this.size = size;
     this.draft = this.stroke = this.dragged = this.picked = this.cursor = this.preview = null;
+    this.pending = [];
     this.highlighted = null;
     this.fit();
   }
@@ -254,9 +257,9 @@ export class View {
     if (draft) {
       drawBox(c, this.toScreen({ x: draft.x1, y: draft.y1 }), this.toScreen({ x: draft.x2, y: draft.y2 }), hue, true);
     }
-    if (stroke) {
-      const points = stroke.points.map((p) => this.toScreen(p));
-      drawStroke(c, points, stroke.radius * this.scale, stroke.erases ? "#000000" : hue);
+    for (const { points, radius, erases } of stroke ? [...this.pending, stroke] : this.pending) {
+      const onScreen = points.map((p) => this.toScreen(p));
+      drawStroke(c, onScreen, radius * this.scale, erases ? "#000000" : hue);
     }
     if (this.brush) drawBrush(c, this.brush.at, this.brush.radius);
     if (cursor) drawCross(c, this.toScreen(cursor));

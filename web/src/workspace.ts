@@ -1,10 +1,9 @@
 // The list of images, opening one with the work that was done on it, and keeping that work.
 
-import type { History } from "./document";
+import type { History, Saved } from "./document";
 import { contentHash } from "./hash";
 import { readPicture } from "./pictures";
 import type { OpenImage, Session } from "./session";
-import type { Saved } from "./document";
 import type { Storage } from "./storage";
 
 export interface Entry {
@@ -75,10 +74,11 @@ export class Workspace {
     if (open) await this.open(open);
   }
 
-  step(by: number): void {
-    const at = this.entries.indexOf(this.current!);
-    const next = this.entries[at + by];
+  /** Open the image that many places on in the list; false where there is but one. */
+  step(by: number): boolean {
+    const next = this.entries[this.entries.indexOf(this.current!) + by];
     if (next) void this.open(next);
+    return this.entries.length > 1;
   }
 
   /** Open an image of the list; where that fails, what was open stays. */
