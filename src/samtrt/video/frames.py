@@ -1,0 +1,245 @@
+"""Frames of videos: of files and folders by their number."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from threading import Lock
+from typing import Any, overload
+
+import numpy as np
+
+from samtrt.errors import ImageError, MissingExtraError
+from samtrt.images import read_image
+from samtrt.sources import find_sources
+from samtrt.types import Closeable, Size, UInt8Array
+
+FOLDER_RATE = Fraction(25)
+"""Frames a second of a folder of pictures, which says nothing of it."""
+
+_SILENT_END = Fraction(1, 3)
+"""Seconds that a file may last longer than its last frame, as sound often does."""
+
+
+class Frames(Sequence[UInt8Array], Closeable):
+    """A video's frames, uint8 [H, W, 3], RGB, all of one size, read as they are asked for.
+
+    Any thread may ask; one is served at a time. Frames come upright, as players show them.
+
+    Attributes:
+        name: What its results are called.
+        times: When each frame is shown, in seconds, from 0.
+        notices: What was assumed of the video, one line each.
+    """
+
+    def __init__(self, path: Path, name: str, times: Sequence[Fraction]) -> None:
+        self.path, self.name, self.times = path, name, times
+        self.notices: tuple[str, ...] = ()
+        self._lock = Lock()
+        self._size: Size | None = None
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @overload
+    def __getitem__(self, index: int) -> UInt8Array: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[UInt8Array]: ...
+
+    def __getitem__(self, index: int | slice) -> UInt8Array | Sequence[UInt8Array]:
+        """Return a frame, or several.
+
+        Raises:
+            ImageError: where a frame is damaged, or of another size than those before.
+        """
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        with self._lock:
+            frame = self._read(index % len(self))
+        size = (frame.shape[0], frame.shape[1])
+        self._size = self._size or size
+        if size != self._size:
+            raise ImageError(
+                f"{self.path}: frame {index} is {size[1]} x {size[0]} and others are "
+                f"{self._size[1]} x {self._size[0]}: a video has frames of one size"
+            )
+        return frame
+
+    @abstractmethod
+    def _read(self, index: int) -> UInt8Array:
+        """Read a frame that there is; raises `ImageError`."""
+
+
+def open_frames(path: Path) -> Frames:
+    """Open a video file, or a folder whose pictures are the frames, in the order of their numbers.
+
+    Raises:
+        ImageError: where there is no such video, or it has no frame.
+        MissingExtraError: for a file, where PyAV is not installed.
+    """
+    return FolderFrames(path) if path.is_dir() else FileFrames(path)
+
+
+class FolderFrames(Frames):
+    """Pictures of a folder: `2.jpg` is before `10.jpg`."""
+
+    def __init__(self, path: Path) -> None:
+        found = sorted(find_sources([path]).paths, key=lambda one: _natural(one.name))
+        times = [i / FOLDER_RATE for i in range(len(found))]
+        super().__init__(path, path.resolve().name, times)
+        self.paths = found
+
+    def _read(self, index: int) -> UInt8Array:
+        return read_image(self.paths[index])
+
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
+
+
+class FileFrames(Frames):
+    """Frames of a video file, in the order in which they are shown.
+
+    The whole file is gone through once, without decoding, to know how many frames there are and
+    when each is shown: what its header promises may not be there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        container, stream = self._open()
+        promised, lasts = stream.frames, Fraction(container.duration or 0, 1_000_000)
+        shown: list[tuple[int, bool]] = []
+        av = load_av()
+        try:
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    if packet.pts is None:
+                        raise ImageError(
+                            f"{path} does not say when its frames are shown: bring it to MP4 with "
+                            "ffmpeg, or its frames to pictures in a folder"
+                        )
+                    shown.append((packet.pts, packet.is_keyframe))
+        except av.error.FFmpegError:
+            promised = max(promised, len(shown) + 1)
+        finally:
+            container.close()
+        if not shown:
+            raise ImageError(f"{path} has no frame of a video")
+        shown.sort()
+        self._pts = [pts for pts, _ in shown]
+        self._number = {pts: i for i, pts in enumerate(self._pts)}
+        self._keys = [i for i, (_, is_key) in enumerate(shown) if is_key] or [0]
+        base = stream.time_base or Fraction(1, 1000)
+        times = [(pts - self._pts[0]) * base for pts in self._pts]
+        super().__init__(path, path.stem, times)
+        if promised > len(shown) or lasts - times[-1] > _SILENT_END:
+            self.notices = (
+                f"the file is cut off, or lasts longer than its pictures: its {len(shown)} frames "
+                f"end after {float(times[-1]):.2f} s",
+            )
+        self._container: Any = None
+        self._decoded: Any = None
+        self._next = 0
+
+    def _open(self) -> tuple[Any, Any]:
+        av = load_av()
+        if not self.path.is_file():
+            raise ImageError(f"there is no video at {self.path}")
+        try:
+            container = av.open(str(self.path), "r")
+        except (av.error.FFmpegError, ValueError) as error:
+            raise ImageError(
+                f"{self.path} is no video that can be read: {reason_of(error)}"
+            ) from None
+        if not container.streams.video:
+            container.close()
+            raise ImageError(f"{self.path} has no video in it")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        return container, stream
+
+    def _read(self, index: int) -> UInt8Array:
+        key = max((i for i in self._keys if i <= index), default=0)
+        if self._container is None or not key <= self._next <= index:
+            self._go_to(key)
+        try:
+            found = self._decode_to(index)
+            if found is None and key:  # what the key promised was not there
+                self._go_to(0)
+                found = self._decode_to(index)
+        except ImageError:
+            self.close()
+            raise
+        if found is None:
+            self.close()
+            raise ImageError(f"{self.path}: frame {index} is not there: the file is damaged")
+        return found
+
+    def _decode_to(self, index: int) -> UInt8Array | None:
+        """Decode up to a frame; None where those that come are all behind it."""
+        av = load_av()
+        try:
+            for frame in self._decoded:
+                number = self._number.get(frame.pts, -1)
+                if number < index:
+                    continue
+                self._next = number + 1
+                if number > index:
+                    return None
+                if frame.is_corrupt:
+                    raise ImageError(f"{self.path}: frame {index} is damaged")
+                return upright(frame)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise ImageError(
+                f"{self.path}: frame {index} does not decode: {reason_of(error)}"
+            ) from None
+        return None
+
+    def _go_to(self, key: int) -> None:
+        """Begin to decode anew at a frame that depends on none before."""
+        self.close()
+        av = load_av()
+        self._container, stream = self._open()
+        if key:
+            try:
+                self._container.seek(self._pts[key], stream=stream)
+            except av.error.FFmpegError:  # a file that cannot be searched is read from its start
+                self.close()
+                self._container, stream = self._open()
+        self._decoded, self._next = self._container.decode(stream), key
+
+    def close(self) -> None:
+        container, self._container, self._decoded = self._container, None, None
+        if container is not None:
+            container.close()
+
+
+def upright(frame: Any) -> UInt8Array:
+    """Return a decoded frame as players show it: telephones store how they were held."""
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return what sorts numbers within names by their values."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def reason_of(error: Exception) -> str:
+    """Say in a few words why FFmpeg failed."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def load_av() -> Any:
+    """Import PyAV; raises `MissingExtraError`."""
+    try:
+        import av
+    except ImportError:
+        raise MissingExtraError("Reading videos", "video", "av") from None
+    return av
