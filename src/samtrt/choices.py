@@ -199,6 +199,14 @@ class TritonPlatform(str, Enum):
     """Its TensorRT backend, on the engines of `samtrt build`."""
 
 
+class Direction(str, Enum):
+    """Which way in time objects are followed."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    BOTH = "both"
+
+
 class BoxForm(str, Enum):
     """Forms of boxes in files that cannot always be told from the file."""
 

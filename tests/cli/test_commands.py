@@ -157,18 +157,28 @@ def test_module_and_script_are_the_same() -> None:
 
 SHARED: dict[str, tuple[str | None, type | None, str, str]] = {
     # Its letter, what it takes, what the help says of it, and the commands that have it.
-    "--output": ("-o", Path, "", "export quantize plugin predict auto embed demo"),
+    "--output": ("-o", Path, "", "export quantize plugin predict auto track embed triton demo"),
     "--json": (None, Path, "", "verify bench predict info"),
-    "--device": (None, str, "cuda or cuda:N", "build verify bench predict auto embed serve"),
+    "--device": (
+        None,
+        str,
+        "cuda or cuda:N",
+        "build verify bench predict auto track embed serve triton",
+    ),
     "--checkpoint": (
         *("-c", None, "The checkpoint that DIR was exported from"),
-        "verify bench predict auto embed serve",
+        "verify bench predict auto track embed serve",
     ),
-    "--backend": ("-b", BackendName, "Runtime", "verify bench predict auto embed serve"),
+    "--backend": (
+        "-b",
+        BackendName,
+        "Runtime",
+        "verify bench predict auto track embed serve triton",
+    ),
     "--image": ("-i", Path, "", "verify bench"),
     "--formats": ("-f", str, "", "predict auto"),
     "--recursive": ("-r", bool, "", "predict auto embed"),
-    "--threads": (None, int, "CPU threads", "verify bench predict auto embed serve"),
+    "--threads": (None, int, "CPU threads", "verify bench predict auto track embed serve triton"),
     "--pixels": (None, PixelWork, "TensorRT", "verify bench predict auto embed serve"),
 }
 """What an option is wherever it is: where to write, a file of figures, where to run, ..."""

@@ -40,6 +40,7 @@ from samtrt.cli import (
     predict,
     quantize,
     serve,
+    track,
     triton,
     verify,
 )
@@ -83,6 +84,7 @@ for _module in (
     bench,
     predict,
     auto,
+    track,
     embed,
     serve,
     triton,

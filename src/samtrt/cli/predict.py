@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +20,7 @@ from samtrt.cli.options import (
     SpecksOption,
     ThreadsOption,
 )
+from samtrt.cli.prompts import numbers
 from samtrt.cli.reading import (
     BackgroundOption,
     ForceOption,
@@ -252,13 +252,13 @@ def _prompts(
 
     prompts: dict[str, Any] = {}
     if point:
-        rows = [_numbers(text, "--point", (2, 3)) for text in point]
+        rows = [numbers(text, "--point", (2, 3)) for text in point]
         prompts["point_coords"] = [[row[:2] for row in rows]]
         prompts["point_labels"] = [[row[2] if len(row) == 3 else 1 for row in rows]]
     if box:
         if len(box) > 1 and (point or mask):
             raise PromptError("several boxes are prompts of their own: give them without --point")
-        prompts["boxes"] = [_numbers(text, "--box", (4,)) for text in box]
+        prompts["boxes"] = [numbers(text, "--box", (4,)) for text in box]
     if mask:
         rough = read_mask(mask)
         if rough.shape != predictor.original_size:
@@ -269,16 +269,3 @@ def _prompts(
             )
         prompts["mask_input"] = logits_from_mask(rough, predictor.embedding.frame)[None]
     return prompts
-
-
-def _numbers(text: str, option: str, counts: tuple[int, ...]) -> list[float]:
-    from samtrt.errors import PromptError
-
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) not in counts or not all(map(math.isfinite, values)):
-        wanted = "x,y or x,y,label" if option == "--point" else "x1,y1,x2,y2"
-        raise PromptError(f"{option} takes {wanted} in pixels, not '{text}'")
-    return values

@@ -78,6 +78,16 @@ class VideoEngines(Closeable):
             raise
         return cls(manifest, opened[0], dict(zip(VideoStage, opened[1:], strict=True)))
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What masks depend on beside the video and what is said of it."""
+        return {
+            "model": self.manifest.model,
+            "checkpoint_sha256": self.manifest.checkpoint.sha256,
+            "backend": self.encoder.name,
+            "precision": self.encoder.precision or self.manifest.precision.value,
+        }
+
     def encode(self, frame: UInt8Array) -> Embedding:
         """Encode a frame, uint8 [H, W, 3], RGB."""
         return encode_together(self.encoder, [prepare(frame, self._frames)])[0]

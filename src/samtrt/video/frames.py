@@ -6,6 +6,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from typing import Any, overload
@@ -13,6 +14,7 @@ from typing import Any, overload
 import numpy as np
 
 from samtrt.errors import ImageError, MissingExtraError
+from samtrt.files import sha256_of
 from samtrt.images import read_image
 from samtrt.sources import find_sources
 from samtrt.types import Closeable, Size, UInt8Array
@@ -71,6 +73,16 @@ class Frames(Sequence[UInt8Array], Closeable):
             )
         return frame
 
+    @property
+    @abstractmethod
+    def names(self) -> list[str]:
+        """What files of the frames are called."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What tells this video from others."""
+
     @abstractmethod
     def _read(self, index: int) -> UInt8Array:
         """Read a frame that there is; raises `ImageError`."""
@@ -94,6 +106,18 @@ class FolderFrames(Frames):
         times = [i / FOLDER_RATE for i in range(len(found))]
         super().__init__(path, path.resolve().name, times)
         self.paths = found
+
+    @property
+    def names(self) -> list[str]:
+        return [path.name for path in self.paths]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        digest = sha256()
+        for path in self.paths:
+            status = path.stat()
+            digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        return {"name": self.name, "pictures": len(self.paths), "sha256": digest.hexdigest()}
 
     def _read(self, index: int) -> UInt8Array:
         return read_image(self.paths[index])
@@ -145,6 +169,14 @@ class FileFrames(Frames):
         self._container: Any = None
         self._decoded: Any = None
         self._next = 0
+
+    @property
+    def names(self) -> list[str]:
+        return [f"{i:05d}.png" for i in range(len(self))]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"name": self.path.name, "sha256": sha256_of(self.path)}
 
     def _open(self) -> tuple[Any, Any]:
         av = load_av()

@@ -6,7 +6,8 @@ Objects that are tracked on a frame go through the engines together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from PIL import Image
 
 from samtrt.backends import BackendOptions
 from samtrt.choices import BackendName
+from samtrt.encoding import in_order
 from samtrt.errors import PromptError
 from samtrt.masks.axes import resize
 from samtrt.preparation.host import check_image
@@ -208,8 +210,7 @@ class VideoPredictor(Closeable):
             order = range(start_frame_idx, last - 1, -1) if start_frame_idx else range(0)
         else:
             order = range(start_frame_idx, min(start_frame_idx + most, count - 1) + 1)
-        for frame in order:
-            yield self.track_frame(state, frame, reverse)
+        yield from self.track_frames(state, order, reverse)
 
     def clear_all_prompts_in_frame(
         self, inference_state: VideoState, frame_idx: int, obj_id: int, need_output: bool = True
@@ -264,6 +265,28 @@ class VideoPredictor(Closeable):
 
     def close(self) -> None:
         self.engines.close()
+
+    def track_frames(
+        self, state: VideoState, order: Iterable[int], reverse: bool = False
+    ) -> Iterator[Found]:
+        """Find all objects on frames in turn; the next one is read and encoded meanwhile.
+
+        What was prompted must be settled.
+        """
+
+        def encode(frame: int) -> Embedding | None:
+            if all(frame in track.prompted for track in list(state.tracks.values())):
+                return None
+            known = state.encoded
+            if known and known[0] == frame:
+                return known[1]
+            return self.engines.encode(state.frames[frame])
+
+        with closing(in_order(order, encode, 1, ahead=1)) as ready:
+            for frame, future in ready:
+                if embedding := future.result():
+                    state.encoded = frame, embedding
+                yield self.track_frame(state, frame, reverse)
 
     def track_frame(self, state: VideoState, frame: int, reverse: bool = False) -> Found:
         """Find all objects on a frame, those together that were not prompted on it."""
@@ -370,6 +393,8 @@ def _points(
 
 def _at_size(masks: Sequence[Floats], size: Size) -> Floats:
     """Bring low-res logits to the video's size: [N, 1, H, W]."""
+    if not masks:
+        return np.zeros((0, 1, *size), np.float32)
     return np.stack([resize(np.ascontiguousarray(one), size) for one in masks])[:, None]
 
 

@@ -84,10 +84,7 @@ class StreamingSession:
         return self._state
 
     def _forget(self, track: Track) -> None:
-        oldest = self.frame_idx - self._pointers
-        track.others = {at: one for at, one in track.others.items() if at >= oldest}
-        track.tracked = {at: one for at, one in track.tracked.items() if at >= oldest}
-        track.prompts = {at: one for at, one in track.prompts.items() if at >= oldest}
+        track.forget_far(self.frame_idx, self._pointers)
         latest = sorted(track.prompted)[-self._predictor.prompted_frames :]
         track.prompted = {frame: track.prompted[frame] for frame in latest}
 

@@ -66,6 +66,19 @@ class Track:
     def waiting(self, is_prompted: bool) -> dict[int, Output]:
         return self.waiting_prompted if is_prompted else self.waiting_others
 
+    def forget_far(self, frame: int, reach: int, also: int | None = None) -> None:
+        """Forget what was found of frames that are further than `reach` from one, or from `also`.
+
+        What was found where a user prompted stays.
+        """
+
+        def is_near(at: int) -> bool:
+            return abs(at - frame) <= reach or (also is not None and abs(at - also) <= reach)
+
+        self.others = {at: one for at, one in self.others.items() if is_near(at)}
+        self.tracked = {at: one for at, one in self.tracked.items() if is_near(at)}
+        self.prompts = {at: one for at, one in self.prompts.items() if is_near(at)}
+
     def settled(self, frame: int) -> Output | None:
         """Return what was found on a frame before the prompts that wait."""
         return self.prompted.get(frame) or self.others.get(frame)
