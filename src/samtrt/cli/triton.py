@@ -25,7 +25,8 @@ def command(
     ] = TritonPlatform.PYTHON,
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: Annotated[
-        str, typer.Option("--device", help="cpu, cuda (each GPU that Triton sees) or cuda:N.")
+        str,
+        typer.Option("--device", help="cpu, cuda or cuda:N; cuda is each GPU that Triton sees."),
     ] = "cpu",
     threads: ThreadsOption = 0,
     instances: Annotated[
