@@ -25,7 +25,7 @@ from torch import Tensor
 from pool import load_pool
 from samtrt.models import Sam, build_sam
 from samtrt.registry import get_spec
-from scenes import Composer, Scenes, normalise, usable
+from scenes import SIDE, Composer, Scenes, normalise, usable
 
 POINTS = 5
 AREAS = {"below 1%": (0.0, 0.01), "1 to 3%": (0.01, 0.03), "above 3%": (0.03, 1.0)}
@@ -63,28 +63,33 @@ def iou(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 
 class Prompter:
-    """Asks one model about one encoded scene; masks come back at 512 pixels."""
+    """Asks one model about one encoded scene, whose pixels prompts and masks are in.
 
-    def __init__(self, model: Sam, embedding: Tensor) -> None:
-        self.model, self.embedding = model, embedding
+    A model with a larger frame sees the scene enlarged, as the predictor would show it.
+    """
+
+    def __init__(self, model: Sam, embedding: Tensor, side: int = SIDE) -> None:
+        self.model, self.embedding, self.side = model, embedding, side
 
     @torch.inference_mode()
     def __call__(
         self, coords: list[list[tuple[float, float]]], labels: list[list[int]], low: Tensor | None
     ) -> tuple[Tensor, np.ndarray, np.ndarray]:
-        """Return low-res logits [P,4,M,M], masks bool [P,4,512,512] and scores [P,4]."""
+        """Return low-res logits [P,4,M,M], masks bool [P,4,S,S] and scores [P,4]."""
         device, count = self.embedding.device, len(coords)
-        side = self.model.spec.mask_size
+        side, scale = self.model.spec.mask_size, self.model.spec.image_size / self.side
         mask = torch.zeros(count, 1, side, side, device=device) if low is None else low
         logits, scores = self.model.decode(
             self.embedding,
-            torch.tensor(coords, device=device),
+            torch.tensor(coords, device=device) * scale,
             torch.tensor(labels, device=device),
             mask,
             torch.full((count,), float(low is not None), device=device),
         )
-        full = F.interpolate(logits, scale_factor=4.0, mode="bilinear", align_corners=False) > 0
-        return logits, full.cpu().numpy(), scores.cpu().numpy()
+        full = F.interpolate(logits, scale_factor=4.0, mode="bilinear", align_corners=False)
+        if scale != 1:
+            full = F.interpolate(full, size=self.side, mode="bilinear", align_corners=False)
+        return logits, (full > 0).cpu().numpy(), scores.cpu().numpy()
 
 
 def measure_scene(ask: Prompter, truths: list[np.ndarray]) -> dict[str, list[float]]:
@@ -124,7 +129,7 @@ def measure_scene(ask: Prompter, truths: list[np.ndarray]) -> dict[str, list[flo
 
 
 def truths_of(scenes: Scenes, index: int) -> list[np.ndarray]:
-    """The visible masks of one scene of a batch: bool [512, 512] each."""
+    """The visible masks of one scene of a batch: bool [S, S] each."""
     ids = scenes.ids[index].cpu().numpy()
     return [ids == k for k in usable(scenes)[index].nonzero()[:, 0].tolist()]
 
@@ -162,10 +167,13 @@ def measure(model: Sam, composer: Composer, count: int, batch: int = 20) -> dict
     while done < count:
         scenes = composer.composed(min(batch, count - done))
         with torch.inference_mode():
-            embeddings = model.image_encoder(normalise(scenes))
+            side = model.spec.image_size
+            shown = scenes if side == scenes.side else scenes.enlarged(side)
+            embeddings = model.image_encoder(normalise(shown))
         for i in range(len(embeddings)):
             if truths := truths_of(scenes, i):
-                measured = measure_scene(Prompter(model, embeddings[i : i + 1]), truths)
+                ask = Prompter(model, embeddings[i : i + 1], scenes.side)
+                measured = measure_scene(ask, truths)
                 for key, values in measured.items():
                     found.setdefault(key, []).extend(values)
         done += len(embeddings)

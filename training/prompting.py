@@ -13,6 +13,7 @@ from torch import Tensor
 
 PADDING = -1
 EXACT_BOXES = 0.65
+COARSE = 128
 
 
 def weighted_pixel(weight: Tensor, generator: torch.Generator, stride: int) -> Tensor:
@@ -48,8 +49,10 @@ class Shapes(NamedTuple):
         cover = F.avg_pool2d(masks[:, None].float(), 2)[:, 0]
         touched, solid = (cover > 0).float(), (cover == 1).float()
         filled = (solid.amax((1, 2), keepdim=True) > 0).float()
-        coarse = F.interpolate(touched[:, None], scale_factor=0.5)
-        depth = F.interpolate(F.avg_pool2d(coarse, 21, 1, 10), scale_factor=2.0)[:, 0]
+        # In cells of 1/128 of the frame; a sixth of it is a surrounding.
+        step = max(1, cover.shape[-1] // COARSE)
+        coarse = F.interpolate(touched[:, None], scale_factor=1 / step)
+        depth = F.interpolate(F.avg_pool2d(coarse, 21, 1, 10), scale_factor=float(step))[:, 0]
         return cls(cover, solid * filled + touched * (1 - filled), depth, boxes(masks))
 
     @property
@@ -84,7 +87,7 @@ def boxes(masks: Tensor) -> Tensor:
 
 
 def jitter(box: Tensor, generator: torch.Generator, size: int) -> Tensor:
-    """Move corners by noise of up to 10% of the side, at most 20 pixels (paper, section A).
+    """Move corners by noise of up to 10% of the side, at most 20 pixels of 512 (paper, section A).
 
     How much is drawn for each box. `EXACT_BOXES` of them stay as they are: an exact box says that
     the mask touches each of its sides, which is worth learning.
@@ -93,7 +96,7 @@ def jitter(box: Tensor, generator: torch.Generator, size: int) -> Tensor:
     much = 0.1 * torch.rand(len(box), 1, generator=generator, device=box.device)
     noise = torch.randn(box.shape, generator=generator, device=box.device) * much * side
     exact = torch.rand(len(box), 1, generator=generator, device=box.device) < EXACT_BOXES
-    return (box + noise.clamp(-20, 20) * ~exact).clamp(0, size - 1)
+    return (box + noise.clamp(-size / 25.6, size / 25.6) * ~exact).clamp(0, size - 1)
 
 
 def fresh_prompt(
@@ -115,9 +118,11 @@ def fresh_prompt(
 
 
 def corrective_points(
-    logits: Tensor, truth: Tensor, count: int, generator: torch.Generator
+    logits: Tensor, truth: Tensor, count: int, generator: torch.Generator, size: int
 ) -> tuple[Tensor, Tensor]:
     """Draw points where logits [P, M, M] and soft truth [P, M, M] disagree: [P, N, 2], [P, N].
+
+    Points are in pixels of frames that are `size` wide.
 
     A point's label is 1 where the mask is missing and 0 where it is too much; a perfect mask gets
     points inside.
@@ -126,7 +131,7 @@ def corrective_points(
     wrong = (logits > 0) != wanted
     perfect = ~wrong.any((1, 2)).reshape(-1, 1, 1)
     place = torch.where(perfect, truth + 1e-6, wrong.float())
-    stride = 512 // truth.shape[-1]
+    stride = size // truth.shape[-1]
     rows = torch.arange(len(truth), device=truth.device)
     points, labels = [], []
     for _ in range(count):

@@ -18,7 +18,8 @@ from torch import Tensor
 from effects import Dice, blurred, finish, procedural, recolour, shadowed
 from pool import PHOTO_SIDE, WHOLES, Pool
 
-SIZE = 512
+SIDE = 512
+"""Of scenes, in pixels, where nothing else is asked for."""
 PART_IDS = 32
 SLOTS = 9  # objects a scene at most; their ids are 1..SLOTS
 MIN_VISIBLE = 0.002  # of the frame
@@ -31,8 +32,8 @@ STD = (58.395, 57.12, 57.375)
 class Scenes:
     """A batch of scenes.
 
-    image: float [B, 3, 512, 512] in 0..255, zero outside the content.
-    ids: uint8 [B, 512, 512], 0 for the background.
+    image: float [B, 3, S, S] in 0..255, zero outside the content.
+    ids: uint8 [B, S, S], 0 for the background.
     parents: uint8 [B, 256], the id of which each id is a part, 0 for whole things.
     own_area: float [B, 256], pixels each id would cover alone (0 for ids that are not there).
     sizes: int64 [B, 2], (height, width) of the content, at the top left.
@@ -44,13 +45,29 @@ class Scenes:
     own_area: Tensor
     sizes: Tensor
 
+    @property
+    def side(self) -> int:
+        """S."""
+        return self.ids.shape[-1]
+
     def parent_ids(self) -> Tensor:
-        """For each pixel the id of which its own id is a part: uint8 [B, 512, 512]."""
+        """For each pixel the id of which its own id is a part: uint8 [B, S, S]."""
         flat = self.parents.gather(1, self.ids.flatten(1).long())
         return flat.reshape(self.ids.shape)
 
+    def enlarged(self, side: int) -> Scenes:
+        """The same scenes, `side` pixels wide: bilinearly, as users' small pictures are enlarged."""
+        image = F.interpolate(self.image, size=side, mode="bilinear")
+        ids = F.interpolate(self.ids[:, None].float(), size=side)[:, 0].to(torch.uint8)
+        scale = side / self.side
+        sizes = (scale * self.sizes).round().long()
+        # Interpolation mixes the last row of the content with what lies beside it.
+        inside = content_mask(sizes, side)
+        area = scale**2 * self.own_area
+        return Scenes(image * inside[:, None], ids * inside, self.parents, area, sizes)
+
     def masks(self, index: Tensor) -> Tensor:
-        """Masks of ids [B, K], parts included: bool [B, K, 512, 512]."""
+        """Masks of ids [B, K], parts included: bool [B, K, S, S]."""
         wanted = index[:, :, None, None].to(torch.uint8)
         return (self.ids[:, None] == wanted) | (self.parent_ids()[:, None] == wanted)
 
@@ -59,7 +76,8 @@ class Composer:
     """Draw random scenes from a pool; the same generator state gives the same scenes.
 
     `real_share` of a batch are photographs; `part_share` of the objects lie on the one before
-    and are a part of it.
+    and are a part of it. Scenes are `side` pixels wide; `coarse_share` of a batch are composed at
+    two thirds of that and enlarged, as users' small pictures are.
     """
 
     def __init__(
@@ -68,6 +86,8 @@ class Composer:
         generator: torch.Generator,
         real_share: float = 0.0,
         part_share: float = 0.0,
+        side: int = SIDE,
+        coarse_share: float = 0.0,
     ) -> None:
         self.pool = pool
         self.device = pool.objects.device
@@ -75,6 +95,13 @@ class Composer:
         self.dice = Dice(generator, torch.float16 if half else torch.float32)
         self.real_share = real_share
         self.part_share = part_share
+        self.side = side
+        self.coarse_share = coarse_share
+        self.coarse = (
+            Composer(pool, generator, real_share, part_share, side * 2 // 3)
+            if coarse_share
+            else None
+        )
 
     def crop_grid(self, index: Tensor, sizes: Tensor, least: float) -> Tensor:
         """Sampling grid of a random crop of each photo that fills content of `sizes`.
@@ -87,12 +114,12 @@ class Composer:
         scale = (content / sizes).amin(1) * self.dice.rand(count, low=least, high=1.0)
         origin = self.dice.rand(count, 2) * (content - sizes * scale[:, None])
         flip = (self.dice.rand(count) < 0.5).float()
-        pixel = torch.arange(SIZE, device=self.device) + 0.5
+        pixel = torch.arange(self.side, device=self.device) + 0.5
         xs = pixel + flip[:, None] * (sizes[:, 1:] - 2 * pixel)
         x = (xs * scale[:, None] + origin[:, 1:]) / PHOTO_SIDE * 2 - 1
         y = (pixel * scale[:, None] + origin[:, :1]) / PHOTO_SIDE * 2 - 1
         return torch.stack(
-            [x[:, None, :].expand(-1, SIZE, -1), y[:, :, None].expand(-1, -1, SIZE)], -1
+            [x[:, None, :].expand(-1, self.side, -1), y[:, :, None].expand(-1, -1, self.side)], -1
         )
 
     def photo_crop(self, sizes: Tensor) -> Tensor:
@@ -106,14 +133,14 @@ class Composer:
         count = len(sizes)
         image = recolour(self.dice, self.photo_crop(sizes), 0.15)
         image = torch.where(self.dice.chance(0.25, count), blurred(image, 9), image)
-        made = procedural(self.dice, count, SIZE)
+        made = procedural(self.dice, count, self.side)
         return torch.where(self.dice.chance(0.2, count), made, image)
 
     def placement(self, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Where an object goes: centre (y, x) [B, 2] and share [B] of the frame, both in -1..1."""
         count = len(sizes)
         share = self.dice.rand(count, low=math.log(0.1), high=math.log(0.85)).exp()
-        centre = self.dice.rand(count, 2, low=0.02, high=0.98) * sizes / SIZE * 2 - 1
+        centre = self.dice.rand(count, 2, low=0.02, high=0.98) * sizes / self.side * 2 - 1
         return centre, share
 
     def placed(self, sizes: Tensor, centre: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,7 +164,7 @@ class Composer:
         texture = recolour(dice, self.photo_crop(sizes), 0.3)
         shade = (colour.mean(1, keepdim=True) - 128) * dice.knob(count, high=0.6)
         colour = torch.where(dice.chance(0.3, count), texture + shade, colour)
-        grain = dice.grain(count, 1, SIZE, SIZE) * dice.knob(count, low=-15, high=15)
+        grain = dice.grain(count, 1, self.side, self.side) * dice.knob(count, low=-15, high=15)
         return (colour + grain).clamp(0, 255) * sharp, sharp
 
     def sprite_grid(self, centre: Tensor, share: Tensor) -> Tensor:
@@ -153,13 +180,13 @@ class Composer:
         linear = torch.stack([row_x, row_y], 1)
         shift = -(linear @ centre.flip(1).unsqueeze(2))
         matrix = torch.cat([linear, shift], 2)
-        return F.affine_grid(matrix, [count, 4, SIZE, SIZE], align_corners=False)
+        return F.affine_grid(matrix, [count, 4, self.side, self.side], align_corners=False)
 
     def sizes(self, count: int) -> Tensor:
         """Content sizes: half square, half down to 1:2, either way up."""
-        short = (self.dice.rand(count, low=0.5, high=1.0) * SIZE).round()
-        short = torch.where(self.dice.rand(count) < 0.5, torch.full_like(short, SIZE), short)
-        full = torch.full_like(short, SIZE)
+        short = (self.dice.rand(count, low=0.5, high=1.0) * self.side).round()
+        short = torch.where(self.dice.rand(count) < 0.5, torch.full_like(short, self.side), short)
+        full = torch.full_like(short, self.side)
         tall = self.dice.rand(count) < 0.4
         return torch.stack([torch.where(tall, full, short), torch.where(tall, short, full)], 1)
 
@@ -167,8 +194,8 @@ class Composer:
     def composed(self, count: int) -> Scenes:
         """Compose `count` scenes of cut-outs."""
         sizes = self.sizes(count)
-        image, inside = self.background(sizes), content_mask(sizes)
-        ids = torch.zeros(count, SIZE, SIZE, dtype=torch.uint8, device=self.device)
+        image, inside = self.background(sizes), content_mask(sizes, self.side)
+        ids = torch.zeros(count, self.side, self.side, dtype=torch.uint8, device=self.device)
         parents = torch.zeros(count, 256, dtype=torch.uint8, device=self.device)
         own = torch.zeros(count, 256, device=self.device)
         wanted = 3 + self.dice.pick(SLOTS - 2, count)
@@ -208,7 +235,7 @@ class Composer:
         # Of a photo below 768 pixels the map is more than half its size.
         grid = (grid + 1) * self.pool.id_scales[index].flip(1)[:, None, None] - 1
         ids = F.grid_sample(maps[:, None], grid, mode="nearest", align_corners=False)
-        inside = content_mask(sizes)
+        inside = content_mask(sizes, self.side)
         image = finish(self.dice, recolour(self.dice, image.to(self.dice.dtype), 0.12))
         ids = ids[:, 0].to(torch.uint8) * inside
         own = areas(ids)
@@ -219,15 +246,25 @@ class Composer:
         return Scenes(image * inside[:, None], ids, parents.to(torch.uint8), own, sizes.long())
 
     def batch(self, count: int) -> Scenes:
-        """Mix composed and real scenes by `real_share`."""
-        real = round(count * self.real_share) if len(self.pool.with_ids) else 0
-        groups = [self.composed(count - real)] + ([self.real(real)] if real else [])
-        return Scenes(*(torch.cat([getattr(g, f.name) for g in groups]) for f in fields(Scenes)))
+        """Mix composed and real scenes by `real_share`, coarse and fine ones by `coarse_share`."""
+        coarse = round(count * self.coarse_share) if self.coarse else 0
+        groups = [self.coarse.batch(coarse).enlarged(self.side)] if self.coarse and coarse else []
+        real = round((count - coarse) * self.real_share) if len(self.pool.with_ids) else 0
+        if count - coarse > real:
+            groups.append(self.composed(count - coarse - real))
+        if real:
+            groups.append(self.real(real))
+        return joined(groups)
 
 
-def content_mask(sizes: Tensor) -> Tensor:
-    """True inside the content: bool [B, S, S]."""
-    pixel = torch.arange(SIZE, device=sizes.device)
+def joined(groups: list[Scenes]) -> Scenes:
+    """One batch of several."""
+    return Scenes(*(torch.cat([getattr(g, f.name) for g in groups]) for f in fields(Scenes)))
+
+
+def content_mask(sizes: Tensor, side: int) -> Tensor:
+    """True inside the content of frames that are `side` pixels wide: bool [B, side, side]."""
+    pixel = torch.arange(side, device=sizes.device)
     return (pixel[:, None] < sizes[:, 0, None, None]) & (pixel < sizes[:, 1, None, None])
 
 
@@ -242,7 +279,7 @@ def usable(scenes: Scenes) -> Tensor:
     """Which ids are visible enough to be asked for: bool [B, 256]."""
     alone = areas(scenes.ids)
     visible = alone.scatter_add(1, scenes.parents.long(), alone * (scenes.parents > 0))
-    enough = (visible > MIN_VISIBLE * SIZE * SIZE) & (visible > MIN_SHARE * scenes.own_area)
+    enough = (visible > MIN_VISIBLE * scenes.side**2) & (visible > MIN_SHARE * scenes.own_area)
     return enough & (scenes.own_area > 0)
 
 
@@ -265,7 +302,7 @@ def choose_masks(scenes: Scenes, count: int, generator: torch.Generator) -> tupl
 def normalise(scenes: Scenes) -> Tensor:
     """Normalise as the official model does, then pad with zeros: float [B, 3, S, S]."""
     channels = [(scenes.image[:, c] - MEAN[c]) / STD[c] for c in range(3)]
-    return torch.stack(channels, 1) * content_mask(scenes.sizes)[:, None]
+    return torch.stack(channels, 1) * content_mask(scenes.sizes, scenes.side)[:, None]
 
 
 def stream(composer: Composer, batch: int, masks: int) -> Iterator[tuple[Scenes, Tensor, Tensor]]:

@@ -156,7 +156,7 @@ class Step:
 
         Returns coords, labels and which prompts go on, bool [P]: those come with their mask.
         """
-        points, their = corrective_points(chosen, truth, count, self.generator)
+        points, their = corrective_points(chosen, truth, count, self.generator, shapes.size)
         draw = torch.rand(3, len(truth), 1, generator=self.generator, device=self.device)
         # Now and then a mask comes back with no new point, only to be refined.
         their = torch.where(draw[0] < 0.15, torch.full_like(their, PADDING), their)

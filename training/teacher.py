@@ -12,8 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+SIDE = 256
+
+
 class Teacher(nn.Module):
-    """Frozen features of the picture at half its size, near what the network was trained on."""
+    """Frozen features of the picture at 256 pixels, near what the network was trained on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,12 +39,13 @@ class Teacher(nn.Module):
         return middle.shape[1], deep.shape[1]
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [B, C, S/32, S/32] and [B, D, S/64, S/64] of images [B, 3, S, S] in 0..255.
+        """Features [B, C, 16, 16] and [B, D, 8, 8] of images [B, 3, S, S] in 0..255.
 
         Each location's are normalised over channels.
         """
-        net, side = self.net, image.shape[-1] // 32
-        x = (F.avg_pool2d(image, 2) - 127) / 128
+        net = self.net
+        x = (F.avg_pool2d(image, max(1, image.shape[-1] // SIDE)) - 127) / 128
+        side = x.shape[-1] // 16
         x = net._swish(net._bn0(net._conv_stem(x)))
         middle = x
         for block in net._blocks:
@@ -66,8 +70,12 @@ class Student(nn.Module):
         """Mean squared error over both; 2.0 for heads that predict nothing."""
         hidden = F.gelu(self.shared(embeddings))
         middle, deep = (head(hidden) for head in self.heads)
-        near = F.mse_loss(F.avg_pool2d(middle.float(), 2), targets[0].float())
-        return near + F.mse_loss(F.avg_pool2d(deep.float(), 4), targets[1].float())
+        return self._error(middle, targets[0]) + self._error(deep, targets[1])
+
+    @staticmethod
+    def _error(features: Tensor, target: Tensor) -> Tensor:
+        step = features.shape[-1] // target.shape[-1]
+        return F.mse_loss(F.avg_pool2d(features.float(), step), target.float())
 
 
 def _standard(features: Tensor) -> Tensor:

@@ -116,7 +116,10 @@ class Trainer:
         generator = torch.Generator(self.device).manual_seed(args.seed + 1000 * self.rank)
         pool = load_pool(args.data, "train", self.device, args.limit)
         self.say(f"{len(pool.objects)} objects, {len(pool.photos)} photos, {self.device}")
-        composer = Composer(pool, generator, args.real_share, args.part_share)
+        side = self.model.spec.image_size
+        composer = Composer(
+            pool, generator, args.real_share, args.part_share, side, args.coarse_share
+        )
         self.step = Step(self.model, composer, args, teacher, self.student)
         self.steps, self.elapsed = 0, 0.0
 
@@ -253,6 +256,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--distill", type=float, default=1.0, help="weight of the teacher's loss")
     parser.add_argument("--real-share", type=float, default=0.3, help="photographs in a batch")
     parser.add_argument("--part-share", type=float, default=0.2, help="objects that are parts")
+    parser.add_argument(
+        "--coarse-share", type=float, default=0.5, help="scenes composed at two thirds of the size"
+    )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log-every", type=int, default=100)

@@ -97,10 +97,10 @@ SMALL = (
     ViTSpec(
         name="vit_s",
         embed_dim=256,
-        depth=8,
+        depth=12,
         num_heads=4,
-        global_attn_indexes=(1, 3, 5, 7),
-        image_size=512,
+        global_attn_indexes=(2, 5, 8, 11),
+        image_size=768,
         thresholds=MaskThresholds(0.65, 0.90),  # measured: docs/model-card.md
     ),
     ViTSpec(
