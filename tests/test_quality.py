@@ -84,21 +84,21 @@ def measure(predictor: Predictor, folder: Path, name: str, most: int) -> tuple[f
 
 
 def test_held_out_scenes(engines: Predictor) -> None:
-    point, box = measure(engines, HELD_OUT, "masks.json", most=16)
-    assert point >= 0.75
-    assert box >= 0.80
+    point, box = measure(engines, HELD_OUT, "masks.json", most=8)
+    assert point >= 0.78
+    assert box >= 0.84
 
 
 def test_real_photographs(engines: Predictor) -> None:
     point, box = measure(engines, PHOTOS, "photos.json", most=9)
-    assert point >= 0.69
-    assert box >= 0.82
+    assert point >= 0.70
+    assert box >= 0.84
 
 
 def test_engines_give_the_checkpoints_masks(engines: Predictor, reference: Predictor) -> None:
     ious = []
     for count, (image, found, _) in enumerate(scenes(HELD_OUT, "masks.json")):
-        if count == 3:
+        if count == 2:
             break
         engines.set_image(image)
         reference.set_image(image)

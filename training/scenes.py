@@ -56,7 +56,7 @@ class Scenes:
         return flat.reshape(self.ids.shape)
 
     def enlarged(self, side: int) -> Scenes:
-        """The same scenes, `side` pixels wide: bilinearly, as users' small pictures are enlarged."""
+        """The same scenes, `side` pixels wide: bilinearly, as a small picture is enlarged."""
         image = F.interpolate(self.image, size=side, mode="bilinear")
         ids = F.interpolate(self.ids[:, None].float(), size=side)[:, 0].to(torch.uint8)
         scale = side / self.side

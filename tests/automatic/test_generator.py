@@ -260,7 +260,7 @@ def test_memory_stays_bounded_for_large_images_and_many_points() -> None:
 @pytest.mark.skipif(not TRAINED.exists(), reason="the trained checkpoint is not there")
 @pytest.mark.parametrize("layers", [0, 1])
 def test_trained_weights(official: Any, layers: int) -> None:
-    """At thresholds that fit the small checkpoint, whose predicted IoUs are mostly below 0.5."""
+    """At low thresholds, so that many masks are compared."""
     from samtrt.assets import verification_images
     from samtrt.checkpoints.load import load_checkpoint, load_sam
 
@@ -276,7 +276,7 @@ def test_trained_weights(official: Any, layers: int) -> None:
         "crop_n_layers": layers,
     }
     images = list(verification_images().values())
-    for image in images[: 1 if layers else 3]:  # five encodings an image with crops
+    for image in images[: 1 if layers else 2]:  # five encodings an image with crops
         found = AutomaticMaskGenerator(predictor, **settings).generate(image)
         assert found
         assert_same(

@@ -66,7 +66,7 @@ def test_corrective_points_lie_in_the_error_with_its_label() -> None:
     logits = torch.full((2, 128, 128), -5.0)  # first: all is missing; second: all is too much
     logits[1] = 5.0
     generator = torch.Generator().manual_seed(0)
-    points, labels = prompting.corrective_points(logits, truth, 1, generator)
+    points, labels = prompting.corrective_points(logits, truth, 1, generator, 512)
     assert labels.tolist() == [[1], [0]]
     for i, wanted in enumerate((1.0, 0.0)):
         px, py = (points[i, 0] / 4).long().tolist()
@@ -165,7 +165,7 @@ def step() -> Step:
         return torch.ones(len(image), 6, 16, 16), torch.ones(len(image), 8, 8, 8)
 
     args = Namespace(batch=1, masks=2, echo=1, rounds=3, distill=1.0, bf16=False)
-    composer = Composer(pool, torch.Generator().manual_seed(0))
+    composer = Composer(pool, torch.Generator().manual_seed(0), side=768)
     return Step(model, composer, args, teacher, student)  # type: ignore[arg-type]
 
 
@@ -182,8 +182,8 @@ def test_finished_weights_start_with_good_masks_and_learn(step: Step) -> None:
 def test_pull_scales_what_the_encoder_learns_from_the_teacher(step: Step) -> None:
     assert step.student is not None
     torch.nn.init.normal_(step.student.heads[0].weight)
-    embeddings = torch.randn(1, 256, 32, 32, requires_grad=True)
-    targets = step.teacher(torch.zeros(1, 3, 512, 512))  # type: ignore[misc]
+    embeddings = torch.randn(1, 256, 48, 48, requires_grad=True)
+    targets = step.teacher(torch.zeros(1, 3, 768, 768))  # type: ignore[misc]
     got = []
     for pull in (0.0, 0.5, 1.0):
         step.pull.fill_(pull)

@@ -89,7 +89,7 @@ def test_split_holds_out_about_a_tenth(code):
 
 
 def test_scene_is_an_image_with_exact_masks(code, scenes):
-    inside = code["scenes"].content_mask(scenes.sizes)
+    inside = code["scenes"].content_mask(scenes.sizes, scenes.side)
     assert scenes.image.shape == (4, 3, 512, 512)
     assert 0 <= scenes.image.min() <= scenes.image.max() <= 255
     assert not scenes.image[~inside[:, None].expand_as(scenes.image)].any()
@@ -98,6 +98,20 @@ def test_scene_is_an_image_with_exact_masks(code, scenes):
     assert (visible <= scenes.own_area[:, 1:]).all()  # occlusion only takes away
     padded = code["scenes"].normalise(scenes).amax(1)[~inside]
     assert not padded.any()
+
+
+def test_some_scenes_are_composed_coarser_and_enlarged(code, folder):
+    pool = code["pool"].load_pool(folder, "train", torch.device("cpu"))
+    dice = torch.Generator().manual_seed(4)
+    composer = code["scenes"].Composer(pool, dice, side=96, coarse_share=0.5)
+    scenes = composer.batch(2)
+    assert scenes.image.shape == (2, 3, 96, 96)
+    assert scenes.ids.shape == (2, 96, 96)
+    outside = ~code["scenes"].content_mask(scenes.sizes, 96)
+    assert not scenes.ids[outside].any()
+    assert not scenes.image[outside[:, None].expand_as(scenes.image)].any()
+    visible = code["scenes"].areas(scenes.ids)[:, 1:]
+    assert (visible <= 1.2 * scenes.own_area[:, 1:] + 4).all()  # counted before it was enlarged
 
 
 def test_chosen_masks_are_big_enough_to_ask_for(code, scenes):

@@ -101,7 +101,7 @@ SMALL = (
         num_heads=4,
         global_attn_indexes=(2, 5, 8, 11),
         image_size=768,
-        thresholds=MaskThresholds(0.65, 0.90),  # measured: docs/model-card.md
+        thresholds=MaskThresholds(0.60, 0.88),  # measured: docs/model-card.md
     ),
     ViTSpec(
         name="vit_t",
