@@ -12,7 +12,7 @@ import pytest
 from samtrt.build import compile as compiling
 from samtrt.build.compile import compile_engine
 from samtrt.build.float32 import keep_float32
-from samtrt.build.jobs import make_job
+from samtrt.build.jobs import make_job, mask_job
 from samtrt.build.options import BuildOptions, Built, Job, NodePrecision
 from samtrt.build.trtexec import trtexec_command
 from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Stage
@@ -64,6 +64,20 @@ def built(
 def nodes(model: Path, stage: Stage, operator: str) -> set[str]:
     graph = onnx.load(model / f"{stage.value}.onnx").graph
     return {node.name for node in graph.node if node.op_type == operator}
+
+
+def test_masks_alone_have_an_engine_without_points(model: Path, tmp_path: Path) -> None:
+    with_points = job(model, tmp_path / "engine")
+    work = mask_job(with_points, Manifest.load(model), tmp_path)
+    facts = compile_engine(weak_api(), work)
+    asked = json.loads(work.output.read_bytes())
+    inputs = {"image_embeddings", "mask_input", "has_mask_input"}
+    assert facts.profiles.keys() == inputs
+    assert facts.profiles["mask_input"].min == (1, 1, 64, 64)
+    assert facts.profiles["mask_input"].max == (64, 1, 64, 64)
+    assert nodes(model, Stage.DECODER, "LayerNormalization") <= asked["float32"].keys()
+    assert work.output.name == "engine-64x0"
+    assert work.exact == (64, 0)
 
 
 @pytest.mark.parametrize("stage", Stage)

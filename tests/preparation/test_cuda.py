@@ -39,6 +39,15 @@ def test_values_are_those_of_the_host(
         np.testing.assert_array_equal(got, host.preprocess(image, frame, preparation), str(kind))
 
 
+def test_order_is_that_of_the_pillow_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 13, rows were always last."""
+    tall, wide = Frame((300, 20), 64, 16), Frame((77, 200), 64, 16)
+    monkeypatch.setattr(cuda, "_PILLOW", 13)
+    assert [cuda._order(frame) for frame in (tall, wide)] == [(0, 1), (1, 0)]
+    monkeypatch.setattr(cuda, "_PILLOW", 12)
+    assert [cuda._order(frame) for frame in (tall, wide)] == [(1, 0), (1, 0)]
+
+
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_unrounded_values_are_those_of_the_host(memory: Memory, size: tuple[int, int]) -> None:
     frame, image = Frame(size, 64, 16, Resize.STRETCH), random_image(*size)

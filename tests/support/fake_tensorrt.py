@@ -81,8 +81,8 @@ class ICudaEngine:
             Stage(plan["stage"]),
         )
         ins, outs = stage_tensors(self._manifest, self._stage)
-        self._inputs = {info.name: info for info in ins}
-        self._all = {info.name: info for info in [*ins, *outs]}
+        self._inputs = {info.name: info for info in ins if info.name in plan["profiles"]}
+        self._all = {info.name: info for info in [*self._inputs.values(), *outs]}
         self.num_io_tensors = len(self._all)
         self.num_optimization_profiles = 1
         self.num_aux_streams = 0
@@ -229,7 +229,12 @@ class IExecutionContext:
                 return
             engine = context.engine
             backend = FakeBackend(engine._manifest, engine._stage)
-            out = backend._compute({name: tensors[name] for name in engine._inputs})
+            given = {name: tensors[name] for name in engine._inputs}
+            if "mask_input" in given and "point_labels" not in given:  # made for masks alone
+                count = len(given["mask_input"])
+                given["point_coords"] = np.zeros((count, 0, 2), np.float32)
+                given["point_labels"] = np.zeros((count, 0), np.float32)
+            out = backend._compute(given)
             for name, value in out.items():
                 tensors[name][...] = value
 
@@ -273,6 +278,7 @@ def write_engines(
     directory: Path,
     prompts: int = 4,
     points: int = 6,
+    least_points: int = 0,
     gpu: str = "Fake GPU",
     plan: bytes | None = None,
     library_version: str = "10.0.0",
@@ -282,14 +288,14 @@ def write_engines(
 ) -> None:
     """Give a model directory engines that this stand-in runs, or files of something else.
 
-    With `exact`, one of the decoder for that size alone.
+    With `exact`, one of the decoder for that size alone; of 0 points, one for masks alone.
     """
     manifest = Manifest.load(directory)
     if exact:
         prompts, points = exact
     most = {"prompts": prompts, "points": points, "batch": 1}
-    least = {"prompts": 1, "points": 0, "batch": 1}
-    if exact:
+    least = {"prompts": 1, "points": least_points, "batch": 1}
+    if exact and points:
         least = most
     for stage in (Stage.DECODER,) if exact else Stage:
         inputs, _ = stage_tensors(manifest, stage)
@@ -300,6 +306,7 @@ def write_engines(
                 max=tuple(most.get(dim, dim) for dim in info.shape),
             )
             for info in inputs
+            if not (exact and points == 0 and info.name.startswith("point_"))
         }
         content = {
             "stage": stage.value,

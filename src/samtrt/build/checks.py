@@ -20,13 +20,17 @@ from samtrt.tensorrt.plugin.library import MOST_POINTS, PluginLibrary
 
 
 def default_points(api: Api, plugin: Path | None) -> Range:
-    """Return how many points prompts may have where nothing is said.
+    """Return how many points prompts may have where nothing is said."""
+    return Range(min=1 if parts_masks(api, plugin) else 0, opt=5, max=20)
+
+
+def parts_masks(api: Api, plugin: Path | None) -> bool:
+    """Tell whether prompts that are a mask alone need an engine of their own.
 
     TensorRT 8.6 finds no implementation for the standard operators of a decoder whose prompts may
     have no point ("Could not find any implementation for node {ForeignNode[...").
     """
-    fails = api.target is Target.TENSORRT and api.version < (9,) and plugin is None
-    return Range(min=1 if fails else 0, opt=5, max=20)
+    return api.target is Target.TENSORRT and api.version < (9,) and plugin is None
 
 
 def uses_plugin(manifest: Manifest) -> bool:

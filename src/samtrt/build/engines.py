@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from samtrt._version import __version__
-from samtrt.build.checks import check_options, encoder_without_plugin
+from samtrt.build.checks import check_options, encoder_without_plugin, parts_masks
 from samtrt.build.graph import (
     fallback_note,
     graph_to_build,
@@ -24,7 +24,7 @@ from samtrt.build.graph import (
     slow_operators,
     without_operators,
 )
-from samtrt.build.jobs import exact_job, make_job
+from samtrt.build.jobs import exact_job, make_job, mask_job
 from samtrt.build.options import BuildOptions, Built, Job, Progress
 from samtrt.build.process import run_job
 from samtrt.choices import Stage, Target
@@ -99,7 +99,37 @@ def build_engines(
                         with manifest.checked(directory, stage):
                             done = run_job(one, tell)
                         built[exact] = _publish(directory, manifest, one, done), done
+                    if parts_masks(api, options.plugin):
+                        one = mask_job(job, manifest, Path(work))
+                        built |= _for_masks(directory, manifest, one, built, tell)
     return built
+
+
+def _for_masks(
+    directory: Path,
+    manifest: Manifest,
+    job: Job,
+    built: dict[Stage | Exact, tuple[EngineRecord, Built]],
+    report: Callable[[Progress], None],
+) -> dict[Stage | Exact, tuple[EngineRecord, Built]]:
+    """Build the decoder for prompts that are a mask alone; where it fails, others do without.
+
+    Returns:
+        It, by its size; or the decoder with a warning.
+    """
+    assert job.exact
+    try:
+        with manifest.checked(directory, Stage.DECODER):
+            done = run_job(job, report)
+    except BuildError as error:
+        record, decoder = built[Stage.DECODER]
+        warning = (
+            "prompts that are a mask alone will be errors, since their engine cannot be built: "
+            f"{error}"
+        )
+        warned = decoder.model_copy(update={"warnings": (*decoder.warnings, warning)})
+        return {Stage.DECODER: (record, warned)}
+    return {job.exact: (_publish(directory, manifest, job, done), done)}
 
 
 def _for_stage(

@@ -73,6 +73,35 @@ def profiles(manifest: Manifest, stage: Stage, options: BuildOptions) -> dict[st
     return found
 
 
+def mask_job(job: Job, manifest: Manifest, work: Path) -> Job:
+    """Return the job of a decoder for prompts that are a mask alone, in any number.
+
+    Args:
+        job: Of the decoder for prompts with points, which is done.
+        manifest: Of the model directory.
+        work: Where the graph without points goes.
+
+    Raises:
+        ExportError: where that cannot be made.
+        MissingExtraError: where `onnx` is not installed.
+    """
+    from samtrt.export.without_points import POINTS, write_without_points
+
+    graph = work / "without-points" / job.onnx.name
+    graph.parent.mkdir()
+    write_without_points(job.onnx, graph)
+    exact = Exact(job.options.prompts.max, 0)
+    shapes = profiles(manifest, job.stage, job.options)
+    return job.model_copy(
+        update={
+            "onnx": graph,
+            "output": job.output.with_name(f"engine-{exact}"),
+            "exact": exact,
+            "profiles": {name: shape for name, shape in shapes.items() if name not in POINTS},
+        }
+    )
+
+
 def exact_job(job: Job, manifest: Manifest, exact: Exact, directory: Path) -> Job:
     """Return the job of a decoder for one size, where that for all sizes is done.
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import PIL
 
 from samtrt.choices import ResizeFilter, ValueScale
 from samtrt.cuda.kernels import load_kernels
@@ -25,6 +26,7 @@ from samtrt.preparation.host import check_shape, what_to_do
 from samtrt.preparation.spec import Preparation
 from samtrt.types import DeviceArray, UInt8Array
 
+_PILLOW = int(PIL.__version__.partition(".")[0])
 _SOURCE = Path(__file__).with_name("resize.cu")
 _BITS = 22
 _SCALES = {ValueScale.BYTE: 0, ValueScale.UNIT: 1, ValueScale.MINMAX: 2}
@@ -125,10 +127,13 @@ def preprocess(
 
 
 def _order(frame: Frame) -> tuple[int, int]:
-    """Return the axes in the order that Pillow 13 resizes them in: columns first, or rows.
+    """Return the axes in the order that Pillow resizes them in: columns first, or rows.
 
-    Where the height loses more than twice what the width does, it goes first.
+    From its version 13 on, where the height loses more than twice what the width does, it goes
+    first.
     """
+    if _PILLOW < 13:
+        return 1, 0
     height, width = (old - new for old, new in zip(frame.original, frame.resized, strict=True))
     return (0, 1) if height > 0 and height > 2 * width else (1, 0)
 

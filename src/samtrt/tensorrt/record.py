@@ -28,7 +28,11 @@ class _Frozen(BaseModel):
 
 
 class Exact(NamedTuple):
-    """The one number of prompts, and of points of each, that a decoder's engine takes."""
+    """The one number of prompts, and of points of each, that a decoder's engine takes.
+
+    Where an engine has no inputs of points, it takes prompts that are a mask alone, up to the
+    number.
+    """
 
     prompts: int
     points: int

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
 
 from samtrt.choices import Stage, Target
-from samtrt.errors import EngineError
+from samtrt.errors import BackendError, EngineError
 from samtrt.tensorrt.engine_files import find_exact
 from samtrt.tensorrt.record import Exact
 from support import fake_tensorrt
@@ -53,6 +53,29 @@ def test_the_fastest_engine_that_fits_runs(exact_directory: Path, picture: np.nd
             same(predictor.predict_batch(**arguments), reference.predict_batch(**arguments))
             used = [exact for exact, lane in decoder._lanes.items() if lane is decoder._last]
             assert used == [wanted]
+
+
+def test_masks_alone_have_an_engine_where_others_want_points(
+    directory: Path, picture: np.ndarray
+) -> None:
+    fake_tensorrt.write_engines(directory, least_points=1)
+    masks = np.random.default_rng(0).normal(size=(3, 1, 64, 64))
+    with load(directory) as predictor:
+        predictor.set_image(picture)
+        with pytest.raises(BackendError, match="has 0 points"):
+            predictor.predict_batch(mask_input=masks)
+    fake_tensorrt.write_engines(directory, exact=Exact(4, 0))
+    reference = expected(directory)
+    reference.set_image(picture)
+    with load(directory) as predictor:
+        predictor.set_image(picture)
+        for given in (masks, masks[:1]):
+            same(
+                predictor.predict_batch(mask_input=given), reference.predict_batch(mask_input=given)
+            )
+            assert predictor.decoder._last is predictor.decoder._lanes[Exact(4, 0)]
+        same(predictor.predict_batch(boxes=boxes(2)), reference.predict_batch(boxes=boxes(2)))
+        assert predictor.decoder._last is predictor.decoder._lanes[None]
 
 
 def test_an_engine_of_another_export_is_refused(exact_directory: Path) -> None:

@@ -35,6 +35,8 @@ from samtrt.tensorrt.plugin.library import register_plugins
 from samtrt.tensorrt.record import EngineRecord, Exact, build_command
 from samtrt.types import Tensor, TensorInfo
 
+_POINTS = {"point_coords", "point_labels"}
+
 MOST_PADDING = 4 / 3
 """An engine for a size alone runs where its number of prompts is at most so many times as large:
 it takes up to half as long for them as the engine for all sizes."""
@@ -78,6 +80,7 @@ class TensorRtBackend(Backend):
         self._least = {name: profiles[name].min for name in self.inputs}
         self._lock = threading.Lock()
         self._lanes: dict[Exact | None, Lane] = {}
+        self._for_masks: Exact | None = None  # which engine is for prompts that are a mask alone
         self._runtimes: list[Any] = []
         record.check_runs_on(api.version_text, self._gpu, directory, lean=not api.has_builder)
         self._cuda = Cuda(index)
@@ -90,6 +93,8 @@ class TensorRtBackend(Backend):
                 lean = not api.has_builder
                 record.check_runs_on(api.version_text, self._gpu, directory, lean=lean)
                 self._lanes[exact] = self._open(record)
+                if not _POINTS & record.profiles.keys():
+                    self._for_masks = exact
         except BaseException:
             self.close()
             raise
@@ -103,9 +108,8 @@ class TensorRtBackend(Backend):
         if api.keeps_compiled_kernels:
             name = f"{record.file.sha256[:16]}-{api.version_text}-{self._gpu.slug}.jit"
             jit = JitCache(api, engine, cache_dir() / self._target.value / name)
-        inputs, outputs = (
-            self._largest(each.values(), record) for each in (self.inputs, self.outputs)
-        )
+        taken = [info for name, info in self.inputs.items() if name in record.profiles]
+        inputs, outputs = (self._largest(each, record) for each in (taken, self.outputs.values()))
         return Lane(api, self._memory, engine, inputs, outputs, jit)
 
     def _deserialize(self, record: EngineRecord, path: Path) -> Any:
@@ -126,7 +130,7 @@ class TensorRtBackend(Backend):
                 f"{self._rebuild}"
             )
         self._runtimes.append(runtime)  # must outlive its engine
-        expected = [*self.inputs, *self.outputs]
+        expected = [*record.profiles, *self.outputs]
         found = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         if sorted(found) != sorted(expected):
             raise EngineError(
@@ -138,8 +142,8 @@ class TensorRtBackend(Backend):
     def _largest(self, tensors: Iterable[TensorInfo], record: EngineRecord) -> Largest:
         """Return each tensor's largest shape and dtype, by what the inputs may be."""
         sizes: dict[str, int] = {}
-        for name, info in self.inputs.items():
-            for dim, limit in zip(info.shape, record.profiles[name].max, strict=True):
+        for name, profile in record.profiles.items():
+            for dim, limit in zip(self.inputs[name].shape, profile.max, strict=True):
                 if isinstance(dim, str):
                     sizes[dim] = limit
         return {
@@ -168,6 +172,9 @@ class TensorRtBackend(Backend):
         if len(self._lanes) == 1:
             return general
         prompts, points = feeds["point_labels"].shape
+        if points == 0 and self._for_masks:
+            without = {name: tensor for name, tensor in feeds.items() if name not in _POINTS}
+            return self._lanes[self._for_masks], without, None
         for exact in sorted(exact for exact in self._lanes if exact):
             if exact.points != points or not prompts <= exact.prompts <= prompts * MOST_PADDING:
                 continue
@@ -186,6 +193,8 @@ class TensorRtBackend(Backend):
             if len(shape) != len(info.shape):
                 continue  # told by the check of every backend
             for dim, size, low, high in zip(info.shape, shape, least, most, strict=True):
+                if dim == "points" and size == 0 and self._for_masks:
+                    continue
                 if isinstance(dim, str) and not low <= size <= high:
                     raise BackendError(
                         f"{name} has {size} {dim} and the optimization profile of {self._path} "
