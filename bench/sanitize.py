@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -79,6 +80,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600, help="for each run")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if shutil.which("compute-sanitizer") is None:
+        parser.error("compute-sanitizer, which comes with the CUDA toolkit, is not on PATH")
     library = str(options.library.resolve())
     subjects = {
         "plugin": [str(BENCH / "kernels.py"), library, "--small", "--types", *options.types],

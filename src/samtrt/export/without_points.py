@@ -59,12 +59,11 @@ def drop_points(model: ModelProto) -> None:
             kept += _shape(node)
         elif node.op_type == "Concat" and len(of_points) < len(node.input):
             others = [name for name in node.input if name not in empty]
-            kind, more = (
-                ("Concat", {"axis": _integer(node, "axis", 0)})
-                if len(others) > 1
-                else ("Identity", {})
-            )
-            kept.append(helper.make_node(kind, others, node.output, node.name, **more))
+            if len(others) == 1:
+                kept.append(helper.make_node("Identity", others, node.output, node.name))
+            else:
+                axis = _integer(node, "axis", 0)
+                kept.append(helper.make_node("Concat", others, node.output, node.name, axis=axis))
         else:
             empty.update(node.output)
     outputs = {value.name for value in graph.output}
