@@ -1,0 +1,68 @@
+"""TensorRT 8.6 without the plugin: prompts that are a mask alone have an engine of their own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from samtrt.build import compile as compiling
+from samtrt.build import engines
+from samtrt.build.engines import build_engines
+from samtrt.build.options import BuildOptions, Built, Job, Range
+from samtrt.choices import Precision, Stage, Target
+from samtrt.errors import BuildError
+from samtrt.manifest import Manifest
+from samtrt.tensorrt.engine_files import find_exact
+from samtrt.tensorrt.gpu import Gpu
+from samtrt.tensorrt.record import Exact
+from support.weak_tensorrt import weak_api
+
+GPU = Gpu(0, "NVIDIA H100 80GB HBM3", "9.0", 85_000_000_000, "13.0")
+OPTIONS = BuildOptions(
+    precision=Precision.FP16,
+    timing_cache=False,
+    points=Range(min=1, opt=5, max=20),
+    exact=(Exact(1, 2),),
+)
+
+
+@pytest.fixture
+def directory(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny model, where TensorRT 8.6 builds in this process."""
+    monkeypatch.setattr(engines, "load_api", lambda _: weak_api())
+    monkeypatch.setattr(engines, "run_job", run)
+    monkeypatch.setattr(compiling, "find_gpu", lambda: GPU)
+    directory = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    Manifest.load(directory).model_copy(update={"opset": 17}).save(directory)  # which 8.6 parses
+    return directory
+
+
+def run(job: Job, _report: object) -> Built:
+    return compiling.compile_engine(weak_api(), job)
+
+
+def test_it_is_built_last(directory: Path) -> None:
+    built = build_engines(directory, Target.TENSORRT, OPTIONS, [Stage.DECODER])
+    assert list(built) == [Stage.DECODER, Exact(1, 2), Exact(64, 0)]
+    record, _ = built[Exact(64, 0)]
+    assert record.exact == Exact(64, 0)
+    assert not {"point_coords", "point_labels"} & record.profiles.keys()
+    assert find_exact(directory, Stage.DECODER, Target.TENSORRT) == [Exact(1, 2), Exact(64, 0)]
+
+
+def test_a_failure_leaves_the_others_and_is_told(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(job: Job, report: object) -> Built:
+        if job.exact == Exact(64, 0):
+            raise BuildError("TensorRT 8.6.0 cannot build the decoder: no implementation")
+        return run(job, report)
+
+    monkeypatch.setattr(engines, "run_job", fail)
+    built = build_engines(directory, Target.TENSORRT, OPTIONS, [Stage.DECODER])
+    assert list(built) == [Stage.DECODER, Exact(1, 2)]
+    warning = built[Stage.DECODER][1].warnings[-1]
+    assert warning.startswith("prompts that are a mask alone will be errors")
+    assert "no implementation" in warning
