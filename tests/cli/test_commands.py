@@ -62,10 +62,19 @@ def test_verify_fails_with_1_and_says_why(
     assert "failed: embedding of photo.png" in done.out
 
 
-def test_verify_without_the_checkpoint(run: Run, tiny_model: Path) -> None:
-    done = run("verify", tiny_model, "-c", "vit_b")
+@pytest.mark.parametrize("command", ["verify", "bench", "predict", "auto", "embed", "serve"])
+def test_a_checkpoint_is_named_as_in_export(
+    run: Run, fake_directory: Path, photo: Path, tmp_path: Path, command: str
+) -> None:
+    """By a file, or a model's name, which here is not fetched yet."""
+    further = {
+        "predict": (photo, "--point", "9,9"),
+        "auto": (photo, "-o", tmp_path / "out"),
+        "embed": (photo, "-o", tmp_path / "out"),
+    }.get(command, ())
+    done = run(command, fake_directory, *further, "-b", "pytorch", "-c", "vit_b")
     assert done.code == 2
-    assert "samtrt fetch vit_b" in done.err
+    assert "vit_b is not downloaded yet; run: samtrt fetch vit_b" in done.err
 
 
 @pytest.mark.parametrize(
@@ -162,11 +171,11 @@ SHARED: dict[str, tuple[str | None, type | None, str, str]] = {
     "--device": (
         None,
         str,
-        "cuda or cuda:N",
+        "cuda:N",
         "build verify bench predict auto track embed serve triton",
     ),
     "--checkpoint": (
-        *("-c", None, "The checkpoint that DIR was exported from"),
+        *("-c", str, "The checkpoint that DIR was exported from"),
         "verify bench predict auto track embed serve",
     ),
     "--backend": (

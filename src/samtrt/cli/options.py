@@ -42,11 +42,12 @@ PixelsOption = Annotated[
     ),
 ]
 CheckpointOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--checkpoint",
         "-c",
-        help="The checkpoint that DIR was exported from, for pytorch.",
+        help="The checkpoint that DIR was exported from, for pytorch: a file, or a name as in "
+        "'samtrt export'.",
     ),
 ]
 SpecksOption = Annotated[
@@ -71,6 +72,18 @@ RayOption = Annotated[
 ]
 
 
+def resolve_checkpoint(checkpoint: str) -> Path:
+    """Return the file that a path, a fetched model's name or a name on the Hub means.
+
+    Raises:
+        CheckpointError: where it is none of them, or the model was not fetched.
+    """
+    # With its HTTP client, which engines do without.
+    from samtrt.checkpoints import download
+
+    return download.resolve(checkpoint)
+
+
 @dataclass(frozen=True)
 class Engines:
     """Which engines a command runs: a model directory with the shared options. None is open."""
@@ -79,7 +92,7 @@ class Engines:
     backend: BackendName
     device: str | None
     threads: int
-    checkpoint: Path | None
+    checkpoint: str | None
     pixels: PixelWork = PixelWork.DEVICE
     specks: int = 0
 
@@ -91,7 +104,7 @@ class Engines:
             device=self.device,
             threads=self.threads,
             pixels=self.pixels,
-            checkpoint=self.checkpoint,
+            checkpoint=resolve_checkpoint(self.checkpoint) if self.checkpoint else None,
         )
         with working("loading the model"):
             predictor = Predictor.load(self.directory, self.backend, options)
@@ -120,6 +133,6 @@ class Engines:
         return replace(
             self,
             directory=self.directory.absolute(),  # workers have another working directory
-            checkpoint=self.checkpoint and self.checkpoint.absolute(),
+            checkpoint=self.checkpoint and str(resolve_checkpoint(self.checkpoint).absolute()),
             threads=self.threads or int(not self.on_gpu),
         )

@@ -20,6 +20,7 @@ from samtrt.cli.options import (
     ModelDir,
     PixelsOption,
     ThreadsOption,
+    resolve_checkpoint,
 )
 from samtrt.cli.reading import ForceOption, note
 from samtrt.cli.screen import table, working
@@ -33,7 +34,12 @@ def command(
     directory: ModelDir,
     checkpoint: Annotated[
         str | None,
-        typer.Option("--checkpoint", "-c", help="The checkpoint that DIR was exported from."),
+        typer.Option(
+            "--checkpoint",
+            "-c",
+            help="The checkpoint that DIR was exported from: a file, or a name as in "
+            "'samtrt export'.",
+        ),
     ] = None,
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: DeviceOption = None,
@@ -75,7 +81,7 @@ def command(
         check_ours(save_reference, is_reference, force)
     check_json(json_path, _REPORT, force)
     images = _read_images(image or []) or assets.verification_images()
-    path = _resolve(checkpoint) if checkpoint else None
+    path = str(resolve_checkpoint(checkpoint)) if checkpoint else None  # once for both models
     if save_reference:
         with working("loading the checkpoint") as tell:
             expected = Engines(directory, BackendName.PYTORCH, "cpu", threads, path).load()
@@ -117,13 +123,6 @@ def _read_images(paths: list[Path]) -> dict[str, UInt8Array]:
             raise VerificationError(f"{other} and {path} are one image: give each once")
         images[path.name if often[path.name] == 1 else str(path)] = read_image(path)
     return images
-
-
-def _resolve(checkpoint: str) -> Path:
-    # With its HTTP client, which a stored reference does without.
-    from samtrt.checkpoints import download
-
-    return download.resolve(checkpoint)
 
 
 def show(report: Report) -> None:
