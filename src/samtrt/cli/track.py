@@ -19,6 +19,7 @@ from samtrt.cli.options import (
     DeviceOption,
     ModelDir,
     ThreadsOption,
+    resolve_checkpoint,
 )
 from samtrt.cli.prompts import numbers
 from samtrt.cli.reading import ForceOption, note
@@ -96,7 +97,8 @@ def command(
     from samtrt.video.camera import is_live
     from samtrt.video.predictor import VideoPredictor
 
-    options = BackendOptions(device=device, threads=threads, checkpoint=checkpoint)
+    path = resolve_checkpoint(checkpoint) if checkpoint else None
+    options = BackendOptions(device=device, threads=threads, checkpoint=path)
     run = _Run(
         video=video,
         prompts=_asked(point or [], box or [], mask, frame, prompts),
