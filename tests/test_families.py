@@ -101,6 +101,20 @@ def test_half_precision_is_verified(family: Model, picture: np.ndarray, tmp_path
     assert float(np.mean(report.ious)) > 0.95, "seeded weights have masks near the threshold"
 
 
+def test_bfloat16_graphs_are_valid(family: Model, tmp_path: Path) -> None:
+    """No runtime of a CPU computes in it: what `save_graph` checks, types and shapes, is the test."""
+    manifest = Manifest.load(family.directory)
+    for stage in Stage:
+        graph = load_graph(family.directory / f"{stage.value}.onnx")
+        path = tmp_path / f"{stage.value}.onnx"
+        save_graph(convert(graph, Precision.BF16, image_inputs(stage, manifest)), path)
+        saved = onnx.load(path)
+        kinds = [tensor.data_type for tensor in saved.graph.initializer]
+        assert kinds.count(onnx.TensorProto.BFLOAT16) > 0.5 * len(kinds)
+        borders = (*saved.graph.input, *saved.graph.output)
+        assert {one.type.tensor_type.elem_type for one in borders} == {onnx.TensorProto.FLOAT}
+
+
 def test_linear_attention_divides_in_float32(family_model: Callable[[str], Path]) -> None:
     graph = load_graph(family_model("efficientvit_sam_t") / "encoder.onnx").graph
     kept = float32_nodes(graph, {"images"}, [Float32Part.DIVISIONS])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,3 +27,8 @@ class FeatureMap:
     def __post_init__(self) -> None:
         if not (self.name.isascii() and self.name.isidentifier()) or min(self.shape) < 1:
             raise ValueError(f"{self.name!r} {self.shape} is not a map of features")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one image's."""
+        return math.prod(self.shape) * {"float32": 4, "float16": 2}[self.dtype]

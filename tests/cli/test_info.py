@@ -14,6 +14,7 @@ from samtrt.manifest import FileEntry, Manifest
 from samtrt.tensorrt.engine_files import engine_path, onnx_hashes, record_path
 from samtrt.tensorrt.record import BuildFlags, EngineRecord, Profile
 from support.command_line import Run
+from support.samples import make_manifest
 
 
 def add_engine(directory: Path) -> Path:
@@ -63,7 +64,8 @@ def test_this_machine(run: Run) -> None:
 def test_a_model(run: Run, tiny_model: Path, fake_directory: Path) -> None:
     done = run("info", tiny_model)
     assert done.code == 0
-    assert "vit_t, 256 pixels" in done.out
+    assert "vit_t (vit), 256 pixels" in done.out
+    assert "image_embeddings 256x16x16: 0.2 MiB an image" in done.out
     assert "sha256 checked" in done.out
     described = json.loads(run("info", tiny_model, "--json", "-").out)
     assert described["opset"] == 20
@@ -118,3 +120,17 @@ def test_json_goes_to_a_file_of_its_own(run: Run, fake_directory: Path, tmp_path
     assert "was not written by samtrt" in done.err
     assert path.read_text() == "notes"
     assert run("info", fake_directory, "--json", path, "--force").code == 0
+
+
+def test_what_a_family_differs_in_is_told(run: Run, tmp_path: Path) -> None:
+    maps = (
+        {"name": "image_embeddings", "shape": (256, 64, 64)},
+        {"name": "hq_features", "shape": (32, 256, 256)},
+    )
+    facts = {"maps": maps, "mask_choice": "best", "image_size": 1024, "input_size": 512}
+    make_manifest(**facts, hq_token_only=True).save(tmp_path)
+    done = run("info", tmp_path)
+    assert done.code == 0, done.err
+    assert "1024 pixels, encoded at 512" in done.out
+    assert "of a SAM-HQ: its own alone; the best-scored of three" in done.out
+    assert "hq_features 32x256x256: 12.0 MiB an image" in done.out

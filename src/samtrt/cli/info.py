@@ -52,6 +52,7 @@ def command(
 def _describe(directory: Path, json_path: Path | None, force: bool) -> None:
     from rich.markup import escape
 
+    from samtrt.choices import MaskChoice
     from samtrt.errors import EngineError
     from samtrt.manifest import Manifest
     from samtrt.sources import counted
@@ -66,7 +67,16 @@ def _describe(directory: Path, json_path: Path | None, force: bool) -> None:
     if _written(json_path, manifest.model_dump(mode="json") | {"engines": described}, force):
         return
     table = screen.facts()
-    table.add_row("model", escape(f"{manifest.model}, {manifest.image_size} pixels"))
+    sizes = f"{manifest.image_size} pixels"
+    if manifest.input_size != manifest.image_size:
+        sizes += f", encoded at {manifest.input_size}"
+    table.add_row("model", escape(f"{manifest.model} ({manifest.family.value}), {sizes}"))
+    if manifest.mask_choice is MaskChoice.BEST:
+        masks = "its own alone" if manifest.hq_token_only else "SAM's plus its own"
+        table.add_row("masks", f"of a SAM-HQ: {masks}; the best-scored of three")
+    maps = ", ".join(f"{one.name} {'x'.join(map(str, one.shape))}" for one in manifest.maps)
+    held = sum(one.nbytes for one in manifest.maps)
+    table.add_row("embedding", escape(f"{maps}: {held / 2**20:.1f} MiB an image"))
     table.add_row("preparation", escape(str(manifest.preparation)))
     automatic = manifest.automatic
     table.add_row(

@@ -44,7 +44,8 @@ class Settings:
         request_seconds: For a request's body to arrive, and then for its answer to be ready.
         auto_seconds: For automatic masks to be ready.
         shutdown_seconds: For requests that were taken before a stop was asked for.
-        cache_bytes: Embeddings held in memory. One of a 1024-pixel model is 4 MiB.
+        cache_bytes: Embeddings held in memory. One of a SAM at 1024 pixels is 4 MiB,
+            of a SAM-HQ 12, of a SAM 2 16.
         device_cache_bytes: Embeddings held on the GPU that encoded them, before they move to
             memory; some of them do earlier where the GPU is full.
         spill_dir: Where embeddings go that memory has no room for; None to drop them.
