@@ -102,7 +102,7 @@ def test_half_precision_is_verified(family: Model, picture: np.ndarray, tmp_path
 
 
 def test_bfloat16_graphs_are_valid(family: Model, tmp_path: Path) -> None:
-    """No runtime of a CPU computes in it: what `save_graph` checks, types and shapes, is the test."""
+    """No runtime of a CPU computes in it: what `save_graph` checks is types and shapes."""
     manifest = Manifest.load(family.directory)
     for stage in Stage:
         graph = load_graph(family.directory / f"{stage.value}.onnx")
@@ -110,7 +110,7 @@ def test_bfloat16_graphs_are_valid(family: Model, tmp_path: Path) -> None:
         save_graph(convert(graph, Precision.BF16, image_inputs(stage, manifest)), path)
         saved = onnx.load(path)
         kinds = [tensor.data_type for tensor in saved.graph.initializer]
-        assert kinds.count(onnx.TensorProto.BFLOAT16) > 0.5 * len(kinds)
+        assert kinds.count(onnx.TensorProto.BFLOAT16) > 0.3 * len(kinds)
         borders = (*saved.graph.input, *saved.graph.output)
         assert {one.type.tensor_type.elem_type for one in borders} == {onnx.TensorProto.FLOAT}
 

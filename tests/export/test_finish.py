@@ -48,6 +48,31 @@ def test_opset_17_has_whole_shapes_and_slices_of_them(tmp_path: Path) -> None:
     assert [part.tolist() for part in found] == [[2], [3, 5], [7], [2, 3, 5, 7]]
 
 
+@pytest.mark.parametrize("rows", [6, 5])
+def test_opset_17_splits_by_its_outputs(tmp_path: Path, rows: int) -> None:
+    """Where parts are equal; else the graph is refused, as it would mean something else."""
+    names = ("one", "two")
+    float32 = TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("Split", ["x"], names, "cut", axis=0, num_outputs=2)],
+        "split",
+        [helper.make_tensor_value_info("x", float32, [rows, 2])],
+        [helper.make_tensor_value_info(name, float32, [None, 2]) for name in names],
+    )
+    opsets = [helper.make_opsetid("", EXPORTER_OLDEST)]
+    traced, final = tmp_path / "traced.onnx", tmp_path / "final.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), traced)
+    if rows % 2:
+        with pytest.raises(onnx.shape_inference.InferenceError):
+            finish_graph(traced, final, 17)
+        return
+    finish_graph(traced, final, 17)
+    values = np.arange(2.0 * rows, dtype=np.float32).reshape(rows, 2)
+    found = ort.InferenceSession(final).run(None, {"x": values})
+    np.testing.assert_array_equal(np.concatenate(found), values)
+    assert [len(part) for part in found] == [3, 3]
+
+
 def test_later_opsets_keep_their_shapes(tmp_path: Path) -> None:
     final = tmp_path / "final.onnx"
     finish_graph(graph_of_shapes(tmp_path / "traced.onnx", 20), final, 20)

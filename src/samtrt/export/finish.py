@@ -35,6 +35,7 @@ def finish_graph(path: Path, final: Path, opset: int) -> None:
         # Opset 18 added inputs and attributes to operators of 17 and changed no meaning, so a
         # graph that uses none of them is one of 17: the full check below is the proof.
         domain.version = opset
+        _split_by_outputs(model)
         _spell_out_shapes(model)
     if domain.version != opset:
         raise ExportError(
@@ -50,6 +51,18 @@ def finish_graph(path: Path, final: Path, opset: int) -> None:
     add_functions(model)
     onnx.load_external_data_for_model(model, str(path.parent))
     save_graph(model, final)
+
+
+def _split_by_outputs(model: onnx.ModelProto) -> None:
+    """Leave out in how many parts `Split` cuts: before opset 18 its outputs tell, and are equal.
+
+    Where they could not be, the sizes are an input, or the full check of the graph fails.
+    """
+    for node in model.graph.node:
+        if node.op_type == "Split":
+            kept = [attribute for attribute in node.attribute if attribute.name != "num_outputs"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
 
 
 def _spell_out_shapes(model: onnx.ModelProto) -> None:
