@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from samtrt.assets import DEMO_PHOTOGRAPH
-from samtrt.benchmark import Settings, bench, grid_prompts, summarize
+from samtrt.benchmark import Settings, bench, end_to_end, grid_prompts, summarize
 from samtrt.choices import PixelWork
 from samtrt.predictor import Predictor
+from support.blobs import blob_predictor
+from support.oracle import random_image
+from support.samples import make_manifest
 
 QUICK = Settings(runs=3, warmup=1, batch=(1, 2), prompts=(1, 5))
 
@@ -94,10 +98,28 @@ def test_the_gpus_own_clock(fake_directory: Path, monkeypatch: pytest.MonkeyPatc
     timed = {(timing.part, timing.items): timing.device_p50 for timing in result.timings}
     assert timed["encoder", 1] > 0
     assert timed["decoder", 1] > 0
-    assert timed["end to end", 1] is None
+    assert timed["preprocess and encode", 1] > 0
+    assert timed["decode", 1] > 0
+    assert timed["upscale", 1] is None, "on the host"
+    assert timed["end to end", 1] >= max(timed["preprocess and encode", 1], timed["decode", 1])
     assert [line.split(":")[0] for line in result.skipped] == [
         "encoder, 2 at once",
         "decoder, 5 at once",
     ]
     assert result.device_used_bytes > 0
     assert result.machine["gpu"]["name"] == "Fake GPU"
+
+
+def test_masks_formed_on_a_gpu_are_timed_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
+    from support.on_device import on_device
+
+    Image.fromarray(random_image(60, 80)).save(tmp_path / "a.png")
+    with on_device(monkeypatch, blob_predictor(make_manifest())) as (predictor, _):
+        timings = end_to_end(predictor, tmp_path / "a.png", Settings(runs=2, warmup=1))
+    timed = {timing.part: timing.device_p50 for timing in timings}
+    assert timed["upscale"] is not None
+    assert timed["end to end"] == timed["upscale"]
+    assert timed["read image"] is None

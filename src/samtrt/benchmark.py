@@ -1,7 +1,7 @@
 """How fast a model directory is on a backend: encoder, decoder, and end to end, apart.
 
 Every time is the wall clock's around one whole call, results on the host included, except those of
-`device`: what the backend's own clock on the GPU says of the engine alone.
+`device`: what the GPU's own clock says, so that what surrounds it can be seen.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.backends.base import Backend, Tensors
+from samtrt.cuda.clock import StreamClock
 from samtrt.decoding import planes_of
 from samtrt.encoding import prepare
 from samtrt.environment import versions
@@ -59,7 +62,8 @@ class Timing:
         items: Images or prompts in one call.
         p50, p90, p99, mean, least: Of the wall clock.
         per_second: Images or prompts in a second, by p50.
-        device_p50: Of the GPU's own clock, the engine alone; None where a backend has none.
+        device_p50: Of the GPU's own clock: the engine alone; of "upscale" from the first to the
+            last of its kernels; of "end to end" the sum of its steps'. None where there is none.
     """
 
     part: str
@@ -166,23 +170,56 @@ def end_to_end(predictor: Predictor, image: Path, settings: Settings) -> list[Ti
     """Time each step from an image file to one prompt's masks, and the whole."""
     threshold = predictor.manifest.mask_threshold
     steps: dict[str, list[float]] = {}
+    on_gpu: dict[str, list[float]] = {}
 
-    def step(name: str, call: Callable[[], Any]) -> Any:
+    def step(name: str, call: Callable[[], Any], clock: Clock = no_clock) -> Any:
         start = time.perf_counter()
-        result = call()
+        result, spent = clock(call)
         steps.setdefault(name, []).append(time.perf_counter() - start)
+        if spent is not None:
+            on_gpu.setdefault(name, []).append(spent)
         return result
 
-    def whole() -> None:
-        pixels: UInt8Array = step("read image", lambda: read_image(image))
-        embedding = step("preprocess and encode", lambda: predictor.encode(pixels))
-        prompts = step("prompt", lambda: grid_prompts(embedding, 1, settings.points))
-        logits, _ = step("decode", lambda: next(iter(predictor.decoded(embedding, prompts))))
-        step("upscale", lambda: form(logits, embedding.frame, threshold))
+    with ExitStack() as stack:
+        encodes, decodes = (engine_clock(one) for one in (predictor.encoder, predictor.decoder))
+        memory = predictor.decoder.memory
+        forms = stack.enter_context(StreamClock(memory.cuda)) if memory else no_clock
 
-    for _ in range(settings.warmup + settings.runs):
-        step("end to end", whole)
-    return [summarize(name, 1, times[settings.warmup :]) for name, times in steps.items()]
+        def whole() -> None:
+            pixels: UInt8Array = step("read image", lambda: read_image(image))
+            embedding = step("preprocess and encode", lambda: predictor.encode(pixels), encodes)
+            prompts = step("prompt", lambda: grid_prompts(embedding, 1, settings.points))
+            decode = partial(next, iter(predictor.decoded(embedding, prompts)))
+            logits, _ = step("decode", decode, decodes)
+            step("upscale", lambda: form(logits, embedding.frame, threshold), forms)
+
+        for _ in range(settings.warmup + settings.runs):
+            step("end to end", whole)
+    if on_gpu:
+        on_gpu["end to end"] = [sum(each) for each in zip(*on_gpu.values(), strict=True)]
+    kept = slice(settings.warmup, None)
+    return [
+        summarize(name, 1, times[kept], on_gpu.get(name, [])[kept]) for name, times in steps.items()
+    ]
+
+
+Clock = Callable[[Callable[[], Any]], tuple[Any, float | None]]
+"""Calls something, and returns what it gives and the GPU's milliseconds of it, where known."""
+
+
+def no_clock(call: Callable[[], Any]) -> tuple[Any, None]:
+    """Know nothing of a GPU."""
+    return call(), None
+
+
+def engine_clock(backend: Backend) -> Clock:
+    """Return a clock of what a backend's engine takes of a call."""
+
+    def clock(call: Callable[[], Any]) -> tuple[Any, float | None]:
+        result = call()
+        return result, getattr(backend, "device_time_ms", None)
+
+    return clock
 
 
 def summarize(
