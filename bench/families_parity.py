@@ -4,9 +4,9 @@
     python bench/families_parity.py [--only NAME ...] [--backend onnxruntime] [--no-automatic]
 
 For each model of the registry but SAM itself: the official model gets seeded weights and writes
-them as its checkpoint; samtrt reads that file, and both work on the bundled photograph. Compared
-are the maps that flow to the decoder, logits, scores and masks of five kinds of prompt (with and
-without `multimask_output`), and automatic masks from a grid of 2 x 2 points. Each model has a
+them as its checkpoint; samtrt reads that file, and both work on the bundled photograph. It
+compares the maps that flow to the decoder, logits, scores and masks of five kinds of prompt (with
+and without `multimask_output`), and automatic masks from a grid of 2 x 2 points. Each model has a
 process of its own, as ViT-H takes 10 GB. Without `--backend` samtrt computes with PyTorch; else the
 checkpoint is exported first. Writes docs/results/families-parity-DATE.json anew after each model.
 """

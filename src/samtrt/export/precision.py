@@ -5,8 +5,8 @@ built from, and the constraints of a weakly typed one. Needs `onnx`, not PyTorch
 
 By default layer norms stay in float32, as their variance overflows float16 in the larger models
 (segment-anything#540), and so does all that does not depend on the image: sines of coordinates need
-the precision, and cost next to nothing. So do divisions by sums of products, as linear attention
-has them.
+the precision, and cost next to nothing. Divisions by sums of products, as linear attention has
+them, stay in float32 too.
 """
 
 from __future__ import annotations

@@ -114,8 +114,8 @@ def _told(lines: Sequence[Line], notices: list[str]) -> BoxForm:
             "its lines are read as poses; were they polygons, say --boxes-format yolo-segment"
         )
         return BoxForm.YOLO_POSE
-    # Six and more points in a ring that does not cross itself are hardly keypoints; nor are the
-    # corners of oriented boxes.
+    # Six and more points in a ring that does not cross itself are hardly keypoints, and
+    # the corners of oriented boxes are none.
     if any(len(polygon) >= 6 for polygon in polygons) or all(map(_is_oblong, polygons)):
         return BoxForm.YOLO_SEGMENT
     raise Unreadable(f"{lines[0].where}: it may be a polygon or a pose; {_ASK}")
