@@ -101,6 +101,24 @@ def test_an_encoder_that_takes_several_gets_them(
     assert encoder.runs[3:] == [3]  # of four and of one, the second left nothing
 
 
+def test_features_of_several_stay_on_the_gpu(
+    predictor: Predictor, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
+    from support.on_device import on_device
+
+    alike = images[:3]
+    together = Predictor(Together(predictor.manifest), predictor.decoder, predictor.manifest)
+    with on_device(monkeypatch, together) as (several, _):
+        found = [embedding for _, embedding in several.encode_many(alike)]
+        assert together.encoder.runs == [3]
+        assert all(one.on_device for one in found)
+        kept = found.pop()  # has memory of its own
+        found.clear()
+        wanted = predictor.encode(alike[2]).features
+        np.testing.assert_array_equal(kept.host_features(), wanted)
+
+
 def test_images_are_read_while_the_encoder_works(
     predictor: Predictor, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

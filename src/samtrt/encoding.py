@@ -23,7 +23,7 @@ from samtrt.errors import ImageError, SamtrtError
 from samtrt.manifest import Manifest
 from samtrt.preparation import cuda, host
 from samtrt.preparation.frame import Frame
-from samtrt.types import DeviceArray, Embedding, Tensor, UInt8Array, to_host
+from samtrt.types import DeviceArray, Embedding, Tensor, UInt8Array
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -79,15 +79,14 @@ def prepare(
 
 
 def encode_together(encoder: Backend, images: Sequence[Prepared]) -> list[Embedding]:
-    """Encode images in one run. Of one image the features stay where the encoder left them."""
+    """Encode images in one run. Features stay where the encoder left them."""
     pixels = joined([image.pixels for image in images])
     maps = encoder.run({"images": pixels}, on_host=False)
     if len(images) == 1:
         return [Embedding.of(maps, images[0].frame)]
-    # Copies, so that an image that is dropped frees its part of the batch.
-    parts = {name: np.split(to_host(one), len(images)) for name, one in maps.items()}
+    # Rows by a list are copies, so that an image that is dropped frees its part of the batch.
     return [
-        Embedding.of({name: part[i].copy() for name, part in parts.items()}, image.frame)
+        Embedding.of({name: one[[i]] for name, one in maps.items()}, image.frame)
         for i, image in enumerate(images)
     ]
 
