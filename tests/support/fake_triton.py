@@ -95,31 +95,17 @@ class Response:
 
 
 class Request:
-    """What a model is given; `answer` waits for its response."""
+    """What a model is given."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray], outputs: Sequence[str] = ()) -> None:
         self._tensors = [Tensor(name, np.array(array)) for name, array in arrays.items()]
-        self._outputs, self._done = list(outputs), threading.Event()
-        self.responses: list[Response] = []
+        self._outputs = list(outputs)
 
     def inputs(self) -> list[Tensor]:
         return self._tensors
 
     def requested_output_names(self) -> list[str]:
         return self._outputs
-
-    def get_response_sender(self) -> Request:
-        return self
-
-    def send(self, response: Response, flags: int) -> None:
-        assert flags == 1
-        self.responses.append(response)
-        self._done.set()
-
-    def answer(self) -> dict[str, np.ndarray]:
-        assert self._done.wait(60), "no answer"
-        assert len(self.responses) == 1
-        return self.responses[0].arrays()
 
 
 class Figure:
@@ -169,7 +155,6 @@ class FakeTriton:
         module.get_output_tensor_by_name = lambda response, name: response.tensors[name]
         module.PreferredMemory = lambda kind, _: {0: "host"}[kind]
         module.TRITONSERVER_MEMORY_CPU = 0
-        module.TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
         module.Logger = SimpleNamespace(log_error=self.logged.append)
 
         def family(name: str, description: str, kind: str) -> Figure:
@@ -203,8 +188,8 @@ class FakeTriton:
     def ask(self, outputs: Sequence[str], model: str = "", **arrays: Any) -> dict[str, np.ndarray]:
         """Ask the model that clients ask, as the server would hand it on."""
         request = Request({name: np.asarray(one) for name, one in arrays.items()}, outputs)
-        assert self.model(model or self._name).execute([request]) is None
-        return request.answer()
+        (response,) = self.model(model or self._name).execute([request])
+        return response.arrays()
 
     def close(self) -> None:
         for model in self.models.values():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,23 +222,6 @@ def test_what_is_kept_is_bounded(in_triton: Start, fake_directory: Path) -> None
             fake.ask(["rle"], image_sha256=digest, **POINT)
     assert fake.figures["samtrt_evictions_total"] == 7
     assert fake.figures["samtrt_cached_images"] == 3
-
-
-def test_a_full_queue_says_so_at_once(
-    in_triton: Start, fake_directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake, gate = in_triton(fake_directory, limits=Limits(uploads=2)), threading.Event()
-    model = fake.model("sam")
-    embed = model.embed
-    monkeypatch.setattr(model, "embed", lambda image: gate.wait(30) and embed(image))
-    held = [Request({"image": IMAGE}, ["original_size"]) for _ in range(2)]
-    model.execute(held)
-    with pytest.raises(Error, match="try again later") as caught:
-        fake.ask(["original_size"], image=IMAGE)
-    assert caught.value.code == Error.UNAVAILABLE
-    gate.set()
-    assert [one.answer()["original_size"].tolist() for one in held] == [[120, 200]] * 2
-    assert fake.ask(["original_size"], image=IMAGE)["original_size"].tolist() == [120, 200]
 
 
 def test_a_broken_engine_is_no_fault_of_the_client(

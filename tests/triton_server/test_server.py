@@ -213,7 +213,7 @@ def test_a_client_s_trace_goes_through_triton_and_the_model(
         # Triton writes a trace's number as text, the model as bytes.
         for number, words in (
             (trace.encode(), [b"InferRequest"]),
-            (bytes.fromhex(trace), [b"samtrt.upload", b"samtrt.encode", b"samtrt.decode"]),
+            (bytes.fromhex(trace), [b"samtrt.predict", b"samtrt.encode", b"samtrt.decode"]),
         ):
             wait_for(partial(server.collector.has, number, words))
 

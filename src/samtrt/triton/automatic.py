@@ -11,35 +11,31 @@ from samtrt.automatic.generator import AutomaticMaskGenerator
 from samtrt.automatic.remote import AutoOptions, describe
 from samtrt.errors import ImageError, PromptError
 from samtrt.triton.asked import as_bytes, auto_inputs
-from samtrt.triton.base import Answer, Arrays, ServedModel, digest_array
+from samtrt.triton.base import Arrays, ServedModel, digest_array
 from samtrt.types import TensorInfo
 
 
 class AutomaticModel(ServedModel):
     """Takes an image and options, and gives all masks; no sequence, since nothing follows."""
 
+    word = "auto"
+
     @cached_property
     def inputs(self) -> Mapping[str, TensorInfo]:
         return {one.name: one for one in auto_inputs()}
 
-    def take(self, arrays: Arrays, outputs: frozenset[str], answer: Answer) -> None:
+    def answer(self, arrays: Arrays, outputs: frozenset[str]) -> Arrays:
         image = arrays["image"].tobytes()
         if not image:
             raise ImageError("the image is empty (0 bytes)")
         options = _options(arrays["options"].tobytes() if "options" in arrays else b"")
-        self.upload(lambda: self._answer(image, options, outputs, answer))
-
-    def _answer(
-        self, image: bytes, options: AutoOptions, outputs: frozenset[str], answer: Answer
-    ) -> None:
-        with answer.given("samtrt.auto"):
-            digest, embedding = self.embed(image)
-            generator = AutomaticMaskGenerator(
-                self.predictor, output_mode="coco_rle", **options.model_dump()
-            )
-            masks = [describe(record) for record in generator.generate(embedding)]
-            found = {"masks": as_bytes(masks), "image_sha256": digest_array(digest)}
-            answer.send({name: found[name] for name in outputs})
+        digest, embedding = self.embed(image)
+        generator = AutomaticMaskGenerator(
+            self.predictor, output_mode="coco_rle", **options.model_dump()
+        )
+        masks = [describe(record) for record in generator.generate(embedding)]
+        found = {"masks": as_bytes(masks), "image_sha256": digest_array(digest)}
+        return {name: found[name] for name in outputs}
 
 
 def _options(text: bytes) -> AutoOptions:

@@ -1,19 +1,15 @@
 """What the models have in common that Triton's clients talk to.
 
-A request is read and checked in Triton's thread and answered from another, so that a click never
-waits for an image that is being encoded.
+An instance answers one request at a time: what should not wait for another image has an instance of
+its own.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from threading import Lock
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,13 +30,6 @@ from samtrt.types import Embedding, TensorInfo
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-UPLOAD_THREADS = min(4, os.cpu_count() or 1)
-"""Images that an instance reads and prepares at once."""
-
-
-class BusyError(SamtrtError):
-    """There is no room for more work now."""
-
 
 class UnknownImageError(SamtrtError):
     """The image of a hash is not kept, or not any more."""
@@ -48,6 +37,9 @@ class UnknownImageError(SamtrtError):
 
 class ServedModel(ABC):
     """What Triton's Python backend calls. An instance is a process."""
+
+    word: ClassVar[str]
+    """What it does, in traces."""
 
     @property
     @abstractmethod
@@ -61,6 +53,7 @@ class ServedModel(ABC):
         directory = directory_of(args)
         try:
             self.settings, self.manifest = Settings.load(directory), Manifest.load(directory)
+            tracing.start(args["model_name"])
         except SamtrtError as error:
             raise backend.TritonModelException(str(error)) from None
         version = int(args["model_version"])
@@ -78,48 +71,40 @@ class ServedModel(ABC):
         )
         self.cache = EmbeddingCache(self.settings.cache_bytes)
         self.metrics = Metrics(args)
-        self._uploads = ThreadPoolExecutor(UPLOAD_THREADS, "upload")
-        self._lock, self._waiting = Lock(), 0
-        tracing.start(args["model_name"])
 
-    def execute(self, requests: Sequence[Any]) -> None:
-        """Take requests. Each is answered once, by `answer`, later and from another thread."""
-        for request in requests:
-            sender = request.get_response_sender()
-            try:
-                arrays = tensors.read_inputs(request, self.inputs)
-                outputs = frozenset(request.requested_output_names())
-                self.take(arrays, outputs, Answer(sender, request))
-            except Exception as error:
-                Answer(sender, request).fail(error)
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answer requests, each with what it asks for or with what is wrong."""
+        return [self._response(request) for request in requests]
 
     @abstractmethod
-    def take(self, arrays: Arrays, outputs: frozenset[str], answer: Answer) -> None:
-        """Check a request and have it answered: its tensors, and the names of what it asks for."""
+    def answer(self, arrays: Arrays, outputs: frozenset[str]) -> Arrays:
+        """Answer a request.
 
-    def finalize(self) -> None:
-        """Let what was taken be answered."""
-        self._uploads.shutdown()
+        Args:
+            arrays: Its tensors.
+            outputs: The names of what it asks for.
 
-    def upload(self, work: Callable[[], None]) -> None:
-        """Have an image read and encoded.
+        Returns:
+            Those of them that there are.
 
         Raises:
-            BusyError: where as many wait as may.
+            SamtrtError: where it cannot be answered.
         """
-        with self._lock:
-            if self._waiting >= self.settings.limits.uploads:
-                raise BusyError("too many images wait to be encoded: try again later")
-            self._waiting += 1
 
-        def done() -> None:
-            try:
-                work()
-            finally:
-                with self._lock:
-                    self._waiting -= 1
+    def finalize(self) -> None:
+        """Forget everything."""
+        self.predictor.close()
 
-        self._uploads.submit(done)
+    def _response(self, request: Any) -> Any:
+        import triton_python_backend_utils as backend
+
+        try:
+            with tracing.span(f"samtrt.{self.word}", _trace_context(request)):
+                arrays = tensors.read_inputs(request, self.inputs)
+                found = self.answer(arrays, frozenset(request.requested_output_names()))
+        except Exception as error:
+            return backend.InferenceResponse(error=_fault(error))
+        return backend.InferenceResponse([tensors.write(*item) for item in found.items()])
 
     def embed(self, image: bytes) -> tuple[bytes, Embedding]:
         """Return an image's hash and embedding, encoded where it is not kept.
@@ -157,52 +142,18 @@ class ServedModel(ABC):
         )
 
 
-class Answer:
-    """Answers one request, once."""
+def _fault(error: Exception) -> Any:
+    """Return what Triton tells the client: what is wrong with the request, or that it is not."""
+    import triton_python_backend_utils as backend
 
-    def __init__(self, sender: Any, request: Any) -> None:
-        self._sender = sender
-        # Of the server: to be read before the request is its own again.
-        self.context = _trace_context(request)
-
-    @contextmanager
-    def given(self, name: str) -> Iterator[None]:
-        """Answer with the error where the block fails; the work is a span of the client's trace."""
-        try:
-            with tracing.span(name, self.context):
-                yield
-        except Exception as error:
-            self.fail(error)
-
-    def send(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Answer with tensors."""
-        import triton_python_backend_utils as backend
-
-        made = [tensors.write(name, array) for name, array in arrays.items()]
-        self._send(backend.InferenceResponse(made))
-
-    def fail(self, error: Exception) -> None:
-        """Answer with an error: what the request is to blame for, or what we are."""
-        import triton_python_backend_utils as backend
-
-        kinds = backend.TritonError
-        if isinstance(error, UnknownImageError):
-            kind = kinds.NOT_FOUND
-        elif isinstance(error, BusyError):
-            kind = kinds.UNAVAILABLE
-        elif isinstance(error, SamtrtError) and not isinstance(error, BackendError):
-            kind = kinds.INVALID_ARG
-        else:
-            kind = kinds.INTERNAL
-        text = str(error) if isinstance(error, SamtrtError) else "internal error: see Triton's log"
-        if kind == kinds.INTERNAL:
-            backend.Logger.log_error(f"{type(error).__name__}: {error}")
-        self._send(backend.InferenceResponse(error=kinds(text, kind)))
-
-    def _send(self, response: Any) -> None:
-        import triton_python_backend_utils as backend
-
-        self._sender.send(response, flags=backend.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    kinds = backend.TritonError
+    if isinstance(error, UnknownImageError):
+        return kinds(str(error), kinds.NOT_FOUND)
+    if isinstance(error, SamtrtError) and not isinstance(error, BackendError):
+        return kinds(str(error), kinds.INVALID_ARG)
+    backend.Logger.log_error(f"{type(error).__name__}: {error}")
+    ours = isinstance(error, SamtrtError)
+    return kinds(str(error) if ours else "internal error: see Triton's log", kinds.INTERNAL)
 
 
 def digest_array(digest: bytes) -> npt.NDArray[np.uint8]:

@@ -26,7 +26,6 @@ class Limits(BaseModel):
         max_prompts: In one request.
         max_points: In one prompt, without the corners of its box.
         max_answer_bytes: Of masks and logits in one answer.
-        uploads: Images waiting to be encoded by one instance; more are told to come back.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,7 +37,6 @@ class Limits(BaseModel):
     max_prompts: int = Field(256, gt=0)
     max_points: int = Field(100, gt=0)
     max_answer_bytes: int = Field(96 * MIB, gt=0)
-    uploads: int = Field(32, gt=0)
 
 
 class Settings(BaseModel):
