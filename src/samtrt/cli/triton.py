@@ -30,7 +30,10 @@ def command(
     ] = "cpu",
     threads: ThreadsOption = 0,
     instances: Annotated[
-        int, typer.Option(min=1, help="Processes that answer clients, each with a cache.")
+        int,
+        typer.Option(
+            min=1, help="Processes that answer clients, one request at a time, each with a cache."
+        ),
     ] = 2,
     auto_instances: Annotated[
         int, typer.Option(min=0, help="Processes that find everything; 0 for none.")

@@ -44,6 +44,9 @@ class ExposedError(SamtrtError):
     """A server would let in whom nobody allowed."""
 
 
+SHARED_BYTES = 128 << 20
+"""Memory that each process of the Python backend shares with Triton, taken as it is used."""
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -167,6 +170,9 @@ def command(
         *(str(installation.program), "--model-repository", str(repository)),
         # All configurations are complete: nothing is to be started only to be asked for its own.
         "--disable-auto-complete-config",
+        # Room for all that a model hands on at once: a Triton 2.51 that had to make more of it
+        # under load ended with signal 11.
+        *("--backend-config", f"python,shm-default-byte-size={SHARED_BYTES}"),
         # It counts clients that are silent as work to be finished.
         *("--exit-timeout-secs", "10"),
         *(*installation.arguments, *listening.arguments, *more),
