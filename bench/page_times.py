@@ -28,7 +28,6 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 PORT = 8377
-CLICKS = 8
 _TICK = os.sysconf("SC_CLK_TCK")
 
 

@@ -4,6 +4,7 @@ import { color } from "./colors";
 import { pathOf } from "./contours";
 import type { History } from "./document";
 import { byId, make } from "./dom";
+import { copyFor, type Picture } from "./pictures";
 import { bounds } from "./rle";
 import type { Box, Candidate, Mask, Size } from "./types";
 
@@ -13,14 +14,14 @@ const HEIGHT = 120;
 const AROUND = 0.15;
 
 export class Candidates {
-  private picture: ImageBitmap | null = null;
+  private picture: Picture | null = null;
   private size: Size = { width: 1, height: 1 };
   private shown: readonly unknown[] = [];
   private hue = -1;
 
   constructor(private readonly history: History) {}
 
-  setImage(picture: ImageBitmap, size: Size): void {
+  setImage(picture: Picture, size: Size): void {
     this.picture = picture;
     this.size = size;
     this.shown = [];
@@ -83,7 +84,7 @@ export class Candidates {
     const scale = WIDTH / (part.x2 - part.x1);
     c.setTransform(scale, 0, 0, scale, -part.x1 * scale, -part.y1 * scale);
     c.imageSmoothingQuality = "high";
-    c.drawImage(picture, 0, 0, size.width, size.height);
+    c.drawImage(copyFor(picture, size.width * scale), 0, 0, size.width, size.height);
     const path = pathOf(mask, size, false);
     c.fillStyle = c.strokeStyle = color(this.hue);
     c.globalAlpha = 0.45;

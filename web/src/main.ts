@@ -83,9 +83,9 @@ const workspace = new Workspace(session, history, storage, {
   opened({ name, picture, size }) {
     document.body.dataset.state = "open";
     byId("title").textContent = `${name} · ${size.width} × ${size.height}`;
-    view.setImage(picture.bitmap, size);
-    candidates.setImage(picture.bitmap, size);
-    const backdrop = new Backdrop(picture.bitmap);
+    view.setImage(picture, size);
+    candidates.setImage(picture, size);
+    const backdrop = new Backdrop(picture.small);
     history.pickColor = (mask, others) => backdrop.choose(mask, others.map((s) => s.color));
     failures.clear();
     announce(`${name} is open, ${size.width} by ${size.height} pixels.`);

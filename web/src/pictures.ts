@@ -3,10 +3,15 @@
 /** Longest side of the picture that is drawn; the server and exports have all pixels. */
 const DRAWN = 4096;
 
+/** Longest side of the copy that is drawn where the picture is seen whole: scaling takes long. */
+const SMALL = 1600;
+
 export interface Picture {
   /** What is sent: the file, or a PNG of it where the server does not read its format. */
   readonly blob: Blob;
   readonly bitmap: ImageBitmap;
+  /** A smaller copy; the same where the picture is small. */
+  readonly small: ImageBitmap;
   readonly width: number;
   readonly height: number;
 }
@@ -46,7 +51,20 @@ export async function readPicture(file: Blob): Promise<Picture> {
   }
   const { width, height } = full;
   const blob = SENT.some((pattern) => pattern.test(head)) ? file : await asPng(full);
-  return { blob, width, height, bitmap: await drawable(full) };
+  const bitmap = await atMost(full, DRAWN);
+  const small = await atMost(bitmap, SMALL);
+  if (bitmap !== full) full.close();
+  return { blob, width, height, bitmap, small };
+}
+
+/** Of two copies of a picture, the smaller where that has the pixels for a width on the screen. */
+export function copyFor({ bitmap, small }: Picture, width: number): ImageBitmap {
+  return width <= 1.2 * small.width ? small : bitmap;
+}
+
+export function closePicture({ bitmap, small }: Picture): void {
+  bitmap.close();
+  small.close();
 }
 
 async function asPng(bitmap: ImageBitmap): Promise<Blob> {
@@ -55,14 +73,13 @@ async function asPng(bitmap: ImageBitmap): Promise<Blob> {
   return canvas.convertToBlob({ type: "image/png" });
 }
 
-async function drawable(full: ImageBitmap): Promise<ImageBitmap> {
-  const longest = Math.max(full.width, full.height);
-  if (longest <= DRAWN) return full;
-  const small = await createImageBitmap(full, {
-    resizeWidth: Math.max(1, Math.round((full.width * DRAWN) / longest)),
-    resizeHeight: Math.max(1, Math.round((full.height * DRAWN) / longest)),
+/** The picture, or a copy of it with no more than so many pixels along the longer side. */
+async function atMost(picture: ImageBitmap, most: number): Promise<ImageBitmap> {
+  const longest = Math.max(picture.width, picture.height);
+  if (longest <= most) return picture;
+  return createImageBitmap(picture, {
+    resizeWidth: Math.max(1, Math.round((picture.width * most) / longest)),
+    resizeHeight: Math.max(1, Math.round((picture.height * most) / longest)),
     resizeQuality: "high",
   });
-  full.close();
-  return small;
 }

@@ -4,7 +4,7 @@ import { type Api, ApiError } from "./api";
 import type { Decoding, ImageRef } from "./decoding";
 import type { History, Segment } from "./document";
 import { maskOf } from "./document";
-import type { Picture } from "./pictures";
+import { closePicture, type Picture } from "./pictures";
 import type { Candidate, Found, Mask, Point, Prediction, Prompt, Size, Wanted } from "./types";
 import { EMPTY_PROMPT, sameSize } from "./types";
 
@@ -72,7 +72,7 @@ export class Session {
     this.opening.abort();
     this.opening = new AbortController();
     this.setHover(null);
-    this.image?.picture.bitmap.close();
+    if (this.image) closePicture(this.image.picture);
     this.image = image;
     this.encoding = null;
     this.refused.clear();

@@ -6,6 +6,7 @@ import type { Doc, Segment } from "./document";
 import { maskOf } from "./document";
 import { drawBox, drawBrush, drawCross, drawPoint, drawStroke } from "./marks";
 import type { Stroke } from "./painting";
+import { copyFor, type Picture } from "./pictures";
 import { area, covers } from "./rle";
 import type { Box, Candidate, Mask, Point, Size } from "./types";
 
@@ -21,7 +22,7 @@ export class View {
   /** The picture with its masks: what a moving brush or box leaves as it is. */
   private readonly scene = document.createElement("canvas");
   private sceneIsOld = true;
-  private picture: ImageBitmap | null = null;
+  private picture: Picture | null = null;
   private scale = 1;
   private x = 0;
   private y = 0;
@@ -57,7 +58,7 @@ export class View {
     new ResizeObserver(() => this.resize()).observe(canvas);
   }
 
-  setImage(picture: ImageBitmap, size: Size): void {
+  setImage(picture: Picture, size: Size): void {
     this.picture = picture;
     this.size = size;
     this.draft = this.stroke = this.dragged = this.picked = this.cursor = this.preview = null;
@@ -208,7 +209,7 @@ export class View {
     this.drawMarks();
   }
 
-  private drawScene(picture: ImageBitmap, ratio: number): void {
+  private drawScene(picture: Picture, ratio: number): void {
     this.sceneIsOld = false;
     this.scene.width = this.canvas.width; // clears it
     this.scene.height = this.canvas.height;
@@ -218,7 +219,8 @@ export class View {
     // Above 2x single pixels should be seen, not blurred.
     c.imageSmoothingEnabled = this.scale < 2;
     c.imageSmoothingQuality = "high";
-    c.drawImage(picture, 0, 0, this.size.width, this.size.height);
+    const copy = copyFor(picture, this.size.width * zoom);
+    c.drawImage(copy, 0, 0, this.size.width, this.size.height);
     for (const segment of this.shown) {
       const stands = segment.id === this.highlighted || segment.id === this.doc?.active;
       this.drawMask(c, maskOf(segment)!, color(segment.color), stands);

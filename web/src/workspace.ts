@@ -2,7 +2,7 @@
 
 import type { History, Saved } from "./document";
 import { contentHash } from "./hash";
-import { readPicture } from "./pictures";
+import { closePicture, readPicture } from "./pictures";
 import type { OpenImage, Session } from "./session";
 import type { Storage } from "./storage";
 
@@ -91,7 +91,7 @@ export class Workspace {
       await this.keep();
       const saved = this.works.get(hash) ?? (await this.storage.work(hash))?.saved ?? null;
       if (turn !== this.turn) {
-        picture.bitmap.close();
+        closePicture(picture);
         return;
       }
       void this.keep();
