@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from samtrt import Client
-from samtrt.client import _seconds
+from samtrt.client.connection import _seconds
 from samtrt.errors import ImageError, PromptError, RemoteError
 from samtrt.manifest import Manifest
 from samtrt.server.settings import Settings
@@ -98,7 +98,7 @@ def test_busy_servers_are_asked_again(
         if len(waits) == 2:
             busy.__exit__(None, None, None)
 
-    monkeypatch.setattr("samtrt.client.time.sleep", leave)
+    monkeypatch.setattr("samtrt.client.connection.time.sleep", leave)
     busy = admission.admit(10_000)
     busy.__enter__()
     assert image.predict([[50, 60]], [1]).masks.any()
