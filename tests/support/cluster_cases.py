@@ -48,6 +48,16 @@ class Nodes:
         """Start a node."""
         return self._cluster.add_node(num_cpus=cpus, object_store_memory=STORE, **more)
 
+    def add_with(self, folder: Path) -> Any:
+        """Start a node whose processes import from a folder before all others."""
+        path = f"{folder}{os.pathsep}{os.environ['PYTHONPATH']}"
+        return self.add(env_vars={"PYTHONPATH": path})
+
+    def room_for(self, workers: int) -> None:
+        """Start nodes until there are so many."""
+        while len(self._cluster.worker_nodes) < workers:
+            self.add()
+
     def remove(self, node: Any) -> None:
         """Kill a node."""
         self._cluster.remove_node(node, allow_graceful=False)

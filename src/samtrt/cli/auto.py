@@ -132,14 +132,14 @@ def command(
         "min_mask_region_area": min_mask_region_area,
         "specks": specks,
     }
-    engines = Engines(directory, backend, device, threads, checkpoint, pixels)
+    engines = Engines(directory, backend, device, threads, checkpoint, pixels).on_cluster(ray)
     files = DatasetOutput(
         *(output, parse_formats(formats), {}, force),
         polygons=segmentation is Segmentation.POLYGONS,
         outline=outline_of(polygon_tolerance, polygon_min_area),
     )
     job = AutoJob(
-        engines if ray is None else engines.of_worker(),
+        engines,
         ImageReader(value_range, background),
         files,
         options,

@@ -75,9 +75,9 @@ def command(
     sources = find_sources(images, recursive=recursive, leave_out=output)
     if notice := sources.notice():
         note(notice)
-    engines = Engines(directory, backend, device, threads, checkpoint, pixels)
+    engines = Engines(directory, backend, device, threads, checkpoint, pixels).on_cluster(ray)
     job = EmbedJob(
-        engines if ray is None else engines.of_worker(),
+        engines,
         ImageReader(value_range, background),
         output,
         precision,

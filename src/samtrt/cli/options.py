@@ -117,19 +117,28 @@ class Engines:
         engines = (BackendName.TENSORRT, BackendName.TENSORRT_RTX)
         return self.backend in engines if self.device is None else self.device.startswith("cuda")
 
-    def of_worker(self) -> Engines:
+    def on_cluster(self, ray: str | None) -> Engines:
         """Return the same for a worker of a cluster, which has one GPU or a number of cores.
+
+        Args:
+            ray: The cluster's address; None where there is none, and nothing changes.
 
         Raises:
             BackendError: where the device is one of several GPUs, which Ray gives to workers.
+            ClusterError, MissingExtraError: where there is no such cluster.
         """
         from samtrt.errors import BackendError
 
+        if ray is None:
+            return self
         if self.device not in (None, "cpu", "cuda"):
             raise BackendError(
                 f"--device {self.device}: with --ray each worker gets a GPU or cores of its own; "
                 "say --device cuda or cpu"
             )
+        from samtrt.cluster.run import check_address
+
+        check_address(ray)
         return replace(
             self,
             directory=self.directory.absolute(),  # workers have another working directory

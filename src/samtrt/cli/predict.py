@@ -154,7 +154,7 @@ def command(
             recursive=recursive,
             force=force,
         )
-        predict_dataset(request, read, engines if ray is None else engines.of_worker(), ray)
+        predict_dataset(request, read, engines.on_cluster(ray), ray)
         return
     if ray is not None:
         raise PromptError("--ray is for the boxes of a folder: give one, with --boxes")

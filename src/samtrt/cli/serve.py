@@ -103,7 +103,7 @@ def command(
     )
     engines = Engines(directory, backend, device, threads, checkpoint, pixels)
     if ray is not None:
-        _serve_on(ray, engines.of_worker(), settings, replicas, images, host, port)
+        _serve_on(ray, engines, settings, replicas, images, host, port)
         return
     if images is not None or replicas != "1":
         raise ClusterError("--replicas and --images are for a server on a cluster: give --ray")
@@ -123,18 +123,18 @@ def _serve_on(
     port: int,
 ) -> None:
     """Serve on a Ray cluster."""
-    from samtrt.cluster.run import check_address
     from samtrt.cluster.serving.deployment import Replicas, build, check_images, run
     from samtrt.errors import ClusterError
 
     least, _, most = replicas.partition(":")
     if not least.isdecimal() or not (most or least).isdecimal():
         raise ClusterError(f"--replicas is a number, or LEAST:MOST, not {replicas}")
+    place = check_images(images)
+    engines = engines.on_cluster(address)
     wanted = Replicas(
         int(least),
         int(most or least),
         cpus=0 if engines.on_gpu else engines.threads,
         gpus=int(engines.on_gpu),
     )
-    place = check_images(images)
-    run(build(engines, settings, place, wanted), check_address(address), host, port)
+    run(build(engines, settings, place, wanted), address, host, port)

@@ -46,8 +46,8 @@ except ImportError:
 LOCAL = "local"
 """Address of a cluster that is this machine alone, and ends with the run."""
 
-MOST_IMAGES = 32
-"""In one block: what a worker gets at a time, and a few milliseconds of Ray's time."""
+MOST_IMAGES = 128
+"""In one block: what a worker gets at a time, for which Ray takes tens of milliseconds."""
 BLOCKS_A_WORKER = 4
 """At least, so that all end at about the same time."""
 

@@ -82,11 +82,12 @@ class Ledger:
         """Note that a worker begins an image of a block whose earlier worker died."""
         self._blocks[block].begun[image] += 1
 
-    def ended(self, block: int, image: int, masks: int) -> None:
-        """Note that an image is done, or failed in an orderly way."""
+    def ended(self, block: int, masks: dict[int, int]) -> None:
+        """Note the masks of images that are done, or failed in an orderly way."""
         one = self._blocks[block]
-        one.ended[image] = masks
-        one.begun.pop(image, None)
+        one.ended |= masks
+        for image in masks:
+            one.begun.pop(image, None)
 
     def images(self) -> int:
         """Return how many images ended."""

@@ -33,6 +33,10 @@ from samtrt.errors import ClusterError, MissingExtraError
 
 ATTEMPTS = 3
 """Connections in a row that bring no image before the run is given up."""
+PROBE_SECONDS = 5.0
+"""Of silence, after which it is asked whether the head's port is open."""
+MISSES = 2
+"""Times in a row that it is not, after which the cluster counts as lost."""
 
 
 class ClusterRun:
@@ -63,8 +67,6 @@ class ClusterRun:
             MissingExtraError: where Ray is not installed.
             ClusterError: where nothing answers at the address.
         """
-        if find_spec("ray") is None:
-            raise MissingExtraError("--ray", "ray", "ray")
         self._job, self._tasks, self._address = job, tasks, check_address(address)
         self._patience, self._longest_wait = patience, longest_wait
         self._left = dict(enumerate(tasks))
@@ -102,7 +104,7 @@ class ClusterRun:
         earlier = len(self._tasks) - len(self._left)
         with _Driver(self._request()) as driver:
             while True:
-                match driver.next(self._patience):
+                match self._next(driver):
                     case None:
                         return driver.why()
                     case Connected(address):
@@ -123,6 +125,18 @@ class ClusterRun:
                         return reason
                     case Ended():
                         return ""
+
+    def _next(self, driver: _Driver) -> Message | None:
+        """Return what the process says next; None where it died, or the cluster is lost."""
+        end = time.monotonic() + self._patience
+        misses = 0
+        while time.monotonic() < end and misses < MISSES:
+            try:
+                return driver.next(PROBE_SECONDS)
+            except queue.Empty:
+                gone = self._head is not None and not _answers(self._head)
+                misses = misses + 1 if gone else 0
+        return None
 
     def _outcome(self, told: Told) -> tuple[Task, Outcome]:
         task = self._left.pop(told.task)
@@ -198,11 +212,13 @@ class _Driver:
             self._said.put(parse(line.decode()))
         self._said.put(None)
 
-    def next(self, patience: float) -> Message | None:
-        """Return what it says next; None where it died, or says nothing for so many seconds."""
-        with contextlib.suppress(queue.Empty):
-            return self._said.get(timeout=patience)
-        return None
+    def next(self, seconds: float) -> Message | None:
+        """Return what it says next; None where it died.
+
+        Raises:
+            queue.Empty: where it says nothing for so many seconds.
+        """
+        return self._said.get(timeout=seconds)
 
     def why(self) -> str:
         """Say why it said no more.
@@ -243,8 +259,11 @@ def check_address(address: str) -> str:
     """Return the address of a cluster.
 
     Raises:
+        MissingExtraError: where Ray is not installed.
         ClusterError: where it is none, or nothing answers there.
     """
+    if find_spec("ray") is None:
+        raise MissingExtraError("--ray", "ray", "ray")
     if address in ("auto", "local"):
         return address
     if address.startswith(("ray://", "http://", "https://")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ except ImportError:
 
 BLOCK, TASKS, SAID = "block", "tasks", "said"
 """Columns of a row, which is a block: its number and its pickled `Numbered`; and its `Told`."""
+
+FLUSH_SECONDS = 1.0
+"""Between two messages about images of a block that ended."""
 
 Numbered = list[tuple[int, Task]]
 
@@ -52,6 +56,8 @@ class Worker:
         """Open the engines. Why they cannot be opened is told in place of results."""
         self._ledger = ledger
         self._notes: list[str] = []
+        self._unsaid: dict[int, int] = {}
+        self._flushed = 0.0
         self._refused = ""
         try:
             self._work = self._open(version, packed)
@@ -95,19 +101,22 @@ class Worker:
             else:
                 waiting.append((number, task))
                 continue
-            self._ended(block, told)
+            self._ended(told)
             yield told
         if begun.attempt:
             yield from self._one_by_one(block, waiting)
         else:
             yield from self._each(block, waiting)
+        self._flush(block)
 
     def _each(self, block: int, tasks: Numbered) -> Iterator[Told]:
         numbers = [number for number, _ in tasks]
         outcomes = self._work.each([task for _, task in tasks], lambda *_: None)
         for number, (_, outcome) in zip(numbers, outcomes, strict=True):
             told = self._told(number, outcome)
-            self._ended(block, told)
+            self._ended(told)
+            if time.monotonic() - self._flushed > FLUSH_SECONDS:
+                self._flush(block)
             yield told
 
     def _one_by_one(self, block: int, tasks: Numbered) -> Iterator[Told]:
@@ -115,9 +124,16 @@ class Worker:
         for number, task in tasks:
             ray.get(self._ledger.image.remote(block, number))
             yield from self._each(block, [(number, task)])
+            self._flush(block)
 
-    def _ended(self, block: int, told: Told) -> None:
-        self._ledger.ended.remote(block, told.task, told.masks)
+    def _ended(self, told: Told) -> None:
+        self._unsaid[told.task] = told.masks
+
+    def _flush(self, block: int) -> None:
+        """Tell the ledger what ended since the last time: a call an image would be its limit."""
+        if self._unsaid:
+            self._ledger.ended.remote(block, self._unsaid)
+        self._unsaid, self._flushed = {}, time.monotonic()
 
     def _told(self, number: int, outcome: Outcome) -> Told:
         notes, self._notes[:] = list(self._notes), []

@@ -126,6 +126,8 @@ class DatasetOutput:
         `more` is what the masks of this image alone depend on, such as its boxes.
         """
         dataset = read_marker(self.marker(source))
+        if dataset is None:
+            return False
         try:
             sha256 = sha256_of(source.path)
             done = is_as_written(dataset, self._info(source, sha256, more)) and all(

@@ -7,7 +7,10 @@ Their `import_path` is `samtrt.cluster.serving.deployment:application`, and thei
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from ray.serve.config import AutoscalingConfig, HTTPOptions, RequestRouterConfig
 
 from samtrt.backends import BackendOptions
 from samtrt.choices import BackendName, PixelWork
-from samtrt.cluster.places import is_address
+from samtrt.cluster.places import Place, is_address
 from samtrt.errors import ClusterError
 from samtrt.predictor import Predictor
 from samtrt.server.settings import MIB, Settings, check_exposure
@@ -161,7 +164,8 @@ def run(application: Any, address: str, host: str, port: int, name: str = NAME) 
         signal.signal(number, lambda *_: stop.set())
     try:
         serve.start(proxy_location="EveryNode", http_options=HTTPOptions(host=host, port=port))
-        serve.run(application, name=name, route_prefix="/")
+        with _telling(name):
+            serve.run(application, name=name, route_prefix="/")
     except (RuntimeError, ray.exceptions.RayError) as error:
         raise ClusterError(_why(name, error)) from None
     print(f"samtrt serves on port {port} of every node of the cluster", flush=True)
@@ -169,13 +173,38 @@ def run(application: Any, address: str, host: str, port: int, name: str = NAME) 
     serve.delete(name)
 
 
+@contextmanager
+def _telling(name: str) -> Iterator[None]:
+    """Say what the replicas wait for while they start, such as a node that has room for them."""
+    started = threading.Event()
+
+    def tell() -> None:
+        said = ""
+        while not started.wait(10.0):
+            with suppress(Exception):  # it is not there yet, or not any more
+                messages = _messages(name)
+                if messages and messages[0] != said:
+                    said = messages[0]
+                    print(f"samtrt: {' '.join(said.split())}", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        started.set()
+
+
+def _messages(name: str) -> list[str]:
+    deployments = serve.status().applications[name].deployments.values()
+    return [one.message for one in deployments if one.message]
+
+
 def _why(name: str, error: Exception) -> str:
     """Say why replicas do not start, in a line."""
-    try:
-        deployments = serve.status().applications[name].deployments
-        said = [one.message for one in deployments.values() if one.message]
-    except Exception:
-        said = []
+    said: list[str] = []
+    with suppress(Exception):
+        said = _messages(name)
     lines = [line for text in [*said, str(error)] for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if "Error: " in line]
     return f"the server does not start: {(errors or lines or ['no reason is given'])[-1].strip()}"
@@ -185,11 +214,13 @@ def check_images(images: str | None) -> str:
     """Return where images are kept, absolute.
 
     Raises:
-        ClusterError: where that is not said.
+        ClusterError: where that is not said, or is no address.
     """
     if images is None:
         raise ClusterError(
             "serve --ray needs --images: a folder that all nodes share, or an address such as "
             "s3://bucket/images, where uploaded images are kept for replicas that do not have them"
         )
-    return images if is_address(images) else str(Path(images).absolute())
+    place = images if is_address(images) else str(Path(images).absolute())
+    Place(place)
+    return place

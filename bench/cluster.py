@@ -1,0 +1,245 @@
+"""What Ray adds to an image: `samtrt auto` alone, and on a cluster of one and of two workers.
+
+    python bench/cluster.py [DIR] [--images 24]
+
+A cluster of a head and nodes of one core each is started on this machine, and does a folder of
+images as `samtrt auto --ray` does. CPU time is what is compared, because cores that others use too
+do not change it much: in the workers, that of an image's own work and that of all around it, and
+that of every other process of Ray and of the command, less what they take while nothing runs. Wall
+times and load averages are noted beside it. Writes a dated JSON to docs/results/.
+
+Needs the extras ray, export and ort, and psutil.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+from PIL import Image
+
+from samtrt import assets
+from samtrt.checkpoints.load import load_checkpoint
+from samtrt.choices import BackendName
+from samtrt.cli.auto import AutoJob
+from samtrt.cli.options import Engines
+from samtrt.cli.reading import ImageReader
+from samtrt.cluster.run import ClusterRun
+from samtrt.datasets.output import DatasetOutput
+from samtrt.datasets.work import Outcome, Progress, State, Task, Work, run_here
+from samtrt.export.onnx import export_model
+from samtrt.sources import find_sources
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "results"
+OBJECT_STORE = 80_000_000
+IDLE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class TimedJob:
+    """A job that notes the CPU time of its own work in a file for each process."""
+
+    job: AutoJob
+    notes: Path
+
+    @property
+    def engines(self) -> Engines:
+        return self.job.engines
+
+    @property
+    def read(self) -> ImageReader:
+        return self.job.read
+
+    @property
+    def output(self) -> Path:
+        return self.job.output
+
+    def moved(self, output: Path) -> TimedJob:
+        return replace(self, job=self.job.moved(output))
+
+    def open(self) -> TimedWork:
+        return TimedWork(self.job.open(), self.notes / f"{os.getpid()}.json")
+
+
+class TimedWork:
+    """Work, timed; what comes before the first image is not counted as around it."""
+
+    def __init__(self, work: Work, note: Path) -> None:
+        self._work, self._note = work, note
+        self._inside, self._begun = 0.0, time.process_time()
+        self.settings = work.settings
+        self.paths, self.close = work.paths, work.close
+
+    def is_done(self, task: Task) -> bool:
+        start = time.process_time()
+        done = self._work.is_done(task)
+        self._inside += time.process_time() - start
+        return done
+
+    def each(self, tasks: Sequence[Task], part: Progress) -> Iterator[tuple[Task, Outcome]]:
+        start = time.process_time()
+        for found in self._work.each(tasks, part):
+            self._inside += time.process_time() - start
+            self._write()
+            yield found
+            start = time.process_time()
+        self._inside += time.process_time() - start
+        self._write()
+
+    def _write(self) -> None:
+        total = time.process_time() - self._begun
+        times = {"inside": self._inside, "around": total - self._inside}
+        self._note.write_text(json.dumps(times))
+
+
+def cpu_of(processes: Sequence[psutil.Process]) -> dict[int, float]:
+    """Return the CPU time of processes and of their descendants, with that of ended ones."""
+    seconds: dict[int, float] = {}
+    for top in processes:
+        for one in [top, *top.children(recursive=True)]:
+            try:
+                times = one.cpu_times()
+            except psutil.Error:
+                continue
+            seconds[one.pid] = sum(times[:4])  # own, and of children that were waited for
+    return seconds
+
+
+def make_images(folder: Path, count: int, width: int) -> None:
+    folder.mkdir(parents=True)
+    with Image.open(assets.DEMO_PHOTOGRAPH) as photograph:
+        height = round(photograph.height * width / photograph.width)
+        picture = photograph.convert("RGB").resize((width, height))
+    for number in range(count):
+        picture.rotate(number).save(folder / f"{number:04}.jpg", quality=90)
+
+
+def alone(job: AutoJob, tasks: list[Task]) -> dict[str, float]:
+    """Run in a process of its own; return what an image takes."""
+    if (child := os.fork()) == 0:
+        work = job.open()
+        begun, cpu = time.perf_counter(), time.process_time()
+        failed = [o for _, o in run_here(work, tasks, lambda *_: None) if o.state is State.FAILED]
+        times = time.perf_counter() - begun, time.process_time() - cpu
+        (job.output.parent / "alone.json").write_text(json.dumps([*times, len(failed)]))
+        os._exit(0)
+    os.waitpid(child, 0)
+    wall, cpu, failed = json.loads((job.output.parent / "alone.json").read_text())
+    assert failed == 0
+    return {"wall_s": wall / len(tasks), "cpu_s": cpu / len(tasks)}
+
+
+def on_cluster(job: AutoJob, tasks: list[Task], workers: int, notes: Path) -> dict[str, float]:
+    """Run on a fresh cluster; return what an image takes, and Ray's share of it."""
+    from ray.cluster_utils import Cluster
+
+    notes.mkdir()
+    cluster = Cluster()
+    for cpus in (0, *[1] * workers):
+        cluster.add_node(num_cpus=cpus, object_store_memory=OBJECT_STORE, include_dashboard=False)
+    nodes = [cluster.head_node, *cluster.worker_nodes]
+    services = [
+        psutil.Process(one.process.pid)
+        for node in nodes
+        for kind in node.all_processes.values()
+        for one in kind
+    ]
+    start = sum(cpu_of(services).values())
+    time.sleep(IDLE_SECONDS)
+    idle = (sum(cpu_of(services).values()) - start) / IDLE_SECONDS
+    run = ClusterRun(TimedJob(job, notes), tasks, cluster.address)
+    found = run.outcomes(lambda line: print(line, file=sys.stderr), lambda _: None)
+    first = None
+    for _, outcome in found:
+        assert outcome.state is State.DONE, outcome.error
+        if first is None:
+            first = time.perf_counter()
+            everything = [*services, psutil.Process()]
+            before = cpu_of(everything)
+    assert first is not None
+    wall = time.perf_counter() - first
+    after = cpu_of(everything)
+    per_worker = {int(note.stem): json.loads(note.read_text()) for note in notes.iterdir()}
+    inside = sum(one["inside"] for one in per_worker.values())
+    around = sum(one["around"] for one in per_worker.values())
+    others = sum(
+        max(0.0, seconds - before.get(pid, 0.0))
+        for pid, seconds in after.items()
+        if pid not in per_worker
+    )
+    cluster.shutdown()
+    return {
+        "wall_s": wall / len(tasks),
+        "own_work_cpu_s": inside / len(tasks),
+        "around_it_in_workers_cpu_s": around / len(tasks),
+        "other_processes_cpu_s": max(0.0, others - idle * wall) / len(tasks),
+        "idle_cluster_cpu_share": idle,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("directory", type=Path, nargs="?")
+    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--width", type=int, default=1200)
+    parser.add_argument("--points-per-side", type=int, default=16)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--json", type=Path, help="where the result goes")
+    arguments = parser.parse_args()
+    date = datetime.date.today().isoformat()
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        model = arguments.directory
+        if model is None:
+            model = place / "model"
+            export_model(load_checkpoint(assets.SMALL_CHECKPOINT), model)
+        make_images(place / "images", arguments.images, arguments.width)
+        tasks = [Task(source) for source in find_sources([place / "images"]).found]
+        engines = Engines(model.absolute(), BackendName.ONNXRUNTIME, None, 1, None)
+        options = {"points_per_side": arguments.points_per_side}
+
+        def job(name: str) -> AutoJob:
+            files = DatasetOutput(place / name, [], {})
+            return AutoJob(engines, ImageReader(None, "white"), files, options)
+
+        load = [os.getloadavg()[0]]
+        rows: dict[str, dict[str, float]] = {"alone": alone(job("alone"), tasks)}
+        for workers in arguments.workers:
+            name = f"{workers} worker{'s' * (workers > 1)}"
+            rows[name] = on_cluster(job(name), tasks, workers, place / f"notes-{workers}")
+            load.append(os.getloadavg()[0])
+            own = rows[name]["own_work_cpu_s"]
+            ray = sum(rows[name][part] for part in rows[name] if part.endswith("cpu_s")) - own
+            rows[name]["overhead_percent"] = 100 * ray / own
+        result: dict[str, Any] = {
+            "date": date,
+            "machine": {"cpu_count": os.cpu_count(), "load": load},
+            "images": arguments.images,
+            "width": arguments.width,
+            "options": options,
+            "model": json.loads((model / "samtrt.json").read_text())["model"],
+            "rows": {
+                name: {part: round(value, 5) for part, value in row.items()}
+                for name, row in rows.items()
+            },
+        }
+    out = arguments.json or RESULTS / f"cluster-{date}.json"
+    out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
