@@ -22,23 +22,30 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+import cv2
+import numpy as np
 import psutil
 from PIL import Image
 
 from samtrt import assets
 from samtrt.checkpoints.load import load_checkpoint
-from samtrt.choices import BackendName
+from samtrt.choices import BackendName, OutputFormat
 from samtrt.cli.auto import AutoJob
 from samtrt.cli.options import Engines
 from samtrt.cli.reading import ImageReader
+from samtrt.cli.writing import DEFAULT_FORMATS
 from samtrt.cluster.run import ClusterRun
+from samtrt.datasets.given import Given
 from samtrt.datasets.output import DatasetOutput
 from samtrt.datasets.work import Outcome, Progress, State, Task, Work, run_here
 from samtrt.export.onnx import export_model
-from samtrt.sources import find_sources
+from samtrt.formats.annotation import Annotation
+from samtrt.images import read_image
+from samtrt.masks import rle
+from samtrt.sources import Source, find_sources
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -125,6 +132,39 @@ def make_images(folder: Path, count: int, width: int) -> None:
         picture.rotate(number).save(folder / f"{number:04}.jpg", quality=90)
 
 
+def results(
+    folder: Path, image: Path, masks: int, formats: Sequence[OutputFormat]
+) -> dict[str, float]:
+    """Return CPU time and bytes of one image's results, and of its part in the file about all."""
+    random = np.random.default_rng(0)
+    picture = read_image(image)
+    height, width = picture.shape[:2]
+    found = []
+    for number in range(masks):
+        canvas = np.zeros((height, width), np.uint8)
+        centre = int(random.integers(width)), int(random.integers(height))
+        axes = [int(value) for value in random.integers(10, height // 5, 2)]
+        cv2.ellipse(canvas, centre, axes, float(random.integers(180)), 0, 360, 1, -1)
+        found.append(Annotation.of(rle.encode(canvas > 0), {}, prompt=number, predicted_iou=0.9))
+    files = DatasetOutput(folder, formats, {})
+    sources = [Source(image, PurePath(f"{number:03}")) for number in range(8)]
+    given = Given(picture, "0" * 64)
+    start = time.process_time()
+    for source in sources:
+        files.write(source, given, found)
+    written = time.process_time() - start
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    start = time.process_time()
+    files.merge(sources)
+    merged = time.process_time() - start
+    return {
+        "cpu_s": written / len(sources),
+        "bytes": size / len(sources),
+        "merge_cpu_s": merged / len(sources),
+        "marker_bytes": files.marker(sources[0]).stat().st_size,
+    }
+
+
 def alone(job: AutoJob, tasks: list[Task]) -> dict[str, float]:
     """Run in a process of its own; return what an image takes."""
     if (child := os.fork()) == 0:
@@ -194,8 +234,11 @@ def main() -> None:
     )
     parser.add_argument("directory", type=Path, nargs="?")
     parser.add_argument("--images", type=int, default=24)
-    parser.add_argument("--width", type=int, default=1200)
+    parser.add_argument("--width", type=int, default=1800)
     parser.add_argument("--points-per-side", type=int, default=16)
+    parser.add_argument(
+        "--masks", type=int, default=60, help="of the image whose results are timed"
+    )
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--json", type=Path, help="where the result goes")
     arguments = parser.parse_args()
@@ -224,6 +267,12 @@ def main() -> None:
             own = rows[name]["own_work_cpu_s"]
             ray = sum(rows[name][part] for part in rows[name] if part.endswith("cpu_s")) - own
             rows[name]["overhead_percent"] = 100 * ray / own
+        image = next((place / "images").iterdir())
+        kinds = [OutputFormat(name) for name in DEFAULT_FORMATS.split(",")]
+        written = {
+            "COCO": results(place / "coco", image, arguments.masks, []),
+            "COCO and default formats": results(place / "all", image, arguments.masks, kinds),
+        }
         result: dict[str, Any] = {
             "date": date,
             "machine": {"cpu_count": os.cpu_count(), "load": load},
@@ -231,6 +280,7 @@ def main() -> None:
             "width": arguments.width,
             "options": options,
             "model": json.loads((model / "samtrt.json").read_text())["model"],
+            "results_of_an_image": {"masks": arguments.masks, **written},
             "rows": {
                 name: {part: round(value, 5) for part, value in row.items()}
                 for name, row in rows.items()

@@ -40,13 +40,22 @@ class Nodes:
         return str(self._cluster.address)
 
     def _head(self, **more: Any) -> None:
-        self._cluster.add_node(
-            num_cpus=0, object_store_memory=STORE, include_dashboard=False, **more
-        )
+        self._start(num_cpus=0, include_dashboard=False, **more)
 
     def add(self, cpus: int = 1, **more: Any) -> Any:
         """Start a node."""
-        return self._cluster.add_node(num_cpus=cpus, object_store_memory=STORE, **more)
+        return self._start(num_cpus=cpus, **more)
+
+    def _start(self, **options: Any) -> Any:
+        """Start a node; again, where a machine at work took more than Ray's 30 s for it."""
+        tries = 3
+        while True:
+            try:
+                return self._cluster.add_node(object_store_memory=STORE, **options)
+            except Exception as error:
+                tries -= 1
+                if not tries or "timed out during startup" not in str(error):
+                    raise
 
     def add_with(self, folder: Path) -> Any:
         """Start a node whose processes import from a folder before all others."""
