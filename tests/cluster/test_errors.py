@@ -88,6 +88,7 @@ def test_servers(refused: Refused, options: list[str], told: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_nodes_that_cannot_do_it(
     refused: Refused, nodes: Nodes, tiny_model: Path, folder: Path, tmp_path: Path
 ) -> None:

@@ -94,6 +94,7 @@ def add_picture(folder: Path, name: str, seed: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_worker_killed_a_node_added_and_poisoned_images(
     nodes: Nodes, tiny_model: Path, folder: Path, tmp_path: Path
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_worker_killed_a_node_added_and_poisoned_images(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_head_restarted(nodes: Nodes, tiny_model: Path, folder: Path, tmp_path: Path) -> None:
     add_picture(folder, HOLD, 10)  # before all others by its name
     tasks = [Task(source) for source in find_sources([folder]).found]

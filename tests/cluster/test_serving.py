@@ -43,6 +43,7 @@ def url(nodes: Nodes, tiny_model: Path, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_replicas_answer_as_the_predictor_and_one_dies(
     url: str, tiny_model: Path, nodes: Nodes
 ) -> None:
