@@ -176,7 +176,8 @@ def test_the_plugins_form_gives_the_same_masks(
     words += [] if own else ["work on tokens and its upscaling"]
     assert len(told) == len(words)
     assert all(word in line for word, line in zip(words, told, strict=True))
-    inputs = {name: torch.randn_like(one) for name, one in example_inputs(plain)["decoder"].items()}
+    example = example_inputs(plain, Stage.DECODER)
+    inputs = {name: torch.randn_like(one) for name, one in example.items()}
     inputs["point_labels"] = torch.tensor([[1.0, 0.0, 2.0, 3.0, -1.0]]).repeat(3, 1)
     with torch.inference_mode():
         expected, got = (one.decode(*inputs.values()) for one in (plain, other))
