@@ -72,6 +72,8 @@ if TYPE_CHECKING:
     from samtrt.types import Embedding, Prediction
     from samtrt.verification.compare import verify
     from samtrt.verification.report import Report, Thresholds
+    from samtrt.video.predictor import VideoPredictor
+    from samtrt.video.session import StreamingSession
 
 _NAMES = {
     "automatic.generator": ("AutomaticMaskGenerator",),
@@ -163,6 +165,8 @@ _NAMES = {
         "Report",
         "Thresholds",
     ),
+    "video.predictor": ("VideoPredictor",),
+    "video.session": ("StreamingSession",),
 }
 """What is public, by the module that has it."""
 
@@ -216,12 +220,14 @@ __all__ = [
     "SamPredictor",
     "SamtrtError",
     "Stage",
+    "StreamingSession",
     "Target",
     "Thresholds",
     "TritonClient",
     "TritonImage",
     "ValueScale",
     "VerificationError",
+    "VideoPredictor",
     "__version__",
     "assets",
     "build_engines",

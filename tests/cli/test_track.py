@@ -104,7 +104,9 @@ def test_a_run_goes_on_where_it_was(
     assert f"{full} frames done before" in again.out
     assert not (out / "tracks.safetensors").exists()
     assert (out / "annotations.json").read_bytes() == (whole / "annotations.json").read_bytes()
+    (out / "annotations.json").unlink()
     third = run(*asked, "-o", out)
+    assert (out / "annotations.json").read_bytes() == (whole / "annotations.json").read_bytes()
     assert f"{FRAMES} frames done before" in third.out
     # Other prompts: all is done anew.
     other = run(*asked[:4], "90,50", *asked[5:], "-o", out, "--no-overlay")

@@ -37,6 +37,7 @@ def test_frames_come_by_number_whatever_was_read_before(video: Path) -> None:
         assert numbers([frames[i] for i in order]) == [i % COUNT for i in order]
         assert numbers(list(frames[3:5])) == [3, 4]
         assert frames.times[5] == Fraction(5, 25)
+        assert frames.name == "clip"
         with pytest.raises(IndexError):
             frames[COUNT]
 
@@ -69,6 +70,12 @@ def test_a_folder_is_in_the_order_of_its_numbers(tmp_path: Path) -> None:
     Image.new("RGB", (10, 10)).save(tmp_path / "12.png")
     with open_frames(tmp_path) as frames, pytest.raises(ImageError, match="frame 12 is 10 x 10"):
         list(frames)
+
+
+def test_no_name_leads_out_of_a_folder(video: Path, tmp_path: Path) -> None:
+    (tmp_path / "...mp4").write_bytes(video.read_bytes())
+    with open_frames(tmp_path / "...mp4") as frames:
+        assert frames.name == "video"
 
 
 def test_what_is_no_video_is_told_in_a_line(video: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,15 +197,21 @@ def test_a_camera_takes_no_more_memory_with_time(
 ) -> None:
     session = StreamingSession(ours)
     session.track(frames[0])
-    held = []
+    held, allocated = [], []
+    gc.collect()
+    tracemalloc.start()
     for number in range(45):
         if number % 6 == 0:
             session.add_new_points_or_box(1 + number % 2, points=[[50, 50 + number]], labels=[1])
         session.track(frames[number % FRAMES])
         tracks = session._state.tracks.values()
         held.append(max(len(one.others) + len(one.tracked) + len(one.prompted) for one in tracks))
+        allocated.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
     assert session.frame_idx == 45
     assert max(held[22:]) <= max(held[:22]) + 1
+    # An object's memory of a frame is 13 kB here, and there are two.
+    assert max(allocated[35:]) - max(allocated[22:35]) < 100_000
     assert session.remove_object(1) == []
     with pytest.raises(ImageError, match="those before were 160 x 96"):
         session.track(frames[0][:50])

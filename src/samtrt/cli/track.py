@@ -188,7 +188,9 @@ def _follow_file(run: _Run) -> None:
             settings = run.settings(predictor, video)
             recording = Recording(run.output, frames.name, settings, run.force)
             with contextlib.closing(recording), Bar(len(order)) as bar:
-                if not recording.is_complete():
+                if recording.is_complete():
+                    recording.finish(size, frames.names, is_last=False)
+                else:
                     try:
                         follow(predictor, frames, run.prompts, order, recording, bar.at)
                         is_whole = True
@@ -245,6 +247,9 @@ def _follow_live(run: _Run) -> None:
             if recording.steps:
                 names = [f"{i:05d}.png" for i in range(recording.steps)]
                 recording.finish(size, names, is_last=True)
+        late = [one.frame for one in run.prompts if one.frame >= recording.steps]
+        if late:
+            note(f"note: {run.video} ended before frame {late[0]}, of which something was said")
         if camera.dropped:
             note(f"note: {camera.dropped} frames came faster than they were tracked, and were left")
     _report(run, recording, time.monotonic() - begun)

@@ -38,7 +38,8 @@ class Frames(Sequence[UInt8Array], Closeable):
     """
 
     def __init__(self, path: Path, name: str, times: Sequence[Fraction]) -> None:
-        self.path, self.name, self.times = path, name, times
+        # A folder gets the name, and "..." would lead out of where it is to be.
+        self.path, self.name, self.times = path, name if name.strip(".") else "video", times
         self.notices: tuple[str, ...] = ()
         self._lock = Lock()
         self._size: Size | None = None

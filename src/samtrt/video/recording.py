@@ -11,7 +11,6 @@ OUT/.samtrt                      says that the directory is ours
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -131,8 +130,9 @@ class Recording:
         """Begin anew, or with the lines of an earlier run."""
         if not lines:
             self._state.unlink(missing_ok=True)
-            shutil.rmtree(self.pictures, ignore_errors=True)
-            self.pictures.mkdir(parents=True, exist_ok=True)
+            for path in self.pictures.glob("*.png"):
+                if path.stem.isdigit():
+                    path.unlink()
         with write_atomic(self._lines) as temporary:
             texts = [_json(line) for line in ({"settings": self.settings}, *lines)]
             temporary.write_text("".join(texts), encoding="utf-8")
