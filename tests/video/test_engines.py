@@ -16,7 +16,8 @@ from samtrt.choices import BackendName, Stage, VideoStage
 from samtrt.errors import ManifestError
 from samtrt.manifest import Manifest
 from samtrt.masks.logits import mask_iou
-from samtrt.video.predictor import Found, VideoPredictor
+from samtrt.video.predictor import VideoPredictor
+from samtrt.video.state import Found
 from support.videos import moving_picture
 
 SIZE = (96, 160)

@@ -20,7 +20,8 @@ from samtrt.errors import ImageError, PromptError
 from samtrt.masks.logits import mask_iou
 from samtrt.registry import get_spec
 from samtrt.video.engines import VideoEngines
-from samtrt.video.predictor import VideoPredictor, fill_holes
+from samtrt.video.masks import fill_holes
+from samtrt.video.predictor import VideoPredictor
 from samtrt.video.session import StreamingSession
 from support.oracle import official_sam2
 from support.videos import moving_picture

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -20,44 +18,17 @@ from samtrt.backends import BackendOptions
 from samtrt.choices import BackendName
 from samtrt.encoding import in_order
 from samtrt.errors import PromptError
-from samtrt.masks.axes import resize
 from samtrt.preparation.host import check_image
-from samtrt.types import Closeable, Embedding, Size, UInt8Array, to_host
+from samtrt.types import Closeable, Embedding, UInt8Array, to_host
 from samtrt.video.engines import NO_OBJECT, VideoEngines
-from samtrt.video.tracks import Output, Points, Track, queues_of
-
-Floats = npt.NDArray[np.float32]
-Found = tuple[int, list[int], Floats]
-"""A frame's number, the objects' ids, and their logits at the video's size, [N, 1, H, W]."""
+from samtrt.video.masks import at_size, fill_holes
+from samtrt.video.state import Found, VideoState
+from samtrt.video.tracks import Floats, Output, Points, Track, queues_of
 
 FILL_HOLES = 8
 """Holes of so many low-res cells are filled (`fill_hole_area` of official `build_sam.py`)."""
 PROMPTED = 4
 """Prompted frames that an object's frames attend to, the closest in time."""
-
-
-@dataclass
-class VideoState:
-    """A video and what was said and found of it.
-
-    Attributes:
-        frames: uint8 [H, W, 3] each, RGB, all of one size.
-        tracks: Of each object, by the id that the user gave it.
-    """
-
-    frames: Sequence[UInt8Array]
-    tracks: dict[int, Track] = field(default_factory=dict)
-    encoded: tuple[int, Embedding] | None = None
-
-    @property
-    def size(self) -> Size:
-        """Height and width of the video."""
-        height, width = self.frames[0].shape[:2]
-        return height, width
-
-    @property
-    def obj_ids(self) -> list[int]:
-        return list(self.tracks)
 
 
 class VideoPredictor(Closeable):
@@ -134,7 +105,7 @@ class VideoPredictor(Closeable):
         """
         state = inference_state
         self._check_frame(state, frame_idx)
-        given = _points(points, labels, box, clear_old_points)
+        given = Points.of(points, labels, box, clear_old_points)
         height, width = state.size
         scale = np.array((width, height), np.float32) if normalize_coords else np.float32(1)
         side = self.engines.manifest.image_size
@@ -304,7 +275,7 @@ class VideoPredictor(Closeable):
             settled = track.settled(frame)
             assert settled is not None
             found.append(settled.masks)
-        return frame, state.obj_ids, _at_size(found, state.size)
+        return frame, state.obj_ids, at_size(found, state.size)
 
     def settle(self, state: VideoState) -> None:
         """Remember the frames that were prompted since the last time."""
@@ -354,55 +325,10 @@ class VideoPredictor(Closeable):
             for track in state.tracks.values()
         ]
         masks = [output.masks if output else nothing for output in outputs]
-        return frame, state.obj_ids, _at_size(masks, state.size)
+        return frame, state.obj_ids, at_size(masks, state.size)
 
     def _check_frame(self, state: VideoState, frame: int) -> None:
         if not 0 <= frame < len(state.frames):
             raise PromptError(
                 f"there is no frame {frame}: the video has 0..{len(state.frames) - 1}"
             )
-
-
-def _points(
-    points: npt.ArrayLike | None,
-    labels: npt.ArrayLike | None,
-    box: npt.ArrayLike | None,
-    clear_old_points: bool,
-) -> Points:
-    """Check points and put a box before them, as two with the labels 2 and 3."""
-    if (points is None) != (labels is None):
-        raise PromptError("points and labels go together")
-    if points is None and box is None:
-        raise PromptError("give points or a box")
-    if box is not None and not clear_old_points:
-        raise PromptError("a box comes before all points: leave out clear_old_points=False")
-    coords = np.asarray([] if points is None else points, np.float32).reshape(-1, 2)
-    kinds = np.asarray([] if labels is None else labels, np.float32).reshape(-1)
-    if len(coords) != len(kinds) or not np.isin(kinds, (0, 1)).all():
-        raise PromptError("labels are one a point, 1 for the object and 0 for what is not of it")
-    if box is not None:
-        corners = np.asarray(box, np.float32)
-        if corners.size != 4:
-            raise PromptError(f"a box is x1, y1, x2, y2, not of the shape {corners.shape}")
-        coords = np.concatenate([corners.reshape(2, 2), coords])
-        kinds = np.concatenate([np.array([2, 3], np.float32), kinds])
-    if not np.isfinite(coords).all():
-        raise PromptError("points must be finite numbers")
-    return Points(coords, kinds)
-
-
-def _at_size(masks: Sequence[Floats], size: Size) -> Floats:
-    """Bring low-res logits to the video's size: [N, 1, H, W]."""
-    if not masks:
-        return np.zeros((0, 1, *size), np.float32)
-    return np.stack([resize(np.ascontiguousarray(one), size) for one in masks])[:, None]
-
-
-def fill_holes(logits: Floats, area: int) -> Floats:
-    """Fill holes of up to `area` cells in a mask (official `fill_holes_in_mask_scores`)."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(
-        (logits <= 0).astype(np.uint8), connectivity=8
-    )
-    small = stats[:, cv2.CC_STAT_AREA] <= area
-    small[0] = False  # the mask itself
-    return np.where(small[labels], np.float32(0.1), logits)

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from samtrt.errors import ImageError, PromptError
 from samtrt.preparation.host import check_image
 from samtrt.types import UInt8Array
-from samtrt.video.predictor import Found, VideoPredictor, VideoState
+from samtrt.video.predictor import VideoPredictor
+from samtrt.video.state import Found, VideoState
 from samtrt.video.tracks import Track
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from samtrt.errors import PromptError
 from samtrt.manifest import Video
 
 Floats = npt.NDArray[np.float32]
@@ -43,6 +44,47 @@ class Points:
 
     coords: Floats
     labels: Floats
+
+    @classmethod
+    def of(
+        cls,
+        points: npt.ArrayLike | None,
+        labels: npt.ArrayLike | None,
+        box: npt.ArrayLike | None,
+        clear_old_points: bool,
+    ) -> Points:
+        """Check points and put a box before them, as two with the labels 2 and 3.
+
+        Args:
+            points: XY, [N, 2]; None for none.
+            labels: [N], 1 for the object and 0 for what is not of it.
+            box: XYXY.
+            clear_old_points: Whether nothing comes before, which a box needs.
+
+        Raises:
+            PromptError: where they do not go together.
+        """
+        if (points is None) != (labels is None):
+            raise PromptError("points and labels go together")
+        if points is None and box is None:
+            raise PromptError("give points or a box")
+        if box is not None and not clear_old_points:
+            raise PromptError("a box comes before all points: leave out clear_old_points=False")
+        coords = np.asarray([] if points is None else points, np.float32).reshape(-1, 2)
+        kinds = np.asarray([] if labels is None else labels, np.float32).reshape(-1)
+        if len(coords) != len(kinds) or not np.isin(kinds, (0, 1)).all():
+            raise PromptError(
+                "labels are one a point, 1 for the object and 0 for what is not of it"
+            )
+        if box is not None:
+            corners = np.asarray(box, np.float32)
+            if corners.size != 4:
+                raise PromptError(f"a box is x1, y1, x2, y2, not of the shape {corners.shape}")
+            coords = np.concatenate([corners.reshape(2, 2), coords])
+            kinds = np.concatenate([np.array([2, 3], np.float32), kinds])
+        if not np.isfinite(coords).all():
+            raise PromptError("points must be finite numbers")
+        return cls(coords, kinds)
 
 
 @dataclass

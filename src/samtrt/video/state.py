@@ -1,0 +1,36 @@
+"""A video that is worked on, and what was said and found of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from samtrt.types import Embedding, Size, UInt8Array
+from samtrt.video.tracks import Floats, Track
+
+Found = tuple[int, list[int], Floats]
+"""A frame's number, the objects' ids, and their logits at the video's size, [N, 1, H, W]."""
+
+
+@dataclass
+class VideoState:
+    """A video and what was said and found of it.
+
+    Attributes:
+        frames: uint8 [H, W, 3] each, RGB, all of one size.
+        tracks: Of each object, by the id that the user gave it.
+    """
+
+    frames: Sequence[UInt8Array]
+    tracks: dict[int, Track] = field(default_factory=dict)
+    encoded: tuple[int, Embedding] | None = None
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the video."""
+        height, width = self.frames[0].shape[:2]
+        return height, width
+
+    @property
+    def obj_ids(self) -> list[int]:
+        return list(self.tracks)
