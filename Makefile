@@ -9,7 +9,7 @@ JOBS ?= 2
 KERNELS := $(wildcard $(addprefix src/samtrt/tensorrt/plugin/csrc/,*.* operators/*) \
 	src/samtrt/*/*.cu tests/kernels/emulator/*)
 
-.PHONY: demo test lint format web clean
+.PHONY: demo test lint format web pictures clean
 
 demo: $(DEMO)
 	$(BIN)/samtrt demo -o $(OUT)
@@ -50,6 +50,10 @@ $(STAMP): pyproject.toml constraints.txt
 # The built page is committed, so that only who changes it needs Node.js (20 or newer).
 web:
 	cd web && npm ci --no-audit --no-fund && npm run build
+
+# After weights or page have changed: what README and docs show of them. Needs Chromium.
+pictures: $(STAMP)
+	$(BIN)/python bench/pictures.py
 
 clean:
 	rm -rf $(VENV) $(OUT) dist .mypy_cache .ruff_cache .pytest_cache

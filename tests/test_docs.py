@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 import samtrt
 from samtrt import assets
 from samtrt.cli import app
+from samtrt.files import sha256_of
+from samtrt_page import STATIC
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("training/*.md")])
@@ -114,3 +117,38 @@ def test_commands_and_options_exist(document: Path) -> None:
 
 def test_changelog_names_this_version() -> None:
     assert f"## [{samtrt.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_pictures_are_of_these_weights_and_this_page() -> None:
+    """What README and docs show is what users get."""
+    made = json.loads((ROOT / "docs" / "images" / "made-from.json").read_text())
+    current = {
+        "weights": sha256_of(assets.SMALL_CHECKPOINT),
+        "page": (STATIC / "sources.sha256").read_text().strip(),
+    }
+    assert made == current, "run `make pictures` and look at them"
+
+
+@pytest.mark.parametrize("name", ["click", "everything", "boxes"])
+def test_notebooks_run_and_show_their_results(
+    name: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cell by cell, where a model was exported before, which here is a tiny one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vit_s").symlink_to(tiny_model)
+    book = json.loads((ROOT / "docs" / "notebooks" / f"{name}.ipynb").read_text())
+    names: dict[str, Any] = {}
+    shown = []
+    for cell in book["cells"]:
+        assert not cell.get("outputs"), "notebooks are kept without outputs"
+        if cell["cell_type"] == "code":
+            *body, last = ast.parse("".join(cell["source"])).body
+            exec(compile(ast.Module(body, []), name, "exec"), names)
+            if isinstance(last, ast.Expr):
+                shown.append(eval(compile(ast.Expression(last.value), name, "eval"), names))
+            else:
+                exec(compile(ast.Module([last], []), name, "exec"), names)
+    assert sum(hasattr(one, "_repr_png_") for one in shown) >= 1
+    for one in shown:
+        if hasattr(one, "_repr_png_"):
+            assert one._repr_png_().startswith(b"\x89PNG")

@@ -26,8 +26,9 @@ from samtrt._version import __version__
 from samtrt.errors import SamtrtError
 from samtrt.files import write_atomic
 from samtrt.masks.logits import mask_iou
+from samtrt.masks.prediction import Prediction
 from samtrt.predictor import Predictor
-from samtrt.types import BoolArray, Prediction, UInt8Array
+from samtrt.types import BoolArray, UInt8Array
 
 Masks = dict[str, BoolArray]
 """Masks by "prompt/method"."""

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from samtrt.export.quantize import QuantizeOptions, quantize_model
     from samtrt.images import ImageNotice, read_image
     from samtrt.manifest import Manifest
+    from samtrt.masks.prediction import Prediction
     from samtrt.masks.record import MaskRecord
     from samtrt.official.generator import SamAutomaticMaskGenerator
     from samtrt.official.model import SamModel, sam_model_registry
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     from samtrt.preparation.spec import Preparation, PreparationChanges
     from samtrt.tensorrt.plugin.library import register_plugins
     from samtrt.triton.client import TritonClient, TritonImage
-    from samtrt.types import Embedding, Prediction
+    from samtrt.types import Embedding
     from samtrt.verification.compare import verify
     from samtrt.verification.report import Report, Thresholds
     from samtrt.video.predictor import VideoPredictor
@@ -138,6 +139,7 @@ _NAMES = {
     ),
     "images": ("ImageNotice", "read_image"),
     "manifest": ("Manifest",),
+    "masks.prediction": ("Prediction",),
     "masks.record": ("MaskRecord",),
     "official.generator": ("SamAutomaticMaskGenerator",),
     "official.model": (
@@ -156,10 +158,7 @@ _NAMES = {
         "TritonClient",
         "TritonImage",
     ),
-    "types": (
-        "Embedding",
-        "Prediction",
-    ),
+    "types": ("Embedding",),
     "verification.compare": ("verify",),
     "verification.report": (
         "Report",

@@ -14,11 +14,12 @@ from samtrt.cuda.memory import CudaArray, all_to_host
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
 from samtrt.masks.forming import Former, former_of
+from samtrt.masks.prediction import Prediction
 from samtrt.masks.rle import Rle
 from samtrt.masks.specks import without_specks
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.prompts import DecoderPrompts
-from samtrt.types import BoolArray, Embedding, Prediction, Tensor, to_host
+from samtrt.types import BoolArray, Embedding, Tensor, to_host
 
 Wanted = Callable[[npt.NDArray[np.float32]], BoolArray]
 

@@ -22,13 +22,13 @@ from samtrt.encoding import Image, encode_each, encode_together, prepare
 from samtrt.errors import ImageError, PromptError, SamtrtError
 from samtrt.feature_maps import IMAGE_EMBEDDINGS
 from samtrt.manifest import Manifest
+from samtrt.masks.prediction import Prediction
 from samtrt.masks.rle import Rle
 from samtrt.preparation.prompts import build_prompts, check_pixels, one_prompt
 from samtrt.types import (
     Closeable,
     Embedding,
     FloatArray,
-    Prediction,
     Size,
     UInt8Array,
 )

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -207,20 +207,6 @@ class Embedding:
     def host_features(self) -> FloatArray:
         """Return the features as a NumPy array, copied from a GPU where they are on one."""
         return to_host(self.features)
-
-
-class Prediction(NamedTuple):
-    """Masks of one prompt (or of P prompts, with a leading axis P), as `SamPredictor` returns them.
-
-    Attributes:
-        masks: bool [C, H, W] at the image's original size, or float32 logits where asked for.
-        iou_predictions: float32 [C], the model's own estimate of each mask's IoU.
-        low_res_logits: float32 [C, S/4, S/4], usable as `mask_input` of a next call.
-    """
-
-    masks: npt.NDArray[np.bool_ | np.float32]
-    iou_predictions: npt.NDArray[np.float32]
-    low_res_logits: npt.NDArray[np.float32]
 
 
 def to_host(tensor: Tensor) -> npt.NDArray[Any]:

@@ -80,7 +80,7 @@ def test_a_range_is_told_and_can_be_given(run: Run, fake_directory: Path, folder
     assert run(*command).out.startswith("0 images")
     given = run(*command, "--value-range", "0:4095")
     assert "note" not in given.err
-    assert given.out.startswith("1 images")
+    assert given.out.startswith("1 image")
     wrong = run(*command, "--value-range", "9")
     assert (wrong.code, wrong.err.count("\n")) == (2, 1)
     assert "a value range is LOW:HIGH" in wrong.err
@@ -170,7 +170,7 @@ def test_auto_keeps_labels_made_by_hand(run: Run, fake_directory: Path, folder: 
     assert run(*command, out, "--force").code == 0
     assert (out / "labelme" / "a.json").read_text() != "corrected"
     (out / "labelme" / "a.json").write_text("")  # as a full disk leaves it
-    assert run(*command, out).out.startswith("1 images")
+    assert run(*command, out).out.startswith("1 image")
 
 
 @pytest.mark.parametrize("option", ["-o", "--save-mask", "--json"])

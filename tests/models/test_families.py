@@ -19,13 +19,13 @@ from samtrt.automatic.generator import AutomaticMaskGenerator
 from samtrt.backends.pytorch import manifest_of, open_checkpoint
 from samtrt.checkpoints.load import Checkpoint, load_checkpoint, load_sam
 from samtrt.choices import MaskChoice, Stage
+from samtrt.masks.prediction import Prediction
 from samtrt.models import build_sam, seed_weights
 from samtrt.models.efficientvit import LinearAttention
 from samtrt.models.graphs import EncoderGraph
 from samtrt.models.layers import Norm2d
 from samtrt.predictor import Predictor
 from samtrt.registry import EfficientViTSpec, ModelSpec, TinyViTSpec, get_spec
-from samtrt.types import Prediction
 from support.oracle import official_generator, official_predictor, official_sam
 
 HQ = replace(get_spec("vit_t"), name="custom", hq=True)

@@ -14,11 +14,11 @@ from samtrt.backends.pytorch import manifest_of, open_checkpoint
 from samtrt.checkpoints.layouts import SAM2
 from samtrt.checkpoints.load import load_checkpoint
 from samtrt.choices import Generation, MaskChoice, Stage
+from samtrt.masks.prediction import Prediction
 from samtrt.models import build_sam, seed_weights
 from samtrt.predictor import Predictor
 from samtrt.preparation import host
 from samtrt.registry import MODELS, HieraSpec, get_spec
-from samtrt.types import Prediction
 from support.oracle import official_sam2, official_sam2_predictor, random_image, sam2_package
 
 TINY = get_spec("sam2.1_hiera_t")

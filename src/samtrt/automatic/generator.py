@@ -27,7 +27,7 @@ from samtrt.automatic.small_regions import clean, without_specks
 from samtrt.errors import ImageError, PromptError
 from samtrt.masks import rle
 from samtrt.masks.forming import device_former
-from samtrt.masks.record import MaskRecord
+from samtrt.masks.record import MaskRecord, MaskRecords
 from samtrt.masks.rle import Rle
 from samtrt.masks.specks import cell_area
 from samtrt.masks.upscaling import Upscaler
@@ -127,7 +127,7 @@ class AutomaticMaskGenerator:
         image: UInt8Array | Embedding,
         progress: Progress | None = None,
         check: Check | None = None,
-    ) -> list[MaskRecord]:
+    ) -> MaskRecords:
         """Find the masks of an image.
 
         Args:
@@ -165,7 +165,7 @@ class AutomaticMaskGenerator:
             found = clean(found, self.min_mask_region_area, limit, check)
         if self.specks:
             found = without_specks(found, self._speck_area, self.box_nms_thresh, check)
-        return [self._record(candidate) for candidate in found]
+        return MaskRecords(self._record(candidate) for candidate in found)
 
     def _speck_area(self, candidate: Candidate) -> float:
         """Return the pixels below which a region of a mask is a speck."""

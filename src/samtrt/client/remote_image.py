@@ -17,7 +17,8 @@ from samtrt.errors import (
 )
 from samtrt.masks import rle
 from samtrt.preparation.frame import Frame
-from samtrt.types import BoolArray, Embedding, Prediction, Size
+from samtrt.masks.prediction import Prediction
+from samtrt.types import BoolArray, Embedding, Size
 
 if TYPE_CHECKING:
     import httpx

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypedDict
 
-from samtrt.masks.rle import Rle
-from samtrt.types import BoolArray
+from PIL import Image
+
+from samtrt.masks import rle
+from samtrt.masks.rle import Patch, Rle
+from samtrt.masks.showing import as_png, over
+from samtrt.types import BoolArray, UInt8Array
 
 
 class MaskRecord(TypedDict):
@@ -29,3 +34,26 @@ class MaskRecord(TypedDict):
     point_coords: list[list[float]]
     stability_score: float
     crop_box: list[int]
+
+
+class MaskRecords(list[MaskRecord]):
+    """The masks of one image, a list that shows itself in a notebook, large masks below small."""
+
+    def plot(self, image: UInt8Array | None = None) -> Image.Image:
+        """Draw all masks over their image, uint8 [H, W, 3], or over grey.
+
+        Raises:
+            ImageError: where the image is not of the masks' size.
+        """
+        if not self:
+            return over(image, (), image.shape[:2] if image is not None else (1, 1))
+        first = rle.of(self[0]["segmentation"])
+        return over(image, self._patches(), tuple(first["size"]))
+
+    def _patches(self) -> Iterator[Patch]:
+        for record in sorted(self, key=lambda one: -one["area"]):
+            yield rle.cut(rle.of(record["segmentation"]))
+
+    def _repr_png_(self) -> bytes:
+        """Return what Jupyter shows."""
+        return as_png(self.plot())

@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from samtrt.encoding import Prepared, encode_together
 from samtrt.errors import ImageError, PromptError
+from samtrt.masks.prediction import Prediction
 from samtrt.official.model import SamModel, as_model
 from samtrt.official.transform import Transform
 from samtrt.preparation.host import normalise
 from samtrt.preparation.prompts import build_prompts, check_pixels, one_prompt
-from samtrt.types import Embedding, Prediction, Size, Tensor, UInt8Array, to_host
+from samtrt.types import Embedding, Size, Tensor, UInt8Array, to_host
 
 
 class HostTensor(np.ndarray[Any, np.dtype[Any]]):

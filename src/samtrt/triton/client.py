@@ -26,10 +26,11 @@ from samtrt.choices import Generation, Resize
 from samtrt.client import cut_maps, expecting, image_bytes
 from samtrt.errors import ImageError, PromptError, RemoteError
 from samtrt.masks import rle
+from samtrt.masks.prediction import Prediction
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.prompts import one_prompt
 from samtrt.triton.connection import Place, connect
-from samtrt.types import BoolArray, Closeable, Embedding, Prediction, Size, UInt8Array
+from samtrt.types import BoolArray, Closeable, Embedding, Size, UInt8Array
 
 Arrays = dict[str, npt.NDArray[Any]]
 

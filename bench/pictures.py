@@ -1,0 +1,104 @@
+"""Make every picture of README and docs that shows the bundled weights or the page.
+
+    make pictures           # or: python bench/pictures.py [MODEL_DIRECTORY]
+
+Exports the small checkpoint, unless a directory of it is given, and writes docs/images: demo.png,
+the page (bench/screenshots.py, in headless Chromium) and the hand-labelled photographs
+(training/eval_photos.py, with docs/results/photos.*). docs/images/made-from.json then holds the
+hashes of the weights and of the page, and tests/test_docs.py fails where either is newer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from samtrt import assets
+from samtrt.cli.demo import BOWL, COFFEE
+from samtrt.files import sha256_of
+from samtrt_page import STATIC
+
+ROOT = Path(__file__).parent.parent
+IMAGES = ROOT / "docs" / "images"
+GAP = 12  # white pixels between the two halves of demo.png
+
+
+def made_from() -> dict[str, str]:
+    """Return what the pictures show, by its hash."""
+    return {
+        "weights": sha256_of(assets.SMALL_CHECKPOINT),
+        "page": (STATIC / "sources.sha256").read_text().strip(),
+    }
+
+
+def run(*words: object) -> None:
+    """Run a script or a command of this checkout."""
+    subprocess.run([sys.executable, *map(str, words)], check=True, cwd=ROOT, env=environment())
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+
+
+def demo(model: Path, work: Path) -> None:
+    """Write the two pictures of `samtrt demo` side by side."""
+    halves = []
+    for name, prompt in (("point", ("--point", BOWL)), ("box", ("--box", COFFEE))):
+        option, numbers = prompt
+        path = work / f"{name}.png"
+        given = (option, ",".join(map(str, numbers)), "--specks", 16, "-o", path)
+        run("-m", "samtrt", "predict", model, assets.DEMO_PHOTOGRAPH, *given)
+        halves.append(np.asarray(Image.open(path)))
+    white = np.full((halves[0].shape[0], GAP, 3), 255, np.uint8)
+    Image.fromarray(np.hstack([halves[0], white, halves[1]])).save(IMAGES / "demo.png")
+
+
+@contextmanager
+def serving(model: Path) -> Iterator[str]:
+    """Serve a model while the block runs; yield the address."""
+    words = [sys.executable, "-m", "samtrt", "serve", str(model), "--port", "0"]
+    server = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment())
+    try:
+        assert server.stderr
+        for line in server.stderr:
+            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                yield found[0]
+                return
+        raise SystemExit("the server did not start")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("model", nargs="?", type=Path, help="made of the bundled checkpoint")
+    model: Path | None = parser.parse_args().model
+    with tempfile.TemporaryDirectory() as folder:
+        if model is None:
+            model = Path(folder, "model")
+            run("-m", "samtrt", "export", assets.SMALL_MODEL, "-o", model)
+        told = json.loads((model / "samtrt.json").read_text())["checkpoint"]["sha256"]
+        if told != made_from()["weights"]:
+            raise SystemExit(f"{model} is not of the bundled weights: export it again")
+        demo(model.resolve(), Path(folder))
+        with serving(model) as url:
+            run("bench/screenshots.py", url)
+        run("training/eval_photos.py", model.resolve())
+    text = json.dumps(made_from(), indent=2) + "\n"
+    (IMAGES / "made-from.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
