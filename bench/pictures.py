@@ -4,7 +4,8 @@
 
 Exports the small checkpoint, unless a directory of it is given, and writes docs/images: demo.png,
 the page (bench/screenshots.py, in headless Chromium) and the hand-labelled photographs
-(training/eval_photos.py, with docs/results/photos.*). docs/images/made-from.json then holds the
+(training/eval_photos.py, with docs/results/photos.*, minutes; both only where the weights are
+others than those of the last run). docs/images/made-from.json then holds the
 hashes of the weights and of the page, and tests/test_docs.py fails where either is newer.
 """
 
@@ -31,6 +32,7 @@ from samtrt_page import STATIC
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
+MADE = IMAGES / "made-from.json"
 GAP = 12  # white pixels between the two halves of demo.png
 
 
@@ -85,19 +87,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("model", nargs="?", type=Path, help="made of the bundled checkpoint")
     model: Path | None = parser.parse_args().model
+    before = json.loads(MADE.read_text(encoding="utf-8")) if MADE.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         if model is None:
             model = Path(folder, "model")
             run("-m", "samtrt", "export", assets.SMALL_MODEL, "-o", model)
+        weights = made_from()["weights"]
         told = json.loads((model / "samtrt.json").read_text())["checkpoint"]["sha256"]
-        if told != made_from()["weights"]:
+        if told != weights:
             raise SystemExit(f"{model} is not of the bundled weights: export it again")
-        demo(model.resolve(), Path(folder))
+        if told != before.get("weights"):  # else these show what they would
+            demo(model.resolve(), Path(folder))
+            run("training/eval_photos.py", model.resolve())
         with serving(model) as url:
             run("bench/screenshots.py", url)
-        run("training/eval_photos.py", model.resolve())
-    text = json.dumps(made_from(), indent=2) + "\n"
-    (IMAGES / "made-from.json").write_text(text, encoding="utf-8")
+    MADE.write_text(json.dumps(made_from(), indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ def test_python_of_the_readme_runs(
     """In a directory where `make demo` has run, which here holds a tiny model instead."""
     (tmp_path / "demo-out").mkdir()
     (tmp_path / "demo-out" / "model").symlink_to(tiny_model)
-    (tmp_path / "src").symlink_to(ROOT / "src")
     monkeypatch.chdir(tmp_path)
     (code,) = blocks(ROOT / "README.md", "python")
     names: dict[str, object] = {}
