@@ -3,10 +3,10 @@
     make pictures           # or: python bench/pictures.py [MODEL_DIRECTORY]
 
 Exports the small checkpoint, unless a directory of it is given, and writes docs/images: demo.png,
-the page (bench/screenshots.py, in headless Chromium) and the hand-labelled photographs
-(training/eval_photos.py, with docs/results/photos.*, minutes; both only where the weights are
-others than those of the last run). docs/images/made-from.json then holds the
-hashes of the weights and of the page, and tests/test_docs.py fails where either is newer.
+the page (bench/screenshots.py, in headless Chromium) and, where the weights are others than in the
+last run, the hand-labelled photographs (training/eval_photos.py, with docs/results/photos.*).
+docs/images/made-from.json then holds the hashes of the weights and of the page, and
+tests/test_docs.py fails where either is newer.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def main() -> None:
         told = json.loads((model / "samtrt.json").read_text())["checkpoint"]["sha256"]
         if told != weights:
             raise SystemExit(f"{model} is not of the bundled weights: export it again")
-        if told != before.get("weights"):  # else these show what they would
-            demo(model.resolve(), Path(folder))
+        demo(model.resolve(), Path(folder))
+        if told != before.get("weights"):  # else they show what they would
             run("training/eval_photos.py", model.resolve())
         with serving(model) as url:
             run("bench/screenshots.py", url)

@@ -33,7 +33,10 @@ def place(page: Any, x: float, y: float) -> tuple[float, float]:
 
 
 def settle(page: Any) -> None:
-    page.wait_for_selector("#candidates[aria-busy=false] .candidate")
+    # On a phone they may lie below the fold. Encoding may take a minute on a busy machine.
+    page.wait_for_selector(
+        "#candidates[aria-busy=false] .candidate", state="attached", timeout=180_000
+    )
     page.wait_for_timeout(300)
 
 
@@ -46,7 +49,7 @@ def name_last(page: Any, name: str) -> None:
 def open_sample(page: Any, url: str) -> None:
     page.goto(url)
     page.click("#sample")
-    page.wait_for_selector("body[data-state=open]", timeout=60_000)
+    page.wait_for_selector("body[data-state=open]", timeout=180_000)
 
 
 def desktop(page: Any, url: str, path: Path) -> None:
