@@ -16,8 +16,8 @@ from samtrt.errors import (
     RemoteError,
 )
 from samtrt.masks import rle
-from samtrt.preparation.frame import Frame
 from samtrt.masks.prediction import Prediction
+from samtrt.preparation.frame import Frame
 from samtrt.types import BoolArray, Embedding, Size
 
 if TYPE_CHECKING:
