@@ -119,6 +119,12 @@ def test_attention(kernels: Kernels, dtype: torch.dtype, width: int, window: int
     check(kernel_cases.attention(kernels, spec, window, 1, Inputs(dtype, kernels.device)))
 
 
+def test_attention_over_a_grid_of_48(kernels: Kernels) -> None:
+    """Whose rows are no power of two; that of the bundled checkpoint."""
+    spec = replace(get_spec("vit_t"), image_size=768, embed_dim=32, num_heads=1)
+    check(kernel_cases.attention(kernels, spec, 0, 1, Inputs(torch.float16, kernels.device)))
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("added", [False, True])
 def test_layer_norm(kernels: Kernels, dtype: torch.dtype, added: bool) -> None:

@@ -44,7 +44,7 @@ def install(
                 inputs % 64 == 0 and outputs % 128 == 0
             ),
             samtrt_attention_supported=lambda grid, dim, window: int(
-                grid in (16, 32, 64) and dim in head_dims and window in (0, 14)
+                grid in (16, 32, 48, 64) and dim in head_dims and window in (0, 14)
             ),
         )
 

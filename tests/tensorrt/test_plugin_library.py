@@ -84,7 +84,7 @@ def test_sizes_are_asked_of_the_library(library: Path, monkeypatch: pytest.Monke
     opened = PluginLibrary.open(library)
     huge = EncoderSizes.of(get_spec("vit_h"))
     assert opened.supports(huge, 64)
-    assert not opened.supports(huge, 48)
+    assert not opened.supports(huge, 40)
     assert not opened.supports(EncoderSizes.of(get_spec("vit_t")), 16), "heads of 32"
     wider = huge.model_copy(update={"width": 1600, "heads": 20})
     assert not opened.supports(wider, 64), "norms of 1600 channels"

@@ -12,7 +12,7 @@ template <int D, int Side>
     Side, Side < kTile ? 7 : 4, Side<kTile ? 1 : 2> {
   using L = Layout < D, Side, Side < kTile ? 7 : 4, Side<kTile ? 1 : 2>;
   static constexpr bool kIsWindow = Side < kTile;
-  static constexpr int kKeys = kIsWindow ? 32 : 64;  // of one block of keys
+  static constexpr int kKeys = kIsWindow ? 32 : 64 / L::kRow * L::kRow;  // of one block of keys
   static constexpr int kBlocks = L::kSquare / kKeys;
   // All of a window's keys are in shared memory at once, blocks of a larger square by turns.
   static constexpr int kStages = kIsWindow ? kBlocks : 2;
@@ -182,6 +182,8 @@ cudaError_t choose_side(int side, Problem const& problem, int batch, cudaStream_
       return launch_of<T, D, 16>(problem, batch, stream);
     case 32:
       return launch_of<T, D, 32>(problem, batch, stream);
+    case 48:
+      return launch_of<T, D, 48>(problem, batch, stream);
     case 64:
       return launch_of<T, D, 64>(problem, batch, stream);
     default:
@@ -208,7 +210,7 @@ cudaError_t choose_width(int head_dim, int side, Problem const& problem, int bat
 
 bool attention_supported(int grid, int head_dim, int window) {
   bool const width = head_dim == 32 || head_dim == 64 || head_dim == 80;
-  bool const whole = window == 0 && (grid == 16 || grid == 32 || grid == 64);
+  bool const whole = window == 0 && (grid == 16 || grid == 32 || grid == 48 || grid == 64);
   return width && (whole || (window == 14 && grid > 0));
 }
 
