@@ -3,7 +3,8 @@
     python bench/video_stream.py DIR -o docs/results/video-stream-DATE.json
 
 Two objects are pointed at on the first frame, one of them again every 500 frames, and a third comes
-and goes. DIR is a model directory that was exported with --video.
+and goes. DIR is a model directory that was exported with --video. The result is written anew with
+each of its rows, so that a run that is stopped leaves what it saw.
 """
 
 from __future__ import annotations
@@ -79,10 +80,15 @@ def main() -> None:
                 )
                 print(rows[-1], flush=True)
                 times.clear()
-        about = {"model": predictor.engines.manifest.model, "backend": asked.backend}
-    document = {**about, "machine": platform.machine(), "frame": [*size], "windows": rows}
-    with write_atomic(asked.output) as temporary:
-        temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+                about = {"model": predictor.engines.manifest.model, "backend": asked.backend}
+                save(asked.output, {**about, "frame": [*size], "windows": rows})
+
+
+def save(path: Path, document: dict[str, object]) -> None:
+    """Write the result, with the machine that it is of."""
+    with write_atomic(path) as temporary:
+        text = json.dumps({**document, "machine": platform.machine()}, indent=1)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
