@@ -36,12 +36,13 @@ import numpy as np
 from PIL import Image
 
 from samtrt import BackendOptions, Predictor, TritonClient, read_image
+from samtrt.assets import DEMO_PHOTOGRAPH
 from samtrt.triton.client import TritonImage
 from samtrt.triton.models import Scaling
 from samtrt.triton.repository import RepositoryOptions, write_repository
 from samtrt.triton.server import Listening, command, find_server
 
-PHOTO = Path(__file__).parent.parent / "src" / "samtrt" / "assets" / "demo.jpg"
+PHOTO = DEMO_PHOTOGRAPH
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -68,6 +69,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--clicks", type=int, default=10, help="on each image")
     parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     work = Work([], [], [], [])
@@ -82,7 +84,7 @@ def main() -> int:
         "triton": {},
     }
     show("direct", report["direct"])
-    for workers in (1, 2):
+    for workers in options.workers:
         report["triton"][str(workers)] = through_triton(options, work, workers)
         show(f"{workers} workers", report["triton"][str(workers)])
     report["load_average_after"] = os.getloadavg()[0]

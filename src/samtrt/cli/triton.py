@@ -64,6 +64,10 @@ def command(
         int,
         typer.Option(min=1, max=65533, help="With --start: HTTP; gRPC and figures are the next."),
     ] = 8000,
+    server_option: Annotated[
+        list[str] | None,
+        typer.Option("--server-option", help="With --start: handed to tritonserver; repeatable."),
+    ] = None,
     insecure: Annotated[
         bool,
         typer.Option("--insecure", help="With --start: let other machines in; Triton asks nobody."),
@@ -109,4 +113,4 @@ def command(
     if installation is None:
         typer.echo(f"start it with: tritonserver --model-repository {shlex.quote(str(output))}")
         return
-    become(installation, server_command(installation, output, listening))
+    become(installation, server_command(installation, output, listening, server_option or ()))
