@@ -67,7 +67,8 @@ def test_replicas_answer_as_the_predictor_and_one_dies(
         assert [one.id for one in remote] == ids  # brought back, not uploaded again
         remote[0].delete()
         path = f"{url}/v1/images/{ids[0]}/masks"
-        again = httpx.post(path, json={}, headers={"Authorization": f"Bearer {TOKEN}"})
+        prompt = {"prompts": [{"points": points}]}
+        again = httpx.post(path, json=prompt, headers={"Authorization": f"Bearer {TOKEN}"})
         assert again.status_code == 404
-        assert httpx.post(path, json={}).status_code == 401
+        assert httpx.post(path, json=prompt).status_code == 401
         assert httpx.get(f"{url}/healthz").json() == {"status": "ok"}
