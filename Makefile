@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SITE := $(VENV)/.site
 DEMO := $(VENV)/.demo
 OUT ?= demo-out
 JOBS ?= 2
 KERNELS := $(wildcard $(addprefix src/samtrt/tensorrt/plugin/csrc/,*.* operators/*) \
 	src/samtrt/*/*.cu tests/kernels/emulator/*)
 
-.PHONY: demo test lint format web pictures clean
+.PHONY: demo test lint format web pictures site clean
 
 demo: $(DEMO)
 	$(BIN)/samtrt demo -o $(OUT)
@@ -55,5 +56,15 @@ web:
 pictures: $(STAMP)
 	$(BIN)/python bench/pictures.py
 
+# The documents as a site in build/site; a warning, such as a link that leads nowhere, ends it.
+site: $(SITE)
+	$(BIN)/python -m mkdocs build --strict
+
+$(SITE): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group docs
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(OUT) dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(OUT) dist build/site .mypy_cache .ruff_cache .pytest_cache

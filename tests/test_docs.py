@@ -18,7 +18,7 @@ from samtrt.files import sha256_of
 from samtrt_page import STATIC
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("training/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("training/*.md")])
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -77,6 +77,22 @@ def test_the_api_is_what_its_page_names() -> None:
     page = (ROOT / "docs" / "python.md").read_text()
     named = set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\|.*", page, re.M))))
     assert named == set(samtrt.__all__)
+
+
+def test_the_api_page_has_the_docstrings_of_all_that_is_public() -> None:
+    shown = re.findall(r"^::: samtrt\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.M)
+    assert sorted([*shown, "__version__", "assets"]) == sorted(samtrt.__all__)
+
+
+def test_the_site_has_every_page_and_no_other() -> None:
+    """Those outside docs/ have the place that mkdocs_links.py gives them."""
+    settings = (ROOT / "mkdocs.yml").read_text()
+    navigation = settings[settings.index("\nnav:") : settings.index("\nvalidation:")]
+    named = re.findall(r"(\S+\.md)(?:\s|$)", re.sub(r"#.*", "", navigation))
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
+    outside = {name for name in named if name.startswith("repository/")}
+    assert sorted(named) == sorted({"index.md", *pages, *outside})
+    assert all((ROOT / name.removeprefix("repository/")).is_file() for name in outside)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         BackendError,
         BuildError,
         CheckpointError,
+        ClusterError,
         DeviceMemoryError,
         DownloadError,
         EngineError,
