@@ -10,7 +10,7 @@ JOBS ?= 2
 KERNELS := $(wildcard $(addprefix src/samtrt/tensorrt/plugin/csrc/,*.* operators/*) \
 	src/samtrt/*/*.cu tests/kernels/emulator/*)
 
-.PHONY: demo test lint format web pictures site clean
+.PHONY: demo test test-long lint format web pictures site clean
 
 demo: $(DEMO)
 	$(BIN)/samtrt demo -o $(OUT)
@@ -18,6 +18,10 @@ demo: $(DEMO)
 # Not loadfile: tests of one name, as schemathesis makes them, would run once.
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# A minute or more each: real clusters, cameras over many frames.
+test-long: $(STAMP)
+	$(BIN)/python -m pytest -m long
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -201,3 +201,8 @@ def sha256_of(path: Path) -> str:
         for block in iter(partial(file.read, 1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def counted(number: int, what: str) -> str:
+    """Say how many there are, as "1 file" or "2 files"."""
+    return f"{number:,} {what}" + ("s" if number != 1 else "")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from samtrt.errors import ImageError
-from samtrt.files import printable
+from samtrt.files import counted, printable
 from samtrt.images.formats import suffixes
 
 _NAMED = 3
@@ -136,8 +136,3 @@ def _files(
         if not recursive:
             sources.folders += len(folders)
             folders.clear()
-
-
-def counted(number: int, what: str) -> str:
-    """Say how many there are, as "1 file" or "2 files"."""
-    return f"{number:,} {what}" + ("s" if number != 1 else "")

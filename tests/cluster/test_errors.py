@@ -87,7 +87,7 @@ def test_servers(refused: Refused, options: list[str], told: str) -> None:
     assert told in refused("serve", "model", *options)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_nodes_that_cannot_do_it(
     refused: Refused, nodes: Nodes, tiny_model: Path, folder: Path, tmp_path: Path

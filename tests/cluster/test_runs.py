@@ -93,7 +93,7 @@ def add_picture(folder: Path, name: str, seed: int) -> None:
     Image.fromarray(random_image(90, 120, seed)).save(folder / f"{name}.png")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_worker_killed_a_node_added_and_poisoned_images(
     nodes: Nodes, tiny_model: Path, folder: Path, tmp_path: Path
@@ -122,7 +122,7 @@ def test_a_worker_killed_a_node_added_and_poisoned_images(
     assert same_files(tmp_path / "out", tmp_path / "here")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_head_restarted(nodes: Nodes, tiny_model: Path, folder: Path, tmp_path: Path) -> None:
     add_picture(folder, HOLD, 10)  # before all others by its name

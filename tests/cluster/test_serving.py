@@ -42,7 +42,7 @@ def url(nodes: Nodes, tiny_model: Path, tmp_path: Path) -> Iterator[str]:
     assert process.wait(120) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_replicas_answer_as_the_predictor_and_one_dies(
     url: str, tiny_model: Path, nodes: Nodes

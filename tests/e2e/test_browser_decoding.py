@@ -52,7 +52,9 @@ def choose(driver: PageDriver, where: str) -> None:
     driver.page.wait_for_selector(f"[data-decoder={where}][aria-checked=true]", timeout=60_000)
 
 
-@pytest.mark.parametrize("size", [(120, 200), (333, 97), (700, 1300)])
+@pytest.mark.parametrize(
+    "size", [(120, 200), (333, 97), pytest.param((700, 1300), marks=pytest.mark.long)]
+)
 def test_both_give_the_same_masks(
     open_page: Callable[..., PageDriver], url: str, tmp_path: Path, size: tuple[int, int]
 ) -> None:

@@ -85,7 +85,12 @@ def test_defaults(tiny_model: Path, tiny_checkpoint: Path) -> None:
             1e-4,
             id="opset 17, dynamic batch, folded, not simplified",
         ),
-        pytest.param(ExportOptions(precision=Precision.FP16, opset=22), 2e-2, id="fp16, opset 22"),
+        pytest.param(
+            ExportOptions(precision=Precision.FP16, opset=22),
+            2e-2,
+            id="fp16, opset 22",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_options(

@@ -10,7 +10,7 @@ import pytest
 
 from samtrt.backends import BackendOptions
 from samtrt.backends.ort import OnnxRuntimeBackend
-from samtrt.choices import Precision, Quantization
+from samtrt.choices import Family, Precision, Quantization
 from samtrt.errors import ExportError
 from samtrt.export import quantize as quantizing
 from samtrt.export.quantize import QuantizeOptions, quantize_model
@@ -134,7 +134,7 @@ def test_refuses_what_it_cannot_quantize(tiny_model: Path, tmp_path: Path) -> No
         tmp_path / "other.onnx",
     )
     with pytest.raises(ExportError, match="is not an encoder that samtrt exported"):
-        quantizing._linear_layers(tmp_path / "other.onnx")
+        quantizing._linear_layers(tmp_path / "other.onnx", Family.VIT)
     assert not (tmp_path / "int8").exists()
 
 

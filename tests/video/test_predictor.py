@@ -193,6 +193,7 @@ def test_a_camera_is_followed_as_a_video_is(ours: VideoPredictor, frames: list[n
             np.testing.assert_allclose(got[2], expected_logits, atol=1e-3)
 
 
+@pytest.mark.long
 def test_a_camera_takes_no_more_memory_with_time(
     ours: VideoPredictor, frames: list[np.ndarray]
 ) -> None:

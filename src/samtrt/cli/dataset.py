@@ -101,7 +101,7 @@ def predict_dataset(
 def _tell(assigned: Assignment, request: DatasetRequest) -> int:
     """Say which pictures have no boxes and which boxes no pictures; return how many failed."""
     from samtrt.errors import PromptError
-    from samtrt.sources import counted
+    from samtrt.files import counted
 
     if assigned.unlisted:
         names = _few([one.shown for one in assigned.unlisted])

@@ -80,13 +80,14 @@ def command(
     a fine-tune that was trained on other images needs --scale, --mean, --std and --resize.
     """
     from samtrt.checkpoints import download
+    from samtrt.manifest import check_model_directory
     from samtrt.preparation.spec import PreparationChanges
 
+    check_model_directory(output, force)  # before a checkpoint of gigabytes is read
     with working("checking the checkpoint"):
         path = download.resolve(checkpoint)  # before PyTorch is imported
     from samtrt.checkpoints.load import load_checkpoint
     from samtrt.export.onnx import ExportOptions, default_opset, export_model, plugin_notices
-    from samtrt.manifest import check_model_directory
 
     try:
         changes = PreparationChanges(
@@ -94,7 +95,6 @@ def command(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    check_model_directory(output, force)  # before a checkpoint of gigabytes is read
     options = ExportOptions(
         precision=precision,
         opset=default_opset(precision) if opset is None else opset,

@@ -54,8 +54,8 @@ def _describe(directory: Path, json_path: Path | None, force: bool) -> None:
 
     from samtrt.choices import MaskChoice
     from samtrt.errors import EngineError
+    from samtrt.files import counted
     from samtrt.manifest import Manifest
-    from samtrt.sources import counted
     from samtrt.tensorrt.engine_files import find_engines
 
     manifest = Manifest.load(directory)

@@ -158,7 +158,7 @@ def run_over(job: DatasetJob, tasks: Sequence[Task], ray: str | None, single: bo
         single: A single image's error is the command's own; in a folder it is reported and the
             run goes on.
     """
-    from samtrt.sources import counted
+    from samtrt.files import counted
 
     device, begun, merged, tally = job.engines.device, time.monotonic(), None, Tally()
     try:
