@@ -18,7 +18,14 @@ from samtrt.files import sha256_of
 from samtrt_page import STATIC
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("training/*.md")])
+DOCUMENTS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("training/*.md"),
+        *ROOT.glob("integrations/*/*.md"),
+    ]
+)
 
 
 def blocks(document: Path, language: str) -> list[str]:

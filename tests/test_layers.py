@@ -30,6 +30,7 @@ LAYERS = (
     ("encoding", "environment"),
     ("decoding",),
     ("predictor",),
+    ("interactive",),
     ("embeddings",),
     ("automatic", "benchmark", "datasets", "verification", "video"),
     ("export", "official", "server", "triton"),

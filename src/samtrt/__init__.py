@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from samtrt.export.operators.graph import inline_fallback, strip_functions
     from samtrt.export.quantize import QuantizeOptions, quantize_model
     from samtrt.images import ImageNotice, read_image
+    from samtrt.interactive import Segmenter
     from samtrt.manifest import Manifest
     from samtrt.masks.prediction import Prediction
     from samtrt.masks.record import MaskRecord
@@ -139,6 +140,7 @@ _NAMES = {
         "quantize_model",
     ),
     "images": ("ImageNotice", "read_image"),
+    "interactive": ("Segmenter",),
     "manifest": ("Manifest",),
     "masks.prediction": ("Prediction",),
     "masks.record": ("MaskRecord",),
@@ -219,6 +221,7 @@ __all__ = [
     "SamModel",
     "SamPredictor",
     "SamtrtError",
+    "Segmenter",
     "Stage",
     "StreamingSession",
     "Target",
