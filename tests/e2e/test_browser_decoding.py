@@ -31,7 +31,13 @@ def url(tiny_model: Path) -> Iterator[str]:
 
 
 # Each family's small model; SAM-HQ's decoder takes two maps, and SAM 2's three.
-FAMILIES = ("vit_t, hq", "mobile_sam_t", "efficientvit_sam_t", "sam2.1_hiera_t")
+LONG = pytest.mark.long
+# Of one map, as vit_t's, are those that take long; the others hand on two and three.
+FAMILIES = (
+    "vit_t, hq",
+    "sam2.1_hiera_t",
+    *(pytest.param(name, marks=LONG) for name in ("mobile_sam_t", "efficientvit_sam_t")),
+)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -53,7 +59,7 @@ def choose(driver: PageDriver, where: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "size", [(120, 200), (333, 97), pytest.param((700, 1300), marks=pytest.mark.long)]
+    "size", [(120, 200), *(pytest.param(s, marks=LONG) for s in ((333, 97), (700, 1300)))]
 )
 def test_both_give_the_same_masks(
     open_page: Callable[..., PageDriver], url: str, tmp_path: Path, size: tuple[int, int]

@@ -34,7 +34,13 @@ def frames() -> list[np.ndarray]:
     return moving_picture(FRAMES, SIZE)
 
 
-@pytest.fixture(scope="module", params=[1.05, 0.0], ids=["present", "at times gone"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(0.0, id="at times gone"),
+        pytest.param(1.05, id="present", marks=pytest.mark.long),
+    ],
+)
 def weights(request: pytest.FixtureRequest, sam2_checkpoint: Path) -> dict[str, torch.Tensor]:
     """Seeded weights, but for how sure they are that an object is there."""
     state = torch.load(sam2_checkpoint, weights_only=True)["model"]
