@@ -19,7 +19,7 @@ demo: $(DEMO)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-# A minute or more each: real clusters, cameras over many frames.
+# What takes long: real clusters and Triton, SAM 2 as engines, the page in depth, the bundled weights.
 test-long: $(STAMP)
 	$(BIN)/python -m pytest -m long
 

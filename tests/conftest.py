@@ -29,11 +29,26 @@ settings.register_profile("default", deadline=None, max_examples=50)
 settings.load_profile("default")
 
 
+SAM2 = "sam2.1_hiera_t"
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a GPU where CUDA sees none: `pytest -m gpu` runs all of it elsewhere.
 
-    Slow tests come first, so that no process of the run has one left when the others are done.
+    Slow tests come first, so that no process of the run has one left when the others are done. The
+    export of SAM 2's five graphs takes a minute and a half: what needs them is long.
     """
+    for item in items:
+        call = getattr(item, "callspec", None)
+        exports = item.path.name in (
+            "test_families.py",
+            "test_models.py",
+            "test_browser_decoding.py",
+        )
+        given = exports and call is not None and SAM2 in call.params.values()
+        if given or "sam2_model" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.long)
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     reason = _why_no_gpu() if marked else None

@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 HELD_OUT = HERE / "assets" / "heldout"
 PHOTOS = HERE.parent / "training" / "photos"
 
-pytestmark = pytest.mark.slow  # the engines, made once
+pytestmark = pytest.mark.long  # the engines of the bundled checkpoint, and many encodings
 
 
 @pytest.fixture(scope="module")

@@ -256,9 +256,9 @@ def test_memory_stays_bounded_for_large_images_and_many_points() -> None:
     assert grown < 1.0 * 2**20
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not TRAINED.exists(), reason="the trained checkpoint is not there")
-@pytest.mark.parametrize("layers", [0, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("layers", [0, 1])
 def test_trained_weights(official: Any, layers: int) -> None:
     """At low thresholds, so that many masks are compared."""
     from samtrt.assets import verification_images

@@ -28,7 +28,7 @@ def faults(page: Any, axe: str) -> list[str]:
     return [f"{one['id']}: {node['html']}" for one in found["violations"] for node in one["nodes"]]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_axe_finds_no_fault(
     open_page: Callable[..., PageDriver], fake: Served, photo: Any, axe: str, scheme: str
 ) -> None:

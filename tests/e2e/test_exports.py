@@ -16,6 +16,8 @@ from samtrt.masks.logits import mask_iou
 from samtrt.types import BoolArray
 from support.e2e_cases import PageDriver
 
+pytestmark = pytest.mark.long  # the page, in a browser, for most of a minute or more
+
 SIZE = (640, 400)
 
 

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from samtrt.masks.logits import mask_iou
 from support.e2e_cases import PageDriver
 from support.server_cases import Served, make_picture, wait_for
+
+pytestmark = pytest.mark.long  # the page, in a browser, for most of a minute or more
 
 LARGE = (3000, 2000)
 

@@ -9,6 +9,8 @@ import pytest
 from support.e2e_cases import PageDriver
 from support.server_cases import wait_for
 
+pytestmark = pytest.mark.long  # the page, in a browser, for most of a minute or more
+
 
 def two_objects(driver: PageDriver) -> None:
     driver.drag(60, 60, 200, 200)

@@ -12,6 +12,8 @@ from samtrt.server.settings import Settings
 from support.e2e_cases import PageDriver
 from support.server_cases import Served, live
 
+pytestmark = pytest.mark.long  # the page, in a browser, for most of a minute or more
+
 TOKEN = "token-of-the-page-tests"
 
 

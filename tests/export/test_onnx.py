@@ -84,6 +84,7 @@ def test_defaults(tiny_model: Path, tiny_checkpoint: Path) -> None:
             ),
             1e-4,
             id="opset 17, dynamic batch, folded, not simplified",
+            marks=pytest.mark.long,
         ),
         pytest.param(
             ExportOptions(precision=Precision.FP16, opset=22),
@@ -118,6 +119,7 @@ def test_options(
         }
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("traced_once")
 def test_bfloat16(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """ONNX Runtime has no bfloat16 on CPUs: `test_typed` checks the numbers."""

@@ -63,6 +63,7 @@ def test_every_layer_but_those_kept_becomes_int8(
     assert 1e-5 < error < 0.2, "it is not the float32 model, and close to it"
 
 
+@pytest.mark.long
 def test_layers_that_lose_most_are_left_out(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +100,7 @@ def test_loss_is_measured_layer_by_layer(tiny_model: Path, tmp_path: Path) -> No
     assert 0 < one < all_of_them
 
 
+@pytest.mark.long
 def test_limit_that_cannot_be_reached(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

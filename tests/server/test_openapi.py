@@ -51,6 +51,7 @@ def image_id() -> str:
     return str(app.state.scheduler.store.add(Embedding(features, Frame((120, 200), 256, 64))))
 
 
+@pytest.mark.long
 @schema.parametrize()
 @settings(
     max_examples=10,

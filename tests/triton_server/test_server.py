@@ -30,7 +30,7 @@ try:
 except TritonMissingError as error:
     pytest.skip(f"no Triton: {error}", allow_module_level=True)
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 EACH = 256 * 16 * 16 * 4
 """Bytes of the tiny model's embedding."""

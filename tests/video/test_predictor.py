@@ -138,6 +138,7 @@ def test_three_objects_with_corrections_forward_and_backward(
     assert both.propagate_in_video(start_frame_idx=14, max_frame_num_to_track=3) == 4
 
 
+@pytest.mark.long
 def test_a_second_prompted_frame(
     ours: VideoPredictor, official: Any, states: tuple[Any, Any]
 ) -> None:
@@ -183,6 +184,7 @@ def test_holes_are_filled() -> None:
     assert (filled[6:10, 6:10] < 0).all()
 
 
+@pytest.mark.long
 def test_a_camera_is_followed_as_a_video_is(ours: VideoPredictor, frames: list[np.ndarray]) -> None:
     state, session = ours.init_state(frames), StreamingSession(ours)
     with pytest.raises(PromptError, match="no frame has come yet"):
