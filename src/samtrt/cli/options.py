@@ -27,6 +27,10 @@ BackendOption = Annotated[
         help=f"Runtime: {', '.join(BackendName)}. Nothing falls back to another.",
     ),
 ]
+PointOption = Annotated[
+    list[str] | None,
+    typer.Option("--point", "-p", metavar="X,Y[,LABEL]", help="1: object (default), 0: not."),
+]
 DeviceOption = Annotated[
     str | None,
     typer.Option("--device", help="cpu, cuda or cuda:N. Default: the backend's own."),

@@ -16,6 +16,7 @@ from samtrt.cli.options import (
     Engines,
     ModelDir,
     PixelsOption,
+    PointOption,
     RayOption,
     SpecksOption,
     ThreadsOption,
@@ -55,10 +56,7 @@ def command(
             help="Picture, or an embedding written by 'samtrt embed'; with --boxes also a folder.",
         ),
     ],
-    point: Annotated[
-        list[str] | None,
-        typer.Option("--point", "-p", metavar="X,Y[,LABEL]", help="1: object (default), 0: not."),
-    ] = None,
+    point: PointOption = None,
     box: Annotated[
         list[str] | None,
         typer.Option("--box", metavar="X1,Y1,X2,Y2", help="Repeatable: one mask for each box."),

@@ -18,6 +18,7 @@ from samtrt.cli.options import (
     CheckpointOption,
     DeviceOption,
     ModelDir,
+    PointOption,
     ThreadsOption,
     resolve_checkpoint,
 )
@@ -46,10 +47,7 @@ def command(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT", help="Directory of the results.")
     ],
-    point: Annotated[
-        list[str] | None,
-        typer.Option("--point", "-p", metavar="X,Y[,LABEL]", help="1: object (default), 0: not."),
-    ] = None,
+    point: PointOption = None,
     box: Annotated[
         list[str] | None,
         typer.Option("--box", metavar="X1,Y1,X2,Y2", help="Repeatable: one object for each box."),
