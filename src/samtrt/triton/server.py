@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from samtrt.errors import SamtrtError
+from samtrt.errors import OutputError, SamtrtError
 from samtrt.files import cache_dir
 from samtrt.unfinished import new_directory
 
@@ -70,6 +70,7 @@ def find_server() -> Installation:
 
     Raises:
         TritonMissingError: where there is none, or none that runs with this Python.
+        OutputError: where the user's cache, which takes the package's backend, cannot be written.
     """
     if found := shutil.which(PROGRAM):
         return Installation(Path(found))
@@ -112,14 +113,21 @@ def _backends(root: Path, stub: Path) -> Path:
     mark = hashlib.sha256(f"{root}\n{stub}\n{_PATHS}".encode()).hexdigest()[:16]
     place = cache_dir() / "triton" / mark
     if not place.is_dir():
-        with new_directory(place.parent) as staging:
-            backend = staging / "python"
-            backend.mkdir()
-            for path in (stub, *parts.glob("*.so")):
-                (backend / path.name).symlink_to(path)
-            (backend / UTILITIES).write_text(_PATHS.format(str(parts / UTILITIES)), "utf-8")
-            with suppress(OSError):  # another process was first
-                staging.rename(place)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with new_directory(place.parent) as staging:
+                backend = staging / "python"
+                backend.mkdir()
+                for path in (stub, *parts.glob("*.so")):
+                    (backend / path.name).symlink_to(path)
+                (backend / UTILITIES).write_text(_PATHS.format(str(parts / UTILITIES)), "utf-8")
+                with suppress(OSError):  # another process was first
+                    staging.rename(place)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {place.parent}: {error.strerror}; choose another place with "
+                "SAMTRT_CACHE"
+            ) from None
     return place
 
 
