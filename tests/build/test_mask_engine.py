@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from samtrt.build import compile as compiling
 from samtrt.build import engines
+from samtrt.build.checks import default_points, parts_masks
 from samtrt.build.engines import build_engines
+from samtrt.build.jobs import make_job, mask_job
 from samtrt.build.options import BuildOptions, Built, Job, Range
 from samtrt.choices import Precision, Stage, Target
 from samtrt.errors import BuildError
+from samtrt.feature_maps import FeatureMap
 from samtrt.manifest import Manifest
 from samtrt.tensorrt.engine_files import find_exact
 from samtrt.tensorrt.gpu import Gpu
+from samtrt.tensorrt.plugin.library import LIBRARY_NAME
 from samtrt.tensorrt.record import Exact
 from support.weak_tensorrt import weak_api
 
@@ -50,6 +55,26 @@ def test_it_is_built_last(directory: Path) -> None:
     assert record.exact == Exact(64, 0)
     assert not {"point_coords", "point_labels"} & record.profiles.keys()
     assert find_exact(directory, Stage.DECODER, Target.TENSORRT) == [Exact(1, 2), Exact(64, 0)]
+
+
+def test_what_needs_one() -> None:
+    """Standard operators on tokens: without the plugin, and of decoders that it has none for."""
+    old, new = weak_api(), SimpleNamespace(target=Target.TENSORRT, version=(10, 0))
+    plugin = Path("samtrt_plugin.so")
+    maps = FeatureMap("image_embeddings", (256, 64, 64)), FeatureMap("hq_features", (32, 256, 256))
+    sam, hq = (SimpleNamespace(maps=maps[:count]) for count in (1, 2))
+    found = [parts_masks(old, one, library) for one in (sam, hq) for library in (None, plugin)]
+    assert found == [True, False, True, True]
+    assert [default_points(old, one, plugin).min for one in (sam, hq)] == [0, 1]
+    assert not parts_masks(new, hq, None)
+
+
+def test_it_is_run_with_the_library_of_the_others(directory: Path, tmp_path: Path) -> None:
+    manifest, graph = Manifest.load(directory), directory / "decoder.onnx"
+    decoder = make_job(weak_api(), manifest, Stage.DECODER, graph, tmp_path / "engine", OPTIONS)
+    decoder = decoder.model_copy(update={"plugin": tmp_path / "gone.so"})
+    job = mask_job(decoder, manifest, tmp_path, directory)
+    assert job.plugin == directory / LIBRARY_NAME
 
 
 def test_a_failure_leaves_the_others_and_is_told(

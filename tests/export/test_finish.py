@@ -91,3 +91,47 @@ def test_another_opset_is_refused(tmp_path: Path) -> None:
     traced = graph_of_shapes(tmp_path / "traced.onnx", 20)
     with pytest.raises(ExportError, match="asked for opset 19 and got 20"):
         finish_graph(traced, tmp_path / "final.onnx", 19)
+
+
+def attention(path: Path, shape: list[int], bias: tuple[int, ...]) -> Path:
+    """Write a graph that adds a constant to its input, and takes the softmax."""
+    values = np.random.default_rng(0).normal(size=bias).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Relu", ["x"], ["scores"]),
+            helper.make_node("Add", ["bias", "scores"], ["sum"], "add"),
+            helper.make_node("Softmax", ["sum"], ["y"]),
+        ],
+        "attention",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *shape])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", *shape])],
+        [onnx.numpy_helper.from_array(values, "bias")],
+    )
+    opsets = [helper.make_opsetid("", EXPORTER_OLDEST)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("bias", "constant"),
+    [
+        ((2, 3, 3), [18]),
+        ((3, 3), [3, 3]),  # for every head: a row of it alone would lose them
+        ((3,), [3]),
+    ],
+)
+def test_opset_17_adds_biases_of_one_dimension(
+    tmp_path: Path, bias: tuple[int, ...], constant: list[int]
+) -> None:
+    traced = attention(tmp_path / "traced.onnx", [2, 3, 3], bias)
+    finish_graph(traced, tmp_path / "final.onnx", 17)
+    weights = {
+        one.name: list(one.dims) for one in onnx.load(tmp_path / "final.onnx").graph.initializer
+    }
+    assert weights["bias"] == constant
+    x = np.random.default_rng(1).normal(size=(4, 2, 3, 3)).astype(np.float32)
+    results = [
+        ort.InferenceSession(tmp_path / name).run(None, {"x": x})[0]
+        for name in ("traced.onnx", "final.onnx")
+    ]
+    np.testing.assert_array_equal(*results)

@@ -19,18 +19,21 @@ from samtrt.tensorrt.api import Api
 from samtrt.tensorrt.plugin.library import MOST_POINTS, PluginLibrary
 
 
-def default_points(api: Api, plugin: Path | None) -> Range:
+def default_points(api: Api, manifest: Manifest, plugin: Path | None) -> Range:
     """Return how many points prompts may have where nothing is said."""
-    return Range(min=1 if parts_masks(api, plugin) else 0, opt=5, max=20)
+    return Range(min=1 if parts_masks(api, manifest, plugin) else 0, opt=5, max=20)
 
 
-def parts_masks(api: Api, plugin: Path | None) -> bool:
+def parts_masks(api: Api, manifest: Manifest, plugin: Path | None) -> bool:
     """Tell whether prompts that are a mask alone need an engine of their own.
 
-    TensorRT 8.6 finds no implementation for the standard operators of a decoder whose prompts may
-    have no point ("Could not find any implementation for node {ForeignNode[...").
+    TensorRT 8.6 finds no implementation for standard operators on tokens of which there may be none
+    ("Could not find any implementation for node {ForeignNode[..."). The plugin has operators for
+    the tokens of SAM's own decoder, which takes one map of the image; of others, such as SAM-HQ's
+    and SAM 2's, for what runs over the image alone.
     """
-    return api.target is Target.TENSORRT and api.version < (9,) and plugin is None
+    is_standard = plugin is None or len(manifest.maps) > 1
+    return api.target is Target.TENSORRT and api.version < (9,) and is_standard
 
 
 def uses_plugin(manifest: Manifest) -> bool:

@@ -99,8 +99,8 @@ def build_engines(
                         with manifest.checked(directory, stage):
                             done = run_job(one, tell)
                         built[exact] = _publish(directory, manifest, one, done), done
-                    if parts_masks(api, options.plugin):
-                        one = mask_job(job, manifest, Path(work))
+                    if parts_masks(api, manifest, options.plugin):
+                        one = mask_job(job, manifest, Path(work), directory)
                         built |= _for_masks(directory, manifest, one, built, tell)
     return built
 

@@ -73,13 +73,14 @@ def profiles(manifest: Manifest, stage: Stage, options: BuildOptions) -> dict[st
     return found
 
 
-def mask_job(job: Job, manifest: Manifest, work: Path) -> Job:
+def mask_job(job: Job, manifest: Manifest, work: Path, directory: Path) -> Job:
     """Return the job of a decoder for prompts that are a mask alone, in any number.
 
     Args:
         job: Of the decoder for prompts with points, which is done.
         manifest: Of the model directory.
         work: Where the graph without points goes.
+        directory: Of the model, which has the plugin library once the other decoder is in place.
 
     Raises:
         ExportError: where that cannot be made.
@@ -98,6 +99,7 @@ def mask_job(job: Job, manifest: Manifest, work: Path) -> Job:
             "output": job.output.with_name(f"engine-{exact}"),
             "exact": exact,
             "profiles": {name: shape for name, shape in shapes.items() if name not in POINTS},
+            "plugin": _published(job, directory),
         }
     )
 
@@ -114,6 +116,11 @@ def exact_job(job: Job, manifest: Manifest, exact: Exact, directory: Path) -> Jo
             "output": job.output.with_name(f"engine-{exact}"),
             "exact": exact,
             "profiles": profiles(manifest, job.stage, options),
-            "plugin": directory / LIBRARY_NAME if job.plugin else None,
+            "plugin": _published(job, directory),
         }
     )
+
+
+def _published(job: Job, directory: Path) -> Path | None:
+    """Return where the library of a job lies once its engine is in place."""
+    return directory / LIBRARY_NAME if job.plugin else None

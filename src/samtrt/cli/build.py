@@ -49,7 +49,7 @@ def command(
         typer.Option(
             metavar="MIN:OPT:MAX",
             help="Points of each prompt; a box is two, a mask alone none. [0:5:20, or 1:5:20 for "
-            "TensorRT 8.6 without --plugin]",
+            "TensorRT 8.6 without --plugin, and of SAM-HQ and SAM 2]",
         ),
     ] = None,
     exact: Annotated[
@@ -105,11 +105,12 @@ def command(
     """Compile a model directory's graphs into TensorRT engines."""
     from samtrt.build.checks import default_points
     from samtrt.build.options import BuildOptions, Range
+    from samtrt.manifest import Manifest
 
     gpu = _gpu_number(device)
     most_prompts = Range.parse(prompts, "--prompts")
     most_points = (
-        default_points(_api(target, explain), plugin)
+        default_points(_api(target, explain), Manifest.load(directory), plugin)
         if points is None
         else Range.parse(points, "--points")
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,7 @@ def finish_graph(path: Path, final: Path, opset: int) -> None:
         domain.version = opset
         _split_by_outputs(model)
         _spell_out_shapes(model)
+        _flatten_biases(model)
     if domain.version != opset:
         raise ExportError(
             f"asked for opset {opset} and got {domain.version}; choose another --opset"
@@ -86,6 +89,44 @@ def _spell_out_shapes(model: onnx.ModelProto) -> None:
         del node.attribute[:]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+
+
+def _flatten_biases(model: onnx.ModelProto) -> None:
+    """Add constant biases to scores of attention as rows of one dimension.
+
+    TensorRT 8.6 takes what lies between two products for attention, and dies of it where a constant
+    of several dimensions is added there, such as TinyViT's learnt biases.
+    """
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    softened = {node.input[0] for node in graph.node if node.op_type == "Softmax"}
+    readers = Counter(name for node in graph.node for name in node.input)
+    values = onnx.shape_inference.infer_shapes(model).graph.value_info
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in values}
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        if node.op_type != "Add" or node.output[0] not in softened:
+            continue
+        scores, bias = sorted(node.input, key=lambda name: name in weights)
+        dims = tuple(weights[bias].dims) if bias in weights else ()
+        # All but the first dimension of the scores, of which windows and images are.
+        if len(dims) < 2 or ranks.get(scores) != len(dims) + 1 or readers[bias] > 1:
+            continue
+        name, shapes = node.output[0], [f"{bias}_{word}_shape" for word in ("row", "whole")]
+        for shape, value in zip(shapes, ((-1, math.prod(dims)), (-1, *dims)), strict=True):
+            weight = onnx.numpy_helper.from_array(np.array(value, np.int64), shape)
+            graph.initializer.append(weight)
+        weights[bias].ClearField("dims")
+        weights[bias].dims.append(math.prod(dims))
+        make = onnx.helper.make_node
+        nodes[-1:] = [
+            make("Reshape", [scores, shapes[0]], [f"{name}_row"], f"{node.name}_row"),
+            make("Add", [f"{name}_row", bias], [f"{name}_added"], node.name),
+            make("Reshape", [f"{name}_added", shapes[1]], [name], f"{node.name}_whole"),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def check_borders(path: Path, stage: AnyStage, manifest: Manifest) -> None:
