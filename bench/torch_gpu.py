@@ -1,17 +1,22 @@
 """PyTorch's side of the comparison: eager and torch.compile, encoder and decoder, on one GPU.
 
     python bench/torch_gpu.py --models vit_b vit_l vit_h --json torch.json
+    python bench/torch_gpu.py --models mobile_sam efficientvit_sam_l0 sam2.1_hiera_tiny
     python bench/torch_gpu.py --models vit_t --device cpu --precisions fp32 --runs 5   # a rehearsal
 
-Seeded weights: what they are changes no time. Inputs and outputs stay on the device, so that the
-figures are of the network alone; on a GPU they are its own clock's (CUDA events). The subjects:
+Models as of bench/seeded.py. Seeded weights: what they are changes no time. Inputs and outputs stay
+on the device, so that the figures are of the network alone; on a GPU they are its own clock's (CUDA
+events). Batch norms are folded into their convolutions, for every subject. The subjects:
 
-    eager, add       scores plus two broadcast terms, as the official code writes it
-    eager, mask      the two terms as the mask of scaled_dot_product_attention
-    compiled graph   torch.compile, the terms folded into q and k, replayed as a CUDA graph
-                     (on a CPU: torch.compile alone)
+    eager, add             a ViT's scores plus two broadcast terms, as the official code writes it
+    eager, mask            the two terms as the mask of scaled_dot_product_attention
+    eager                  other encoders, whose attention has one form
+    eager, channels last   encoders of convolutions, so laid out in memory
+    compiled graph         torch.compile, a ViT's terms folded into q and k, replayed as a CUDA
+                           graph (on a CPU: torch.compile alone)
 
-A subject that fails is recorded with its error, and the others go on.
+`--warm` compiles alone: what it compiles is kept on the disk, and the next run need not wait. A
+subject that fails is recorded with its error, and the others go on.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,33 +35,71 @@ import torch
 
 from samtrt.benchmark import summarize
 from samtrt.choices import AttentionForm
-from samtrt.models import build_sam, seed_weights
+from samtrt.models import Sam, build_sam, seed_weights
 from samtrt.models.graphs import DecoderGraph, EncoderGraph
-from samtrt.registry import get_spec
+from samtrt.models.hiera import ImageEncoderHiera
+from samtrt.models.layers import fold_norms
+from samtrt.registry import EfficientViTSpec, HieraSpec, ModelSpec, TinyViTSpec, ViTSpec
+from seeded import spec_of
 
+
+@dataclass(frozen=True)
+class Subject:
+    """One way of PyTorch.
+
+    Attributes:
+        form: Of a ViT's attention.
+        compiled: By torch.compile, and replayed as a CUDA graph.
+        families: Whose encoders it is for; others have been timed by another subject.
+        decodes: Whether it runs the decoder another way too.
+        layout: Of the weights of convolutions.
+    """
+
+    form: AttentionForm = AttentionForm.ADD
+    compiled: bool = False
+    families: tuple[type[ModelSpec], ...] = (ModelSpec,)
+    decodes: bool = True
+    layout: torch.memory_format = torch.contiguous_format
+
+
+CONVOLUTIONS = TinyViTSpec, EfficientViTSpec
 SUBJECTS = {
-    "eager, add": (AttentionForm.ADD, False),
-    "eager, mask": (AttentionForm.MASK, False),
-    "compiled graph": (AttentionForm.FOLDED, True),
+    "eager, add": Subject(families=(ViTSpec,)),
+    "eager, mask": Subject(AttentionForm.MASK, families=(ViTSpec,), decodes=False),
+    "eager": Subject(families=(*CONVOLUTIONS, HieraSpec)),
+    "eager, channels last": Subject(
+        families=CONVOLUTIONS, decodes=False, layout=torch.channels_last
+    ),
+    "compiled graph": Subject(AttentionForm.FOLDED, compiled=True),
 }
 POINTS = 2  # one point and the padding point
 
 
-def measure(model: str, precision: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Time every subject on one model's encoder and decoder."""
-    spec = get_spec(model)
+def seeded_model(spec: ModelSpec, precision: str, device: str) -> Sam:
+    """Build a model of noise, as `load_sam` prepares one that was read."""
     sam = build_sam(spec)
     seed_weights(sam)
+    fold_norms(sam.image_encoder)
+    if isinstance(sam.image_encoder, ImageEncoderHiera):
+        sam.image_encoder.trunk.fold()
     if precision == "fp16":
         sam.image_encoder.half()
         sam.mask_decoder.half()
-    sam = sam.to(options.device).eval()
+    return sam.to(device).eval()
+
+
+def measure(model: str, precision: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time every subject on one model's encoder and decoder."""
+    spec = spec_of(model)
+    sam = seeded_model(spec, precision, options.device)
     grid, low = spec.embedding_size, spec.mask_size
 
     def random(*shape: int) -> torch.Tensor:
         return torch.rand(*shape, device=options.device)
 
-    cases = [("encoder", 1, EncoderGraph(sam), (random(1, 3, spec.image_size, spec.image_size),))]
+    pixels = random(1, 3, spec.encoder_size, spec.encoder_size)
+    cases = [("encoder", 1, EncoderGraph(sam), (pixels,))]
+    further = tuple(random(1, *one.shape) for one in spec.maps[1:])
     for count in options.prompts:
         prompts = (
             random(1, spec.prompt_embed_dim, grid, grid),
@@ -64,18 +107,24 @@ def measure(model: str, precision: str, options: argparse.Namespace) -> list[dic
             torch.ones(count, POINTS, device=options.device),
             torch.zeros(count, 1, low, low, device=options.device),
             torch.zeros(count, device=options.device),
+            *further,
         )
         cases.append(("decoder", count, DecoderGraph(sam), prompts))
     records = []
     for name in options.subjects:
-        form, compiled = SUBJECTS[name]
-        sam.image_encoder.set_attention_form(form)
+        subject = SUBJECTS[name]
+        if not isinstance(spec, subject.families) or (options.warm and not subject.compiled):
+            continue
+        sam.set_attention_form(subject.form)
+        sam.image_encoder.to(memory_format=subject.layout)
         for part, items, graph, inputs in cases:
-            if name == "eager, mask" and part == "decoder":
-                continue  # the forms are the encoder's
+            if part == "decoder" and not subject.decodes:
+                continue
             record = {"model": model, "precision": precision, "subject": name}
             try:
-                call = prepare(graph, inputs, compiled)
+                call = prepare(graph, inputs, subject.compiled)
+                if options.warm:
+                    continue
                 seconds = clock(call, options)
                 record |= asdict(summarize(part, items, seconds))
             except Exception as error:  # a compiler may fail in any way
@@ -139,6 +188,7 @@ def main() -> None:
     parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS), choices=list(SUBJECTS))
     parser.add_argument("--prompts", nargs="+", type=int, default=[1, 64])
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--warm", action="store_true", help="compile, and time nothing")
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--warmup", type=int, default=10)
     parser.add_argument("--json", type=Path)

@@ -3,8 +3,9 @@
     python bench/trt.py --models vit_b vit_l vit_h vit_s --out results.json
     python bench/trt.py --variants fp16 fp16-plugin --tensorrt-root TENSORRT --out results.json
 
-A variant is a precision, then what the encoder is exported as where that is not the plain form:
-`plugin` for the plugin library, `fallback` for the same export built without the library.
+Models are those of bench/seeded.py: every family, and two pruned SAMs. A variant is a precision,
+then what the model is exported as where that is not the plain form: `plugin` for the plugin
+library, as far as it has operators for the family, `fallback` for the same export built without it.
 
 Every step is a `samtrt` command in a process of its own, so that two Pythons can share the work
 where no one of them has both PyTorch and TensorRT: `--torch-python` exports, computes the reference
@@ -55,7 +56,7 @@ def steps(model: str, work: Path, options: argparse.Namespace) -> Iterator[Step]
         yield Step("seed", "torch", [str(ROOT / "bench" / "seeded.py"), model, str(checkpoint)])
     forms = list(dict.fromkeys(attention_form(variant) for variant in options.variants))
     for form in forms:
-        export = ["export", str(checkpoint), "-o", str(work / form), "--model", model]
+        export = ["export", str(checkpoint), "-o", str(work / form)]
         export += ["--opset", str(options.opset), "--attention", form]
         yield Step(f"export-{form}", "torch", samtrt(*export), needs=("seed",))
     save = ["verify", str(work / forms[0]), "-c", str(checkpoint)]
