@@ -23,6 +23,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from samtrt.choices import Target
+from samtrt.tensorrt.api import load_api
+
 WINDOWS, HEADS, TOKENS, WIDTH = 25, 5, 196, 32
 SCORES = [WINDOWS, HEADS, TOKENS, TOKENS]
 Lines = list[tuple[str, list[str], str]]
@@ -106,8 +109,7 @@ def graph(form: str) -> onnx.ModelProto:
 
 def build(path: Path) -> None:
     """Build one graph, and print which layers the engine has."""
-    import tensorrt as trt
-
+    trt: Any = load_api(Target.TENSORRT).trt
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
