@@ -8,7 +8,7 @@ DEMO := $(VENV)/.demo
 OUT ?= demo-out
 JOBS ?= 2
 KERNELS := $(wildcard $(addprefix src/samtrt/tensorrt/plugin/csrc/,*.* operators/*) \
-	src/samtrt/*/*.cu tests/kernels/emulator/*)
+	src/samtrt/*/*.cu tests/kernels/emulator/* examples/cpp/*.h examples/cpp/*.cpp tests/examples/*.cpp)
 
 .PHONY: demo test test-long lint format web pictures site clean
 

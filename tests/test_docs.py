@@ -24,6 +24,7 @@ DOCUMENTS = sorted(
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("training/*.md"),
         *ROOT.glob("integrations/*/*.md"),
+        *ROOT.glob("examples/*/*.md"),
     ]
 )
 
