@@ -35,6 +35,8 @@ class VideoStage(str, Enum):
 
 AnyStage = Stage | VideoStage
 
+EVERY_STAGE: tuple[AnyStage, ...] = (*Stage, *VideoStage)
+
 
 class Family(str, Enum):
     """Which image encoder a SAM has."""

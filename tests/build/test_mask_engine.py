@@ -50,8 +50,12 @@ def run(job: Job, _report: object) -> Built:
 
 def test_it_is_built_last(directory: Path) -> None:
     built = build_engines(directory, Target.TENSORRT, OPTIONS, [Stage.DECODER])
-    assert list(built) == [Stage.DECODER, Exact(1, 2), Exact(64, 0)]
-    record, _ = built[Exact(64, 0)]
+    assert list(built) == [
+        Stage.DECODER,
+        (Stage.DECODER, Exact(1, 2)),
+        (Stage.DECODER, Exact(64, 0)),
+    ]
+    record, _ = built[Stage.DECODER, Exact(64, 0)]
     assert record.exact == Exact(64, 0)
     assert not {"point_coords", "point_labels"} & record.profiles.keys()
     assert find_exact(directory, Stage.DECODER, Target.TENSORRT) == [Exact(1, 2), Exact(64, 0)]
@@ -87,7 +91,7 @@ def test_a_failure_leaves_the_others_and_is_told(
 
     monkeypatch.setattr(engines, "run_job", fail)
     built = build_engines(directory, Target.TENSORRT, OPTIONS, [Stage.DECODER])
-    assert list(built) == [Stage.DECODER, Exact(1, 2)]
+    assert list(built) == [Stage.DECODER, (Stage.DECODER, Exact(1, 2))]
     warning = built[Stage.DECODER][1].warnings[-1]
     assert warning.startswith("prompts that are a mask alone will be errors")
     assert "no implementation" in warning

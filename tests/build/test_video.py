@@ -1,57 +1,125 @@
-"""TensorRT-RTX compiles the graphs that follow objects, without a GPU."""
+"""Engines that follow objects: their profiles, and TensorRT-RTX, which compiles without a GPU."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from samtrt.backends.base import stage_tensors
-from samtrt.build.compile import compile_engine
-from samtrt.build.options import BuildOptions, Job
-from samtrt.choices import Precision, Stage, Target, VideoStage
+from samtrt.build.checks import check_options
+from samtrt.build.engines import build_engines, stages_to_build
+from samtrt.build.jobs import exact_job, exact_sizes, make_job, profiles
+from samtrt.build.options import BuildOptions, Range
+from samtrt.choices import EVERY_STAGE, Precision, Stage, Target, VideoStage
+from samtrt.errors import BuildError
 from samtrt.manifest import Manifest
-from samtrt.tensorrt.api import load_api
-from samtrt.tensorrt.record import Profile
+from samtrt.tensorrt.api import assumed_api
+from samtrt.tensorrt.engine_files import find_engines, load_engine_record
+from samtrt.tensorrt.record import Exact
 from support.rtx_cases import needs_rtx
+from support.samples import make_video_manifest
 
-SIZES = {
-    "objects": (1, 1, 8),
-    "points": (2, 2, 8),
-    "memories": (7, 7, 10),
-    "pointers": (16, 16, 19),
+TENSORRT, RTX = Target.TENSORRT, Target.TENSORRT_RTX
+SHAPES = {
+    VideoStage.MEMORY_ATTENTION: {
+        "image_embeddings": ((1, 256, 16, 16),) * 3,
+        "memories": ((1, 7, 64, 16, 16), (1, 7, 64, 16, 16), (8, 10, 64, 16, 16)),
+        "has_pointer": ((1, 16), (1, 16), (8, 19)),
+    },
+    VideoStage.MEMORY_ENCODER: {"low_res_masks": ((1, 1, 64, 64), (1, 1, 64, 64), (8, 1, 64, 64))},
+    VideoStage.VIDEO_DECODER: {"point_coords": ((1, 2, 2), (1, 2, 2), (8, 20, 2))},
 }
-"""Least, usual and most of each axis that may vary."""
+"""Least, usual and most, of some inputs."""
+
+
+@pytest.mark.parametrize("stage", VideoStage)
+def test_profiles_hold_what_objects_may_remember(stage: VideoStage) -> None:
+    manifest = make_video_manifest()
+    found = profiles(manifest, stage, BuildOptions())
+    for name, (least, usual, most) in SHAPES[stage].items():
+        if least == most:
+            assert name not in found, "its shape is fixed"
+            continue
+        assert (found[name].min, found[name].opt, found[name].max) == (least, usual, most)
+    asked = {name: Range.parse("7:8:9", name) for name in ("objects", "memories")}
+    changed = profiles(manifest, stage, BuildOptions(**asked, pointers=Range.parse("16", "")))
+    rows = next(iter(changed.values()))
+    assert (rows.min[0], rows.opt[0], rows.max[0]) == (7, 8, 9)
+
+
+@pytest.mark.parametrize("stage", VideoStage)
+def test_one_number_of_objects_has_engines_of_fixed_shapes(
+    tmp_path: Path, stage: VideoStage
+) -> None:
+    manifest, options = make_video_manifest(), BuildOptions(exact_objects=(1, 8))
+    assert exact_sizes(manifest, stage, options, TENSORRT) == (Exact(1, 7), Exact(8, 7))
+    assert exact_sizes(manifest, stage, options, RTX) == ()
+    api = assumed_api(TENSORRT)
+    job = make_job(api, manifest, stage, tmp_path / "graph", tmp_path / "engine", options)
+    one = exact_job(job, manifest, Exact(8, 7), tmp_path)
+    assert one.output == tmp_path / "engine-8x7"
+    for shapes in one.profiles.values():
+        assert shapes.min == shapes.opt == shapes.max
+        assert shapes.min[0] == 8
+    assert {"memories", "points"} & {*one.profiles} or stage is not VideoStage.MEMORY_ATTENTION
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "message"),
+    [
+        (TENSORRT, {"objects": "0:1:8"}, "--objects must begin at 1"),
+        (TENSORRT, {"memories": "8:8:10"}, "--memories 8:8:10 does not include 7"),
+        (TENSORRT, {"pointers": "4"}, "--pointers 4:4:4 does not include 16"),
+        (TENSORRT, {"exact_objects": (9,)}, "--exact-objects 9 is not of --objects 1:1:8"),
+        (RTX, {"exact_objects": (1,)}, "no --exact-objects"),
+    ],
+)
+def test_refused(tmp_path: Path, target: Target, options: dict[str, object], message: str) -> None:
+    asked = {
+        name: Range.parse(value, name) if isinstance(value, str) else value
+        for name, value in options.items()
+    }
+    with pytest.raises(BuildError, match=message):
+        check_options(assumed_api(target), make_video_manifest(), BuildOptions(**asked), tmp_path)
+
+
+def test_stages_are_those_that_the_directory_has(manifest: Manifest, tmp_path: Path) -> None:
+    assert stages_to_build(make_video_manifest(), tmp_path, None) == EVERY_STAGE
+    assert stages_to_build(manifest, tmp_path, None) == tuple(Stage)
+    assert stages_to_build(manifest, tmp_path, [Stage.DECODER]) == (Stage.DECODER,)
+    with pytest.raises(BuildError, match=r"no graph of the memory encoder: .* again with --video"):
+        stages_to_build(manifest, tmp_path, [VideoStage.MEMORY_ENCODER])
 
 
 @needs_rtx
-@pytest.mark.parametrize("stage", VideoStage)
-def test_graphs_for_videos_compile(sam2_model: Path, tmp_path: Path, stage: VideoStage) -> None:
-    api = load_api(Target.TENSORRT_RTX)
-    manifest = Manifest.load(sam2_model)
-    inputs, outputs = stage_tensors(manifest, stage)
-    profiles = {}
-    for info in inputs:
-        shapes = [
-            tuple(size if isinstance(size, int) else SIZES[size][bound] for size in info.shape)
-            for bound in range(3)
-        ]
-        profiles[info.name] = Profile(min=shapes[0], opt=shapes[1], max=shapes[2])
-    job = Job(
-        stage=Stage.DECODER,  # a record's word alone, and none is written here
-        target=Target.TENSORRT_RTX,
-        onnx=manifest.path_of(sam2_model, stage),
-        output=tmp_path / "engine",
-        precision=Precision.FP32,
-        strongly_typed=api.is_strongly_typed,
-        nodes=(),
-        profiles={n: p for n, p in profiles.items() if p.min != p.max},
-        options=BuildOptions(compute_capabilities=("8.9",)),
-        plugin=None,
-        timing_cache=None,
-    )
-    built = compile_engine(api, job)
-    assert [fact.name for fact in built.inputs] == [info.name for info in inputs]
-    assert [fact.name for fact in built.outputs] == [info.name for info in outputs]
-    assert {fact.dtype for fact in (*built.inputs, *built.outputs)} == {"float"}
-    assert (tmp_path / "engine").stat().st_size > 1_000_000
+def test_rtx_builds_all_engines(sam2_model: Path, tmp_path: Path) -> None:
+    """Of a directory with graphs for videos, where nothing else is asked for."""
+    directory = Path(shutil.copytree(sam2_model, tmp_path / "model"))
+    options = BuildOptions(compute_capabilities=("8.9",))
+    built = build_engines(directory, RTX, options)
+    manifest = Manifest.load(directory)
+    assert [*built] == [*EVERY_STAGE]
+    for stage in VideoStage:
+        record, facts = built[stage]
+        assert record == load_engine_record(directory, manifest, stage, RTX)
+        assert record.stage is stage
+        inputs, outputs = stage_tensors(manifest, stage)
+        assert [fact.name for fact in facts.inputs] == [info.name for info in inputs]
+        assert [fact.name for fact in facts.outputs] == [info.name for info in outputs]
+        assert {fact.dtype for fact in (*facts.inputs, *facts.outputs)} == {"float"}
+        assert record.file.size > 1_000_000
+    assert [stage for _, stage in find_engines(directory, manifest)] == [*EVERY_STAGE]
+
+
+@needs_rtx
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
+def test_rtx_builds_half_precision(sam2_model: Path, tmp_path: Path, precision: Precision) -> None:
+    directory = Path(shutil.copytree(sam2_model, tmp_path / "model"))
+    options = BuildOptions(compute_capabilities=("8.9",), precision=precision)
+    for record, facts in build_engines(directory, RTX, options, [*VideoStage]).values():
+        assert record.precision is precision
+        assert {fact.dtype for fact in (*facts.inputs, *facts.outputs)} == {"float"}
+        whole = Manifest.load(directory).files[record.stage][0]
+        assert record.file.size < 0.8 * whole.size, "weights of half the size"

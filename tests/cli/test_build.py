@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from samtrt.build import trtexec
-from samtrt.choices import Precision, Stage, Target
+from samtrt.choices import EVERY_STAGE, Precision, Stage, Target
 from samtrt.manifest import Manifest
 from samtrt.tensorrt.engine_files import load_engine_record
 from support.command_line import Run, parsed
@@ -57,6 +57,16 @@ def test_explain_builds_nothing(run: Run, tiny_model: Path) -> None:
     _, first, command = done.out.splitlines()
     assert first.endswith(f"samtrt export CHECKPOINT -o {tiny_model} --precision bf16")
     assert "bf16" not in command, "the graph says it"
+
+
+def test_explain_names_every_graph(run: Run, sam2_model: Path) -> None:
+    done = run("build", sam2_model, "--target", "tensorrt", "--explain", "--objects", "1:8:16")
+    assert done.code == 0, done.err
+    commands = done.out.splitlines()[1:]
+    assert len(commands) == len(EVERY_STAGE)
+    attention = next(line for line in commands if "memory_attention.onnx" in line)
+    assert "--optShapes=memories:8x7x64x8x8," in attention
+    assert "--maxShapes=memories:16x10x64x8x8," in attention
 
 
 def test_every_target_has_its_tool() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from samtrt.choices import Precision, Stage
-from samtrt.manifest import Manifest, Source
+from samtrt.choices import EVERY_STAGE, Family, Generation, MaskChoice, Precision, Resize, Stage
+from samtrt.manifest import Manifest, Source, Video
 from samtrt.preparation.spec import OFFICIAL
 from samtrt.sealed import check_json, sealed_json
 
@@ -31,6 +31,29 @@ def make_manifest(**changes: object) -> Manifest:
         "versions": {"samtrt": "test"},
     }
     return Manifest.model_validate({**values, **changes})
+
+
+def make_video_manifest(**changes: object) -> Manifest:
+    """Return a manifest of that size in the shape of a SAM 2, with graphs for videos."""
+    entry = {"name": "graph.onnx", "size": 0, "sha256": "0" * 64}
+    values: dict[str, object] = {
+        "model": "sam2.1_hiera_t",
+        "maps": (
+            {"name": "image_embeddings", "shape": (256, 16, 16)},
+            {"name": "high_res_features_s0", "shape": (32, 64, 64)},
+            {"name": "high_res_features_s1", "shape": (64, 32, 32)},
+        ),
+        "generation": Generation.SAM2,
+        "mask_choice": MaskChoice.STABLE,
+        "object_scores": True,
+        "family": Family.HIERA,
+        "preparation": OFFICIAL.model_copy(update={"resize": Resize.STRETCH}),
+        "video": Video(
+            memory_channels=64, memories=7, pointers=16, mask_weights=(0.06,) * 16, mask_bias=0.0
+        ),
+        "files": dict.fromkeys(EVERY_STAGE, (entry,)),
+    }
+    return make_manifest(**{**values, **changes})
 
 
 def edit_sealed(path: Path, without: tuple[str, ...] = (), **changes: object) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samtrt.choices import AnyStage, BackendName, PixelWork, Stage, Target
+from samtrt.choices import AnyStage, BackendName, PixelWork, Target
 from samtrt.errors import BackendError
 
 if TYPE_CHECKING:
@@ -76,11 +76,6 @@ def open_backend(
         case BackendName.TENSORRT | BackendName.TENSORRT_RTX as chosen:
             from samtrt.backends.tensorrt.backend import TensorRtBackend
 
-            if not isinstance(stage, Stage):
-                raise BackendError(
-                    f"samtrt build makes no engine of {stage.value} yet: follow objects with "
-                    f"--backend {BackendName.ONNXRUNTIME.value}"
-                )
             return TensorRtBackend(directory, manifest, stage, Target(chosen.value), options)
         case BackendName.PYTORCH:
             from samtrt.backends.pytorch import PyTorchBackend

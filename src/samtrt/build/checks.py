@@ -50,6 +50,7 @@ def check_options(api: Api, manifest: Manifest, options: BuildOptions, directory
     """
     for check in (
         _check_graph,
+        _check_video,
         _check_plugin,
         _check_precision,
         _check_portability,
@@ -93,6 +94,31 @@ def _check_graph(api: Api, manifest: Manifest, options: BuildOptions, directory:
                 raise BuildError(
                     f"--exact {exact} has {size} {name}, which --{name} {within} does not include"
                 )
+
+
+def _check_video(api: Api, manifest: Manifest, options: BuildOptions, _directory: Path) -> None:
+    if options.objects.min < 1:
+        raise BuildError("--objects must begin at 1 or more")
+    if options.exact_objects and api.target is Target.TENSORRT_RTX:
+        raise BuildError(
+            f"{api.product} finishes engines for each size by itself: no --exact-objects"
+        )
+    for count in options.exact_objects:
+        if count not in options.objects:
+            raise BuildError(
+                f"--exact-objects {count} is not of --objects {options.objects}: widen that"
+            )
+    if manifest.video is None:
+        return
+    for name, asked, needed in (
+        ("memories", options.memories, manifest.video.memories),
+        ("pointers", options.pointers, manifest.video.pointers),
+    ):
+        if asked and needed not in asked:
+            raise BuildError(
+                f"--{name} {asked} does not include {needed}, which an object has that is pointed "
+                "at on one frame"
+            )
 
 
 def _check_precision(api: Api, manifest: Manifest, options: BuildOptions, directory: Path) -> None:

@@ -205,11 +205,11 @@ def _explain(api: Api, job: Job, messages: list[Message]) -> str:
     errors = list(dict.fromkeys(" ".join(m.text.split()) for m in messages if m.is_error))
     text = " ".join(errors)
     squeezed = text.lower().replace(" ", "")
-    what = f"{api.product} cannot build the {job.stage.value}"
+    what = f"{api.product} cannot build the {job.stage.words}"
     if any(sign in squeezed for sign in ("outofmemory", "workspacelimit", "insufficientworkspace")):
         return (
             f"{what}: out of memory; allow more with --workspace, free the GPU, or build for fewer "
-            f"prompts, points or images at once ({errors[0]})"
+            f"prompts, points, objects or images at once ({errors[0]})"
         )
     # What went wrong first, and what came of it: only the two together tell which layer it was.
     told = "; ".join(dict.fromkeys((errors[0], errors[-1]))) if errors else "no reason was logged"

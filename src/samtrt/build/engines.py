@@ -24,10 +24,10 @@ from samtrt.build.graph import (
     slow_operators,
     without_operators,
 )
-from samtrt.build.jobs import exact_job, make_job, mask_job
+from samtrt.build.jobs import exact_job, exact_sizes, make_job, mask_job
 from samtrt.build.options import BuildOptions, Built, Job, Progress
 from samtrt.build.process import run_job
-from samtrt.choices import Stage, Target
+from samtrt.choices import EVERY_STAGE, AnyStage, Stage, Target, VideoStage
 from samtrt.errors import BuildError, OutputError
 from samtrt.files import check_ours, write_atomic
 from samtrt.manifest import FileEntry, Manifest
@@ -42,27 +42,29 @@ from samtrt.tensorrt.engine_files import (
 from samtrt.tensorrt.plugin.library import LIBRARY_NAME
 from samtrt.tensorrt.record import BuildFlags, EngineRecord, Exact
 
-Report = Callable[[Stage, Progress], None]
+Report = Callable[[AnyStage, Progress], None]
+Engine = AnyStage | tuple[AnyStage, Exact]
+"""Which engine of a directory: that of a stage, or one for a size alone."""
 
 
 def build_engines(
     directory: Path,
     target: Target,
     options: BuildOptions | None = None,
-    stages: Sequence[Stage] = tuple(Stage),
+    stages: Sequence[AnyStage] | None = None,
     report: Report = lambda _stage, _progress: None,
     force: bool = False,
-) -> dict[Stage | Exact, tuple[EngineRecord, Built]]:
+) -> dict[Engine, tuple[EngineRecord, Built]]:
     """Build the engines of a model directory and write each with its record.
 
-    They are returned by stage; a decoder for one size, by its size. An engine appears together
-    with its record once it is whole; until then an older one stays.
+    They are returned by stage; one for one size alone, by stage and size. An engine appears
+    together with its record once it is whole; until then an older one stays.
 
     Args:
         directory: As written by `samtrt export`.
         target: TensorRT or TensorRT-RTX.
         options: Precision, profiles and the like.
-        stages: Which engines.
+        stages: Which engines; None for all that the directory has graphs of.
         report: Called from this thread as the build goes on.
         force: Whether engines are replaced that samtrt did not write.
 
@@ -77,10 +79,11 @@ def build_engines(
     """
     options = options or BuildOptions()
     manifest = Manifest.load(directory)
-    _check_ours(directory, target, stages, options, force)
+    stages = stages_to_build(manifest, directory, stages)
+    _check_ours(directory, manifest, target, stages, options, force)
     api = load_api(target)
     check_options(api, manifest, options, directory)
-    built: dict[Stage | Exact, tuple[EngineRecord, Built]] = {}
+    built: dict[Engine, tuple[EngineRecord, Built]] = {}
     with _only_builder(directory, target):
         for stage in stages:
             with tempfile.TemporaryDirectory(prefix=_work_prefix(target), dir=directory) as work:
@@ -92,26 +95,44 @@ def build_engines(
                 warnings = tuple(filter(None, (note, *notes, *done.warnings)))
                 done = done.model_copy(update={"warnings": warnings})
                 built[stage] = _publish(directory, manifest, job, done), done
-                if stage is Stage.DECODER:
-                    _remove_exact(directory, target)  # of the engine that was there before
-                    for exact in options.exact:
-                        one = exact_job(job, manifest, exact, directory)
-                        with manifest.checked(directory, stage):
-                            done = run_job(one, tell)
-                        built[exact] = _publish(directory, manifest, one, done), done
-                    if parts_masks(api, manifest, options.plugin):
-                        one = mask_job(job, manifest, Path(work), directory)
-                        built |= _for_masks(directory, manifest, one, built, tell)
+                _remove_exact(directory, stage, target)  # of the engine that was there before
+                for exact in exact_sizes(manifest, stage, options, target):
+                    one = exact_job(job, manifest, exact, directory)
+                    with manifest.checked(directory, stage):
+                        done = run_job(one, tell)
+                    built[stage, exact] = _publish(directory, manifest, one, done), done
+                if stage is Stage.DECODER and parts_masks(api, manifest, options.plugin):
+                    one = mask_job(job, manifest, Path(work), directory)
+                    built |= _for_masks(directory, manifest, one, built, tell)
     return built
+
+
+def stages_to_build(
+    manifest: Manifest, directory: Path, asked: Sequence[AnyStage] | None
+) -> tuple[AnyStage, ...]:
+    """Return the stages that were asked for, or those of images and all that there are of videos.
+
+    Raises:
+        BuildError: where one is asked for that the directory has no graph of.
+    """
+    if not asked:
+        return *Stage, *(stage for stage in VideoStage if stage in manifest.files)
+    for stage in asked:
+        if isinstance(stage, VideoStage) and stage not in manifest.files:
+            raise BuildError(
+                f"{directory} has no graph of the {stage.words}: export the checkpoint of a SAM 2 "
+                "again with --video"
+            )
+    return tuple(dict.fromkeys(asked))
 
 
 def _for_masks(
     directory: Path,
     manifest: Manifest,
     job: Job,
-    built: dict[Stage | Exact, tuple[EngineRecord, Built]],
+    built: dict[Engine, tuple[EngineRecord, Built]],
     report: Callable[[Progress], None],
-) -> dict[Stage | Exact, tuple[EngineRecord, Built]]:
+) -> dict[Engine, tuple[EngineRecord, Built]]:
     """Build the decoder for prompts that are a mask alone; where it fails, others do without.
 
     Returns:
@@ -129,13 +150,15 @@ def _for_masks(
         )
         warned = decoder.model_copy(update={"warnings": (*decoder.warnings, warning)})
         return {Stage.DECODER: (record, warned)}
-    return {job.exact: (_publish(directory, manifest, job, done), done)}
+    return {(Stage.DECODER, job.exact): (_publish(directory, manifest, job, done), done)}
 
 
 def _for_stage(
-    manifest: Manifest, target: Target, stage: Stage, options: BuildOptions
+    manifest: Manifest, target: Target, stage: AnyStage, options: BuildOptions
 ) -> tuple[BuildOptions, str | None]:
     """Return the options for one stage, and what to tell where it does without the plugin."""
+    if isinstance(stage, VideoStage):
+        return options.model_copy(update={"plugin": None}), None
     plugin = options.plugin if stage is Stage.ENCODER else None
     if plugin and (reason := encoder_without_plugin(manifest, plugin)):
         note = f"the encoder is built without the plugin, in standard operators: {reason}"
@@ -144,16 +167,21 @@ def _for_stage(
 
 
 def _check_ours(
-    directory: Path, target: Target, stages: Sequence[Stage], options: BuildOptions, force: bool
+    directory: Path,
+    manifest: Manifest,
+    target: Target,
+    stages: Sequence[AnyStage],
+    options: BuildOptions,
+    force: bool,
 ) -> None:
     """Make sure, before any work, that every file to be replaced is one that samtrt wrote.
 
     Raises:
         OutputError: where one is not: it lies there without a record.
     """
-    engines: list[tuple[Stage, Exact | None]] = [(stage, None) for stage in stages]
-    if Stage.DECODER in stages:
-        engines += [(Stage.DECODER, exact) for exact in options.exact]
+    engines: list[tuple[AnyStage, Exact | None]] = [(stage, None) for stage in stages]
+    for stage in stages:
+        engines += [(stage, exact) for exact in exact_sizes(manifest, stage, options, target)]
     for stage, exact in engines:
         record = record_path(directory, stage, target, exact)
         check_ours(record, is_engine_record, force)
@@ -163,16 +191,16 @@ def _check_ours(
         check_ours(directory / LIBRARY_NAME, lambda _: False, force)
 
 
-def _remove_exact(directory: Path, target: Target) -> None:
-    for exact in find_exact(directory, Stage.DECODER, target):
+def _remove_exact(directory: Path, stage: AnyStage, target: Target) -> None:
+    for exact in find_exact(directory, stage, target):
         for place in (record_path, engine_path):
-            place(directory, Stage.DECODER, target, exact).unlink(missing_ok=True)
+            place(directory, stage, target, exact).unlink(missing_ok=True)
 
 
 def _prepare(
     api: Api,
     manifest: Manifest,
-    stage: Stage,
+    stage: AnyStage,
     graph: Path,
     options: BuildOptions,
     work: Path,
@@ -264,11 +292,13 @@ def _publish(directory: Path, manifest: Manifest, job: Job, built: Built) -> Eng
     return record
 
 
-def _other_has_plugin(directory: Path, stage: Stage) -> bool:
-    """Tell whether the other stage's engine has the plugin library."""
-    other = next(one for one in Stage if one is not stage)
-    try:
-        text = record_path(directory, other, Target.TENSORRT).read_bytes()
-        return EngineRecord.from_json(text).plugin is not None
-    except (OSError, ValueError):  # no engine, or none that could run
-        return False
+def _other_has_plugin(directory: Path, stage: AnyStage) -> bool:
+    """Tell whether another stage's engine has the plugin library."""
+    for other in EVERY_STAGE:
+        try:
+            text = record_path(directory, other, Target.TENSORRT).read_bytes()
+            if other is not stage and EngineRecord.from_json(text).plugin is not None:
+                return True
+        except (OSError, ValueError):  # no engine, or none that could run
+            continue
+    return False

@@ -10,7 +10,7 @@ from typing import Any
 from samtrt.backends.base import image_inputs
 from samtrt.build.checks import uses_plugin
 from samtrt.build.options import BuildOptions, NodePrecision
-from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Stage, Target
+from samtrt.choices import AnyStage, Float32Part, HardwareCompatibility, Precision, Target
 from samtrt.manifest import Manifest
 from samtrt.tensorrt.api import Api
 from samtrt.tensorrt.gpu import find_gpu
@@ -20,7 +20,7 @@ from samtrt.tensorrt.plugin.library import COMPILE_COMMAND, PluginLibrary
 def graph_to_build(
     api: Api,
     manifest: Manifest,
-    stage: Stage,
+    stage: AnyStage,
     graph: Path,
     options: BuildOptions,
     work: Path,

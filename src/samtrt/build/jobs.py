@@ -7,9 +7,9 @@ from pathlib import Path
 from samtrt.backends.base import image_inputs, stage_tensors
 from samtrt.build.graph import node_precisions
 from samtrt.build.options import BuildOptions, Job, NodePrecision, Range
-from samtrt.choices import Precision, Stage, Target
+from samtrt.choices import AnyStage, Precision, Stage, Target, VideoStage
 from samtrt.files import cache_dir
-from samtrt.manifest import Manifest
+from samtrt.manifest import PROMPTED_FRAMES, Manifest
 from samtrt.tensorrt.api import Api
 from samtrt.tensorrt.plugin.library import LIBRARY_NAME
 from samtrt.tensorrt.record import Exact, Profile
@@ -18,7 +18,7 @@ from samtrt.tensorrt.record import Exact, Profile
 def make_job(
     api: Api,
     manifest: Manifest,
-    stage: Stage,
+    stage: AnyStage,
     graph: Path,
     output: Path,
     options: BuildOptions,
@@ -55,10 +55,11 @@ def make_job(
     )
 
 
-def profiles(manifest: Manifest, stage: Stage, options: BuildOptions) -> dict[str, Profile]:
+def profiles(manifest: Manifest, stage: AnyStage, options: BuildOptions) -> dict[str, Profile]:
     """Return the shapes of every input of a stage that is not fixed."""
-    batch = options.batch
-    sizes = {"prompts": options.prompts, "points": options.points, "batch": batch}
+    sizes = {"prompts": options.prompts, "points": options.points, "batch": options.batch}
+    if isinstance(stage, VideoStage):
+        sizes = _video_sizes(manifest, options)
     found = {}
     for info in stage_tensors(manifest, stage)[0]:
         if all(isinstance(size, int) for size in info.shape):
@@ -71,6 +72,34 @@ def profiles(manifest: Manifest, stage: Stage, options: BuildOptions) -> dict[st
             )
         found[info.name] = Profile(**shapes)
     return found
+
+
+def _video_sizes(manifest: Manifest, options: BuildOptions) -> dict[str, Range | None]:
+    """Return what each axis of a video's graphs may be."""
+    assert manifest.video is not None
+
+    def queue(asked: Range | None, least: int) -> Range:
+        return asked or Range(min=least, opt=least, max=least + PROMPTED_FRAMES - 1)
+
+    return {
+        "objects": options.objects,
+        "memories": queue(options.memories, manifest.video.memories),
+        "pointers": queue(options.pointers, manifest.video.pointers),
+        # Whatever a user points at is padded by one point, and nothing by two.
+        "points": Range(min=2, opt=2, max=max(2, options.points.max)),
+    }
+
+
+def exact_sizes(
+    manifest: Manifest, stage: AnyStage, options: BuildOptions, target: Target
+) -> tuple[Exact, ...]:
+    """Return the sizes that a stage gets engines of their own for."""
+    if stage is Stage.DECODER:
+        return options.exact
+    if isinstance(stage, VideoStage) and target is Target.TENSORRT:
+        assert manifest.video is not None
+        return tuple(Exact(count, manifest.video.memories) for count in options.exact_objects)
+    return ()
 
 
 def mask_job(job: Job, manifest: Manifest, work: Path, directory: Path) -> Job:
@@ -105,12 +134,19 @@ def mask_job(job: Job, manifest: Manifest, work: Path, directory: Path) -> Job:
 
 
 def exact_job(job: Job, manifest: Manifest, exact: Exact, directory: Path) -> Job:
-    """Return the job of a decoder for one size, where that for all sizes is done.
+    """Return the job of a stage for one size, where that for all sizes is done.
 
     TensorRT takes a profile that leaves no choice for fixed shapes.
     """
-    prompts, points = (Range(min=n, opt=n, max=n) for n in exact)
-    options = job.options.model_copy(update={"prompts": prompts, "points": points})
+    sizes = {"prompts": exact.prompts, "points": exact.points}
+    if isinstance(job.stage, VideoStage):
+        assert manifest.video is not None
+        objects, memories = exact
+        sizes = {"objects": objects, "memories": memories, "pointers": manifest.video.pointers}
+        sizes["points"] = 2  # of objects that are followed
+    options = job.options.model_copy(
+        update={name: Range(min=n, opt=n, max=n) for name, n in sizes.items()}
+    )
     return job.model_copy(
         update={
             "output": job.output.with_name(f"engine-{exact}"),

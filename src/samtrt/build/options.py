@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from samtrt import errors
 from samtrt.choices import (
     DEFAULT_FLOAT32,
+    AnyStage,
     Float32Part,
     HardwareCompatibility,
     Precision,
-    Stage,
     Target,
 )
 from samtrt.errors import BuildError, SamtrtError
@@ -62,7 +62,7 @@ class Range(_Frozen):
 
 
 class BuildOptions(_Frozen):
-    """How to build both engines of a directory.
+    """How to build the engines of a directory.
 
     Attributes:
         precision: What the engines compute in; None for what the graphs were exported in.
@@ -73,6 +73,11 @@ class BuildOptions(_Frozen):
             a prompt that is a mask alone has none.
         exact: Sizes that the decoder gets engines of their own for, beside the one for all: they
             are faster, and take no other. TensorRT only.
+        objects: Objects N that one run of a video's engines takes.
+        memories, pointers: What each object may remember; None for what it has where it was pointed
+            at on one frame, up to `PROMPTED_FRAMES` of them.
+        exact_objects: Numbers of objects that a video's engines get others of their own for, which
+            are faster and take objects that were pointed at on one frame. TensorRT only.
         batch: Images that one run of the encoder takes; needs `samtrt export --dynamic-batch`.
         optimization_level: 0 (fast build) to 5 (fast engine); None for the library's default, 3.
         workspace: Bytes that a layer may use; None for all that the GPU has.
@@ -91,6 +96,10 @@ class BuildOptions(_Frozen):
     prompts: Range = Range(min=1, opt=1, max=64)
     exact: tuple[Exact, ...] = ()
     points: Range = Range(min=0, opt=5, max=20)
+    objects: Range = Range(min=1, opt=1, max=8)
+    memories: Range | None = None
+    pointers: Range | None = None
+    exact_objects: tuple[int, ...] = ()
     batch: Range | None = None
     optimization_level: int | None = Field(default=None, ge=0, le=5)
     workspace: int | None = Field(default=None, gt=0)
@@ -123,12 +132,12 @@ class Job(_Frozen):
         output: Where to write the engine.
         nodes: Of a weakly typed network in half precision, every node.
         profiles: Shapes of every input whose shape is not fixed.
-        exact: The one size that a decoder's engine is for, None for all of the profiles'.
+        exact: The one size that the engine is for, None for all of the profiles'.
         plugin: The library whose plugins the graph has, None for none.
         timing_cache: Directory of timing caches, None for none.
     """
 
-    stage: Stage
+    stage: AnyStage
     target: Target
     onnx: Path
     output: Path

@@ -73,7 +73,7 @@ def _describe_crash(job: Job, code: int, output: str) -> str:
             how = "was killed, by the system perhaps for want of memory"
     last = (output.strip().splitlines() or [""])[-1]
     return (
-        f"the process that built the {job.stage.value} for {job.target.value} {how}"
+        f"the process that built the {job.stage.words} for {job.target.value} {how}"
         + (f": {last}" if last else "")
         + "; see docs/tensorrt.md, Troubleshooting"
     )

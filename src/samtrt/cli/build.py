@@ -9,27 +9,41 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samtrt.choices import Float32Part, HardwareCompatibility, Precision, Stage, Target
+from samtrt.choices import (
+    EVERY_STAGE,
+    AnyStage,
+    Float32Part,
+    HardwareCompatibility,
+    Precision,
+    Target,
+)
+from samtrt.cli.build_sizes import (
+    DEFAULT_EXACT,
+    DEFAULT_EXACT_OBJECTS,
+    counts_of,
+    exact_of,
+    range_of,
+    stages_of,
+)
 from samtrt.cli.options import ModelDir
 from samtrt.cli.reading import ForceOption
 from samtrt.cli.screen import next_check
-from samtrt.errors import BuildError
 
 if TYPE_CHECKING:
-    from samtrt.build.options import BuildOptions, Range
+    from samtrt.build.options import BuildOptions
     from samtrt.tensorrt.api import Api
-    from samtrt.tensorrt.record import Exact
-
-
-DEFAULT_EXACT = "1x2,4x2,16x2,64x2"
-"""A click with its padding point, or a box; a few; many; those of a grid or a detector."""
 
 
 def command(
     directory: ModelDir,
     target: Annotated[Target, typer.Option("--target", "-t", help="What to build for.")],
     stage: Annotated[
-        list[Stage] | None, typer.Option(help="Build this engine alone. Default: both.")
+        list[str] | None,
+        typer.Option(
+            metavar="STAGE",
+            help=f"Build {', '.join(one.value for one in EVERY_STAGE)} alone; repeatable. "
+            "Default: all that DIR has graphs of.",
+        ),
     ] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="Default: what the graphs were exported in.")
@@ -59,6 +73,29 @@ def command(
             help="TensorRT: numbers of prompts and points that the decoder also gets faster "
             f"engines for, or none. [those of {DEFAULT_EXACT} that fit]",
         ),
+    ] = None,
+    objects: Annotated[
+        str, typer.Option(metavar="MIN:OPT:MAX", help="Of videos: objects that one run takes.")
+    ] = "1:1:8",
+    exact_objects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,...",
+            help="TensorRT, of videos: numbers of objects that also get faster engines, or none. "
+            f"[{DEFAULT_EXACT_OBJECTS}]",
+        ),
+    ] = None,
+    memories: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MIN:OPT:MAX",
+            help="Of videos: memories of an object; each further prompted frame takes one. "
+            "[7:7:10]",
+        ),
+    ] = None,
+    pointers: Annotated[
+        str | None,
+        typer.Option(metavar="MIN:OPT:MAX", help="Of videos: object pointers. [16:16:19]"),
     ] = None,
     batch: Annotated[
         str | None,
@@ -120,8 +157,12 @@ def command(
         **({"float32": tuple(float32)} if float32 else {}),
         prompts=most_prompts,
         points=most_points,
-        exact=_exact(exact, target, most_prompts, most_points),
-        batch=None if batch is None else Range.parse(batch, "--batch"),
+        exact=exact_of(exact, target, most_prompts, most_points),
+        objects=Range.parse(objects, "--objects"),
+        memories=range_of(memories, "--memories"),
+        pointers=range_of(pointers, "--pointers"),
+        exact_objects=counts_of(exact_objects, target, Range.parse(objects, "--objects")),
+        batch=range_of(batch, "--batch"),
         optimization_level=optimization_level,
         workspace=None if workspace is None else int(workspace * 2**30),
         compute_capabilities=tuple(compute_capability or ()),
@@ -131,7 +172,7 @@ def command(
         timing_cache=timing_cache,
         device=gpu,
     )
-    stages = tuple(stage or Stage)
+    stages = stages_of(directory, stage)
     if explain:
         _explain(directory, target, options, stages)
     else:
@@ -151,20 +192,6 @@ def _api(target: Target, explain: bool) -> Api:
         return assumed_api(target)
 
 
-def _exact(text: str | None, target: Target, prompts: Range, points: Range) -> tuple[Exact, ...]:
-    """Read "1x2,64x2" or "none"; None stands for what the target gets by itself."""
-    from samtrt.tensorrt.record import Exact
-
-    if text is None:
-        usual = map(Exact.parse, DEFAULT_EXACT.split(","))
-        fitting = (one for one in usual if one.prompts in prompts and one.points in points)
-        return tuple(fitting) if target is Target.TENSORRT else ()
-    try:
-        return () if text == "none" else tuple(dict.fromkeys(map(Exact.parse, text.split(","))))
-    except ValueError as error:
-        raise BuildError(f"--exact: {error}; separate several by commas, or say none") from None
-
-
 def _gpu_number(device: str | None) -> int:
     """Return N of "cuda:N", and 0 for "cuda" and where nothing was said."""
     match = re.fullmatch(r"cuda(?::(\d+))?", device or "cuda")
@@ -174,7 +201,11 @@ def _gpu_number(device: str | None) -> int:
 
 
 def _build(
-    directory: Path, target: Target, options: BuildOptions, stages: tuple[Stage, ...], force: bool
+    directory: Path,
+    target: Target,
+    options: BuildOptions,
+    stages: tuple[AnyStage, ...],
+    force: bool,
 ) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -185,13 +216,13 @@ def _build(
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bars:
-        tasks = {stage: bars.add_task(stage.value, total=None, start=False) for stage in stages}
+        tasks = {stage: bars.add_task(stage.words, total=None, start=False) for stage in stages}
 
-        def report(stage: Stage, share: float | None, text: str) -> None:
+        def report(stage: AnyStage, share: float | None, text: str) -> None:
             bars.start_task(tasks[stage])
             bars.update(
                 tasks[stage],
-                description=f"{stage.value}: {text}",
+                description=f"{stage.words}: {text}",
                 total=None if share is None else 1.0,
                 completed=share or 0.0,
             )
@@ -203,7 +234,7 @@ def _build(
         )
     for record, facts in built.values():
         for warning in facts.warnings if record.exact is None else ():
-            console.print(f"[yellow]warning[/] ({record.stage.value}): {warning}", highlight=False)
+            console.print(f"[yellow]warning[/] ({record.stage.words}): {warning}", highlight=False)
         typer.echo(
             f"{directory / record.file.name}  {record.file.size / 1e6:.1f} MB, "
             f"{record.precision.value}, {record.build_seconds:.1f} s, "
@@ -213,7 +244,7 @@ def _build(
 
 
 def _explain(
-    directory: Path, target: Target, options: BuildOptions, stages: tuple[Stage, ...]
+    directory: Path, target: Target, options: BuildOptions, stages: tuple[AnyStage, ...]
 ) -> None:
     from tempfile import TemporaryDirectory
 

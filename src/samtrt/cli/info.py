@@ -13,7 +13,7 @@ from samtrt.cli.json_file import check_json, write_json
 from samtrt.cli.reading import ForceOption
 
 if TYPE_CHECKING:
-    from samtrt.choices import Stage, Target
+    from samtrt.choices import AnyStage, Target
     from samtrt.errors import EngineError
     from samtrt.tensorrt.record import EngineRecord
 
@@ -134,7 +134,7 @@ def _engine_lines(record: EngineRecord) -> list[str]:
     return lines
 
 
-def _engine_json(key: tuple[Target, Stage], found: EngineRecord | EngineError) -> dict[str, Any]:
+def _engine_json(key: tuple[Target, AnyStage], found: EngineRecord | EngineError) -> dict[str, Any]:
     from samtrt.errors import EngineError
 
     if isinstance(found, EngineError):

@@ -37,7 +37,7 @@ def finish_graph(path: Path, final: Path, opset: int) -> None:
         # Opset 18 added inputs and attributes to operators of 17 and changed no meaning, so a
         # graph that uses none of them is one of 17: the full check below is the proof.
         domain.version = opset
-        _split_by_outputs(model)
+        _without_new_attributes(model)
         _spell_out_shapes(model)
         _flatten_biases(model)
     if domain.version != opset:
@@ -56,16 +56,27 @@ def finish_graph(path: Path, final: Path, opset: int) -> None:
     save_graph(model, final)
 
 
-def _split_by_outputs(model: onnx.ModelProto) -> None:
-    """Leave out in how many parts `Split` cuts: before opset 18 its outputs tell, and are equal.
+_SINCE_18 = {
+    "Split": {"num_outputs": None},
+    "Resize": {"keep_aspect_ratio_policy": b"stretch", "antialias": 0},
+}
+"""Attributes that came with opset 18, and the value that says what 17 does; None for every value.
 
-    Where they could not be, the sizes are an input, or the full check of the graph fails.
-    """
+`Split` cuts into as many parts as it has outputs: where these could not be equal, the sizes are an
+input, or the full check of the graph fails."""
+
+
+def _without_new_attributes(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
-        if node.op_type == "Split":
-            kept = [attribute for attribute in node.attribute if attribute.name != "num_outputs"]
-            del node.attribute[:]
-            node.attribute.extend(kept)
+        usual = _SINCE_18.get(node.op_type, {})
+        kept = [
+            attribute
+            for attribute in node.attribute
+            if attribute.name not in usual
+            or usual[attribute.name] not in (None, onnx.helper.get_attribute_value(attribute))
+        ]
+        del node.attribute[:]
+        node.attribute.extend(kept)
 
 
 def _spell_out_shapes(model: onnx.ModelProto) -> None:

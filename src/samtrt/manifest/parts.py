@@ -77,6 +77,11 @@ class EncoderSizes(Frozen):
         )
 
 
+PROMPTED_FRAMES = 4
+"""Prompted frames that an object's frames attend to, where nothing else is asked for. The queues
+have room for one; each further one takes a place more."""
+
+
 class Video(Frozen):
     """What is known of a model that follows objects through videos, beside its graphs."""
 

@@ -110,7 +110,7 @@ class MemoryEncoderGraph(nn.Module):
         super().__init__()
         self.memory: Memory = sam.memory
         self.no_mem_embed: nn.Parameter = sam.image_encoder.get_parameter("no_mem_embed")
-        self.size = sam.spec.image_size
+        self.factor = sam.spec.image_size // sam.spec.mask_size
 
     def forward(
         self,
@@ -120,8 +120,10 @@ class MemoryEncoderGraph(nn.Module):
         binarize: Tensor,
     ) -> Tensor:
         image = image_embeddings - self.no_mem_embed.reshape(1, -1, 1, 1)
-        size = (self.size, self.size)
-        logits = F.interpolate(low_res_masks, size=size, mode="bilinear", align_corners=False)
+        # By a factor and not to a size, which would be made of shapes in the graph.
+        logits = F.interpolate(
+            low_res_masks, scale_factor=self.factor, mode="bilinear", align_corners=False
+        )
         masks = torch.where(
             binarize.reshape(-1, 1, 1, 1) > 0, (logits > 0).to(logits.dtype), logits.sigmoid()
         )

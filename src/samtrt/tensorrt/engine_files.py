@@ -2,7 +2,8 @@
 
 One engine for each stage and target, `encoder.tensorrt.engine`, with `encoder.tensorrt.json`
 beside it; and more of the decoder, each for one number of prompts and points alone and faster at
-these, such as `decoder-64x2.tensorrt.engine`.
+these, such as `decoder-64x2.tensorrt.engine`; and of those for videos, for one number of objects
+and memories, such as `memory_attention-1x7.tensorrt.engine`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from samtrt.choices import Stage, Target
+from samtrt.choices import EVERY_STAGE, AnyStage, Target
 from samtrt.errors import EngineError
 from samtrt.files import read_whole, sha256_of
 from samtrt.manifest import FileEntry, Manifest
@@ -23,21 +24,25 @@ from samtrt.sealed import begins_as_json
 from samtrt.tensorrt.record import EngineRecord, Exact, build_command
 
 
-def engine_path(directory: Path, stage: Stage, target: Target, exact: Exact | None = None) -> Path:
+def engine_path(
+    directory: Path, stage: AnyStage, target: Target, exact: Exact | None = None
+) -> Path:
     """Return where a stage's engine lies, such as `DIR/encoder.tensorrt.engine`."""
     return directory / f"{_name(stage, exact)}.{target.value}.engine"
 
 
-def record_path(directory: Path, stage: Stage, target: Target, exact: Exact | None = None) -> Path:
+def record_path(
+    directory: Path, stage: AnyStage, target: Target, exact: Exact | None = None
+) -> Path:
     """Return where an engine's sidecar lies, such as `DIR/encoder.tensorrt.json`."""
     return directory / f"{_name(stage, exact)}.{target.value}.json"
 
 
-def _name(stage: Stage, exact: Exact | None) -> str:
+def _name(stage: AnyStage, exact: Exact | None) -> str:
     return f"{stage.value}-{exact}" if exact else stage.value
 
 
-def find_exact(directory: Path, stage: Stage, target: Target) -> list[Exact]:
+def find_exact(directory: Path, stage: AnyStage, target: Target) -> list[Exact]:
     """Return the sizes that a directory has engines of their own for, the least first."""
     found = set()
     for suffix in ("engine", "json"):
@@ -52,13 +57,13 @@ def is_engine_record(path: Path) -> bool:
     return begins_as_json(path, "format")
 
 
-def onnx_hashes(manifest: Manifest, stage: Stage) -> dict[str, str]:
+def onnx_hashes(manifest: Manifest, stage: AnyStage) -> dict[str, str]:
     """Return the sha256 of each file of a stage's graph, as the manifest has them."""
     return {entry.name: entry.sha256 for entry in manifest.files.get(stage, ())}
 
 
 def load_engine_record(
-    directory: Path, manifest: Manifest, stage: Stage, target: Target, exact: Exact | None = None
+    directory: Path, manifest: Manifest, stage: AnyStage, target: Target, exact: Exact | None = None
 ) -> EngineRecord:
     """Read an engine's sidecar; check the engine file, its plugin library and the ONNX graph by it.
 
@@ -74,7 +79,7 @@ def load_engine_record(
 
 
 def read_engine_record(
-    directory: Path, manifest: Manifest, stage: Stage, target: Target, exact: Exact | None = None
+    directory: Path, manifest: Manifest, stage: AnyStage, target: Target, exact: Exact | None = None
 ) -> EngineRecord:
     """Do as `load_engine_record` but for the engine file, which `read_engine` checks.
 
@@ -142,10 +147,10 @@ def read_engine(directory: Path, record: EngineRecord) -> bytes:
 
 def find_engines(
     directory: Path, manifest: Manifest
-) -> dict[tuple[Target, Stage], EngineRecord | EngineError]:
+) -> dict[tuple[Target, AnyStage], EngineRecord | EngineError]:
     """Return the records of a directory's engines, or what is wrong with them. Needs no GPU."""
-    found: dict[tuple[Target, Stage], EngineRecord | EngineError] = {}
-    for target, stage in product(Target, Stage):
+    found: dict[tuple[Target, AnyStage], EngineRecord | EngineError] = {}
+    for target, stage in product(Target, EVERY_STAGE):
         if any(place(directory, stage, target).exists() for place in (engine_path, record_path)):
             try:
                 found[target, stage] = load_engine_record(directory, manifest, stage, target)

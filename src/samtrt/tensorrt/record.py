@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from samtrt.choices import HardwareCompatibility, Precision, Stage, Target
+from samtrt.choices import AnyStage, HardwareCompatibility, Precision, Target
 from samtrt.errors import EngineError
 from samtrt.manifest import FileEntry
 from samtrt.sealed import CHECKSUM, check_json, sealed_json
@@ -31,7 +31,7 @@ class Exact(NamedTuple):
     """The one number of prompts, and of points of each, that a decoder's engine takes.
 
     Where an engine has no inputs of points, it takes prompts that are a mask alone, up to the
-    number.
+    number. Of engines for videos, the number of objects, and of memories of each.
     """
 
     prompts: int
@@ -99,7 +99,7 @@ class EngineRecord(_Frozen):
     """
 
     format: int = FORMAT
-    stage: Stage
+    stage: AnyStage
     target: Target
     library_version: str
     gpu: str | None

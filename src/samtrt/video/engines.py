@@ -11,13 +11,17 @@ import numpy.typing as npt
 from samtrt.backends import BackendOptions, open_backend
 from samtrt.backends.base import OBJECT_SCORES, Backend
 from samtrt.choices import BackendName, MaskChoice, ResizeFilter, Stage, VideoStage
-from samtrt.decoding import check_results, choose_masks
+from samtrt.cuda.memory import all_to_host
+from samtrt.decoding import check_results, choose_masks, planes_of
 from samtrt.encoding import encode_together, prepare
 from samtrt.errors import ManifestError
 from samtrt.manifest import Manifest
+from samtrt.masks.forming import device_former
 from samtrt.preparation.prompts import LABEL_PADDING
-from samtrt.types import Closeable, Embedding, UInt8Array, to_host
-from samtrt.video.tracks import Floats, Output, Points, Queues, from_bfloat16, to_bfloat16
+from samtrt.types import Closeable, Embedding, Size, Tensor, UInt8Array, to_host
+from samtrt.video.masks import at_size
+from samtrt.video.memories import Floats, kept
+from samtrt.video.tracks import Output, Points, Queues
 
 NO_OBJECT = np.float32(-1024)
 """The logits of an object that is not there (official `NO_OBJ_SCORE`)."""
@@ -89,19 +93,20 @@ class VideoEngines(Closeable):
         }
 
     def encode(self, frame: UInt8Array) -> Embedding:
-        """Encode a frame, uint8 [H, W, 3], RGB."""
-        return encode_together(self.encoder, [prepare(frame, self._frames)])[0]
+        """Encode a frame, uint8 [H, W, 3], RGB; on a GPU its maps stay there."""
+        prepared = prepare(frame, self._frames, memory=self.encoder.memory)
+        return encode_together(self.encoder, [prepared])[0]
 
-    def attend(self, embedding: Embedding, queues: Queues) -> Floats:
-        """Return the frame as each of N objects sees it: [N, 256, G, G]."""
+    def attend(self, embedding: Embedding, queues: Queues) -> Tensor:
+        """Return the frame as each of N objects sees it, where it was made: [N, 256, G, G]."""
         engine = self._engines[VideoStage.MEMORY_ATTENTION]
         feeds = {"image_embeddings": embedding.features, **vars(queues)}
-        return engine.run(feeds)["object_embeddings"]
+        return engine.run(feeds, on_host=False)["object_embeddings"]
 
     def find(
         self,
         embedding: Embedding,
-        objects: Floats,
+        objects: Tensor,
         points: Points | None = None,
         previous: Floats | None = None,
     ) -> list[Output]:
@@ -125,15 +130,18 @@ class VideoEngines(Closeable):
             given = _PADDING  # the official code stands in for a missing point, and pads that
         masks = None if previous is None else np.clip(previous, -32, 32)[None, None]
         logits, ious, scores, pointers = self._decode(embedding, objects, given, masks)
-        chosen = choose_masks(logits, ious, False, MaskChoice.STABLE)[:, 0]
-        tokens = np.zeros(count, np.intp)
         if several:
             tokens = chosen = ious[:, 1:].argmax(axis=1) + 1
+        else:
+            chosen = choose_masks(logits, ious, False, MaskChoice.STABLE)[:, 0]
+            tokens = np.zeros(count, np.intp)
+        planes = logits.reshape(-1, *logits.shape[2:])
+        found = to_host(planes[planes_of(chosen[:, None])])
         return [
             Output(
-                logits[i, chosen[i]] if scores[i] > 0 else np.full_like(logits[i, 0], NO_OBJECT),
+                found[i] if scores[i] > 0 else np.full_like(found[i], NO_OBJECT),
                 float(scores[i]),
-                pointers[i, tokens[i]],
+                pointers[i, tokens[i]].copy(),  # of all, the one that stays
                 is_users=points is not None,
             )
             for i in range(count)
@@ -146,9 +154,10 @@ class VideoEngines(Closeable):
         weights = np.array(video.mask_weights, np.float32).reshape(4, 4)
         prompt = np.einsum("yaxb,ab->yx", cells, weights) + np.float32(video.mask_bias)
         is_there = bool(mask.any())
-        features = to_host(embedding.features).astype(np.float32)
         *_, pointers = self._decode(
-            *(embedding, features, _PADDING, prompt[None, None]), bare=True, absent=not is_there
+            *(embedding, embedding.features, _PADDING, prompt[None, None]),
+            bare=True,
+            absent=not is_there,
         )
         return Output(
             small_logits(mask, size), 10.0 if is_there else -10.0, pointers[0, 0], is_users=True
@@ -157,12 +166,13 @@ class VideoEngines(Closeable):
     def _decode(
         self,
         embedding: Embedding,
-        objects: Floats,
+        objects: Tensor,
         points: Points,
         masks: Floats | None,
         bare: bool = False,
         absent: bool = False,
-    ) -> tuple[Floats, Floats, Floats, Floats]:
+    ) -> tuple[Tensor, Floats, Floats, Floats]:
+        """Return low-res logits, where they were made, and IoU predictions, scores and pointers."""
         count, size = len(objects), self.manifest.mask_size
         ones = np.ones(count, np.float32)
         none = np.broadcast_to(np.float32(0), (count, 1, size, size))
@@ -176,10 +186,14 @@ class VideoEngines(Closeable):
                 "bare": ones * bare,
                 "absent": ones * absent,
                 **embedding.further,
-            }
+            },
+            on_host=False,
         )
-        check_results(out["iou_predictions"], out[OBJECT_SCORES], out["pointers"])
-        return out["low_res_masks"], out["iou_predictions"], out[OBJECT_SCORES], out["pointers"]
+        ious, scores, pointers = all_to_host(
+            [out[name] for name in ("iou_predictions", OBJECT_SCORES, "pointers")]
+        )
+        check_results(ious, scores, pointers)
+        return out["low_res_masks"], ious, scores, pointers
 
     def remember(self, embedding: Embedding, outputs: Sequence[Output]) -> None:
         """Make what is to be remembered of N objects on a frame."""
@@ -189,11 +203,34 @@ class VideoEngines(Closeable):
                 "low_res_masks": np.stack([one.masks for one in outputs])[:, None],
                 OBJECT_SCORES: np.array([one.score for one in outputs], np.float32),
                 "binarize": np.array([one.is_users for one in outputs], np.float32),
-            }
+            },
+            on_host=False,
         )
-        check_results(out["memories"])
-        for one, memory in zip(outputs, out["memories"], strict=True):
-            one.memory = to_bfloat16(memory)
+        memories = out["memories"]
+        if isinstance(memories, np.ndarray):  # those of a GPU are told by what is made of them
+            check_results(memories)
+        for one, memory in zip(outputs, kept(memories), strict=True):
+            one.memory = memory
+
+    def at_size(self, masks: Sequence[Floats], size: Size) -> Floats:
+        """Bring low-res logits to the video's size: [N, 1, H, W]."""
+        memory = self.encoder.memory
+        if memory is None or not masks:
+            return at_size(masks, size)
+        former = device_former(memory, self.manifest.frame(size))
+        planes = memory.upload(np.stack(masks))
+        return former.logits(planes, np.arange(len(masks))).numpy()[:, None]
+
+    @property
+    def most_objects(self) -> int | None:
+        """How many objects go through the engines at once; None for any number."""
+        limits = [
+            info.max_shape[0]
+            for engine in self._engines.values()
+            for info in engine.inputs.values()
+            if info.max_shape and info.shape[0] == "objects"
+        ]
+        return min(limits, default=None)
 
     def close(self) -> None:
         self.encoder.close()
@@ -208,6 +245,3 @@ def small_logits(mask: npt.NDArray[np.bool_], size: int) -> Floats:
     logits = np.where(mask, np.float32(10), np.float32(-10))
     small = Image.fromarray(logits).resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(small, np.float32)
-
-
-__all__ = ["NO_OBJECT", "VideoEngines", "from_bfloat16", "small_logits"]

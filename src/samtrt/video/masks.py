@@ -9,7 +9,7 @@ import numpy as np
 
 from samtrt.masks.axes import resize
 from samtrt.types import Size
-from samtrt.video.tracks import Floats
+from samtrt.video.memories import Floats
 
 
 def at_size(masks: Sequence[Floats], size: Size) -> Floats:

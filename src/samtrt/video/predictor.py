@@ -18,17 +18,17 @@ from samtrt.backends import BackendOptions
 from samtrt.choices import BackendName
 from samtrt.encoding import in_order
 from samtrt.errors import PromptError
+from samtrt.manifest import PROMPTED_FRAMES
 from samtrt.preparation.host import check_image
-from samtrt.types import Closeable, Embedding, UInt8Array, to_host
+from samtrt.types import Closeable, Embedding, Tensor, UInt8Array
 from samtrt.video.engines import NO_OBJECT, VideoEngines
-from samtrt.video.masks import at_size, fill_holes
+from samtrt.video.masks import fill_holes
+from samtrt.video.memories import Floats
 from samtrt.video.state import Found, VideoState
-from samtrt.video.tracks import Floats, Output, Points, Track, queues_of
+from samtrt.video.tracks import Output, Points, Track, queues_of
 
 FILL_HOLES = 8
 """Holes of so many low-res cells are filled (`fill_hole_area` of official `build_sam.py`)."""
-PROMPTED = 4
-"""Prompted frames that an object's frames attend to, the closest in time."""
 
 
 class VideoPredictor(Closeable):
@@ -36,14 +36,15 @@ class VideoPredictor(Closeable):
 
     Attributes:
         fill_hole_area: Holes in masks of up to so many low-res cells are filled; 0 fills none.
-        prompted_frames: How many prompted frames of an object a frame attends to at most.
+        prompted_frames: How many prompted frames of an object a frame attends to at most, the
+            closest in time.
     """
 
     def __init__(
         self,
         engines: VideoEngines,
         fill_hole_area: int = FILL_HOLES,
-        prompted_frames: int = PROMPTED,
+        prompted_frames: int = PROMPTED_FRAMES,
     ) -> None:
         self.engines = engines
         self.fill_hole_area, self.prompted_frames = fill_hole_area, prompted_frames
@@ -121,7 +122,7 @@ class VideoPredictor(Closeable):
         earlier = track.waiting(is_first).get(frame_idx) or track.settled(frame_idx)
         embedding = self._encoded(state, frame_idx)
         if is_first:
-            seen = to_host(embedding.features).astype(np.float32)
+            seen = embedding.features
         else:
             seen = self._seen(state, [track], frame_idx, track.tracked[frame_idx])
         previous = earlier.masks if earlier else None
@@ -263,19 +264,22 @@ class VideoPredictor(Closeable):
         """Find all objects on a frame, those together that were not prompted on it."""
         tracks = state.tracks
         moving = [track for track in tracks.values() if frame not in track.prompted]
-        if moving:
+        reach = self.engines.video.pointers + 1
+        most = self.engines.most_objects or max(len(moving), 1)
+        for some in (moving[i : i + most] for i in range(0, len(moving), most)):
             embedding = self._encoded(state, frame)
-            outputs = self.engines.find(embedding, self._seen(state, moving, frame, reverse))
+            outputs = self.engines.find(embedding, self._seen(state, some, frame, reverse))
             self.engines.remember(embedding, outputs)
-            for track, output in zip(moving, outputs, strict=True):
+            for track, output in zip(some, outputs, strict=True):
                 track.others[frame] = self._filled(output)
+                track.move_to_host(frame + reach * (1 if reverse else -1))
         found = []
         for track in tracks.values():
             track.tracked[frame] = reverse
             settled = track.settled(frame)
             assert settled is not None
             found.append(settled.masks)
-        return frame, state.obj_ids, at_size(found, state.size)
+        return frame, state.obj_ids, self.engines.at_size(found, state.size)
 
     def settle(self, state: VideoState) -> None:
         """Remember the frames that were prompted since the last time."""
@@ -297,7 +301,7 @@ class VideoPredictor(Closeable):
 
     def _seen(
         self, state: VideoState, tracks: Sequence[Track], frame: int, reverse: bool
-    ) -> Floats:
+    ) -> Tensor:
         if not all(track.prompted for track in tracks):
             raise PromptError("propagate first: nothing is remembered of the object yet")
         queues = queues_of(
@@ -325,7 +329,7 @@ class VideoPredictor(Closeable):
             for track in state.tracks.values()
         ]
         masks = [output.masks if output else nothing for output in outputs]
-        return frame, state.obj_ids, at_size(masks, state.size)
+        return frame, state.obj_ids, self.engines.at_size(masks, state.size)
 
     def _check_frame(self, state: VideoState, frame: int) -> None:
         if not 0 <= frame < len(state.frames):

@@ -26,8 +26,9 @@ from samtrt.files import OUTPUT_NOTE, write_atomic
 from samtrt.masks import rle
 from samtrt.masks.drawing import colour_of
 from samtrt.types import Size
+from samtrt.video.memories import Floats
 from samtrt.video.saved import load_tracks, save_tracks
-from samtrt.video.tracks import Floats, Track
+from samtrt.video.tracks import Track
 
 MOST_OBJECTS = 255
 """The greatest id: pixels of a DAVIS picture have 8 bits, and 0 is no object."""

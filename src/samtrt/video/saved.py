@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.files import write_tensors
+from samtrt.types import to_host
 from samtrt.video.tracks import Output, Track
 
 _KEY = "samtrt.tracks"
@@ -31,9 +32,8 @@ def save_tracks(path: Path, tracks: Mapping[int, Track], about: dict[str, Any]) 
             for frame, output in kept.items():
                 outputs.append([frame, is_prompted, output.score, output.is_users])
                 for name in _ARRAYS:
-                    tensors[f"{obj_id}/{frame}/{name}"] = np.ascontiguousarray(
-                        getattr(output, name)
-                    )
+                    array = to_host(getattr(output, name))
+                    tensors[f"{obj_id}/{frame}/{name}"] = np.ascontiguousarray(array)
         objects.append({"id": obj_id, "outputs": outputs, "tracked": [*track.tracked.items()]})
     text = json.dumps({"about": about, "objects": objects}, allow_nan=False)
     write_tensors(path, tensors, {_KEY: text})

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from samtrt.types import Embedding, Size, UInt8Array
-from samtrt.video.tracks import Floats, Track
+from samtrt.video.memories import Floats
+from samtrt.video.tracks import Track
 
 Found = tuple[int, list[int], Floats]
 """A frame's number, the objects' ids, and their logits at the video's size, [N, 1, H, W]."""

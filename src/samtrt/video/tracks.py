@@ -8,15 +8,15 @@ the fifteen frames before. Here both lie in queues of a fixed size, whose empty 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from samtrt.errors import PromptError
 from samtrt.manifest import Video
-
-Floats = npt.NDArray[np.float32]
+from samtrt.types import DeviceArray, Tensor
+from samtrt.video.memories import Floats, Remembered, on_host, queued
 
 
 @dataclass
@@ -27,14 +27,14 @@ class Output:
         masks: Low-res logits [M, M].
         score: Above 0 where the object is there.
         pointer: [256].
-        memory: bfloat16 bits, uint16 [64, G, G]; None where it is not made yet.
+        memory: [64, G, G], as `memories` says; None where it is not made yet.
         is_users: Whether a user's prompt made it.
     """
 
     masks: Floats
     score: float
     pointer: Floats
-    memory: npt.NDArray[np.uint16] | None = None
+    memory: Remembered | None = None
     is_users: bool = False
 
 
@@ -121,6 +121,12 @@ class Track:
         self.tracked = {at: one for at, one in self.tracked.items() if is_near(at)}
         self.prompts = {at: one for at, one in self.prompts.items() if is_near(at)}
 
+    def move_to_host(self, frame: int) -> None:
+        """Bring what is remembered of a frame to the host, where that is to stay but is far."""
+        output = self.others.get(frame)
+        if output is not None and isinstance(output.memory, DeviceArray):
+            output.memory = on_host(output.memory)
+
     def settled(self, frame: int) -> Output | None:
         """Return what was found on a frame before the prompts that wait."""
         return self.prompted.get(frame) or self.others.get(frame)
@@ -128,10 +134,13 @@ class Track:
 
 @dataclass(frozen=True)
 class Queues:
-    """What `memory_attention` takes of N objects beside the image: arrays by its inputs' names."""
+    """What `memory_attention` takes of N objects beside the image: arrays by its inputs' names.
 
-    memories: Floats
-    memory_times: npt.NDArray[np.int64]
+    All are on the host, but for memories where those are on a GPU.
+    """
+
+    memories: Tensor
+    memory_times: Floats
     has_memory: Floats
     pointers: Floats
     pointer_distances: Floats
@@ -167,13 +176,12 @@ def queues_of(
         video: How many memories and pointers the model tells apart.
     """
     first = next(iter(tracks[0].prompted.values()))
-    assert first.memory is not None
     recent, longest = video.memories - 1, min(frames, video.pointers) - 1
     chosen = [closest(track.prompted, frame, prompted) for track in tracks]
     count, most = len(tracks), max(map(len, chosen))
     memories, pointers = (count, most + recent), (count, most + video.pointers - 1)
     found = Queues(
-        memories=np.zeros((*memories, *first.memory.shape), np.float32),
+        memories=np.zeros(0, np.float32),  # in the end
         memory_times=np.zeros(memories, np.float32),
         has_memory=np.zeros(memories, np.float32),
         pointers=np.zeros((*pointers, len(first.pointer)), np.float32),
@@ -181,6 +189,7 @@ def queues_of(
         has_pointer=np.zeros(pointers, np.float32),
     )
     step = 1 if backwards else -1
+    kept: list[list[Remembered]] = [[] for _ in tracks]
     for row, (track, ours) in enumerate(zip(tracks, chosen, strict=True)):
         others = {at: one for at, one in track.prompted.items() if at not in ours} | track.others
         remembered = [(recent, track.prompted[at]) for at in ours]
@@ -201,22 +210,11 @@ def queues_of(
         ]
         for place, (time, one) in enumerate(remembered):
             assert one.memory is not None
-            found.memories[row, place] = from_bfloat16(one.memory)
+            kept[row].append(one.memory)
             found.memory_times[row, place] = time
             found.has_memory[row, place] = 1
         for place, (distance, one) in enumerate(pointed):
             found.pointers[row, place] = one.pointer
             found.pointer_distances[row, place] = distance / max(longest, 1)
             found.has_pointer[row, place] = 1
-    return found
-
-
-def to_bfloat16(values: Floats) -> npt.NDArray[np.uint16]:
-    """Round to the nearest bfloat16, ties to even, as the official predictor stores memories."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return (rounded >> np.uint32(16)).astype(np.uint16)
-
-
-def from_bfloat16(bits: npt.NDArray[np.uint16]) -> Floats:
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return replace(found, memories=queued(kept, memories[1]))

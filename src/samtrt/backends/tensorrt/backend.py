@@ -16,7 +16,7 @@ from samtrt.backends import BackendOptions
 from samtrt.backends.base import Backend, Tensors, stage_tensors
 from samtrt.backends.tensorrt.context import Lane, Largest
 from samtrt.backends.tensorrt.jit_cache import JitCache
-from samtrt.choices import PixelWork, Stage, Target
+from samtrt.choices import AnyStage, PixelWork, Target, VideoStage
 from samtrt.cuda.kernels import check_kernels
 from samtrt.cuda.memory import Memory
 from samtrt.cuda.runtime import Cuda
@@ -54,7 +54,7 @@ class TensorRtBackend(Backend):
         self,
         directory: Path,
         manifest: Manifest,
-        stage: Stage,
+        stage: AnyStage,
         target: Target,
         options: BackendOptions,
     ) -> None:
@@ -170,6 +170,12 @@ class TensorRtBackend(Backend):
         """
         general = self._lanes[None], feeds, None
         if len(self._lanes) == 1:
+            return general
+        if isinstance(self._stage, VideoStage):
+            shapes = {name: tuple(tensor.shape) for name, tensor in feeds.items()}
+            for lane in self._lanes.values():
+                if lane is not general[0] and lane.largest_inputs == shapes:
+                    return lane, feeds, None
             return general
         prompts, points = feeds["point_labels"].shape
         if points == 0 and self._for_masks:

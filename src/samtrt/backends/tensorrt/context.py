@@ -39,6 +39,7 @@ class Lane:
         self.memory = memory
         self._cuda = cuda = memory.cuda
         self._largest, self._outputs = {**inputs, **outputs}, tuple(outputs)
+        self.largest_inputs = {name: shape for name, (shape, _) in inputs.items()}
         self._buffers: dict[str, CudaArray] = {}
         self._staging: dict[str, npt.NDArray[np.uint8]] = {}
         self._zeros: set[str] = set()
