@@ -95,12 +95,13 @@ def sam2_package() -> types.SimpleNamespace:
     return types.SimpleNamespace(**found)
 
 
-def official_sam2(spec: HieraSpec, video: bool = False) -> Any:
+def official_sam2(spec: HieraSpec, video: bool = False, compiled: bool = False) -> Any:
     """Build the official model in the shape of `spec`, as `build_sam.py` does with its YAML.
 
     Args:
         spec: Of version 2.0 or 2.1.
         video: Build the `SAM2VideoPredictor`, which is a model too.
+        compiled: Of videos, what `build_sam2_video_predictor(vos_optimized=True)` builds.
     """
     package = sam2_package()
     newer = spec.version == "2.1"
@@ -140,6 +141,9 @@ def official_sam2(spec: HieraSpec, video: bool = False) -> Any:
     if not video:
         return package.sam2_base.SAM2Base(**settings).eval()
     settings |= {"binarize_mask_from_pts_for_mem_enc": True, "fill_hole_area": 8}
+    if compiled:
+        settings["compile_image_encoder"] = True
+        return package.sam2_video_predictor.SAM2VideoPredictorVOS(**settings).eval()
     return package.sam2_video_predictor.SAM2VideoPredictor(**settings).eval()
 
 

@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -41,6 +42,9 @@ _SAM2_NAMES = (
     (r"(trunk\.blocks|transformer\.layers)\.(\d+)\.mlp\.lin2\.", r"\1.\2.mlp.layers.1."),
 )
 
+ALWAYS_THERE = 5.0
+"""Added to a SAM 2's object scores: what is followed does not get lost."""
+
 
 def spec_of(model: str) -> ModelSpec:
     """Return the numbers of a model that samtrt knows, or of one of `PRUNED`."""
@@ -57,7 +61,13 @@ def seeded_checkpoint(path: Path, model: str = "vit_s") -> Path:
     for mask in range(4):
         for kind in ("weight", "bias"):
             weights[f"mask_decoder.output_hypernetworks_mlps.{mask}.layers.2.{kind}"] *= 30
-    save_file(_official_names(weights) if isinstance(spec, HieraSpec) else weights, path)
+    if isinstance(spec, HieraSpec):
+        weights["mask_decoder.pred_obj_score_head.layers.2.bias"] += ALWAYS_THERE
+        weights = _official_names(weights)
+    if path.suffix == ".pt":
+        torch.save({"model": weights}, path)
+    else:
+        save_file(weights, path)
     return path
 
 

@@ -26,7 +26,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,9 +127,8 @@ def prepare(step: Step, work: Path) -> None:
 def run(step: Step, work: Path, options: argparse.Namespace, limit: float) -> dict[str, Any]:
     """Run one step; return its record."""
     prepare(step, work)
-    pythons = {"torch": options.torch_python, "trt": options.trt_python}
-    sites = {"torch": options.torch_site, "trt": options.trt_site}
-    paths = [str(ROOT / "src"), *filter(None, [sites[step.python], os.environ.get("PYTHONPATH")])]
+    python, site = (getattr(options, f"{step.python}_{word}") for word in ("python", "site"))
+    paths = [str(ROOT / "src"), *filter(None, [site, os.environ.get("PYTHONPATH")])]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
@@ -140,7 +139,7 @@ def run(step: Step, work: Path, options: argparse.Namespace, limit: float) -> di
     with (work / f"{step.name}.log").open("w") as log:
         try:
             code = subprocess.run(
-                [pythons[step.python], *step.arguments],
+                [python, *step.arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -173,7 +172,10 @@ def finished(record: dict[str, Any] | None) -> bool:
     return record is not None and (record["exit_code"] == 0 or "result" in record)
 
 
-def work_through(options: argparse.Namespace) -> bool:
+def work_through(
+    options: argparse.Namespace,
+    plan: Callable[[str, Path, argparse.Namespace], Iterator[Step]] = steps,
+) -> bool:
     """Do what is left of every model; return whether all of it is done."""
     end = time.monotonic() + options.seconds
     whole = True
@@ -182,7 +184,7 @@ def work_through(options: argparse.Namespace) -> bool:
         work.mkdir(parents=True, exist_ok=True)
         path = work / "records.json"
         records = json.loads(path.read_text()) if path.exists() else {}
-        planned = list(steps(model, work, options))
+        planned = list(plan(model, work, options))
         names = {step.name for step in planned}
         for step in planned:
             if finished(records.get(step.name)):

@@ -14,7 +14,7 @@ from samtrt import backends, predictor
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Backend
 from samtrt.backends.fake import FakeBackend
-from samtrt.choices import BackendName, Stage
+from samtrt.choices import BackendName, Stage, VideoStage
 from samtrt.cli import main
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.predictor import Predictor
@@ -28,7 +28,7 @@ def write_directory(directory: Path, manifest: Manifest) -> Path:
     """Make a model directory whose graphs no runtime can read."""
     directory.mkdir()
     files = {}
-    for stage in Stage:
+    for stage in (*Stage, *(VideoStage if manifest.video else ())):
         path = directory / f"{stage.value}.onnx"
         path.write_bytes(NO_GRAPH)
         files[stage] = (FileEntry.of(path),)

@@ -27,8 +27,7 @@ import numpy as np
 import pytest
 
 from samtrt.backends.base import stage_tensors
-from samtrt.backends.fake import FakeBackend
-from samtrt.choices import Precision, Stage, Target
+from samtrt.choices import EVERY_STAGE, Precision, Stage, Target, VideoStage
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.tensorrt import api as trt_api
 from samtrt.tensorrt.engine_files import engine_path, onnx_hashes, record_path
@@ -36,6 +35,7 @@ from samtrt.tensorrt.record import BuildFlags, EngineRecord, Exact, Profile
 from support import fake_cuda_streams
 from support.fake_cuda import Stream
 from support.fake_cuda_streams import Cuda
+from support.fake_video import fake_stage
 
 DataType = Enum("DataType", ["FLOAT", "HALF", "INT32", "BOOL", "INT64"])
 TensorIOMode = Enum("TensorIOMode", ["NONE", "INPUT", "OUTPUT"])
@@ -78,7 +78,7 @@ class ICudaEngine:
         self._runtime, self._plan = runtime, plan
         self._manifest, self._stage = (
             Manifest.model_validate(plan["manifest"]),
-            Stage(plan["stage"]),
+            next(one for one in EVERY_STAGE if one.value == plan["stage"]),
         )
         ins, outs = stage_tensors(self._manifest, self._stage)
         self._inputs = {info.name: info for info in ins if info.name in plan["profiles"]}
@@ -228,9 +228,11 @@ class IExecutionContext:
             if any(value is None for value in tensors.values()):
                 return
             engine = context.engine
-            backend = FakeBackend(engine._manifest, engine._stage)
+            backend = fake_stage(engine._manifest, engine._stage)
             given = {name: tensors[name] for name in engine._inputs}
-            if "mask_input" in given and "point_labels" not in given:  # made for masks alone
+            if (
+                engine._stage is Stage.DECODER and "point_labels" not in given
+            ):  # made for masks alone
                 count = len(given["mask_input"])
                 given["point_coords"] = np.zeros((count, 0, 2), np.float32)
                 given["point_labels"] = np.zeros((count, 0), np.float32)
@@ -285,10 +287,12 @@ def write_engines(
     version_compatible: bool = False,
     target: Target = Target.TENSORRT,
     exact: Exact | None = None,
+    exact_objects: Exact | None = None,
 ) -> None:
     """Give a model directory engines that this stand-in runs, or files of something else.
 
-    With `exact`, one of the decoder for that size alone; of 0 points, one for masks alone.
+    With `exact`, one of the decoder for that size alone; of 0 points, one for masks alone. With
+    `exact_objects`, those for videos of so many objects and memories.
     """
     manifest = Manifest.load(directory)
     if exact:
@@ -297,7 +301,17 @@ def write_engines(
     least = {"prompts": 1, "points": least_points, "batch": 1}
     if exact and points:
         least = most
-    for stage in (Stage.DECODER,) if exact else Stage:
+    stages = (
+        [Stage.DECODER] if exact else [stage for stage in EVERY_STAGE if stage in manifest.files]
+    )
+    most |= {"objects": 3, "memories": 8, "pointers": 17}
+    least |= {"objects": 1, "memories": 7, "pointers": 16}
+    if exact_objects:
+        stages, exact = [*VideoStage], exact_objects
+        most["objects"], most["points"] = exact.prompts, 2
+        most |= {"memories": exact.points, "pointers": 16}
+        least = most
+    for stage in stages:
         inputs, _ = stage_tensors(manifest, stage)
         profiles = {
             info.name: Profile(

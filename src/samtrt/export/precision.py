@@ -41,6 +41,9 @@ _OPERATORS = {
     Float32Part.SOFTMAX: {"Softmax"},
 }
 
+_FLOAT32_INPUTS = {"Resize": (1, 2)}
+"""Inputs of standard operators that are float32 whatever these compute in: a region, factors."""
+
 
 def float32_nodes(
     graph: onnx.GraphProto, image_inputs: Collection[str], parts: Collection[Float32Part]
@@ -159,7 +162,7 @@ class _Converter:
 
     def _convert_node(self, node: NodeProto, target: int) -> None:
         operator = self.operators.get(node.op_type) if node.domain == DOMAIN else None
-        fixed = operator.float32_inputs if operator else frozenset()
+        fixed = operator.float32_inputs if operator else _FLOAT32_INPUTS.get(node.op_type, ())
         for k, name in enumerate(node.input):
             if name in self.floats and node.op_type != "Shape":
                 node.input[k] = self._as(name, TensorProto.FLOAT if k in fixed else target)

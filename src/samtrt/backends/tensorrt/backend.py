@@ -193,7 +193,8 @@ class TensorRtBackend(Backend):
         return general
 
     def _check(self, feeds: Tensors) -> None:
-        for name in self.inputs.keys() & feeds.keys():
+        told, flags = "", {}
+        for name in (one for one in self.inputs if one in feeds):
             info, shape = self.inputs[name], np.shape(feeds[name])
             least, most = self._least[name], info.max_shape or ()
             if len(shape) != len(info.shape):
@@ -202,11 +203,15 @@ class TensorRtBackend(Backend):
                 if dim == "points" and size == 0 and self._for_masks:
                     continue
                 if isinstance(dim, str) and not low <= size <= high:
-                    raise BackendError(
+                    told = told or (
                         f"{name} has {size} {dim} and the optimization profile of {self._path} "
-                        f"takes {low} to {high}; build another with: {self._rebuild} "
-                        f"--{dim} {min(low, size)}:{max(low, min(size, 5))}:{max(high, size)}"
+                        f"takes {low} to {high}"
                     )
+                    best = max(low, min(size, 5))
+                    flags[dim] = f"--{dim} {min(low, size)}:{best}:{max(high, size)}"
+        if told:
+            words = " ".join(flags.values())
+            raise BackendError(f"{told}; build another with: {self._rebuild} {words}")
         super()._check(feeds)
 
     @property
