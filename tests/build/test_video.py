@@ -9,8 +9,8 @@ import pytest
 
 from samtrt.backends.base import stage_tensors
 from samtrt.build.checks import check_options
-from samtrt.build.engines import build_engines, stages_to_build
-from samtrt.build.jobs import exact_job, exact_sizes, make_job, profiles
+from samtrt.build.engines import build_engines
+from samtrt.build.jobs import exact_job, exact_sizes, make_job, profiles, stages_to_build
 from samtrt.build.options import BuildOptions, Range
 from samtrt.choices import EVERY_STAGE, Precision, Stage, Target, VideoStage
 from samtrt.errors import BuildError

@@ -24,7 +24,7 @@ from samtrt.build.graph import (
     slow_operators,
     without_operators,
 )
-from samtrt.build.jobs import exact_job, exact_sizes, make_job, mask_job
+from samtrt.build.jobs import exact_job, exact_sizes, make_job, mask_job, stages_to_build
 from samtrt.build.options import BuildOptions, Built, Job, Progress
 from samtrt.build.process import run_job
 from samtrt.choices import EVERY_STAGE, AnyStage, Stage, Target, VideoStage
@@ -105,25 +105,6 @@ def build_engines(
                     one = mask_job(job, manifest, Path(work), directory)
                     built |= _for_masks(directory, manifest, one, built, tell)
     return built
-
-
-def stages_to_build(
-    manifest: Manifest, directory: Path, asked: Sequence[AnyStage] | None
-) -> tuple[AnyStage, ...]:
-    """Return the stages that were asked for, or those of images and all that there are of videos.
-
-    Raises:
-        BuildError: where one is asked for that the directory has no graph of.
-    """
-    if not asked:
-        return *Stage, *(stage for stage in VideoStage if stage in manifest.files)
-    for stage in asked:
-        if isinstance(stage, VideoStage) and stage not in manifest.files:
-            raise BuildError(
-                f"{directory} has no graph of the {stage.words}: export the checkpoint of a SAM 2 "
-                "again with --video"
-            )
-    return tuple(dict.fromkeys(asked))
 
 
 def _for_masks(

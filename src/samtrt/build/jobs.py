@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from samtrt.backends.base import image_inputs, stage_tensors
 from samtrt.build.graph import node_precisions
 from samtrt.build.options import BuildOptions, Job, NodePrecision, Range
 from samtrt.choices import AnyStage, Precision, Stage, Target, VideoStage
+from samtrt.errors import BuildError
 from samtrt.files import cache_dir
 from samtrt.manifest import PROMPTED_FRAMES, Manifest
 from samtrt.tensorrt.api import Api
 from samtrt.tensorrt.plugin.library import LIBRARY_NAME
 from samtrt.tensorrt.record import Exact, Profile
+
+
+def stages_to_build(
+    manifest: Manifest, directory: Path, asked: Sequence[AnyStage] | None
+) -> tuple[AnyStage, ...]:
+    """Return the stages that were asked for, or those of images and all that there are of videos.
+
+    Raises:
+        BuildError: where one is asked for that the directory has no graph of.
+    """
+    if not asked:
+        return *Stage, *(stage for stage in VideoStage if stage in manifest.files)
+    for stage in asked:
+        if isinstance(stage, VideoStage) and stage not in manifest.files:
+            raise BuildError(
+                f"{directory} has no graph of the {stage.words}: export the checkpoint of a SAM 2 "
+                "again with --video"
+            )
+    return tuple(dict.fromkeys(asked))
 
 
 def make_job(

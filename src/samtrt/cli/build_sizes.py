@@ -55,7 +55,7 @@ def counts_of(text: str | None, target: Target, objects: Range) -> tuple[int, ..
 
 def stages_of(directory: Path, asked: list[str] | None) -> tuple[AnyStage, ...]:
     """Return the stages of these names, or all of a directory."""
-    from samtrt.build.engines import stages_to_build
+    from samtrt.build.jobs import stages_to_build
     from samtrt.manifest import Manifest
 
     known = {stage.value: stage for stage in EVERY_STAGE}
