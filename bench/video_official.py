@@ -38,7 +38,7 @@ def prepared(shown: list[np.ndarray], side: int, device: str) -> torch.Tensor:
     mean, std = (torch.tensor(one)[:, None, None] for one in (MEAN, STD))
     made = []
     for frame in shown:
-        pixels = np.asarray(Image.fromarray(frame).resize((side, side)))
+        pixels = np.array(Image.fromarray(frame).resize((side, side)))
         made.append(((torch.from_numpy(pixels).permute(2, 0, 1) / 255.0) - mean) / std)
     return torch.stack(made).to(device)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def finish_graph(path: Path, final: Path, opset: int) -> None:
     save_graph(model, final)
 
 
-_SINCE_18 = {
+_SINCE_18: dict[str, dict[str, Any]] = {
     "Split": {"num_outputs": None},
     "Resize": {"keep_aspect_ratio_policy": b"stretch", "antialias": 0},
 }
