@@ -135,6 +135,8 @@ def tiny_checkpoint(shared: Callable[[str, Make], Path]) -> Path:
 
 AT_TIMES_GONE = 0.95
 """What makes a seeded SAM 2 sure that objects are there, on some frames of a video."""
+EDGETAM_AT_TIMES_GONE = -0.517
+"""The same of a seeded EdgeTAM."""
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +153,8 @@ def family_checkpoint(
 
             from samtrt.checkpoints.layouts import SAM2
             from samtrt.models import build_sam, seed_weights
-            from samtrt.registry import HieraSpec, get_spec
+            from samtrt.registry import HieraSpec, RepViTSpec, get_spec
+            from support.edgetam import official_name
             from support.oracle import official_sam2
 
             model, _, hq = name.partition(", ")
@@ -159,9 +162,13 @@ def family_checkpoint(
             sam = build_sam(spec)
             seed_weights(sam)
             weights = sam.state_dict()
-            if isinstance(spec, HieraSpec):  # whose official names are others than ours
+            gone = "mask_decoder.pred_obj_score_head.layers.2.bias"
+            if isinstance(spec, RepViTSpec):  # whose official names are others than ours
+                weights[gone] += EDGETAM_AT_TIMES_GONE
+                weights = {"model": {official_name(name): weights[name] for name in weights}}
+            elif isinstance(spec, HieraSpec):  # as are these
                 names = official_sam2(spec).state_dict()
-                weights["mask_decoder.pred_obj_score_head.layers.2.bias"] += AT_TIMES_GONE
+                weights[gone] += AT_TIMES_GONE
                 weights = {"model": {name: weights[SAM2.official(name)] for name in names}}
             elif not hq:
                 tiny = torch.load(tiny_checkpoint)
@@ -186,11 +193,11 @@ def family_model(
         def make(directory: Path) -> None:
             from samtrt.checkpoints.load import load_checkpoint
             from samtrt.export.onnx import ExportOptions, export_model
-            from samtrt.registry import HieraSpec
+            from samtrt.registry import Sam2Spec
             from support.traces import traced_once
 
             checkpoint = load_checkpoint(family_checkpoint(name))
-            options = ExportOptions(video=isinstance(checkpoint.spec, HieraSpec))
+            options = ExportOptions(video=isinstance(checkpoint.spec, Sam2Spec))
             with traced_once(root_of_run(tmp_path_factory.getbasetemp())):
                 export_model(checkpoint, directory, options)
 
@@ -221,6 +228,18 @@ def sam2_checkpoint(family_checkpoint: Callable[[str], Path]) -> Path:
 def sam2_model(family_model: Callable[[str], Path]) -> Path:
     """The model directory exported from `sam2_checkpoint`, with the graphs for video."""
     return family_model("sam2.1_hiera_t")
+
+
+@pytest.fixture(scope="session")
+def edgetam_checkpoint(family_checkpoint: Callable[[str], Path]) -> Path:
+    """A small EdgeTAM, under the official names."""
+    return family_checkpoint("edgetam_t")
+
+
+@pytest.fixture(scope="session")
+def edgetam_model(family_model: Callable[[str], Path]) -> Path:
+    """The model directory exported from `edgetam_checkpoint`, with the graphs for video."""
+    return family_model("edgetam_t")
 
 
 @pytest.fixture(scope="session")

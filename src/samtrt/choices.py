@@ -49,6 +49,8 @@ class Family(str, Enum):
     """EfficientViT-SAM's."""
     HIERA = "hiera"
     """SAM 2's."""
+    REPVIT = "repvit"
+    """EdgeTAM's."""
 
 
 class Generation(str, Enum):

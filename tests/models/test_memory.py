@@ -10,7 +10,7 @@ import torch
 
 from samtrt.checkpoints.layouts import SAM2
 from samtrt.models import Sam, build_sam, seed_weights
-from samtrt.models.memory import sine_grid, sine_times
+from samtrt.models.rotary import sine_grid, sine_times
 from samtrt.models.video import MemoryAttentionGraph, MemoryEncoderGraph
 from samtrt.registry import HieraSpec, get_spec
 from support.oracle import official_sam2

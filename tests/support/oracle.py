@@ -17,6 +17,7 @@ from official_packages import (
     official_transform,
     oracle_package,
     segment_anything_oracle,
+    standing_in,
 )
 from sam2_official import fit_sizes, official_sam2, official_sam2_predictor, sam2_package
 
@@ -32,6 +33,7 @@ __all__ = [
     "random_image",
     "sam2_package",
     "segment_anything_oracle",
+    "standing_in",
 ]
 
 

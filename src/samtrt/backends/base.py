@@ -165,7 +165,7 @@ def _video_tensors(
     """Do as `stage_tensors`, for a batch of objects on one frame of a video."""
     assert manifest.video is not None
     channels, grid, mask = manifest.embed_channels, manifest.embedding_size, manifest.mask_size
-    memory = manifest.video.memory_channels
+    memory = manifest.video.memory_shape(grid)
 
     def floats(name: str, *shape: int | str) -> TensorInfo:
         return TensorInfo(name, np.dtype(np.float32), shape)
@@ -178,7 +178,7 @@ def _video_tensors(
             return (
                 [
                     embedding,
-                    floats("memories", "objects", "memories", memory, grid, grid),
+                    floats("memories", "objects", "memories", *memory),
                     floats("memory_times", "objects", "memories"),
                     floats("has_memory", "objects", "memories"),
                     floats("pointers", "objects", "pointers", channels),
@@ -195,7 +195,7 @@ def _video_tensors(
                     score,
                     floats("binarize", "objects"),
                 ],
-                [floats("memories", "objects", memory, grid, grid)],
+                [floats("memories", "objects", *memory)],
             )
         case VideoStage.VIDEO_DECODER:
             return (

@@ -17,7 +17,7 @@ from samtrt.choices import AnyStage, Precision, Stage, VideoStage
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.manifest import EncoderSizes, Manifest, Source, Video
 from samtrt.preparation.spec import PreparationChanges
-from samtrt.registry import ViTSpec
+from samtrt.registry import Sam2Spec, ViTSpec
 from samtrt.types import DeviceArray, Tensor, to_host
 
 try:
@@ -32,6 +32,7 @@ from samtrt.models import Sam
 from samtrt.models.graphs import graph_of
 from samtrt.models.hq import MaskDecoderHq
 from samtrt.models.memory import MEMORIES, MEMORY_CHANNELS, POINTERS
+from samtrt.models.rotary import Tokens
 
 
 class PyTorchBackend(Backend):
@@ -109,8 +110,11 @@ def video_of(checkpoint: Checkpoint) -> Video | None:
     weights = checkpoint.state_dict.get("memory.mask_downsample.weight")
     if weights is None:
         return None
+    spec = checkpoint.spec
+    assert isinstance(spec, Sam2Spec)
     return Video(
         memory_channels=MEMORY_CHANNELS,
+        memory_tokens=Tokens.of(spec).count if spec.latents_2d else None,
         memories=MEMORIES,
         pointers=POINTERS,
         mask_weights=tuple(weights.flatten().tolist()),

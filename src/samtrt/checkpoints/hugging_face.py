@@ -13,11 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from samtrt.checkpoints.computed import COMPUTED, expected, hiera_shape, repvit_shape
 from samtrt.choices import Resize, ResizeFilter, ValueScale
 from samtrt.errors import CheckpointError
 from samtrt.files import read_whole
 from samtrt.preparation.spec import RGB, Preparation
-from samtrt.registry import HieraSpec, ModelSpec, ViTSpec
+from samtrt.registry import HieraSpec, ModelSpec, RepViTSpec, ViTSpec
 
 _PREPROCESSOR = "preprocessor_config.json"
 _PROCESSOR = "processor_config.json"
@@ -36,63 +37,6 @@ _FILTERS = (
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _BYTE = 1 / 255
-
-_COMPUTED: dict[str, dict[str, tuple[Any, ...]]] = {
-    "vision_config": {
-        "hidden_act": ("gelu",),
-        "layer_norm_eps": (1e-6,),
-        "qkv_bias": (True,),
-        "use_abs_pos": (True,),
-        "use_rel_pos": (True,),
-        "num_channels": (3,),
-    },
-    "prompt_encoder_config": {
-        "hidden_act": ("gelu",),
-        "layer_norm_eps": (1e-6,),
-        "mask_input_channels": (16,),
-        "num_point_embeddings": (4,),
-    },
-    "mask_decoder_config": {
-        "hidden_act": ("relu",),
-        # The official decoder has 1e-5 where Hugging Face's, of the same weights, has 1e-6.
-        "layer_norm_eps": (1e-6, 1e-5),
-        "num_attention_heads": (8,),
-        "attention_downsample_rate": (2,),
-        "num_multimask_outputs": (3,),
-        "num_hidden_layers": (2,),
-        "iou_head_depth": (3,),
-    },
-}
-"""What a SAM's layers compute, where the tensors do not tell."""
-
-_COMPUTED_SAM2: dict[str, dict[str, tuple[Any, ...]]] = {
-    "vision_config": {
-        "hidden_act": ("gelu",),
-        "layer_norm_eps": (1e-6,),
-        "fpn_kernel_size": (1,),
-        "fpn_top_down_levels": ([2, 3],),
-        "num_feature_levels": (3,),
-    },
-    "backbone_config": {
-        "hidden_act": ("gelu",),
-        "layer_norm_eps": (1e-6,),
-        "num_channels": (3,),
-        "mlp_ratio": (4.0,),
-        "patch_stride": ([4, 4],),
-        "patch_padding": ([3, 3],),
-        "query_stride": ([2, 2],),
-        "num_query_pool_stages": (3,),
-    },
-    "prompt_encoder_config": _COMPUTED["prompt_encoder_config"],
-    "mask_decoder_config": {
-        **_COMPUTED["mask_decoder_config"],
-        "hidden_act": ("gelu",),
-        "dynamic_multimask_via_stability": (True,),
-        "dynamic_multimask_stability_delta": (0.05,),
-        "dynamic_multimask_stability_thresh": (0.98,),
-    },
-}
-"""As `_COMPUTED`, of a SAM 2."""
 
 
 def refuse_adapter(directory: Path) -> None:
@@ -113,23 +57,27 @@ def check_config(directory: Path, spec: ModelSpec) -> None:
         CheckpointError: which names the setting.
     """
     config = _read(directory / _CONFIG) or {}
-    is_sam2 = isinstance(spec, HieraSpec)
-    kinds = ("sam2", "sam2_video") if is_sam2 else ("sam_hq",) if spec.hq else ("sam",)
+    kinds, computed = expected(spec)
     kind = config.get("model_type", kinds[0])
     if kind not in kinds:
         raise CheckpointError(f"{_CONFIG} says that this is a '{kind}' model, not a '{kinds[0]}'")
-    sections = {name: _section(config, name) for name in _COMPUTED}
+    sections = {name: _section(config, name) for name in COMPUTED}
     sections["backbone_config"] = _section(sections["vision_config"], "backbone_config")
-    for section, settings in (_COMPUTED_SAM2 if is_sam2 else _COMPUTED).items():
+    sections[""] = config
+    for section, settings in computed.items():
         found = sections[section]
         for name, known in settings.items():
             if name in found and not any(_is(found[name], value) for value in known):
                 raise CheckpointError(
-                    f"{_CONFIG}: {section}.{name} is {found[name]!r}, and samtrt computes "
-                    f"{' or '.join(repr(value) for value in known)}"
+                    f"{_CONFIG}: {f'{section}.{name}'.lstrip('.')} is {found[name]!r}, and samtrt "
+                    f"computes {' or '.join(repr(value) for value in known)}"
                 )
     if isinstance(spec, HieraSpec):
-        _check_hiera(sections["backbone_config"], spec)
+        _check_shape(sections, "backbone_config", hiera_shape(spec))
+        return
+    if isinstance(spec, RepViTSpec):
+        _check_shape(sections, "", repvit_shape(spec))
+        _check_shape(sections, "prompt_encoder_config", {"image_size": [spec.image_size] * 2})
         return
     vision = sections["vision_config"]
     shape = {"image_size": spec.image_size, "patch_size": spec.patch_size}
@@ -142,21 +90,14 @@ def check_config(directory: Path, spec: ModelSpec) -> None:
             )
 
 
-def _check_hiera(backbone: dict[str, Any], spec: HieraSpec) -> None:
-    """Refuse a Hiera whose shape is not the known one of its tensors."""
-    shape = {
-        "image_size": [spec.image_size] * 2,
-        "num_attention_heads_per_stage": [spec.num_heads * 2**stage for stage in range(4)],
-        "blocks_per_stage": list(spec.stages),
-        "window_size_per_stage": list(spec.windows),
-        "global_attention_blocks": list(spec.global_attn_indexes),
-    }
+def _check_shape(sections: dict[str, dict[str, Any]], section: str, shape: dict[str, Any]) -> None:
+    """Refuse sizes that no tensor tells, where they are not those of the known model."""
     for name, value in shape.items():
-        found = backbone.get(name, value)
+        found = sections[section].get(name, value)
         if found != value and [found] * 2 != value:
             raise CheckpointError(
-                f"{_CONFIG}: backbone_config.{name} is {found!r}, and of the published model with "
-                f"these tensors it is {value}"
+                f"{_CONFIG}: {f'{section}.{name}'.lstrip('.')} is {found!r}, and of the published "
+                f"model with these tensors it is {value}"
             )
 
 

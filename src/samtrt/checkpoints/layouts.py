@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 _POSITIONS = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 
@@ -119,15 +119,18 @@ SAM2 = Layout(
         "obj_ptr_tpos_proj",
         "no_obj_ptr",
         "no_obj_embed_spatial",
+        "spatial_perceiver",
     ),
     _patterns(
         (r"^sam_(prompt_encoder|mask_decoder)\.", r"\1."),
         (r"^no_mem_embed$", "image_encoder.no_mem_embed"),
-        (r"^((no_mem_pos_enc|memory|mask|obj_ptr|no_obj)(?!_decoder)\w*)", r"memory.\1"),
+        (r"^((no_mem_pos_enc|memory|mask|obj_ptr|no_obj|spatial)(?!_decoder)\w*)", r"memory.\1"),
         (r"(trunk\.blocks|transformer\.layers)\.(\d+)\.mlp\.layers\.0\.", r"\1.\2.mlp.lin1."),
         (r"(trunk\.blocks|transformer\.layers)\.(\d+)\.mlp\.layers\.1\.", r"\1.\2.mlp.lin2."),
     ),
 )
+
+_PERCEIVER = r"^(spatial_perceiver\.layers\.\d+)"
 
 HUGGING_FACE_SAM2 = Layout(
     "Hugging Face's names of SAM 2",
@@ -144,10 +147,12 @@ HUGGING_FACE_SAM2 = Layout(
         "mask_downsample",
         "object_pointer_proj",
         "temporal_positional_encoding_projection_layer",
+        "spatial_perceiver",
     ),
     (
         *_patterns(  # transformers' `modeling_sam2.py` and `modeling_sam2_video.py`
             (r"^vision_encoder\.backbone\.", "image_encoder.trunk."),
+            (r"trunk\.timm_model\.", "trunk.body."),
             (r"trunk\.patch_embed\.projection", "trunk.patch_embed.proj"),
             (r"^vision_encoder\.neck\.convs\.(\d+)\.", r"image_encoder.neck.convs.\1.conv."),
             (r"(trunk\.blocks|transformer\.layers)\.(\d+)\.mlp\.proj_in\.", r"\1.\2.mlp.lin1."),
@@ -173,12 +178,43 @@ HUGGING_FACE_SAM2 = Layout(
             (r"(fuser\.layers\.\d+)\.scale$", r"\1.gamma"),
             (r"(fuser\.layers\.\d+)\.depthwise_conv", r"\1.dwconv"),
             (r"(fuser\.layers\.\d+)\.pointwise_conv", r"\1.pwconv"),
-            (r"^(memory_attention|memory_encoder.*)\.layer_norm\.", r"\1.norm."),
-            (r"^(memory_attention|memory_encoder|mask_downsample)\b", r"memory.\1"),
+            # EdgeTAM, `modeling_edgetam_video.py`.
+            (r"^(memory_attention\.layers\.\d+)\.mlp\.up_proj\.", r"\1.linear1."),
+            (r"^(memory_attention\.layers\.\d+)\.mlp\.down_proj\.", r"\1.linear2."),
+            (r"^spatial_perceiver\.latents_1d$", "spatial_perceiver.latents"),
+            (rf"{_PERCEIVER}\.layer_norm_input\.", r"\1.attn.norm_x."),
+            (rf"{_PERCEIVER}\.layer_norm_latents\.", r"\1.attn.norm_latents."),
+            (rf"{_PERCEIVER}\.layer_norm_self\.", r"\1.self_attn.norm."),
+            (rf"{_PERCEIVER}\.cross_attention\.", r"\1.attn."),
+            (rf"{_PERCEIVER}\.self_attention\.", r"\1.self_attn."),
+            (rf"{_PERCEIVER}\.(\w*attn)\.([qkv])_proj\.", r"\1.\2.to_\3."),
+            (rf"{_PERCEIVER}\.(\w*attn)\.out_proj\.", r"\1.\2.to_out."),
+            (rf"{_PERCEIVER}\.(self_)?mlp\.layer_norm\.", r"\1.\2ff.0."),
+            (rf"{_PERCEIVER}\.(self_)?mlp\.up_proj\.", r"\1.\2ff.1."),
+            (rf"{_PERCEIVER}\.(self_)?mlp\.down_proj\.", r"\1.\2ff.3."),
+            (r"^(memory_attention|memory_encoder.*|spatial_perceiver)\.layer_norm\.", r"\1.norm."),
+            (
+                r"^(memory_attention|memory_encoder|mask_downsample|spatial_perceiver)\b",
+                r"memory.\1",
+            ),
         ),
         *HUGGING_FACE.renames,
     ),
     {"prompt_encoder.point_embeddings.weight": "prompt_encoder.point_embeddings.{}.weight"},
 )
 
-LAYOUTS = (OFFICIAL, HUGGING_FACE, TINY_VIT, EFFICIENTVIT, SAM2, HUGGING_FACE_SAM2)
+# EdgeTAM is SAM 2 but for its encoder's trunk and the perceiver of its memories.
+EDGETAM = replace(
+    SAM2, name="EdgeTAM's names", anchor="image_encoder.trunk.body.stem.conv1.c.weight"
+)
+
+HUGGING_FACE_EDGETAM = replace(
+    HUGGING_FACE_SAM2,
+    name="Hugging Face's names of EdgeTAM",
+    anchor="vision_encoder.backbone.timm_model.stem.conv1.c.weight",
+)
+
+LAYOUTS = (
+    *(OFFICIAL, HUGGING_FACE, TINY_VIT, EFFICIENTVIT),
+    *(SAM2, HUGGING_FACE_SAM2, EDGETAM, HUGGING_FACE_EDGETAM),
+)

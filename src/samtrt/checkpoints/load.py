@@ -37,9 +37,9 @@ from samtrt.checkpoints.split_qkv import join_qkv
 from samtrt.checkpoints.weight_files import HF_NAMES, find_weights, read_weights
 from samtrt.models import Sam
 from samtrt.models.efficientvit import Upsampling, bicubic
-from samtrt.models.hiera import ImageEncoderHiera
 from samtrt.models.layers import fold_norms
-from samtrt.models.memory import RotaryAttention, rotary_tables
+from samtrt.models.pyramid import PyramidEncoder
+from samtrt.models.rotary import RotaryAttention
 from samtrt.models.tiny_vit import WindowAttention, bias_places
 from samtrt.models.vit import Attention
 
@@ -163,10 +163,10 @@ def load_sam(checkpoint: Checkpoint) -> Sam:
         elif isinstance(module, Upsampling):
             module.matrix = bicubic(*module.sides)
         elif isinstance(module, RotaryAttention):
-            module.cos, module.sin = rotary_tables(module.q_proj.out_features, module.side)
+            module.make_tables()
     sam.load_state_dict(checkpoint.state_dict, strict=True, assign=True)
     fold_norms(sam.image_encoder)
-    if isinstance(sam.image_encoder, ImageEncoderHiera):
+    if isinstance(sam.image_encoder, PyramidEncoder):
         sam.image_encoder.trunk.fold()
     return sam.eval()
 

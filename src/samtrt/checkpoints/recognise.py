@@ -9,10 +9,18 @@ from itertools import pairwise
 from math import isqrt
 from typing import TYPE_CHECKING
 
-from samtrt.checkpoints.layouts import EFFICIENTVIT, OFFICIAL, SAM2, TINY_VIT
+from samtrt.checkpoints.layouts import EDGETAM, EFFICIENTVIT, OFFICIAL, SAM2, TINY_VIT
 from samtrt.checkpoints.wording import dims
 from samtrt.errors import CheckpointError
-from samtrt.registry import MODELS, EfficientViTSpec, HieraSpec, ModelSpec, TinyViTSpec, ViTSpec
+from samtrt.registry import (
+    MODELS,
+    EfficientViTSpec,
+    HieraSpec,
+    ModelSpec,
+    RepViTSpec,
+    TinyViTSpec,
+    ViTSpec,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +54,8 @@ def detect(state: State) -> ModelSpec:
         spec = _efficientvit(state)
     elif SAM2.anchor in state:
         spec = _hiera(state)
+    elif EDGETAM.anchor in state:
+        spec = _repvit(state)
     else:
         spec = _vit(state)
     spec = replace(spec, hq=_HQ in state)
@@ -159,15 +169,56 @@ def _hiera(state: State) -> HieraSpec:
         if isinstance(known, HieraSpec) and (known.embed_dim, known.stages) == (width, stages):
             if tables != [known.windows[0], known.background]:
                 continue
-            version = None
-            if any(name.startswith("memory.") for name in state):
-                version = "2.1" if "memory.no_obj_embed_spatial" in state else "2.0"
-            return replace(known, name="custom", version=version, download=None)
+            return replace(known, name="custom", version=_version(state), download=None)
     raise CheckpointError(
         f"it is a SAM 2 with stages of {', '.join(map(str, stages))} blocks, {width} channels wide "
         f"at first; samtrt knows the published sizes alone, as no tensor tells a Hiera's heads and "
         "global blocks"
     )
+
+
+def _repvit(state: State) -> RepViTSpec:
+    body, memory = _ENCODER + "trunk.body.", "memory.spatial_perceiver."
+    stages = range(4)
+    widths = [_shape_of(state, body + "stem.conv2.c.weight", 4)[0]]
+    widths += [
+        _shape_of(state, f"{body}stages_{i}.downsample.channel_downsample.c.weight", 4)[0]
+        for i in stages[1:]
+    ]
+    blocks = r"image_encoder\.trunk\.body\.stages_{}\.blocks\.(\d+)\."
+    depths = [_count(state, blocks.format(i)) for i in stages]
+    spec = RepViTSpec(
+        name="custom",
+        widths=(widths[0], widths[1], widths[2], widths[3]),
+        depths=(depths[0], depths[1], depths[2], depths[3]),
+    )
+    for known in MODELS.values():
+        if isinstance(known, RepViTSpec):
+            if (known.widths, known.depths) == (spec.widths, spec.depths):
+                spec = replace(known, name="custom", download=None)
+    spec = replace(
+        spec,
+        version=_version(state),
+        prompt_embed_dim=_shape_of(state, _ENCODER + "no_mem_embed", 3)[2],
+    )
+    if spec.version is None:
+        return spec
+    latents_2d = _shape_of(state, memory + "latents_2d", 2)[0]
+    if isqrt(latents_2d) ** 2 != latents_2d:
+        raise CheckpointError(f"{memory}latents_2d has {latents_2d} rows, which is no square")
+    return replace(
+        spec,
+        memory_layers=_count(state, r"memory\.memory_attention\.layers\.(\d+)\."),
+        latents=_shape_of(state, memory + "latents", 2)[0],
+        latents_2d=latents_2d,
+    )
+
+
+def _version(state: State) -> str | None:
+    """Tell which SAM 2's modules for video a model has; None for none."""
+    if not any(name.startswith("memory.") for name in state):
+        return None
+    return "2.1" if "memory.no_obj_embed_spatial" in state else "2.0"
 
 
 def _count(state: State, pattern: str) -> int:

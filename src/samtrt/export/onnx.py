@@ -43,7 +43,7 @@ from samtrt.models import Sam
 from samtrt.models.graphs import example_inputs, graph_of
 from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.models.vit import ImageEncoderViT
-from samtrt.registry import HieraSpec, ModelSpec, ViTSpec
+from samtrt.registry import ModelSpec, Sam2Spec, ViTSpec
 
 NEWEST_OPSET = 22  # 23 turns attention into one operator, which TensorRT 10.0 does not parse
 OLDEST_OPSET = 17
@@ -163,7 +163,7 @@ def plugin_notices(spec: ModelSpec) -> tuple[str, ...]:
         told.append(
             f"in standard operators: the encoder, as the plugin has none for a {spec.family.value}"
         )
-    if spec.hq or isinstance(spec, HieraSpec):
+    if spec.hq or isinstance(spec, Sam2Spec):
         told.append(
             "in standard operators: the decoder's work on tokens and its upscaling, as the "
             "plugin's are for SAM's own decoder; the passes over the image are the plugin's"

@@ -86,12 +86,21 @@ class Video(Frozen):
     """What is known of a model that follows objects through videos, beside its graphs."""
 
     memory_channels: int = Field(gt=0)
+    memory_tokens: int | None = Field(
+        default=None, gt=0, description="of one memory; null for one at each cell of the image"
+    )
     memories: int = Field(gt=1, description="of one prompted frame and of frames before this one")
     pointers: int = Field(gt=1, description="of objects, as memories")
     mask_weights: tuple[float, ...] = Field(
         min_length=16, max_length=16, description="from 4 x 4 cells of a user's mask to one logit"
     )
     mask_bias: float
+
+    def memory_shape(self, embedding_size: int) -> tuple[int, ...]:
+        """Return the shape of one memory: channels and cells, or tokens and channels."""
+        if self.memory_tokens is None:
+            return self.memory_channels, embedding_size, embedding_size
+        return self.memory_tokens, self.memory_channels
 
 
 def check_file(path: Path, entry: FileEntry) -> None:

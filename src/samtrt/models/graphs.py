@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from samtrt.choices import AnyStage, Stage, VideoStage
 from samtrt.models.hq import MaskDecoderHq
-from samtrt.models.memory import MEMORY_CHANNELS
 from samtrt.models.sam2 import MaskDecoder2
 from samtrt.models.video import MemoryAttentionGraph, MemoryEncoderGraph, VideoDecoderGraph
 
@@ -97,7 +96,7 @@ def example_inputs(sam: Sam, stage: AnyStage) -> dict[str, Tensor]:
             objects, memories, pointers = 2, 3, 5
             return {
                 **embedding,
-                "memories": torch.zeros(objects, memories, MEMORY_CHANNELS, grid, grid),
+                "memories": torch.zeros(objects, memories, *sam.memory.shape),
                 "memory_times": torch.zeros(objects, memories),
                 "has_memory": torch.ones(objects, memories),
                 "pointers": torch.zeros(objects, pointers, channels),

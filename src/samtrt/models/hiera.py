@@ -1,13 +1,10 @@
-"""SAM 2's image encoder: Hiera, a ViT in four stages, and a feature pyramid over them.
+"""SAM 2's image encoder: Hiera, a ViT in four stages.
 
-Parameter names are those of the official `modeling/backbones/hieradet.py` and `image_encoder.py`
-(Ravi et al., 2024; Ryali et al., 2023), but for those of the MLPs; the arithmetic is arranged for
-export.
+Parameter names are those of the official `modeling/backbones/hieradet.py` (Ravi et al., 2024; Ryali
+et al., 2023), but for those of the MLPs; the arithmetic is arranged for export.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -149,54 +146,3 @@ class Hiera(nn.Module):
             if index in self.stage_ends:
                 stages.append(x.permute(0, 3, 1, 2))
         return stages
-
-
-class Lateral(nn.Module):
-    """One stage's features to the pyramid's width."""
-
-    def __init__(self, dim: int, out: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(dim, out, kernel_size=1)
-
-
-class FpnNeck(nn.Module):
-    """Lateral convolutions, the coarsest stage's first, as the official `FpnNeck` has them."""
-
-    def __init__(self, spec: HieraSpec) -> None:
-        super().__init__()
-        widths = [spec.embed_dim * 2**stage for stage in range(4)]
-        self.convs = nn.ModuleList(
-            Lateral(width, spec.prompt_embed_dim) for width in reversed(widths)
-        )
-
-    def lateral(self, stage: int) -> nn.Conv2d:
-        """Return the convolution of a stage, 0 for the finest."""
-        lateral: Any = self.convs[-1 - stage]
-        conv: nn.Conv2d = lateral.conv
-        return conv
-
-
-class ImageEncoderHiera(nn.Module):
-    """Hiera and its pyramid, and `no_mem_embed`, which stands for memories that an image lacks."""
-
-    def __init__(self, spec: HieraSpec) -> None:
-        super().__init__()
-        self.trunk = Hiera(spec)
-        self.neck = FpnNeck(spec)
-        self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, spec.prompt_embed_dim))
-
-    def forward_stages(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map [B, 3, S, S] to [B, C, S/4, S/4], [B, 2C, S/8, S/8] and [B, 256, S/16, S/16].
-
-        The first two are as Hiera left them: their lateral convolutions are one with those of the
-        mask decoder, `MaskDecoder2.fine_maps`.
-        """
-        fine, middle, coarse, coarsest = self.trunk(x)
-        below = self.neck.lateral(2)(coarse)
-        # Each cell four times. As `Resize` it would need factors in float32 whatever else is half.
-        above = self.neck.lateral(3)(coarsest)[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2)
-        return fine, middle, below + above.reshape(below.shape)
-
-    def without_memories(self, coarse: Tensor) -> Tensor:
-        """Make the image embedding of images alone, [B, 256, S/16, S/16]."""
-        return coarse + self.no_mem_embed.reshape(1, -1, 1, 1)

@@ -7,16 +7,26 @@ from torch import Tensor, nn
 
 from samtrt.choices import AttentionForm
 from samtrt.models.efficientvit import EfficientViT
-from samtrt.models.hiera import ImageEncoderHiera
+from samtrt.models.hiera import Hiera
 from samtrt.models.hq import MaskDecoderHq
 from samtrt.models.image_kernels import ImageKernels, PlainKernels
 from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.models.memory import Memory
 from samtrt.models.prompt_encoder import PromptEncoder
+from samtrt.models.pyramid import PyramidEncoder
+from samtrt.models.repvit import RepViT
 from samtrt.models.sam2 import MaskDecoder2
 from samtrt.models.tiny_vit import TinyViT
 from samtrt.models.vit import ImageEncoderViT
-from samtrt.registry import EfficientViTSpec, HieraSpec, ModelSpec, TinyViTSpec, ViTSpec
+from samtrt.registry import (
+    EfficientViTSpec,
+    HieraSpec,
+    ModelSpec,
+    RepViTSpec,
+    Sam2Spec,
+    TinyViTSpec,
+    ViTSpec,
+)
 
 
 class Sam(nn.Module):
@@ -31,7 +41,7 @@ class Sam(nn.Module):
         for module in self.mask_decoder.modules():
             if isinstance(module, nn.LayerNorm):
                 module.eps = spec.decoder_epsilon
-        if isinstance(spec, HieraSpec) and spec.version is not None:
+        if isinstance(spec, Sam2Spec) and spec.version is not None:
             self.memory = Memory(spec)
         self.kernels: ImageKernels = PlainKernels()
 
@@ -104,14 +114,16 @@ def build_encoder(spec: ModelSpec) -> nn.Module:
         case EfficientViTSpec():
             return EfficientViT(spec)
         case HieraSpec():
-            return ImageEncoderHiera(spec)
+            return PyramidEncoder(Hiera(spec), spec)
+        case RepViTSpec():
+            return PyramidEncoder(RepViT(spec), spec)
     raise TypeError(f"no encoder is known for a {type(spec).__name__}")
 
 
 def build_decoder(spec: ModelSpec) -> MaskDecoder:
     """Build the mask decoder of a model's family."""
     width = spec.prompt_embed_dim
-    if isinstance(spec, HieraSpec):
+    if isinstance(spec, Sam2Spec):
         return MaskDecoder2(width)
     return MaskDecoderHq(width, spec.early_dim) if spec.hq else MaskDecoder(width)
 
@@ -138,6 +150,14 @@ _TABLES = (
     "rel_pos_w",
 )
 
+# Norms at the ends of RepViT's branches: of so many sums in a row, each would double what it gets.
+_BRANCHES = (
+    "token_mixer.conv.bn.weight",
+    "token_mixer.conv1.bn.weight",
+    "channel_mixer.conv2.bn.weight",
+    "ffn.conv2.bn.weight",
+)
+
 
 def seed_weights(model: nn.Module, seed: int = 0) -> None:
     """Fill every tensor with seeded noise of a size that keeps activations alive.
@@ -153,6 +173,8 @@ def seed_weights(model: nn.Module, seed: int = 0) -> None:
             noise = torch.randn(tensor.shape, generator=generator)
             if tensor.ndim == 1:  # weights of norms near one, every bias near zero
                 tensor.copy_(0.1 * noise + name.endswith(("weight", "running_var")))
+                if name.endswith(_BRANCHES):
+                    tensor *= 0.5
             elif name.endswith("gaussian_matrix"):
                 tensor.copy_(noise)
             elif name.endswith(_TABLES):

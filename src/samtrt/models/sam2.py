@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samtrt.models.hiera import FpnNeck
 from samtrt.models.image_kernels import ImageKernels, quadruple_weight, upscale_rows
 from samtrt.models.layers import MLP
 from samtrt.models.mask_decoder import MaskDecoder
+from samtrt.models.pyramid import FpnNeck
 
 
 class MaskDecoder2(MaskDecoder):
@@ -35,7 +35,7 @@ class MaskDecoder2(MaskDecoder):
             neck: Whose lateral convolutions they pass through first. Two convolutions of 1 x 1 in
                 a row are one, which never has 256 channels of the finest map in memory.
             fine: [B, C, S/4, S/4], of the encoder's first stage.
-            middle: [B, 2C, S/8, S/8], of its second.
+            middle: [B, C', S/8, S/8], of its second.
         """
         return (
             _through(fine, neck.lateral(0), self.conv_s0),

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samtrt.models.memory import MEMORY_CHANNELS, Memory, sine_grid, sine_times
+from samtrt.models.memory import MEMORY_CHANNELS, Memory
+from samtrt.models.rotary import Tokens, sine_times
 from samtrt.models.sam import Sam
 from samtrt.models.sam2 import MaskDecoder2
 
@@ -27,8 +28,9 @@ _MASKED = -30000.0
 class MemoryAttentionGraph(nn.Module):
     """An image's embedding in the light of each object's memories.
 
-    Takes `image_embeddings` [1, 256, G, G]; `memories` [N, K, 64, G, G], `memory_times` [N, K],
-    which row of the table of times each has, and `has_memory` [N, K]; `pointers`
+    Takes `image_embeddings` [1, 256, G, G]; `memories` [N, K, 64, G, G], or [N, K, T, 64] where a
+    memory is made of T tokens, `memory_times` [N, K], which row of the table of times each has, and
+    `has_memory` [N, K]; `pointers`
     [N, P, 256], `pointer_distances` [N, P], in time, as shares of the longest, and `has_pointer`
     [N, P]. Gives `object_embeddings` [N, 256, G, G]. Places that hold nothing may hold any finite
     numbers.
@@ -41,10 +43,10 @@ class MemoryAttentionGraph(nn.Module):
         super().__init__()
         self.memory: Memory = sam.memory
         self.no_mem_embed: nn.Parameter = sam.image_encoder.get_parameter("no_mem_embed")
-        side, dim = sam.spec.embedding_size, sam.spec.prompt_embed_dim
-        for name, channels in (("image_pe", dim), ("memory_pe", MEMORY_CHANNELS)):
-            rows = sine_grid(channels, side).flatten(2).transpose(1, 2)
-            self.register_buffer(name, rows, persistent=False)
+        image = Tokens(sam.spec.embedding_size).places(sam.spec.prompt_embed_dim)
+        self.register_buffer("image_pe", image, persistent=False)
+        places = self.memory.tokens.places(MEMORY_CHANNELS)
+        self.register_buffer("memory_pe", places, persistent=False)
 
     def forward(
         self,
@@ -57,11 +59,12 @@ class MemoryAttentionGraph(nn.Module):
         has_pointer: Tensor,
     ) -> Tensor:
         memory = self.memory
-        objects, places, channels, side, _ = memories.shape
-        cells = side * side
+        objects, side, channels = memories.shape[0], image_embeddings.shape[3], MEMORY_CHANNELS
+        values = memories
+        if memories.ndim == 5:  # a token a cell
+            values = memories.flatten(3).transpose(2, 3)
         image = image_embeddings.flatten(2).transpose(1, 2) - self.no_mem_embed
         x = (image + _POSITION_SHARE * self.image_pe).expand(objects, -1, -1)
-        values = memories.reshape(objects, places, channels, cells).transpose(2, 3)
         table = memory.maskmem_tpos_enc.reshape(-1, channels)
         # Rows are chosen by a product: to look them up takes integers at the graph's border.
         rows = torch.arange(table.shape[0], device=table.device)
@@ -71,7 +74,7 @@ class MemoryAttentionGraph(nn.Module):
         each = pointers.shape[2] // channels
         held = torch.cat(
             [
-                has_memory.unsqueeze(2).expand(-1, -1, cells).flatten(1),
+                has_memory.unsqueeze(2).expand(-1, -1, values.shape[2]).flatten(1),
                 has_pointer.unsqueeze(2).expand(-1, -1, each).flatten(1),
             ],
             dim=1,
@@ -103,14 +106,19 @@ class MemoryEncoderGraph(nn.Module):
 
     Takes `image_embeddings` [1, 256, G, G], `low_res_masks` [N, 1, M, M] logits,
     `object_score_logits` [N], and `binarize` [N], 1 where the mask is a user's; gives `memories`
-    [N, 64, G, G].
+    [N, 64, G, G], or [N, T, 64] where a memory is made of T tokens.
     """
+
+    places: Tensor
 
     def __init__(self, sam: Sam) -> None:
         super().__init__()
         self.memory: Memory = sam.memory
         self.no_mem_embed: nn.Parameter = sam.image_encoder.get_parameter("no_mem_embed")
         self.factor = sam.spec.image_size // sam.spec.mask_size
+        if self.memory.spatial_perceiver is not None:
+            places = Tokens(sam.spec.embedding_size).places(MEMORY_CHANNELS)
+            self.register_buffer("places", places, persistent=False)
 
     def forward(
         self,
@@ -131,6 +139,8 @@ class MemoryEncoderGraph(nn.Module):
         if self.memory.no_obj_embed_spatial is not None:
             gone = (object_score_logits <= 0).to(memories.dtype).reshape(-1, 1, 1, 1)
             memories = memories + gone * self.memory.no_obj_embed_spatial[..., None, None]
+        if self.memory.spatial_perceiver is not None:
+            memories = self.memory.spatial_perceiver(memories, self.places)
         return memories.float()
 
 

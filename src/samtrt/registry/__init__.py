@@ -6,9 +6,11 @@ A family has a file here, with the numbers of its encoder and a row for each che
 from __future__ import annotations
 
 from samtrt.errors import CheckpointError
-from samtrt.registry import efficientvit, hiera, tiny_vit, vit
+from samtrt.registry import efficientvit, hiera, repvit, tiny_vit, vit
 from samtrt.registry.efficientvit import EfficientViTSpec
 from samtrt.registry.hiera import HieraSpec
+from samtrt.registry.repvit import RepViTSpec
+from samtrt.registry.sam2 import Sam2Spec
 from samtrt.registry.spec import (
     MASK_THRESHOLD,
     OFFICIAL_THRESHOLDS,
@@ -28,12 +30,14 @@ __all__ = [
     "HieraSpec",
     "MaskThresholds",
     "ModelSpec",
+    "RepViTSpec",
+    "Sam2Spec",
     "TinyViTSpec",
     "ViTSpec",
     "get_spec",
 ]
 
-_FAMILIES = (vit, tiny_vit, efficientvit, hiera)
+_FAMILIES = (vit, tiny_vit, efficientvit, hiera, repvit)
 
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec

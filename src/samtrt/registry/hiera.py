@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from samtrt.choices import Family, Generation, MaskChoice
-from samtrt.feature_maps import FeatureMap
-from samtrt.preparation.spec import SAM2, Preparation
-from samtrt.registry.spec import MaskThresholds, ModelSpec, unseen
-
-FINE_MAPS = ("high_res_features_s0", "high_res_features_s1")
-"""Names of the maps that SAM 2's decoder takes beside the image embedding, the finest first."""
-
-SAM2_THRESHOLDS = MaskThresholds(pred_iou=0.8)
-"""Defaults of the official `SAM2AutomaticMaskGenerator`."""
+from samtrt.choices import Family
+from samtrt.registry.sam2 import Sam2Spec
+from samtrt.registry.spec import unseen
 
 
 @dataclass(frozen=True, kw_only=True)
-class HieraSpec(ModelSpec):
-    """SAM 2's encoder, and that its decoder takes finer features too (Ravi et al., 2024).
+class HieraSpec(Sam2Spec):
+    """SAM 2's encoder (Ravi et al., 2024).
 
     Source: the YAML files of `sam2/configs`.
 
@@ -29,7 +22,6 @@ class HieraSpec(ModelSpec):
         global_attn_indexes: Blocks that attend to the whole image.
         windows: Tokens along a side of a window, for each stage.
         background: Height and width of the coarse table of positions.
-        version: Of SAM 2, which is what the modules for video are of; None for a model without.
     """
 
     embed_dim: int
@@ -38,39 +30,15 @@ class HieraSpec(ModelSpec):
     global_attn_indexes: tuple[int, ...]
     windows: tuple[int, int, int, int] = (8, 4, 14, 7)
     background: int = 7
-    version: str | None = "2.1"
-    preparation: Preparation = SAM2
-    thresholds: MaskThresholds = SAM2_THRESHOLDS
 
     @property
     def family(self) -> Family:
         return Family.HIERA
 
     @property
-    def early_dim(self) -> int:
-        return 4 * self.embed_dim
-
-    @property
-    def maps(self) -> tuple[FeatureMap, ...]:
-        channels, mask = self.prompt_embed_dim, self.mask_size
-        fine, middle = FINE_MAPS
-        return (
-            *super().maps,
-            FeatureMap(fine, (channels // 8, mask, mask)),
-            FeatureMap(middle, (channels // 4, mask // 2, mask // 2)),
-        )
-
-    @property
-    def mask_choice(self) -> MaskChoice:
-        return MaskChoice.STABLE
-
-    @property
-    def generation(self) -> Generation:
-        return Generation.SAM2
-
-    @property
-    def object_scores(self) -> bool:
-        return True
+    def stage_widths(self) -> tuple[int, int, int, int]:
+        width = self.embed_dim
+        return width, 2 * width, 4 * width, 8 * width
 
 
 _SIZES = (
