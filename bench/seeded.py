@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from samtrt.models import build_sam, seed_weights
-from samtrt.registry import HieraSpec, ModelSpec, ViTSpec, get_spec
+from samtrt.registry import ModelSpec, Sam2Spec, ViTSpec, get_spec
 
 PRUNED = {
     spec.name: spec
@@ -61,9 +61,9 @@ def seeded_checkpoint(path: Path, model: str = "vit_s") -> Path:
     for mask in range(4):
         for kind in ("weight", "bias"):
             weights[f"mask_decoder.output_hypernetworks_mlps.{mask}.layers.2.{kind}"] *= 30
-    if isinstance(spec, HieraSpec):
+    if isinstance(spec, Sam2Spec):
         weights["mask_decoder.pred_obj_score_head.layers.2.bias"] += ALWAYS_THERE
-        weights = _official_names(weights)
+        weights = official_names(weights)
     if path.suffix == ".pt":
         torch.save({"model": weights}, path)
     else:
@@ -71,8 +71,8 @@ def seeded_checkpoint(path: Path, model: str = "vit_s") -> Path:
     return path
 
 
-def _official_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Name a SAM 2's tensors as its own code does, by which samtrt knows it."""
+def official_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Name the tensors of a SAM 2 or an EdgeTAM as its own code does, by which it is known."""
     named = {}
     for name, tensor in weights.items():
         for pattern, replacement in _SAM2_NAMES:

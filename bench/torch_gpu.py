@@ -37,9 +37,16 @@ from samtrt.benchmark import summarize
 from samtrt.choices import AttentionForm
 from samtrt.models import Sam, build_sam, seed_weights
 from samtrt.models.graphs import DecoderGraph, EncoderGraph
-from samtrt.models.hiera import ImageEncoderHiera
 from samtrt.models.layers import fold_norms
-from samtrt.registry import EfficientViTSpec, HieraSpec, ModelSpec, TinyViTSpec, ViTSpec
+from samtrt.models.pyramid import PyramidEncoder
+from samtrt.registry import (
+    EfficientViTSpec,
+    HieraSpec,
+    ModelSpec,
+    RepViTSpec,
+    TinyViTSpec,
+    ViTSpec,
+)
 from seeded import spec_of
 
 
@@ -62,7 +69,7 @@ class Subject:
     layout: torch.memory_format = torch.contiguous_format
 
 
-CONVOLUTIONS = TinyViTSpec, EfficientViTSpec
+CONVOLUTIONS = TinyViTSpec, EfficientViTSpec, RepViTSpec
 SUBJECTS = {
     "eager, add": Subject(families=(ViTSpec,)),
     "eager, mask": Subject(AttentionForm.MASK, families=(ViTSpec,), decodes=False),
@@ -80,7 +87,7 @@ def seeded_model(spec: ModelSpec, precision: str, device: str) -> Sam:
     sam = build_sam(spec)
     seed_weights(sam)
     fold_norms(sam.image_encoder)
-    if isinstance(sam.image_encoder, ImageEncoderHiera):
+    if isinstance(sam.image_encoder, PyramidEncoder):
         sam.image_encoder.trunk.fold()
     if precision == "fp16":
         sam.image_encoder.half()

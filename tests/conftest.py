@@ -29,15 +29,16 @@ settings.register_profile("default", deadline=None, max_examples=50)
 settings.load_profile("default")
 
 
-SAM2 = "sam2.1_hiera_t"
+FIVE_GRAPHS = ("sam2.1_hiera_t", "edgetam_t")
+"""Models that follow objects, whose export takes a minute and more."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a GPU where CUDA sees none: `pytest -m gpu` runs all of it elsewhere.
 
-    Slow tests come first, so that no process of the run has one left when the others are done. The
-    export of SAM 2's five graphs takes a minute and a half: what needs them is long.
+    Slow tests come first, so that no process of the run has one left when the others are done. What
+    needs the export of five graphs is long.
     """
     for item in items:
         call = getattr(item, "callspec", None)
@@ -46,8 +47,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             "test_models.py",
             "test_browser_decoding.py",
         )
-        given = exports and call is not None and SAM2 in call.params.values()
-        if given or "sam2_model" in getattr(item, "fixturenames", ()):
+        given = exports and call is not None and {*FIVE_GRAPHS} & {*map(str, call.params.values())}
+        if given or {"sam2_model", "edgetam_model"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker(pytest.mark.long)
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     marked = [item for item in items if item.get_closest_marker("gpu")]
@@ -154,8 +155,7 @@ def family_checkpoint(
             from samtrt.checkpoints.layouts import SAM2
             from samtrt.models import build_sam, seed_weights
             from samtrt.registry import HieraSpec, RepViTSpec, get_spec
-            from support.edgetam import official_name
-            from support.oracle import official_sam2
+            from support.oracle import official_names, official_sam2
 
             model, _, hq = name.partition(", ")
             spec = replace(get_spec(model), hq=bool(hq))
@@ -165,7 +165,7 @@ def family_checkpoint(
             gone = "mask_decoder.pred_obj_score_head.layers.2.bias"
             if isinstance(spec, RepViTSpec):  # whose official names are others than ours
                 weights[gone] += EDGETAM_AT_TIMES_GONE
-                weights = {"model": {official_name(name): weights[name] for name in weights}}
+                weights = {"model": official_names(weights)}
             elif isinstance(spec, HieraSpec):  # as are these
                 names = official_sam2(spec).state_dict()
                 weights[gone] += AT_TIMES_GONE

@@ -38,6 +38,7 @@ FAMILIES = {
     "mobile_sam_t": Family.TINY_VIT,
     "efficientvit_sam_t": Family.EFFICIENTVIT,
     "sam2.1_hiera_t": Family.HIERA,
+    "edgetam_t": Family.REPVIT,
 }
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -13,12 +14,13 @@ from safetensors.torch import save_file
 from samtrt.backends.pytorch import manifest_of
 from samtrt.checkpoints.layouts import EDGETAM
 from samtrt.checkpoints.load import load_checkpoint, load_sam
-from samtrt.choices import Family, Generation, MaskChoice
+from samtrt.choices import Family, Generation, MaskChoice, Stage, VideoStage
 from samtrt.decoding import choose_masks
 from samtrt.errors import CheckpointError, ExportError
-from samtrt.export.onnx import ExportOptions, export_model
+from samtrt.export.finish import check_borders
+from samtrt.export.onnx import ExportOptions, _export_stage, export_model
 from samtrt.models import Sam, build_sam
-from samtrt.models.graphs import DecoderGraph, EncoderGraph
+from samtrt.models.graphs import DecoderGraph, EncoderGraph, example_inputs, graph_of
 from samtrt.models.layers import Norm2d
 from samtrt.models.repvit import TokenMixer
 from samtrt.models.video import MemoryAttentionGraph, MemoryEncoderGraph
@@ -245,3 +247,23 @@ def test_images_alone_follow_nothing(theirs: Any, tmp_path: Path) -> None:
     assert manifest.video is None
     with pytest.raises(ExportError, match="no modules for videos"):
         export_model(checkpoint, tmp_path / "out", ExportOptions(video=True))
+
+
+@pytest.mark.parametrize("stage", [Stage.ENCODER, VideoStage.MEMORY_ENCODER])
+def test_graphs_of_its_own(ours: Sam, edgetam_checkpoint: Path, tmp_path: Path, stage: Any) -> None:
+    """Exported, and run by ONNX Runtime; the other graphs are SAM 2's but for sizes."""
+    manifest = manifest_of(load_checkpoint(edgetam_checkpoint))
+    path = _export_stage(ours, stage, manifest, tmp_path, ExportOptions(video=True), lambda _: None)
+    check_borders(path, stage, manifest)
+    noise = torch.Generator().manual_seed(4)
+    inputs = {
+        name: torch.randn(one.shape, generator=noise)[: 1 if stage is Stage.ENCODER else None]
+        for name, one in example_inputs(ours, stage).items()
+    }
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    got = session.run(None, {name: one.numpy() for name, one in inputs.items()})
+    with torch.inference_mode():
+        expected = graph_of(ours, stage)(*inputs.values())
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    for mine, other in zip(got, expected, strict=True):
+        assert_close(torch.from_numpy(mine), other)

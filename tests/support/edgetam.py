@@ -59,7 +59,7 @@ def _import_timm() -> None:
 
 
 def hugging_face_edgetam(spec: RepViTSpec, state: Mapping[str, torch.Tensor] | None) -> Any:
-    """Return a `EdgeTamModel` in the shape of `spec`, its `video` an `EdgeTamVideoModel`.
+    """Return an `EdgeTamModel` in the shape of `spec`, its `video` an `EdgeTamVideoModel`.
 
     Args:
         spec: The published one, or one like it.
@@ -144,19 +144,3 @@ def our_shapes(model: Any) -> dict[str, tuple[int, ...]]:
         else:
             shapes[ours] = shape
     return shapes
-
-
-_OFFICIAL = (
-    (r"^(prompt_encoder|mask_decoder)\.", r"sam_\1."),
-    (r"^image_encoder\.no_mem_embed$", "no_mem_embed"),
-    (r"^memory\.", ""),
-    (r"(transformer\.layers\.\d+)\.mlp\.lin1\.", r"\1.mlp.layers.0."),
-    (r"(transformer\.layers\.\d+)\.mlp\.lin2\.", r"\1.mlp.layers.1."),
-)
-
-
-def official_name(ours: str) -> str:
-    """Return what `edgetam.pt` calls a tensor."""
-    for pattern, replacement in _OFFICIAL:
-        ours = re.sub(pattern, replacement, ours)
-    return ours

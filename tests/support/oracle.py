@@ -20,10 +20,12 @@ from official_packages import (
     standing_in,
 )
 from sam2_official import fit_sizes, official_sam2, official_sam2_predictor, sam2_package
+from seeded import official_names
 
 __all__ = [
     "fit_sizes",
     "official_generator",
+    "official_names",
     "official_predictor",
     "official_sam",
     "official_sam2",

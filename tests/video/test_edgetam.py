@@ -80,7 +80,9 @@ class Theirs:
         video = torch.from_numpy(np.stack(pixels))
         self.session = EdgeTamVideoInferenceSession(video, *SIZE, dtype=torch.float32)
 
-    def prompt(self, frame: int, obj_id: int, points: Any = (), labels: Any = (), box: Any = ()) -> None:
+    def prompt(
+        self, frame: int, obj_id: int, points: Any = (), labels: Any = (), box: Any = ()
+    ) -> None:
         coords = np.concatenate([np.reshape(box, (-1, 2)), np.reshape(points, (-1, 2))])
         scaled = coords / SIZE[::-1] * SMALL.image_size
         kinds = [*((2, 3) if len(box) else ()), *labels]
@@ -149,7 +151,8 @@ def test_engines_follow_as_the_checkpoint_does(
     """Its directory says by itself of what shape memories are."""
     mask = np.zeros(SIZE, bool)
     mask[40:70, 20:60] = True
-    with VideoPredictor.load(edgetam_model, backend, fill_hole_area=0) as predictor:
+    with VideoPredictor.load(edgetam_model, backend) as predictor:
+        predictor.fill_hole_area = 0
         both = (predictor, ours)
         states = [one.init_state(frames[:12]) for one in both]
         for one, state in zip(both, states, strict=True):

@@ -193,9 +193,9 @@ def _repvit(state: State) -> RepViTSpec:
         depths=(depths[0], depths[1], depths[2], depths[3]),
     )
     for known in MODELS.values():
-        if isinstance(known, RepViTSpec):
-            if (known.widths, known.depths) == (spec.widths, spec.depths):
-                spec = replace(known, name="custom", download=None)
+        shape = (spec.widths, spec.depths)
+        if isinstance(known, RepViTSpec) and (known.widths, known.depths) == shape:
+            spec = replace(known, name="custom", download=None)
     spec = replace(
         spec,
         version=_version(state),

@@ -1,7 +1,7 @@
 """Layers that a code base has apart and samtrt as one.
 
-Pruned SAMs (SlimSAM) have query, key and value in three; Hugging Face's EdgeTAM has key and value in
-two.
+Pruned SAMs (SlimSAM) have query, key and value in three; Hugging Face's EdgeTAM has key and value
+in two.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def command(
     ] = AttentionForm.ADD,
     video: Annotated[
         bool,
-        typer.Option("--video", help="Of a SAM 2: the graphs that follow objects in videos too."),
+        typer.Option("--video", help="Of a SAM 2 or EdgeTAM: the graphs for videos too."),
     ] = False,
     hq_token_only: Annotated[
         bool,

@@ -86,7 +86,8 @@ def command(
     threads: ThreadsOption = 0,
     checkpoint: CheckpointOption = None,
 ) -> None:
-    """Follow objects that are pointed at through a video, with a SAM 2 exported with --video.
+    """Follow objects that are pointed at through a video, with a SAM 2 or EdgeTAM that was
+    exported with --video.
 
     OUT gets annotations.json (YouTube-VIS), Annotations/NAME/00000.png (DAVIS) and overlay.mp4. A
     run that was interrupted goes on where it was when the same command is given again.

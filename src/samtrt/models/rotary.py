@@ -116,14 +116,13 @@ class RotaryAttention(nn.Module):
     def make_tables(self) -> None:
         """Compute cosines and sines, which are in no state dict."""
         dim = self.q_proj.out_features
-        tables = dict(zip(("cos", "sin"), rotary_tables(dim, self.side), strict=True))
-        tables |= {"key_cos": None, "key_sin": None}
+        tables: list[Tensor | None] = [*rotary_tables(dim, self.side), None, None]
         if self.keys is not None:
             cos, sin = rotary_tables(dim, self.keys.side)
             # Tokens without a place are turned by nothing.
             before = (0, 0, self.keys.global_ones, 0)
-            tables |= {"key_cos": F.pad(cos, before, value=1.0), "key_sin": F.pad(sin, before)}
-        for name, table in tables.items():
+            tables[2:] = F.pad(cos, before, value=1.0), F.pad(sin, before)
+        for name, table in zip(("cos", "sin", "key_cos", "key_sin"), tables, strict=True):
             self.register_buffer(name, table, persistent=False)
 
     def forward(

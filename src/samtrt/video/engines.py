@@ -36,7 +36,7 @@ class VideoEngines(Closeable):
     ) -> None:
         if manifest.video is None:
             raise ManifestError(
-                f"{manifest.model} follows no objects through videos: take a whole SAM 2"
+                f"{manifest.model} follows no objects through videos: take a whole SAM 2 or EdgeTAM"
             )
         self.manifest, self.video = manifest, manifest.video
         self.encoder, self._engines = encoder, engines
@@ -53,7 +53,7 @@ class VideoEngines(Closeable):
         backend: BackendName | str = BackendName.ONNXRUNTIME,
         options: BackendOptions | None = None,
     ) -> VideoEngines:
-        """Open a model directory of a SAM 2, exported with its graphs for video.
+        """Open a model directory of a SAM 2 or EdgeTAM, exported with its graphs for video.
 
         The backend `pytorch` runs the checkpoint, and needs none of these graphs.
 

@@ -17,7 +17,7 @@ from samtrt.types import Tensor, to_host
 
 Floats = npt.NDArray[np.float32]
 Remembered = Tensor
-"""[64, G, G]: bfloat16 bits (uint16) or float32 on the host, or float32 on a GPU."""
+"""[64, G, G] or [T, 64]: bfloat16 bits (uint16) or float32 on the host, or float32 on a GPU."""
 
 
 def to_bfloat16(values: Floats) -> npt.NDArray[np.uint16]:
@@ -32,7 +32,7 @@ def from_bfloat16(bits: npt.NDArray[np.uint16]) -> Floats:
 
 
 def kept(memories: Tensor) -> list[Remembered]:
-    """Return what to keep of what an engine made of N objects, [N, 64, G, G] float32."""
+    """Return what to keep of what an engine made of N objects, [N, ...] float32."""
     if isinstance(memories, np.ndarray):
         return [to_bfloat16(one) for one in memories]
     return [memories[i] for i in range(len(memories))]
@@ -50,7 +50,7 @@ def to_floats(memory: Remembered) -> Floats:
 
 
 def queued(rows: Sequence[Sequence[Remembered]], places: int) -> Tensor:
-    """Put memories into queues: float32 [N, K, 64, G, G], zeros where there is none.
+    """Put memories into queues: float32 [N, K, ...], zeros where there is none.
 
     They are made on the GPU where any of the memories is.
 

@@ -27,8 +27,7 @@ class Output:
         masks: Low-res logits [M, M].
         score: Above 0 where the object is there.
         pointer: [256].
-        memory: Of the shape that the model's memories have, such as [64, G, G], as `memories` says;
-            None where it is not made yet.
+        memory: As `memories` says; None where it is not made yet.
         is_users: Whether a user's prompt made it.
     """
 
