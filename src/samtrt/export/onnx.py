@@ -71,7 +71,7 @@ class ExportOptions:
         simplify: Run onnx-simplifier.
         attention: How the encoder adds relative positions: any form but `mask`.
         hq_token_only: Of a SAM-HQ: give its own mask alone, not the sum with SAM's.
-        video: Export the graphs that follow objects through videos too: three more (SAM 2, EdgeTAM).
+        video: Export the graphs that follow objects through videos too (SAM 2, EdgeTAM).
     """
 
     precision: Precision = Precision.FP32
@@ -134,8 +134,8 @@ def export_model(
         )
     if options.video and video_of(checkpoint) is None:
         raise ExportError(
-            f"{checkpoint.spec.name} has no modules for videos, as a whole SAM 2 or EdgeTAM has: leave "
-            "out --video"
+            f"{checkpoint.spec.name} has no modules for videos, which a whole SAM 2 or EdgeTAM "
+            "has: leave out --video"
         )
     check_model_directory(directory, force)
     sam = load_sam(checkpoint)
