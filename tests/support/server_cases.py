@@ -21,6 +21,8 @@ from samtrt.predictor import Predictor
 from samtrt.server.app import create_app
 from samtrt.server.connections import options_of
 from samtrt.server.settings import Settings
+from samtrt.video.predictor import VideoPredictor
+from support.fake_video import FakeVideoEngines
 
 
 def image_bytes(pixels: np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
@@ -65,12 +67,18 @@ class Served:
     """A running application and what is behind it."""
 
     url: str  # where it is served over sockets
+    video: FakeVideoEngines  # where the model follows objects
 
     def __init__(self, manifest: Manifest, settings: Settings, **options: Any) -> None:
         self.encoder = Gated(manifest, Stage.ENCODER)
         self.decoder = Gated(manifest, Stage.DECODER)
         self.predictor = Predictor(self.encoder, self.decoder, manifest)
         self.settings = settings
+        if manifest.video is not None:
+            self.video = FakeVideoEngines(manifest, self.encoder)
+            options["video"] = VideoPredictor(
+                self.video, fill_hole_area=0, add_all_frames_to_correct_as_cond=True
+            )
         self.app = create_app(self.predictor, settings, **options)
         self.client = TestClient(
             self.app, base_url="http://localhost", raise_server_exceptions=False

@@ -149,6 +149,23 @@ def test_a_second_prompted_frame(
     assert both.propagate_in_video(max_frame_num_to_track=14) == 15
 
 
+@pytest.mark.long
+def test_corrections_that_count_as_prompts(
+    ours: VideoPredictor,
+    official: Any,
+    states: tuple[Any, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for one in (ours, official):
+        monkeypatch.setattr(one, "add_all_frames_to_correct_as_cond", True)
+    both = Both(ours, official, states)
+    both.add_new_points_or_box(2, 1, points=[[100, 40]], labels=[1])
+    both.add_new_points_or_box(2, 5, box=[10, 10, 60, 60])
+    assert both.propagate_in_video(max_frame_num_to_track=6) == 7
+    both.add_new_points_or_box(6, 1, points=[[60, 50]], labels=[1])
+    assert both.propagate_in_video(start_frame_idx=6, max_frame_num_to_track=4) == 5
+
+
 def test_objects_are_removed(ours: VideoPredictor, official: Any, states: tuple[Any, Any]) -> None:
     both = Both(ours, official, states)
     for number in (3, 4):

@@ -14,6 +14,7 @@ from samtrt.cli.screen import working
 
 if TYPE_CHECKING:
     from samtrt.predictor import Predictor
+    from samtrt.video.predictor import VideoPredictor
 
 ModelDir = Annotated[
     Path, typer.Argument(metavar="DIR", help="Model directory, as written by 'samtrt export'.")
@@ -104,16 +105,37 @@ class Engines:
         """Open both engines; raises as `Predictor.load`."""
         from samtrt.predictor import Predictor
 
-        options = BackendOptions(
+        with working("loading the model"):
+            predictor = Predictor.load(self.directory, self.backend, self._options)
+        predictor.specks = self.specks
+        return predictor
+
+    def load_video(self, predictor: Predictor) -> VideoPredictor:
+        """Open what follows objects through videos, beside the predictor, whose encoder it shares.
+
+        Raises:
+            SamtrtError: as `VideoEngines.load`; also where PyAV is not installed.
+        """
+        from samtrt.video.engines import VideoEngines
+        from samtrt.video.frames import load_av
+        from samtrt.video.predictor import VideoPredictor
+
+        load_av()
+        with working("loading the model for videos"):
+            engines = VideoEngines.load(
+                self.directory, self.backend, self._options, predictor.encoder
+            )
+        # A correction is to hold where tracking goes on from it.
+        return VideoPredictor(engines, add_all_frames_to_correct_as_cond=True)
+
+    @property
+    def _options(self) -> BackendOptions:
+        return BackendOptions(
             device=self.device,
             threads=self.threads,
             pixels=self.pixels,
             checkpoint=resolve_checkpoint(self.checkpoint) if self.checkpoint else None,
         )
-        with working("loading the model"):
-            predictor = Predictor.load(self.directory, self.backend, options)
-        predictor.specks = self.specks
-        return predictor
 
     @property
     def on_gpu(self) -> bool:

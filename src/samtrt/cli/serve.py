@@ -19,9 +19,12 @@ from samtrt.cli.options import (
     RayOption,
     ThreadsOption,
 )
+from samtrt.cli.reading import note
 
 if TYPE_CHECKING:
+    from samtrt.predictor import Predictor
     from samtrt.server.settings import Settings
+    from samtrt.video.predictor import VideoPredictor
 
 
 def command(
@@ -57,6 +60,15 @@ def command(
         Path | None, typer.Option(help="Where embeddings go that memory has no room for.")
     ] = None,
     spill: Annotated[int, typer.Option(min=1, help="Most that may lie there, MiB.")] = 8192,
+    videos: Annotated[
+        Path | None,
+        typer.Option("--videos", metavar="DIR", help="Folder whose videos clients may name."),
+    ] = None,
+    max_video: Annotated[int, typer.Option(min=1, help="Largest uploaded video, MiB.")] = 256,
+    open_videos: Annotated[int, typer.Option(min=1, help="Most open videos.")] = 4,
+    video_memory: Annotated[
+        int, typer.Option(min=16, help="Of each, for what is remembered of it, and for masks, MiB.")
+    ] = 256,
     queue: Annotated[int, typer.Option(min=1, help="Uploads in progress; more get 429.")] = 32,
     memory: Annotated[
         int, typer.Option(min=96, help="Memory for images and masks in the making, MiB.")
@@ -82,8 +94,16 @@ def command(
 ) -> None:
     """Serve a model: encode an image once, then answer prompts in milliseconds."""
     from samtrt.errors import ClusterError
-    from samtrt.server.settings import MIB, Settings, check_exposure, read_token
+    from samtrt.server.settings import (
+        MIB,
+        Settings,
+        SettingsError,
+        check_exposure,
+        read_token,
+    )
 
+    if videos is not None and not videos.is_dir():
+        raise SettingsError(f"--videos {videos} is no folder")
     token = read_token(token_file, os.environ.get("SAMTRT_TOKEN"))
     settings = Settings(
         token=token,
@@ -95,6 +115,10 @@ def command(
         device_cache_bytes=device_cache * MIB,
         spill_dir=spill_dir,
         spill_bytes=spill * MIB,
+        videos_dir=videos,
+        max_video_bytes=max_video * MIB,
+        video_slots=open_videos,
+        video_bytes=video_memory * MIB,
         upload_slots=queue,
         memory_bytes=memory * MIB,
         max_connections=connections,
@@ -103,6 +127,8 @@ def command(
     )
     engines = Engines(directory, backend, device, threads, checkpoint, pixels)
     if ray is not None:
+        if videos is not None:
+            raise ClusterError("videos are not served on a cluster: leave out --videos or --ray")
         _serve_on(ray, engines, settings, replicas, images, host, port)
         return
     if images is not None or replicas != "1":
@@ -110,7 +136,32 @@ def command(
 
     from samtrt.server.process import run
 
-    run(engines.load(), settings, directory, host, port)
+    predictor = engines.load()
+    run(predictor, settings, directory, host, port, _video(engines, predictor, videos))
+
+
+def _video(engines: Engines, predictor: Predictor, videos: Path | None) -> VideoPredictor | None:
+    """Open what follows objects through videos; None where the model has no such engines here.
+
+    Raises:
+        SamtrtError: where videos are asked for by `--videos`, and cannot be served.
+    """
+    from samtrt.errors import ManifestError, SamtrtError
+
+    if predictor.manifest.video is None:
+        if videos is not None:
+            raise ManifestError(
+                f"{predictor.manifest.model} follows no objects through videos: leave out "
+                "--videos, or serve a SAM 2 exported with --video"
+            )
+        return None
+    try:
+        return engines.load_video(predictor)
+    except SamtrtError as error:
+        if videos is not None:
+            raise
+        note(f"note: videos are not served: {error}")
+        return None
 
 
 def _serve_on(

@@ -25,6 +25,9 @@ from samtrt.server.openapi import describe_bodies
 from samtrt.server.scheduler import Scheduler
 from samtrt.server.security import Guard
 from samtrt.server.settings import Settings
+from samtrt.server.video.routes import router as video_router
+from samtrt.server.video.videos import Videos
+from samtrt.video.predictor import VideoPredictor
 
 log = logging.getLogger("samtrt.server")
 
@@ -33,7 +36,10 @@ ran at the upload, a prompt costs the light decoder alone."""
 
 
 def create_app(
-    predictor: Predictor, settings: Settings | None = None, directory: Path | None = None
+    predictor: Predictor,
+    settings: Settings | None = None,
+    directory: Path | None = None,
+    video: VideoPredictor | None = None,
 ) -> FastAPI:
     """Build the application around a loaded predictor, which it closes when it ends.
 
@@ -41,10 +47,15 @@ def create_app(
         predictor: The model to serve.
         settings: Limits and access; safe defaults where left out.
         directory: The model directory, whose decoder graph browsers may fetch; None to keep it.
+        video: What follows objects through videos, closed as well; None where the model does not.
+
+    Raises:
+        OutputError: where there is no place for embeddings on disk, or for videos.
     """
     settings = settings or Settings()
     metrics = Metrics()
     scheduler = Scheduler(predictor, settings, metrics)
+    videos = None if video is None else Videos(video, scheduler)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -53,7 +64,10 @@ def create_app(
         yield
         app.state.ready = False
         # Freeing a model that is still at work would end the process badly.
-        if await asyncio.to_thread(scheduler.close):
+        ended = [
+            await asyncio.to_thread(one.close) for one in (videos, scheduler) if one is not None
+        ]
+        if all(ended):
             predictor.close()
 
     app = FastAPI(
@@ -67,10 +81,12 @@ def create_app(
     )
     app.state.ready = False
     app.state.scheduler = scheduler
+    app.state.videos = videos
     app.state.decoder = load_decoder(predictor.manifest, directory)
     describe_bodies(app)
     add_error_handlers(app)
     app.include_router(routes.router)
+    app.include_router(video_router)
     app.include_router(page.router)
     _add_health(app, metrics)
     app.add_middleware(Guard, settings=settings)

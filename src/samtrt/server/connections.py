@@ -20,6 +20,9 @@ log = logging.getLogger("samtrt.server")
 TICK = 0.5
 """Seconds between two looks at a connection."""
 
+ENDLESS = "samtrt.endless"
+"""Key of an ASGI scope whose answer may go on for as long as its client takes it."""
+
 _WANTED = 8
 """Connections that are worth running a server for."""
 _OTHER_FILES = 64
@@ -98,7 +101,7 @@ class Connection(H11Protocol):
         if not begun or over:
             self._answer_since = self._done_since = None
             return
-        if self._answer_since is None:
+        if self._answer_since is None or ENDLESS in self.cycle.scope:
             self._answer_since = now
         if not done:
             self._done_since = None

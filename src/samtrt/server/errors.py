@@ -22,6 +22,7 @@ _CODES = {
     404: "not_found",
     405: "method_not_allowed",
     408: "slow_upload",
+    409: "tracking",
     410: "image_evicted",
     413: "too_large",
     415: "unsupported_media_type",
@@ -30,6 +31,7 @@ _CODES = {
     500: "internal",
     503: "not_ready",
     504: "timeout",
+    507: "disk_full",
 }
 
 
@@ -62,6 +64,25 @@ def error_response(error: ApiError) -> JSONResponse:
     return JSONResponse(error_body(error.code, str(error)), error.status, headers)
 
 
+def told(error: SamtrtError) -> ApiError:
+    """Return what a client is told of an error: what it can do, or that the log says more."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, PromptError | ImageError):
+        return ApiError(422, str(error))
+    log.error("request failed: %s", error)
+    message = "the server could not run this request; its log says why"
+    return ApiError(500, message, "backend_failed")
+
+
+def told_of_bug(what: str) -> ApiError:
+    """Return what a client is told of an exception that nobody expected. The caller logs it."""
+    incident = secrets.token_hex(4)
+    log.error("internal error %s: %s", incident, what)
+    message = f"internal error {incident}: please report it with the trace in the server's log"
+    return ApiError(500, message)
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every exception in the one form. The client sees no trace and no path."""
 
@@ -75,11 +96,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(SamtrtError)
     async def samtrt_error(_: Request, error: SamtrtError) -> JSONResponse:
-        if isinstance(error, PromptError | ImageError):
-            return error_response(ApiError(422, str(error)))
-        log.error("request failed: %s", error)
-        message = "the server could not run this request; its log says why"
-        return error_response(ApiError(500, message, "backend_failed"))
+        return error_response(told(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -94,11 +111,8 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def bug(request: Request, __: Exception) -> JSONResponse:
         # Starlette logs the trace itself after this answer.
-        incident = secrets.token_hex(4)
         route = getattr(request.scope.get("route"), "path", "other")
-        log.error("internal error %s: %s %s", incident, request.method, route)
-        message = f"internal error {incident}: please report it with the trace in the server's log"
-        return error_response(ApiError(500, message))
+        return error_response(told_of_bug(f"{request.method} {route}"))
 
 
 def _first_problem(error: RequestValidationError) -> str:

@@ -19,15 +19,17 @@ from samtrt.server.budget import Budget
 from samtrt.server.errors import ApiError
 from samtrt.server.metrics import Metrics
 from samtrt.server.readers import ReaderDiedError, Readers
-from samtrt.server.schemas import MasksRequest
+from samtrt.server.schemas import MasksRequest, Rle
 from samtrt.server.settings import MIB, Settings
 from samtrt.server.untrusted import (
     BYTES_A_MASK_PIXEL,
     BYTES_A_RUN,
     RefusedError,
+    read_mask,
     read_masks,
     read_picture,
 )
+from samtrt.types import BoolArray, Size
 
 log = logging.getLogger("samtrt.server")
 
@@ -98,6 +100,19 @@ class Intake:
             return await self.readers.run(allowance, read_masks, masks, frame)
 
         return dict(zip(given, await self._read(need, work), strict=True))
+
+    async def read_mask(self, mask: Rle, size: Size) -> BoolArray:
+        """Decode one mask, bool [H, W], of (height, width) `size`.
+
+        Raises:
+            PromptError: where it is none of this size.
+        """
+        need = size[0] * size[1] * BYTES_A_MASK_PIXEL + len(mask.counts) * BYTES_A_RUN
+
+        async def work(allowance: int) -> BoolArray:
+            return await self.readers.run(allowance, read_mask, mask.size, mask.counts, size)
+
+        return await self._read(need, work)
 
     async def _picture(
         self, arguments: tuple[bytes, str, Manifest, Limits, int], allowance: int

@@ -58,3 +58,14 @@ class Metrics:
             "Processes that ended while they read what a client sent",
             registry=registry,
         )
+        self.open_videos = Gauge("samtrt_open_videos", "Videos that are open", registry=registry)
+        self.video_evictions = Counter(
+            "samtrt_video_evictions",
+            "Videos that nobody asked about, closed to make room for others",
+            registry=registry,
+        )
+        self.tracked_frames = Counter(
+            "samtrt_tracked_frames",
+            "Frames of videos on which objects were found",
+            registry=registry,
+        )

@@ -23,6 +23,7 @@ from samtrt.server.app import create_app
 from samtrt.server.connections import options_of, room_for_connections
 from samtrt.server.logs import FewOfAKind
 from samtrt.server.settings import Settings
+from samtrt.video.predictor import VideoPredictor
 
 log = logging.getLogger("samtrt.server")
 
@@ -30,7 +31,14 @@ LAST_SECONDS = 5.0
 """For what is left after `Settings.shutdown_seconds`: then the process ends, whatever it does."""
 
 
-def run(predictor: Predictor, settings: Settings, directory: Path, host: str, port: int) -> None:
+def run(
+    predictor: Predictor,
+    settings: Settings,
+    directory: Path,
+    host: str,
+    port: int,
+    video: VideoPredictor | None = None,
+) -> None:
     """Serve until SIGINT or SIGTERM; requests that were taken get `shutdown_seconds` to finish."""
     give_memory_back()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -41,7 +49,7 @@ def run(predictor: Predictor, settings: Settings, directory: Path, host: str, po
         log.warning("the limit of open files (ulimit -n) leaves room for %d connections", room)
     settings = replace(settings, max_connections=room)
     tracing.start("serve")
-    app = create_app(predictor, settings, directory)
+    app = create_app(predictor, settings, directory, video)
     # uvicorn raises the signal again once it is done; a stop that was asked for is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with contextlib.suppress(KeyboardInterrupt):

@@ -8,6 +8,7 @@ no sandbox: a process may do what the server's user may.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import multiprocessing
 import os
@@ -42,7 +43,7 @@ class ReaderDiedError(SamtrtError):
     """The process ended in the middle of its work: it crashed, or the system killed it."""
 
 
-class _Reader:
+class Reader:
     """One process, as an executor of its own, so that killing it costs nobody else's work."""
 
     def __init__(self) -> None:
@@ -53,6 +54,30 @@ class _Reader:
 
     async def run(self, allowance: int, work: Callable[..., T], *args: object) -> T:
         return await asyncio.wrap_future(self._executor.submit(_run, allowance, work, args))
+
+    def call(self, seconds: float, allowance: int, work: Callable[..., T], *args: object) -> T:
+        """Run `work` for a thread that waits, in a process that keeps what it holds between calls.
+
+        Args:
+            seconds: After which the process is killed.
+            allowance: Bytes that it may hold beyond those of its start.
+            work: As of `Readers.run`.
+
+        Raises:
+            TimeoutError: after `seconds`.
+            ReaderDiedError, MemoryError, Exception: as of `Readers.run`.
+        """
+        future = self._executor.submit(_run_on, allowance, work, args)
+        try:
+            return future.result(seconds)
+        except concurrent.futures.TimeoutError:  # two classes before Python 3.11
+            if future.done():  # raised by the work itself
+                raise
+            self.kill()
+            raise TimeoutError from None
+        except BrokenProcessPool:
+            self.kill()
+            raise ReaderDiedError("reading this ended the process that read it") from None
 
     async def grown(self) -> int:
         """Return by how many bytes of data it has grown since its start, where that is known."""
@@ -74,8 +99,8 @@ class Readers:
     def __init__(self, count: int) -> None:
         self._count = count
         self._seats = asyncio.Semaphore(count)
-        self._idle: list[_Reader] = []
-        self._all: set[_Reader] = set()
+        self._idle: list[Reader] = []
+        self._all: set[Reader] = set()
         self._closed = False
 
     async def start(self) -> None:
@@ -113,7 +138,7 @@ class Readers:
             await self._put_back(reader, allowance)
             return result
 
-    async def _put_back(self, reader: _Reader, allowance: int) -> None:
+    async def _put_back(self, reader: Reader, allowance: int) -> None:
         """Keep a process for the next call, but for one that has not given its memory back."""
         try:
             small = allowance < LARGE and await reader.grown() < GROWTH
@@ -125,9 +150,9 @@ class Readers:
         else:
             self._discard(reader)
 
-    async def _open(self) -> _Reader:
+    async def _open(self) -> Reader:
         """Start a process in a thread; one that nobody waits for any more is kept for the next."""
-        task = asyncio.ensure_future(asyncio.to_thread(_Reader))
+        task = asyncio.ensure_future(asyncio.to_thread(Reader))
         try:
             reader = await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -136,18 +161,18 @@ class Readers:
         self._all.add(reader)
         return reader
 
-    def _opened_in_vain(self, task: asyncio.Future[_Reader]) -> None:
+    def _opened_in_vain(self, task: asyncio.Future[Reader]) -> None:
         if not task.cancelled() and task.exception() is None:
             self._all.add(task.result())
             self._keep(task.result())
 
-    def _keep(self, reader: _Reader) -> None:
+    def _keep(self, reader: Reader) -> None:
         if self._closed or len(self._idle) >= self._count:
             self._discard(reader)
         else:
             self._idle.append(reader)
 
-    def _discard(self, reader: _Reader) -> None:
+    def _discard(self, reader: Reader) -> None:
         self._all.discard(reader)
         reader.kill()
 
@@ -195,6 +220,12 @@ def _end_with_parent() -> None:
 
 def _run(allowance: int, work: Callable[..., T], args: tuple[object, ...]) -> T:
     _limit_memory(allowance + SLACK)
+    return work(*args)
+
+
+def _run_on(allowance: int, work: Callable[..., T], args: tuple[object, ...]) -> T:
+    if sys.platform == "linux":
+        _limit_memory(allowance + SLACK - _held() + _held_at_start())
     return work(*args)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import TypeVar
 
 from fastapi import Request
@@ -36,21 +37,45 @@ def check_json_kind(request: Request) -> None:
         raise ApiError(415, "send JSON, with the header Content-Type: application/json")
 
 
-async def read_body(request: Request, settings: Settings, account: Account) -> bytes:
-    """Return a request's body. `Guard` limits its size.
+async def read_body(
+    request: Request, settings: Settings, account: Account, limit: int | None = None
+) -> bytes:
+    """Return a request's body.
 
     Args:
         request: Whose body.
         settings: How long it may take.
         account: Where its bytes are counted as they arrive.
+        limit: Of its bytes; None for that of `Guard`.
 
     Raises:
-        ApiError: 408 where it takes too long, 429 where the server holds too many bytes.
+        ApiError: 408 where it takes too long, 413 where it is too large, 429 where the server
+            holds too many bytes.
+        ClientLeftError: where the client stops sending.
+    """
+    parts = []
+    async for part in body_parts(request, settings.request_seconds, settings):
+        account.add(len(part))
+        parts.append(part)
+        if limit is not None and account.held > limit:
+            raise ApiError(413, f"the request is larger than the limit of {limit:,} bytes")
+    return b"".join(parts)
+
+
+async def body_parts(request: Request, seconds: float, settings: Settings) -> AsyncIterator[bytes]:
+    """Yield a request's body as it comes.
+
+    Args:
+        request: Whose body.
+        seconds: How long all of it may take.
+        settings: How long it may pause.
+
+    Raises:
+        ApiError: 408 where it takes too long.
         ClientLeftError: where the client stops sending.
     """
     loop = asyncio.get_running_loop()
-    end = loop.time() + settings.request_seconds
-    parts: list[bytes] = []
+    end = loop.time() + seconds
     while True:
         left = min(settings.stall_seconds, end - loop.time())
         try:
@@ -58,17 +83,15 @@ async def read_body(request: Request, settings: Settings, account: Account) -> b
         except TimeoutError:  # two classes before Python 3.11
             raise ApiError(
                 408,
-                f"the request did not arrive: it may take {settings.request_seconds:g} s, and "
+                f"the request did not arrive: it may take {seconds:g} s, and "
                 f"{settings.stall_seconds:g} s without a byte",
                 "slow_upload",
             ) from None
         if message["type"] == "http.disconnect":
             raise ClientLeftError
-        part = message.get("body", b"")
-        account.add(len(part))
-        parts.append(part)
+        yield message.get("body", b"")
         if not message.get("more_body", False):
-            return b"".join(parts)
+            return
 
 
 def parse_json(model: type[Model], body: bytes, settings: Settings) -> Model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -16,13 +16,12 @@ from samtrt.choices import SPECKS
 from samtrt.server.auto import run_auto
 from samtrt.server.decoder import Decoder
 from samtrt.server.errors import ApiError
-from samtrt.server.openapi import body_of
+from samtrt.server.openapi import body_of, errors
 from samtrt.server.reading import check_json_kind, check_upload_kind, read_body
 from samtrt.server.scheduler import Scheduler
 from samtrt.server.schemas import (
     AutoAnswer,
     AutoRequest,
-    ErrorAnswer,
     ImageAnswer,
     Limits,
     MapAnswer,
@@ -33,32 +32,9 @@ from samtrt.server.schemas import (
     ThresholdsAnswer,
 )
 from samtrt.server.sending import SlicedResponse
+from samtrt.server.video.routes import limits_of
 from samtrt.server.waiting import for_client, run_in
 from samtrt.types import Embedding, FloatArray, to_host
-
-_ERRORS = {
-    400: "The body cannot be read",
-    401: "The token is missing or wrong",
-    403: "The request came from a page or for a name that is not this server's",
-    404: "No image has this id",
-    408: "The body took too long",
-    410: "The image was dropped to make room: upload it again",
-    413: "Too many bytes or pixels",
-    415: "Not an image of a known format, or not JSON",
-    422: "The request says something that cannot be done",
-    429: "Busy: try again after `Retry-After` seconds",
-    500: "The model failed on this request",
-    503: "The server is shutting down",
-    504: "The server did not finish in time",
-}
-
-
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {
-        status: {"model": ErrorAnswer, "description": _ERRORS[status]}
-        for status in (400, 401, 403, *statuses)
-    }
-
 
 router = APIRouter(
     prefix="/v1",
@@ -103,7 +79,7 @@ _UPLOAD = {
     "/images",
     status_code=201,
     response_model=ImageAnswer,
-    responses=_errors(408, 413, 415, 422, 429, 500, 503, 504),
+    responses=errors(408, 413, 415, 422, 429, 500, 503, 504),
     openapi_extra=_UPLOAD,
     summary="Upload and encode an image",
 )
@@ -135,7 +111,7 @@ async def add_image(request: Request, scheduler: SchedulerOf) -> ImageAnswer:
 @router.post(
     "/images/{image_id}/masks",
     response_model=MasksAnswer,
-    responses=_errors(404, 408, 410, 413, 415, 422, 429, 500, 503, 504),
+    responses=errors(404, 408, 410, 413, 415, 422, 429, 500, 503, 504),
     openapi_extra=body_of(MasksRequest, required=True),
     summary="Segment what prompts point at",
 )
@@ -160,7 +136,7 @@ async def masks(image_id: ImageId, request: Request, scheduler: SchedulerOf) -> 
 @router.post(
     "/images/{image_id}/auto",
     response_model=AutoAnswer,
-    responses=_errors(404, 408, 410, 413, 415, 422, 429, 500, 503, 504),
+    responses=errors(404, 408, 410, 413, 415, 422, 429, 500, 503, 504),
     openapi_extra=body_of(AutoRequest, required=False),
     summary="Segment everything",
 )
@@ -189,7 +165,7 @@ async def auto(image_id: ImageId, request: Request, scheduler: SchedulerOf) -> R
     response_class=Response,
     responses={
         200: {"description": "the embedding's bytes", "content": {"application/octet-stream": {}}},
-        **_errors(404, 410, 422, 429, 504),
+        **errors(404, 410, 422, 429, 504),
     },
     summary="Fetch the embedding",
 )
@@ -242,7 +218,7 @@ async def _numbers(
 @router.delete(
     "/images/{image_id}",
     status_code=204,
-    responses=_errors(404, 410, 504),
+    responses=errors(404, 410, 504),
     summary="Forget an image",
 )
 async def remove_image(image_id: ImageId, request: Request, scheduler: SchedulerOf) -> None:
@@ -250,7 +226,7 @@ async def remove_image(image_id: ImageId, request: Request, scheduler: Scheduler
     await for_client(request, scheduler.remove(image_id), scheduler.settings.request_seconds)
 
 
-@router.get("/model", response_model=ModelAnswer, responses=_errors(), summary="Describe the model")
+@router.get("/model", response_model=ModelAnswer, responses=errors(), summary="Describe the model")
 async def model(request: Request, scheduler: SchedulerOf) -> ModelAnswer:
     """Say which model runs where, and within which limits."""
     manifest, limits = scheduler.predictor.manifest, scheduler.settings
@@ -282,6 +258,7 @@ async def model(request: Request, scheduler: SchedulerOf) -> ModelAnswer:
             max_prompts=limits.max_prompts,
             max_points=limits.max_points,
         ),
+        video=limits_of(request),
     )
 
 
@@ -291,7 +268,7 @@ async def model(request: Request, scheduler: SchedulerOf) -> ModelAnswer:
     responses={
         200: {"description": "the graph", "content": {"application/octet-stream": {}}},
         304: {"description": "The client has it already"},
-        **_errors(404),
+        **errors(404),
     },
     summary="Fetch the decoder's graph",
 )

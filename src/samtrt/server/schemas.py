@@ -217,6 +217,16 @@ class Limits(_Model):
     max_points: int
 
 
+class VideoLimitsAnswer(_Model):
+    """What the server takes of videos."""
+
+    max_bytes: int
+    max_frames: int
+    max_pixels: int
+    max_objects: int
+    folder: bool = Field(description="whether videos may be named, see `GET /v1/videos`")
+
+
 class MapAnswer(_Model):
     """One of the arrays that flow from the encoder to the decoder."""
 
@@ -257,6 +267,9 @@ class ModelAnswer(_Model):
     version: str = Field(description="of samtrt")
     decoder: DecoderFile | None = Field(description="for decoding on the client, if there is one")
     limits: Limits
+    video: VideoLimitsAnswer | None = Field(
+        description="limits of videos; null where the server takes none"
+    )
 
 
 class ErrorDetail(_Model):

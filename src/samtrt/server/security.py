@@ -14,6 +14,7 @@ from samtrt.server.errors import ApiError, error_response
 from samtrt.server.settings import Settings
 
 UPLOAD_PATH = "/v1/images"
+VIDEOS_PATH = "/v1/videos"
 _GUARDED = ("/v1/", "/metrics")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -71,8 +72,8 @@ def admit(scope: Scope, receive: Receive, settings: Settings) -> Receive:
         ApiError: where it is refused.
     """
     headers = Headers(scope=scope)
-    is_upload = scope["path"] == UPLOAD_PATH
-    limit = settings.max_upload_bytes if is_upload else settings.max_json_bytes
+    uploads = {UPLOAD_PATH: settings.max_upload_bytes, VIDEOS_PATH: settings.max_video_bytes}
+    limit = uploads.get(scope["path"], settings.max_json_bytes)
     check_host(headers, settings.allowed_hosts)
     if scope["method"] not in _SAFE_METHODS:
         check_origin(headers, settings.cors_origins)

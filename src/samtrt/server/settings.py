@@ -54,7 +54,18 @@ class Settings:
         header_seconds: For a request's head to arrive.
         idle_seconds: For the next request on a connection.
         stall_seconds: Without progress in what a client sends or takes.
-        answer_seconds: For a client to take one answer.
+        answer_seconds: For a client to take one answer; events of tracking have no such limit.
+        videos_dir: Folder whose videos clients may name; None for none.
+        max_video_bytes: Of an uploaded video.
+        max_video_frames: Frames of a video.
+        max_video_pixels: Width times height of its frames.
+        max_video_objects: Objects that are followed through one video.
+        video_slots: Videos that are open at once, each with a process that decodes it.
+        video_bytes: Of one video, what is remembered of its objects; and again, what was found.
+        video_idle_seconds: After which a video that nobody asks about makes room for another.
+        video_upload_seconds: For a video's body to arrive.
+        frame_seconds: For one frame to decode.
+        heartbeat_seconds: Without an event of tracking before a sign of life is sent.
     """
 
     token: str | None = None
@@ -91,6 +102,17 @@ class Settings:
     idle_seconds: float = 30.0
     stall_seconds: float = 20.0
     answer_seconds: float = 300.0
+    videos_dir: Path | None = None
+    max_video_bytes: int = 256 * MIB
+    max_video_frames: int = 20_000
+    max_video_pixels: int = 4096 * 2304
+    max_video_objects: int = 32
+    video_slots: int = 4
+    video_bytes: int = 256 * MIB
+    video_idle_seconds: float = 600.0
+    video_upload_seconds: float = 600.0
+    frame_seconds: float = 20.0
+    heartbeat_seconds: float = 10.0
 
     @property
     def max_json_values(self) -> int:

@@ -20,6 +20,7 @@ from samtrt.manifest import Manifest
 from samtrt.masks.logits import logits_from_mask
 from samtrt.masks.rle import decode
 from samtrt.preparation.frame import Frame
+from samtrt.types import BoolArray, Size
 
 BYTES_A_PIXEL = 8
 """Memory to decode one pixel of a picture that is set aside before it is done."""
@@ -114,21 +115,31 @@ def read_masks(masks: list[tuple[list[int], str]], frame: Frame) -> list[npt.NDA
     Raises:
         PromptError: where one is not a mask of the image's size.
     """
-    return [_read_mask(size, counts, frame) for size, counts in masks]
+    return [
+        logits_from_mask(read_mask(size, counts, frame.original), frame) for size, counts in masks
+    ]
 
 
-def _read_mask(size: list[int], counts: str, frame: Frame) -> npt.NDArray[np.float32]:
-    original = frame.original
+def read_mask(size: list[int], counts: str, original: Size) -> BoolArray:
+    """Decode a mask given as a prompt: bool [H, W].
+
+    Args:
+        size: Height and width, as the client says.
+        counts: Compressed run lengths.
+        original: Height and width of what it is of.
+
+    Raises:
+        PromptError: where it is not a mask of this size.
+    """
     if tuple(size) != original:
         raise PromptError(
             f"the mask has the size {size[0]} x {size[1]} (height x width) "
             f"and the image {original[0]} x {original[1]}"
         )
     try:
-        mask = decode({"size": size, "counts": counts}, original[0] * original[1])
+        return decode({"size": size, "counts": counts}, original[0] * original[1])
     except MaskError as error:
         raise PromptError(str(error)) from None
-    return logits_from_mask(mask, frame)
 
 
 def _file_of_form(body: bytes, content_type: str) -> bytes:

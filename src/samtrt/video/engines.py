@@ -52,10 +52,18 @@ class VideoEngines(Closeable):
         directory: Path,
         backend: BackendName | str = BackendName.ONNXRUNTIME,
         options: BackendOptions | None = None,
+        encoder: Backend | None = None,
     ) -> VideoEngines:
         """Open a model directory of a SAM 2 or EdgeTAM, exported with its graphs for video.
 
         The backend `pytorch` runs the checkpoint, and needs none of these graphs.
+
+        Args:
+            directory: Of the model.
+            backend: Which runs all four.
+            options: How.
+            encoder: The image encoder where it is open already, which is then shared. It is closed
+                with the others all the same.
 
         Raises:
             ManifestError: where it is of another model, a file is not as exported, or the backend
@@ -73,14 +81,16 @@ class VideoEngines(Closeable):
                 f"or follow objects with --backend {BackendName.PYTORCH.value} and --checkpoint"
             )
         opened: list[Backend] = []
+        stages = VideoStage if encoder else (Stage.ENCODER, *VideoStage)
         try:
-            for stage in (Stage.ENCODER, *VideoStage):
+            for stage in stages:
                 opened.append(open_backend(backend, directory, manifest, stage, options))
         except BaseException:
             for one in opened:
                 one.close()
             raise
-        return cls(manifest, opened[0], dict(zip(VideoStage, opened[1:], strict=True)))
+        first = encoder or opened.pop(0)
+        return cls(manifest, first, dict(zip(VideoStage, opened, strict=True)))
 
     @property
     def identity(self) -> dict[str, str]:

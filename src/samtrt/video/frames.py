@@ -18,6 +18,7 @@ from samtrt.files import sha256_of
 from samtrt.images import read_image
 from samtrt.sources import find_sources
 from samtrt.types import Closeable, Size, UInt8Array
+from samtrt.video.limits import OPTIONS, VideoLimits
 
 FOLDER_RATE = Fraction(25)
 """Frames a second of a folder of pictures, which says nothing of it."""
@@ -134,8 +135,8 @@ class FileFrames(Frames):
     when each is shown: what its header promises may not be there.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, limits: VideoLimits | None = None) -> None:
+        self.path, self._limits = path, limits or VideoLimits()
         container, stream = self._open()
         promised, lasts = stream.frames, Fraction(container.duration or 0, 1_000_000)
         shown: list[tuple[int, bool]] = []
@@ -149,6 +150,7 @@ class FileFrames(Frames):
                             "ffmpeg, or its frames to pictures in a folder"
                         )
                     shown.append((packet.pts, packet.is_keyframe))
+                    self._limits.check_count(len(shown), str(path))
         except av.error.FFmpegError:
             promised = max(promised, len(shown) + 1)
         finally:
@@ -184,17 +186,32 @@ class FileFrames(Frames):
         if not self.path.is_file():
             raise ImageError(f"there is no video at {self.path}")
         try:
-            container = av.open(str(self.path), "r")
+            container = av.open(str(self.path), "r", container_options=OPTIONS)
         except (av.error.FFmpegError, ValueError) as error:
             raise ImageError(
                 f"{self.path} is no video that can be read: {reason_of(error)}"
             ) from None
-        if not container.streams.video:
+        try:
+            if not container.streams.video:
+                raise ImageError(f"{self.path} has no video in it")
+            stream = container.streams.video[0]
+            self._prepare(stream)
+        except BaseException:
             container.close()
-            raise ImageError(f"{self.path} has no video in it")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
+            raise
         return container, stream
+
+    def _prepare(self, stream: Any) -> None:
+        """Check a stream before any of it is decoded here."""
+        codec = stream.codec_context
+        if codec is None:  # FFmpeg has no decoder for it
+            raise ImageError(f"{self.path} is coded in a way that is not read: bring it to H.264")
+        self._limits.check_codec(codec.codec.canonical_name, str(self.path))
+        self._limits.check_size(stream.width, stream.height, str(self.path))
+        codec.options = {"max_pixels": str(self._limits.pixels)}
+        stream.thread_type = "AUTO"
+        if self._limits.threads:
+            codec.thread_count = self._limits.threads
 
     def _read(self, index: int) -> UInt8Array:
         key = max((i for i in self._keys if i <= index), default=0)

@@ -6,7 +6,7 @@ Objects that are tracked on a frame go through the engines together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -38,6 +38,8 @@ class VideoPredictor(Closeable):
         fill_hole_area: Holes in masks of up to so many low-res cells are filled; 0 fills none.
         prompted_frames: How many prompted frames of an object a frame attends to at most, the
             closest in time.
+        add_all_frames_to_correct_as_cond: Whether a frame on which a tracked object is corrected
+            counts as prompted, so that tracking from it on keeps the correction.
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class VideoPredictor(Closeable):
         engines: VideoEngines,
         fill_hole_area: int = FILL_HOLES,
         prompted_frames: int = PROMPTED_FRAMES,
+        add_all_frames_to_correct_as_cond: bool = False,
     ) -> None:
         self.engines = engines
         self.fill_hole_area, self.prompted_frames = fill_hole_area, prompted_frames
+        self.add_all_frames_to_correct_as_cond = add_all_frames_to_correct_as_cond
 
     @classmethod
     def load(
@@ -119,7 +123,8 @@ class VideoPredictor(Closeable):
             )
         track.prompts[frame_idx] = new
         is_first = frame_idx not in track.tracked
-        earlier = track.waiting(is_first).get(frame_idx) or track.settled(frame_idx)
+        is_prompted = is_first or self.add_all_frames_to_correct_as_cond
+        earlier = track.waiting(is_prompted).get(frame_idx) or track.settled(frame_idx)
         embedding = self._encoded(state, frame_idx)
         if is_first:
             seen = embedding.features
@@ -127,8 +132,8 @@ class VideoPredictor(Closeable):
             seen = self._seen(state, [track], frame_idx, track.tracked[frame_idx])
         previous = earlier.masks if earlier else None
         output = self.engines.find(embedding, seen, new, previous)[0]
-        track.waiting(is_first)[frame_idx] = self._filled(output)
-        return self._answer(state, frame_idx, is_first)
+        track.waiting(is_prompted)[frame_idx] = self._filled(output)
+        return self._answer(state, frame_idx, is_prompted)
 
     add_new_points = add_new_points_or_box
 
@@ -147,10 +152,10 @@ class VideoPredictor(Closeable):
             values = np.asarray(real.resize((side, side), Image.Resampling.BILINEAR)) >= 0.5
         track = state.tracks.setdefault(obj_id, Track())
         track.prompts[frame_idx] = values
-        is_first = frame_idx not in track.tracked
+        is_prompted = frame_idx not in track.tracked or self.add_all_frames_to_correct_as_cond
         output = self.engines.take_mask(self._encoded(state, frame_idx), values)
-        track.waiting(is_first)[frame_idx] = self._filled(output)
-        return self._answer(state, frame_idx, is_first)
+        track.waiting(is_prompted)[frame_idx] = self._filled(output)
+        return self._answer(state, frame_idx, is_prompted)
 
     def propagate_in_video(
         self,
@@ -240,7 +245,7 @@ class VideoPredictor(Closeable):
 
     def track_frames(
         self, state: VideoState, order: Iterable[int], reverse: bool = False
-    ) -> Iterator[Found]:
+    ) -> Generator[Found, None, None]:
         """Find all objects on frames in turn; the next one is read and encoded meanwhile.
 
         What was prompted must be settled.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from samtrt.types import Embedding, Size, UInt8Array
 from samtrt.video.memories import Floats
@@ -26,9 +27,9 @@ class VideoState:
     tracks: dict[int, Track] = field(default_factory=dict)
     encoded: tuple[int, Embedding] | None = None
 
-    @property
+    @cached_property
     def size(self) -> Size:
-        """Height and width of the video."""
+        """Height and width of the video: to look at its first frame again would seek back."""
         height, width = self.frames[0].shape[:2]
         return height, width
 

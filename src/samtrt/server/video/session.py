@@ -1,0 +1,296 @@
+"""One open video: what was said of its objects, what is remembered of them, and what was found."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+from samtrt.errors import PromptError
+from samtrt.masks import rle
+from samtrt.server.errors import ApiError
+from samtrt.server.schemas import Rle
+from samtrt.server.settings import Settings
+from samtrt.server.video.frames import RemoteFrames
+from samtrt.server.video.schemas import (
+    FoundMasks,
+    FrameMasks,
+    SaidBefore,
+    TrackRequest,
+    VideoAnswer,
+    VideoMask,
+    VideoPrompt,
+)
+from samtrt.types import BoolArray
+from samtrt.video.predictor import VideoPredictor
+from samtrt.video.prompts import Prompt, check_prompts
+from samtrt.video.state import Found
+from samtrt.video.tracks import Track
+
+BYTES_A_PIXEL = 10
+"""Memory to bring one object's mask to the video's size and encode it."""
+
+
+class VideoSession:
+    """Methods but `use` may run engines and wait for frames: one thread at a time calls them.
+
+    Attributes:
+        lock: Held by who calls them. Tracking lets go of it between two frames.
+        masks: What was found, by frame and object.
+        tracking: Whether somebody tracks.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        frames: RemoteFrames,
+        predictor: VideoPredictor,
+        settings: Settings,
+    ) -> None:
+        self.name, self.path, self.frames = name, path, frames
+        self.lock = asyncio.Lock()
+        self.masks: dict[int, dict[int, VideoMask]] = {}
+        self.tracking = False
+        self.last_used = time.monotonic()
+        self._users = 0
+        self._predictor, self._settings = predictor, settings
+        self._state = predictor.init_state(frames)
+        self._said: dict[tuple[int, int], SaidBefore] = {}
+        self._bytes = 0
+
+    @property
+    def objects(self) -> list[int]:
+        return sorted(self._state.obj_ids)
+
+    @property
+    def pixels(self) -> int:
+        return self.frames.facts.height * self.frames.facts.width
+
+    @property
+    def need(self) -> int:
+        """Memory that a frame's masks take while they are made."""
+        return max(1, len(self._state.tracks)) * self.pixels * BYTES_A_PIXEL
+
+    @property
+    def idle_seconds(self) -> float:
+        """Seconds since anybody asked about it; 0 while somebody waits."""
+        return 0.0 if self._users else time.monotonic() - self.last_used
+
+    @contextmanager
+    def use(self) -> Iterator[None]:
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            self.last_used = time.monotonic()
+
+    def describe(self, video_id: str) -> VideoAnswer:
+        """Say what the video is, and what was said and found of it."""
+        facts = self.frames.facts
+        return VideoAnswer(
+            id=video_id,
+            name=self.name,
+            width=facts.width,
+            height=facts.height,
+            frames=len(self.frames),
+            times=list(facts.times),
+            notices=list(facts.notices),
+            objects=self.objects,
+            prompts=[one for _, one in sorted(self._said.items())],
+            found=self._rows(),
+            tracking=self.tracking,
+        )
+
+    def _rows(self) -> list[tuple[int, int]]:
+        """Return first and last frame of each row of frames that have masks."""
+        frames = sorted(self.masks)
+        breaks = [i for i, (a, b) in enumerate(pairwise(frames), start=1) if b != a + 1]
+        return [
+            (frames[start], frames[end - 1])
+            for start, end in pairwise([0, *breaks, len(frames)])
+            if end > start
+        ]
+
+    def point(self, asked: VideoPrompt, mask: BoolArray | None) -> FrameMasks:
+        """Take what is said of an object on a frame, and return all objects' masks on it.
+
+        Raises:
+            PromptError: where it cannot be meant, or there are too many objects.
+            ImageError: where the frame does not decode. The video is as before then.
+        """
+        labels = [1] * len(asked.points) if asked.labels is None else asked.labels
+        prompt = Prompt(asked.frame, asked.object, asked.points, labels, asked.box, mask)
+        check_prompts([prompt], self._state.size, len(self.frames))
+        self._check_room(asked.object)
+        state, before = self._state, self._state.tracks.get(asked.object)
+        said = dict(before.prompts) if before else {}
+        try:
+            if mask is not None:
+                found = self._predictor.add_new_mask(state, prompt.frame, prompt.obj_id, mask)
+            else:
+                found = self._predictor.add_new_points_or_box(
+                    state, prompt.frame, prompt.obj_id, **prompt.arguments
+                )
+        except BaseException:
+            if before is None:
+                state.tracks.pop(asked.object, None)
+            else:
+                before.prompts = said
+            raise
+        values = asked.model_dump(exclude={"mask"})
+        self._said[asked.frame, asked.object] = SaidBefore(**values, mask=mask is not None)
+        return self._record(found)
+
+    def clear(self, frame: int, obj_id: int) -> FrameMasks:
+        """Forget what was said of an object on a frame; without anything said it is removed.
+
+        Raises:
+            PromptError: where nothing was said.
+        """
+        if (frame, obj_id) not in self._said:
+            raise PromptError(f"nothing was said of object {obj_id} on frame {frame}")
+        del self._said[frame, obj_id]
+        if all(other != obj_id for _, other in self._said):
+            self.remove(obj_id)
+        else:
+            self._predictor.clear_all_prompts_in_frame(self._state, frame, obj_id, False)
+        return self.at(frame)
+
+    def remove(self, obj_id: int) -> None:
+        """Forget an object and its masks.
+
+        Raises:
+            PromptError: where there is no such object.
+        """
+        self._predictor.remove_object(self._state, obj_id, strict=True, need_output=False)
+        self._said = {key: one for key, one in self._said.items() if key[1] != obj_id}
+        for frame in list(self.masks):
+            self._forget(frame, {obj_id})
+
+    def at(self, frame: int) -> FrameMasks:
+        """Return what was found on a frame."""
+        return FrameMasks(frame=frame, masks=list(self.masks.get(frame, {}).values()))
+
+    def part(self, first: int, most: int, settings: Settings) -> FoundMasks:
+        """Return masks from a frame on, as many as one answer takes."""
+        room, frames = settings.max_answer_bytes, []
+        for frame in sorted(one for one in self.masks if one >= first):
+            found = self.at(frame)
+            room -= sum(map(_size, found.masks))
+            if frames and (len(frames) == most or room < 0):
+                return FoundMasks(frames=frames, next=frame)
+            frames.append(found)
+        return FoundMasks(frames=frames)
+
+    def settle(self, asked: TrackRequest) -> int:
+        """Remember what was pointed at, and return where tracking is to begin.
+
+        Raises:
+            PromptError: where there is no object, or no such frame.
+        """
+        if asked.start is not None and asked.start >= len(self.frames):
+            raise PromptError(
+                f"there is no frame {asked.start}: the video has 0..{len(self.frames) - 1}"
+            )
+        self._predictor.settle(self._state)
+        if asked.start is not None:
+            return asked.start
+        pick = min if asked.direction == "forward" else max
+        return pick(frame for one in self._state.tracks.values() for frame in one.prompted)
+
+    def steps(self, asked: TrackRequest, start: int) -> Generator[FrameMasks, None, None]:
+        """Track, frame by frame; what is found is kept whether or not anybody takes it.
+
+        Raises:
+            ImageError: where a frame does not decode; those before are kept.
+            ApiError: 413 where there is no more room for masks.
+        """
+        most = len(self.frames) if asked.frames is None else asked.frames
+        if asked.direction == "forward":
+            order = range(start, min(start + most, len(self.frames)))
+        else:
+            order = range(start, max(start - most, -1), -1)
+        backward = asked.direction == "backward"
+        with closing(self._predictor.track_frames(self._state, order, backward)) as steps:
+            for found in steps:
+                yield self._record(found)
+                if not self._state.tracks:
+                    return
+
+    def _record(self, found: Found) -> FrameMasks:
+        frame, ids, logits = found
+        self._forget(frame, set(ids))
+        made = self.masks.setdefault(frame, {})
+        for obj_id, part in sorted(zip(ids, logits, strict=True), key=lambda one: one[0]):
+            mask = rle.encode(part[0] > self._predictor.engines.manifest.mask_threshold)
+            made[obj_id] = VideoMask(
+                object=obj_id,
+                area=rle.area(mask),
+                bbox=list(rle.coco_box(mask)),
+                rle=Rle(**rle.compress(mask)),
+            )
+            self._bytes += _size(made[obj_id])
+        self._trim(frame)
+        if self._bytes > self._settings.video_bytes:
+            self._forget(frame, set(ids))
+            raise ApiError(
+                413,
+                f"the masks of this video take more than {self._settings.video_bytes:,} bytes: "
+                "remove objects, or raise --video-memory",
+            )
+        return self.at(frame)
+
+    def _forget(self, frame: int, objects: set[int]) -> None:
+        made = self.masks.get(frame, {})
+        for obj_id in objects & made.keys():
+            self._bytes -= _size(made.pop(obj_id))
+        if not made:
+            self.masks.pop(frame, None)
+
+    def _check_room(self, obj_id: int) -> None:
+        """Refuse an object or a frame more than memory has room for."""
+        tracks, settings = self._state.tracks, self._settings
+        objects = len(tracks) + (obj_id not in tracks)
+        if objects > settings.max_video_objects:
+            raise PromptError(f"the server follows {settings.max_video_objects} objects at most")
+        if objects * self.pixels * BYTES_A_PIXEL > settings.memory_bytes:
+            raise ApiError(
+                413,
+                f"{objects} objects in frames of {self.pixels:,} pixels take more memory than the "
+                f"limit of {settings.memory_bytes:,} bytes: raise --memory",
+            )
+        told = sum(len(one.prompted) + len(one.waiting_prompted) for one in tracks.values())
+        if told >= self._room:
+            raise ApiError(
+                413,
+                f"{told} prompts are as many as {settings.video_bytes:,} bytes have room for: "
+                "raise --video-memory",
+            )
+
+    @property
+    def _room(self) -> int:
+        """How many objects' frames may be remembered."""
+        manifest, video = self._predictor.engines.manifest, self._predictor.engines.video
+        _, height, width = manifest.maps[0].shape
+        one = 4 * manifest.mask_size**2 + 2 * video.memory_channels * height * width + 4096
+        return max(2 * video.pointers, self._settings.video_bytes // one)
+
+    def _trim(self, frame: int) -> None:
+        """Keep what is remembered within its room: what is farthest in time from here goes."""
+        tracks: list[Track] = list(self._state.tracks.values())
+        if sum(len(one.prompted) + len(one.others) for one in tracks) <= self._room:
+            return
+        told = sum(len(one.prompted) for one in tracks)
+        reach = max(self._predictor.engines.video.pointers, (self._room - told) // len(tracks) // 2)
+        for one in tracks:
+            one.forget_far(frame, reach)
+
+
+def _size(mask: VideoMask) -> int:
+    """About how many bytes a mask takes here."""
+    return len(mask.rle.counts) + 600
