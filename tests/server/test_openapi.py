@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import schemathesis
@@ -19,9 +20,11 @@ from schemathesis.specs.openapi.checks import (
 from samtrt.preparation.frame import Frame
 from samtrt.server.app import create_app
 from samtrt.types import Embedding
+from samtrt.video.predictor import VideoPredictor
 from support.fake_runtime import fake_predictor
-from support.samples import make_manifest
+from support.fake_video import FakeVideoEngines, video_manifest
 from support.server_cases import live
+from support.videos import numbered, write_video
 
 CHECKS = [
     not_a_server_error,
@@ -32,7 +35,10 @@ CHECKS = [
 
 
 def fake_app() -> Any:
-    return create_app(fake_predictor(make_manifest()))
+    manifest = video_manifest()
+    predictor = fake_predictor(manifest)
+    video = VideoPredictor(FakeVideoEngines(manifest, predictor.encoder), fill_hole_area=0)
+    return create_app(predictor, video=video)
 
 
 app = fake_app()
@@ -51,6 +57,15 @@ def image_id() -> str:
     return str(app.state.scheduler.store.add(Embedding(features, Frame((120, 200), 256, 64))))
 
 
+@pytest.fixture(scope="module")
+def video_id(url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = write_video(tmp_path_factory.mktemp("video") / "clip.mp4", numbered(4))
+    answer = httpx.post(f"{url}/v1/videos", content=path.read_bytes(), timeout=120).json()
+    said = {"frame": 0, "object": 1, "box": [8, 12, 24, 36]}
+    httpx.post(f"{url}/v1/videos/{answer['id']}/prompts", json=said, timeout=120)
+    return str(answer["id"])
+
+
 @pytest.mark.long
 @schema.parametrize()
 @settings(
@@ -58,9 +73,12 @@ def image_id() -> str:
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_no_operation_fails(case: Any, url: str, image_id: str) -> None:
-    # Half of the cases ask about an image that exists, so that they get past the look-up.
-    if case.method != "DELETE" and case.path_parameters and len(str(case.body)) % 2:
-        case.path_parameters["image_id"] = image_id
+def test_no_operation_fails(case: Any, url: str, image_id: str, video_id: str) -> None:
+    # Half of the cases ask about what exists, so that they get past the look-up.
+    is_kept = case.method != "DELETE" or case.path.count("/") > 3
+    if is_kept and case.path_parameters and len(str(case.body)) % 2:
+        for name, known in (("image_id", image_id), ("video_id", video_id)):
+            if name in case.path_parameters:
+                case.path_parameters[name] = known
     # A busy machine takes longer than the client would wait of itself.
     case.call_and_validate(base_url=url, checks=CHECKS, timeout=120)

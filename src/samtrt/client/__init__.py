@@ -12,5 +12,6 @@ done by `samtrt serve`. Needs the extra `client`.
 from samtrt.client.answers import cut_maps, expecting, image_bytes
 from samtrt.client.connection import Client
 from samtrt.client.remote_image import RemoteImage
+from samtrt.client.remote_video import RemoteVideo
 
-__all__ = ["Client", "RemoteImage", "cut_maps", "expecting", "image_bytes"]
+__all__ = ["Client", "RemoteImage", "RemoteVideo", "cut_maps", "expecting", "image_bytes"]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 from samtrt import tracing
-from samtrt.client.answers import image_bytes, json_of
+from samtrt.client.answers import expecting, image_bytes, json_of
 from samtrt.client.remote_image import RemoteImage
+from samtrt.client.remote_video import RemoteVideo
 from samtrt.errors import (
     ImageError,
     MissingExtraError,
@@ -23,6 +26,8 @@ try:
     import httpx
 except ImportError:
     raise MissingExtraError("The client", "client", "httpx") from None
+
+_UPLOADS = ("/v1/images", "/v1/videos")
 
 LONGEST_WAIT = 60.0
 """Seconds that the client waits at most before it repeats a request, whatever the server asks."""
@@ -71,6 +76,63 @@ class Client(Closeable):
         data = image_bytes(image)
         return RemoteImage(self, data, self.send_image(data))
 
+    def open_video(
+        self, video: str | Path | bytes | None = None, name: str | None = None
+    ) -> RemoteVideo:
+        """Send a video, or open one of the server's folder, to follow objects through it.
+
+        Args:
+            video: A file's path, or a file's bytes.
+            name: Of a video in the folder, as `videos` lists it, where `video` is None; else what
+                the video is called.
+
+        Raises:
+            ImageError: where it is not a video that the server reads.
+            PromptError: where neither is given.
+            RemoteError: where the server cannot take it.
+        """
+        if video is None:
+            if name is None:
+                raise PromptError("give a video, or the name of one in the server's folder")
+            return RemoteVideo(self, self._json("POST", "/v1/videos", json={"name": name}))
+        if name is None:
+            name = "video" if isinstance(video, bytes) else Path(video).name
+        answer = self._json(
+            "POST",
+            "/v1/videos",
+            params={"name": name},
+            content=image_bytes(video),
+            headers={"Content-Type": "application/octet-stream"},
+        )
+        return RemoteVideo(self, answer)
+
+    def videos(self) -> list[str]:
+        """Return the names of the videos in the server's folder."""
+        answer = self._json("GET", "/v1/videos")
+        with expecting("names of videos"):
+            return [str(name) for name in answer["files"]]
+
+    @contextmanager
+    def stream(self, path: str, **options: Any) -> Iterator[Iterator[str]]:
+        """Send a POST; yield the lines of its answer as they come.
+
+        Raises:
+            SamtrtError: as `request`, also where the answer breaks off.
+        """
+        headers = {**self._headers, **tracing.headers()}
+        try:
+            with self._http.stream(
+                "POST", self._url + path, headers=headers, **options
+            ) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _error(response, is_upload=False)
+                yield response.iter_lines()
+        except httpx.TimeoutException:
+            raise RemoteError(f"{self._url} did not answer in time") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise RemoteError(f"lost the connection to {self._url}: {error}") from None
+
     def send_image(self, data: bytes) -> dict[str, Any]:
         """Upload a file's bytes; return the server's answer."""
         return self._json(
@@ -97,7 +159,7 @@ class Client(Closeable):
             time.sleep(_seconds(response.headers.get("Retry-After")))
         if response.is_success:
             return response
-        raise _error(response, is_upload=path == "/v1/images")
+        raise _error(response, is_upload=method == "POST" and path in _UPLOADS)
 
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         return json_of(self.request(method, path, **options))

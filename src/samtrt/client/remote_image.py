@@ -57,9 +57,9 @@ class RemoteImage:
             specks: As `Predictor.specks`.
         """
         prompt: dict[str, Any] = {
-            "points": _listed(point_coords, "point_coords"),
-            "labels": _listed(point_labels, "point_labels"),
-            "box": _listed(box, "box"),
+            "points": listed(point_coords, "point_coords"),
+            "labels": listed(point_labels, "point_labels"),
+            "box": listed(box, "box"),
         }
         if mask_input is not None:
             logits = np.ascontiguousarray(mask_input, dtype="<f4")
@@ -139,7 +139,8 @@ class RemoteImage:
         return self._client.request(method, f"/v1/images/{self.id}{path}", **options)
 
 
-def _listed(value: npt.ArrayLike | None, what: str) -> Any:
+def listed(value: npt.ArrayLike | None, what: str) -> Any:
+    """Return an array of numbers as lists, for JSON; raises `PromptError`."""
     if value is None:
         return None
     try:

@@ -123,6 +123,37 @@ def test_a_frame_that_does_not_decode(serve_video: Serve, tmp_path: Path) -> Non
     assert served.client.get(f"/v1/videos/{video}").json()["objects"] == [1]
 
 
+def test_what_is_remembered_has_a_limit(serve_video: Serve, tmp_path: Path) -> None:
+    served = serve_video(video_bytes=100_000)
+    content = write_video(tmp_path / "clip.mp4", numbered(31) * 2).read_bytes()
+    video = begun(served, content)
+    assert events(served.client.post(f"/v1/videos/{video}/track").text)[-1][0] == "done"
+    (session,) = served.app.state.videos._open.values()
+    (one,) = session._state.tracks.values()
+    assert [*one.prompted] == [0]
+    assert len(one.others) < 40
+    assert min(one.others) > 20
+    # All masks are there, and a correction far from what is remembered begins anew from there.
+    found = served.client.get(f"/v1/videos/{video}").json()["found"]
+    assert found == [[0, 61]]
+    said = {"frame": 10, "object": 1, "box": [30, 12, 50, 36]}
+    assert served.client.post(f"/v1/videos/{video}/prompts", json=said).status_code == 200
+    rest = events(
+        served.client.post(f"/v1/videos/{video}/track", json={"start": 10, "frames": 3}).text
+    )
+    assert [frame["masks"][0]["bbox"][0] for _, frame in rest[:-1]] == [30, 31, 32]
+
+
+def test_masks_have_a_limit(serve_video: Serve, clip: Path) -> None:
+    served = serve_video(video_bytes=5_000)
+    video = begun(served, clip.read_bytes())
+    *found, (name, failed) = events(served.client.post(f"/v1/videos/{video}/track").text)
+    assert (name, failed["error"]["code"]) == ("error", "too_large")
+    assert 3 < len(found) < COUNT
+    kept = served.client.get(f"/v1/videos/{video}/masks").json()["frames"]
+    assert kept == [frame for _, frame in found]
+
+
 def test_an_engine_that_fails(serve_video: Serve, clip: Path) -> None:
     served = serve_video()
     video = begun(served, clip.read_bytes())
@@ -224,6 +255,23 @@ def test_a_client_that_leaves(url: tuple[Served, str], clip: Path) -> None:
     assert served.client.post(f"/v1/videos/{video}/prompts", json=said).status_code == 200
     rest = events(served.client.post(f"/v1/videos/{video}/track", json={"start": 1}).text)
     assert rest[-1] == ("done", {"frames": COUNT - 1, "reason": "end"})
+
+
+def test_tracking_that_is_stopped(url: tuple[Served, str], clip: Path) -> None:
+    served, _ = url
+    video = begun(served, clip.read_bytes())
+    assert served.client.delete(f"/v1/videos/{video}/track").status_code == 204
+    served.video.open.clear()
+    watching = Watching(served, video)
+    wait_for(lambda: watching.count("masks") == 1)
+    threading.Timer(0.1, served.video.open.set).start()
+    assert served.client.delete(f"/v1/videos/{video}/track").status_code == 204
+    # It has ended: what was refused before is not any more.
+    said = {"frame": 3, "object": 1, "box": BOX}
+    assert served.client.post(f"/v1/videos/{video}/prompts", json=said).status_code == 200
+    *found, (name, done) = watching.end()
+    assert (name, done) == ("done", {"frames": len(found), "reason": "stopped"})
+    assert len(found) < COUNT
 
 
 def test_an_object_that_is_removed_while_it_is_tracked(url: tuple[Served, str], clip: Path) -> None:

@@ -229,7 +229,7 @@ async def remove_object(
 
 @router.post(
     "/{video_id}/track",
-    response_class=EventStream,
+    response_class=Response,
     responses={
         200: {
             "description": "events `masks` (`FrameMasks`), one a frame, and at the end one `done` "
@@ -250,6 +250,17 @@ async def track(video_id: VideoId, request: Request, videos: VideosOf) -> EventS
         request, videos.track(video_id, body), videos.settings.request_seconds
     )
     return EventStream(events, videos.settings.heartbeat_seconds)
+
+
+@router.delete(
+    "/{video_id}/track",
+    status_code=204,
+    responses=errors(404, 410, 504),
+    summary="Stop tracking",
+)
+async def stop(video_id: VideoId, request: Request, videos: VideosOf) -> None:
+    """Answer when tracking has ended, after the frame that is at work; fine where nobody tracks."""
+    await for_client(request, videos.stop(video_id), videos.settings.request_seconds)
 
 
 @router.get(

@@ -118,8 +118,8 @@ class TrackDone(_Model):
     """The data of the event `done`."""
 
     frames: int = Field(description="that were tracked")
-    reason: Literal["end", "no_objects"] = Field(
-        description="no_objects where all were removed meanwhile"
+    reason: Literal["end", "no_objects", "stopped"] = Field(
+        description="no_objects where all were removed meanwhile; stopped where that was asked for"
     )
 
 

@@ -40,7 +40,8 @@ class VideoSession:
     Attributes:
         lock: Held by who calls them. Tracking lets go of it between two frames.
         masks: What was found, by frame and object.
-        tracking: Whether somebody tracks.
+        still: Set while nobody tracks.
+        stopping: Whether who tracks is to end.
     """
 
     def __init__(
@@ -54,13 +55,18 @@ class VideoSession:
         self.name, self.path, self.frames = name, path, frames
         self.lock = asyncio.Lock()
         self.masks: dict[int, dict[int, VideoMask]] = {}
-        self.tracking = False
+        self.still, self.stopping = asyncio.Event(), False
+        self.still.set()
         self.last_used = time.monotonic()
         self._users = 0
         self._predictor, self._settings = predictor, settings
         self._state = predictor.init_state(frames)
         self._said: dict[tuple[int, int], SaidBefore] = {}
         self._bytes = 0
+
+    @property
+    def tracking(self) -> bool:
+        return not self.still.is_set()
 
     @property
     def objects(self) -> list[int]:

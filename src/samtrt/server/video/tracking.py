@@ -37,7 +37,8 @@ async def events_of(
     done = 0
     try:
         check_still(session)  # two may have begun at once
-        session.tracking = True
+        session.stopping = False
+        session.still.clear()
         steps = session.steps(asked, start)
         try:
             with session.use():
@@ -50,9 +51,12 @@ async def events_of(
                     done += 1
                     videos.metrics.tracked_frames.inc()
                     yield "masks", found
+                    if session.stopping:
+                        reason = "stopped"
+                        break
         finally:
-            session.tracking = False
             await run_in(videos.work, steps.close)
+            session.still.set()
         yield "done", TrackDone.model_validate({"frames": done, "reason": reason})
     except Exception as error:
         if isinstance(error, SamtrtError):

@@ -221,6 +221,12 @@ class Videos:
             start = await self.run(session, partial(session.settle, asked))
         return events_of(self, video_id, session, asked, start)
 
+    async def stop(self, video_id: str) -> None:
+        """End tracking, and wait until it has ended."""
+        session = self._find(video_id)
+        session.stopping = True
+        await session.still.wait()
+
     async def run(self, session: VideoSession, work: Callable[[], T]) -> T:
         """Let a thread work on a video that is held, with memory for its masks."""
         async with self.scheduler.memory.hold(session.need):
