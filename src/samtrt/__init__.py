@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         Target,
         ValueScale,
     )
-    from samtrt.client import Client, RemoteImage
+    from samtrt.client import Client, RemoteImage, RemoteVideo
     from samtrt.errors import (
         BackendError,
         BuildError,
@@ -106,6 +106,7 @@ _NAMES = {
     "client": (
         "Client",
         "RemoteImage",
+        "RemoteVideo",
     ),
     "errors": (
         "BackendError",
@@ -213,6 +214,7 @@ __all__ = [
     "Range",
     "RemoteError",
     "RemoteImage",
+    "RemoteVideo",
     "Report",
     "Resize",
     "ResizeFilter",

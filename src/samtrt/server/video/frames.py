@@ -6,7 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import TypeVar, overload
 
 from samtrt.errors import ImageError
@@ -48,7 +48,7 @@ class RemoteFrames(Sequence[UInt8Array], Closeable):
         self._reader: Reader | None = None
         self._kept: OrderedDict[int, UInt8Array] = OrderedDict()
         self._lock = Lock()
-        self._closed = False
+        self._closed = Event()
         try:
             self.facts: Facts = self._call("the video", open_video)
         except BaseException:
@@ -85,11 +85,11 @@ class RemoteFrames(Sequence[UInt8Array], Closeable):
             return found
 
     def _call(self, what: str, work: Callable[..., T], *args: object) -> T:
-        if self._closed:
+        if self._closed.is_set():
             raise ImageError("the video was closed")
         if self._reader is None:
             self._reader = Reader()
-            if self._closed:  # meanwhile: nobody else would end the process
+            if self._closed.is_set():  # meanwhile: nobody else would end the process
                 self._give_up()
                 raise ImageError("the video was closed")
         try:
@@ -106,7 +106,7 @@ class RemoteFrames(Sequence[UInt8Array], Closeable):
             ) from None
         except ReaderDiedError as error:
             self._give_up()
-            if not self._closed:  # else it was killed because nobody waits for it
+            if not self._closed.is_set():  # else it was killed because nobody waits for it
                 self._metrics.readers_died.inc()
                 log.warning("%s", error)
             raise ImageError(f"{what} cannot be decoded: it is damaged") from None
@@ -118,6 +118,6 @@ class RemoteFrames(Sequence[UInt8Array], Closeable):
 
     def close(self) -> None:
         """Kill the process, whatever it does; threads that wait get an `ImageError`."""
-        self._closed = True
+        self._closed.set()
         self._give_up()
         self._kept.clear()

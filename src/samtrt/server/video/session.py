@@ -184,7 +184,8 @@ class VideoSession:
 
     def part(self, first: int, most: int, settings: Settings) -> FoundMasks:
         """Return masks from a frame on, as many as one answer takes."""
-        room, frames = settings.max_answer_bytes, []
+        room = settings.max_answer_bytes
+        frames: list[FrameMasks] = []
         for frame in sorted(one for one in self.masks if one >= first):
             found = self.at(frame)
             room -= sum(map(_size, found.masks))

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import cv2
+import numpy as np
 from fastapi import Request
 
 from samtrt.server.batching import Admission
 from samtrt.server.errors import ApiError
 from samtrt.server.metrics import Metrics
-from samtrt.server.reading import parse_json
+from samtrt.server.reading import Model, parse_json
 from samtrt.server.scheduler import Scheduler
 from samtrt.server.settings import Settings
 from samtrt.server.store import REMEMBERED, new_id
@@ -233,7 +234,7 @@ class Videos:
             with self.metrics.batch_seconds.labels("video").time():
                 return await run_in(self.work, work)
 
-    async def _parsed(self, model: type[T], body: bytes) -> T:
+    async def _parsed(self, model: type[Model], body: bytes) -> Model:
         with self.scheduler.parses.admit():
             return await run_in(self.scheduler.quick, parse_json, model, body, self.settings)
 
@@ -278,9 +279,8 @@ def _jpeg(pixels: UInt8Array, longest_side: int | None) -> bytes:
     share = 1.0 if longest_side is None else min(1.0, longest_side / max(height, width))
     if share < 1:
         size = max(1, round(width * share)), max(1, round(height * share))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    done, content = cv2.imencode(
-        ".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-    )
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    done, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     assert done
     return bytes(content)
