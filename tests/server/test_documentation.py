@@ -14,7 +14,7 @@ from PIL import Image
 
 from samtrt.manifest import Manifest
 from samtrt.server.settings import Settings
-from support.fake_video import video_manifest
+from support.moving_objects import video_manifest
 from support.server_cases import Served, live
 from support.videos import numbered, write_video
 

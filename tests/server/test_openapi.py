@@ -22,7 +22,7 @@ from samtrt.server.app import create_app
 from samtrt.types import Embedding
 from samtrt.video.predictor import VideoPredictor
 from support.fake_runtime import fake_predictor
-from support.fake_video import FakeVideoEngines, video_manifest
+from support.moving_objects import MovingObjects, video_manifest
 from support.server_cases import live
 from support.videos import numbered, write_video
 
@@ -37,7 +37,7 @@ CHECKS = [
 def fake_app() -> Any:
     manifest = video_manifest()
     predictor = fake_predictor(manifest)
-    video = VideoPredictor(FakeVideoEngines(manifest, predictor.encoder), fill_hole_area=0)
+    video = VideoPredictor(MovingObjects(manifest, predictor.encoder), fill_hole_area=0)
     return create_app(predictor, video=video)
 
 

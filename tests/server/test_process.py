@@ -171,6 +171,8 @@ def test_a_stop_ends_in_its_time_whatever_clients_do(
         (["--host", "0.0.0.0"], "--token-file"),
         (["--token-file", "/nonexistent"], "cannot read the token"),
         (["--spill-dir", "/proc/nowhere"], "cannot spill"),
+        (["--videos", "/nonexistent"], "is no folder"),
+        (["--videos", "/"], "vit_t follows no objects through videos"),
     ],
 )
 def test_bad_options_are_one_line(fake_directory: Path, options: list[str], words: str) -> None:

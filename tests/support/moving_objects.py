@@ -14,7 +14,8 @@ from samtrt.backends.base import Backend
 from samtrt.manifest import Manifest, Video
 from samtrt.types import Embedding
 from samtrt.video.engines import VideoEngines
-from samtrt.video.tracks import Floats, Output, Points, Queues
+from samtrt.video.memories import Floats
+from samtrt.video.tracks import Output, Points, Queues
 from support.samples import make_manifest
 
 STEP = 4
@@ -31,7 +32,7 @@ def video_manifest(**changes: object) -> Manifest:
     return make_manifest(video=video, **changes)
 
 
-class FakeVideoEngines(VideoEngines):
+class MovingObjects(VideoEngines):
     """Boxes as drawn and discs around points, which move by `STEP` a frame.
 
     A pointer holds the object's box in the model's square.

@@ -22,7 +22,7 @@ from samtrt.server.app import create_app
 from samtrt.server.connections import options_of
 from samtrt.server.settings import Settings
 from samtrt.video.predictor import VideoPredictor
-from support.fake_video import FakeVideoEngines
+from support.moving_objects import MovingObjects
 
 
 def image_bytes(pixels: np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
@@ -67,7 +67,7 @@ class Served:
     """A running application and what is behind it."""
 
     url: str  # where it is served over sockets
-    video: FakeVideoEngines  # where the model follows objects
+    video: MovingObjects  # where the model follows objects
 
     def __init__(self, manifest: Manifest, settings: Settings, **options: Any) -> None:
         self.encoder = Gated(manifest, Stage.ENCODER)
@@ -75,7 +75,7 @@ class Served:
         self.predictor = Predictor(self.encoder, self.decoder, manifest)
         self.settings = settings
         if manifest.video is not None:
-            self.video = FakeVideoEngines(manifest, self.encoder)
+            self.video = MovingObjects(manifest, self.encoder)
             options["video"] = VideoPredictor(
                 self.video, fill_hole_area=0, add_all_frames_to_correct_as_cond=True
             )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from samtrt.server.settings import Settings
-from support.fake_video import video_manifest
+from support.moving_objects import video_manifest
 from support.server_cases import Served
 from support.videos import numbered, write_video
 

@@ -13,7 +13,7 @@ import pytest
 from samtrt import Client
 from samtrt.errors import ImageError, PromptError, RemoteError
 from samtrt.server.settings import Settings
-from support.fake_video import video_manifest
+from support.moving_objects import video_manifest
 from support.server_cases import Served, live
 
 TOKEN = "token-of-the-client-test"

@@ -20,7 +20,7 @@ from samtrt.server.metrics import Metrics
 from samtrt.server.settings import Settings
 from samtrt.server.video import decoding
 from samtrt.server.video.frames import RemoteFrames
-from support.fake_video import video_manifest
+from support.moving_objects import video_manifest
 from support.server_cases import Served, live, wait_for
 from support.videos import moving_picture, numbered, write_video
 
