@@ -1,0 +1,1 @@
+"""A plugin of napari: points and boxes in, labels out."""
