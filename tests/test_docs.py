@@ -175,3 +175,23 @@ def test_notebooks_run_and_show_their_results(
     for one in shown:
         if hasattr(one, "_repr_png_"):
             assert one._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.long
+def test_notebooks_run_in_jupyters_kernel(tmp_path: Path) -> None:
+    """As a user opens them, with the bundled checkpoint; the first to run exports it."""
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    said = {}
+    for name in ("click", "everything", "boxes"):
+        book = nbformat.read(ROOT / "docs" / "notebooks" / f"{name}.ipynb", as_version=4)
+        where = {"metadata": {"path": str(tmp_path)}}
+        nbclient.NotebookClient(book, timeout=280, resources=where).execute()
+        outputs = [one for cell in book.cells for one in cell.get("outputs", [])]
+        assert any("image/png" in one.get("data", {}) for one in outputs), name
+        said[name] = "".join(one.text for one in outputs if one.output_type == "stream")
+    assert (tmp_path / "vit_s" / "samtrt.json").is_file()
+    few, more = map(int, re.findall(r"(\d+) masks", said["everything"]))
+    assert 0 < few < more
+    assert "(3, 1, 400, 600)" in said["boxes"]
