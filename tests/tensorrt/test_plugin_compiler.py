@@ -177,23 +177,38 @@ def test_place_that_cannot_be_written(root: Path, tmp_path: Path) -> None:
         compile_plugin(root, tmp_path / "file" / "p.so", ["sm_80"])
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
-def test_kernels_compile(tmp_path: Path) -> None:
-    """The real sources by the real compiler, without the one that needs TensorRT's headers.
+NEEDS_NVCC = pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+
+
+def compile_really(root: Path, out: Path, names: set[str]) -> None:
+    """Compile sources of these names by the real compiler.
 
     Nothing of it runs, so it need not be fast: the optimizer takes most of the time.
     """
-    out = tmp_path / "kernels.so"
-    compiler, *words = nvcc_command(find_nvcc(), tmp_path, ["sm_90a"], out)
-    less = ("-Xcicc=-O1", "-Xptxas=-O1")
+    compiler, *words = nvcc_command(find_nvcc(), root, ["sm_90a"], out)
+    left_out = {str(path) for path in SOURCES.iterdir() if path.name not in names}
     done = subprocess.run(
-        [compiler, *less, *(word for word in words if not word.endswith("plugin.cpp"))],
+        [compiler, "-Xcicc=-O1", "-Xptxas=-O1", *(word for word in words if word not in left_out)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@NEEDS_NVCC
+def test_a_kernel_compiles(tmp_path: Path) -> None:
+    out = tmp_path / "kernel.so"
+    compile_really(tmp_path, out, {"gelu.cu"})
+    assert b"gelu_kernel" in out.read_bytes()
+
+
+@pytest.mark.long
+@NEEDS_NVCC
+def test_kernels_compile(tmp_path: Path) -> None:
+    """All but the source that needs TensorRT's headers."""
+    out = tmp_path / "kernels.so"
+    compile_really(tmp_path, out, {path.name for path in SOURCES.iterdir()} - {"plugin.cpp"})
     library = ctypes.CDLL(str(out))
     library.samtrt_architectures.restype = ctypes.c_char_p
     assert library.samtrt_architectures() == b"sm_90a"
