@@ -106,7 +106,7 @@ class Engines:
         from samtrt.predictor import Predictor
 
         with working("loading the model"):
-            predictor = Predictor.load(self.directory, self.backend, self._options)
+            predictor = Predictor.load(self.directory, self.backend, self.options)
         predictor.specks = self.specks
         return predictor
 
@@ -123,13 +123,14 @@ class Engines:
         load_av()
         with working("loading the model for videos"):
             engines = VideoEngines.load(
-                self.directory, self.backend, self._options, predictor.encoder
+                self.directory, self.backend, self.options, predictor.encoder
             )
         # A correction is to hold where tracking goes on from it.
         return VideoPredictor(engines, add_all_frames_to_correct_as_cond=True)
 
     @property
-    def _options(self) -> BackendOptions:
+    def options(self) -> BackendOptions:
+        """How the engines run."""
         return BackendOptions(
             device=self.device,
             threads=self.threads,

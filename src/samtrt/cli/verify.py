@@ -24,6 +24,14 @@ from samtrt.cli.options import (
 )
 from samtrt.cli.reading import ForceOption, note
 from samtrt.cli.screen import table, working
+from samtrt.cli.verify_video import (
+    FramesOption,
+    NoVideoOption,
+    VideoOption,
+    clip_to_follow,
+    followed,
+    video_table,
+)
 
 if TYPE_CHECKING:
     from samtrt.types import UInt8Array
@@ -65,14 +73,24 @@ def command(
         Path | None,
         typer.Option(help="Compare with such a file: no checkpoint, no PyTorch, its own seed."),
     ] = None,
+    video: VideoOption = None,
+    no_video: NoVideoOption = False,
+    frames: FramesOption = 10,
     force: ForceOption = False,
 ) -> None:
-    """Compare a model directory's masks with the checkpoint's; exit with 1 where they differ."""
+    """Compare a model directory's masks with the checkpoint's; exit with 1 where they differ.
+
+    On images, and where DIR has graphs for videos, objects followed through a clip.
+    """
     from samtrt import assets
     from samtrt.files import check_ours
+    from samtrt.manifest import Manifest
     from samtrt.verification import compare as verifying
     from samtrt.verification.reference import is_reference, load_reference, record
+    from samtrt.verification.video import compare_video
 
+    if video and no_video:
+        raise typer.BadParameter("--video names what --no-video leaves out: give one")
     if (checkpoint is None) is (reference is None):
         raise typer.BadParameter("give either --checkpoint or --reference")
     if save_reference and reference:
@@ -82,25 +100,37 @@ def command(
     check_json(json_path, _REPORT, force)
     images = _read_images(image or []) or assets.verification_images()
     path = str(resolve_checkpoint(checkpoint)) if checkpoint else None  # once for both models
+    official = Engines(directory, BackendName.PYTORCH, "cpu", threads, path)
+    engines = Engines(directory, backend, device, threads, path, pixels)
+    clip = None
+    if not no_video:
+        clip = clip_to_follow(
+            official if save_reference else engines, Manifest.load(directory), video, frames
+        )
     if save_reference:
         with working("loading the checkpoint") as tell:
-            expected = Engines(directory, BackendName.PYTORCH, "cpu", threads, path).load()
-            record(save_reference, expected, images, seed, tell)
+            found = (clip, followed(official, clip, tell)) if clip else None
+            record(save_reference, official.load(), images, seed, tell, found)
         note(f"written to {save_reference}")
         return
     with working("loading both models") as tell:
-        candidate = Engines(directory, backend, device, threads, path, pixels).load()
+        candidate = engines.load()
         if reference:
             stored = load_reference(reference, candidate.manifest, images)
             expected, seed = stored.predictor, stored.seed
         else:
-            expected = Engines(directory, BackendName.PYTORCH, "cpu", threads, path).load()
+            expected = official.load()
         limits = verifying.thresholds_for(candidate)
         if min_iou is not None:
             limits = replace(limits, mean_iou=min_iou)
         if min_worst_iou is not None:
             limits = replace(limits, worst_iou=min_worst_iou)
         report = verifying.verify(expected, candidate, images, limits, seed, tell)
+        candidate.close()
+        if clip:
+            theirs = stored.followed(clip) if reference else followed(official, clip, tell)
+            ours = followed(engines, clip, tell)
+            report = report.with_video(compare_video(clip, theirs, ours))
     write_json(json_path, report.as_json())
     show(report)
     if not report.passed:
@@ -155,6 +185,14 @@ def show(report: Report) -> None:
         "[dim]logits: relative difference; scores: largest difference; order, choice: of\n"
         "how many pairs of scores and of how many best masks they differ[/]",
     )
+    if report.video:
+        height, width = report.video.size
+        screen.show(
+            "",
+            f"objects followed through {escape(report.video.clip)}, {width} x {height}",
+            video_table(report.video),
+            "[dim]presence: of how many objects one side finds something and the other nothing[/]",
+        )
     if report.passed:
         screen.show("[green]verified[/]: the engines give the checkpoint's masks")
     for failure in report.failures:

@@ -25,11 +25,22 @@ from samtrt.sealed import Tensors, begins_with, check_seal, read_tensors, write_
 from samtrt.types import TensorInfo, UInt8Array
 from samtrt.verification.compare import BOXES_AT_ONCE, seeded_prompts
 from samtrt.verification.tap import tapped
+from samtrt.verification.video import Clip, Followed
 
 FORMAT = "samtrt-reference-3"
 _FORMATS = "samtrt-reference-"
+_VIDEO = "video."
 _SAME_PIXELS = 1e-2
 _AGAIN = "write it again with: samtrt verify --save-reference"
+
+
+class _Clip(BaseModel):
+    """Which clip objects were followed through."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    sha256: str
 
 
 class _About(BaseModel):
@@ -44,14 +55,42 @@ class _About(BaseModel):
     backend: str
     seed: int = Field(ge=0)
     images: tuple[tuple[str, str], ...] = Field(description="name and hash of each, in order")
+    clip: _Clip | None = None
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What `load_reference` found: a predictor to compare with, and the seed of its prompts."""
+    """What `load_reference` found: a predictor to compare with, and the seed of its prompts.
+
+    Attributes:
+        clip: Name and hash of the clip that objects were followed through; None for none.
+        masks: What was found on it, packed bits by name.
+    """
 
     predictor: Predictor
     seed: int
+    path: Path
+    clip: tuple[str, str] | None
+    masks: Tensors
+
+    def followed(self, clip: Clip) -> Followed:
+        """Return what was found on a clip.
+
+        Raises:
+            VerificationError: where it is another clip than the stored one.
+        """
+        if self.clip is None or self.clip[1] != clip.sha256:
+            raise VerificationError(
+                f"{self.path} is of {'another clip' if self.clip else 'images alone'}, not of "
+                f"{clip.name} with {len(clip.frames)} frames: {_AGAIN}, or leave videos out by "
+                "--no-video"
+            )
+        try:
+            return Followed.unpacked(self.masks, clip)
+        except ValueError as error:
+            raise VerificationError(
+                f"{self.path} is no whole reference ({error}): {_AGAIN}"
+            ) from None
 
 
 def record(
@@ -60,6 +99,7 @@ def record(
     images: Mapping[str, UInt8Array],
     seed: int = 0,
     report: Callable[[str], None] = lambda _: None,
+    video: tuple[Clip, Followed] | None = None,
 ) -> None:
     """Write what `verify` will ask of a reference.
 
@@ -69,6 +109,7 @@ def record(
         images: uint8 [H, W, 3] by name.
         seed: Of the prompts' positions.
         report: Called with a line of text for each image.
+        video: What was found on a clip.
 
     Raises:
         OutputError: where the file cannot be written.
@@ -89,6 +130,7 @@ def record(
         backend=predictor.encoder.name,
         seed=seed,
         images=tuple((name, _hash(image)) for name, image in images.items()),
+        clip=_Clip(name=video[0].name, sha256=video[0].sha256) if video else None,
     )
     tensors = {
         f"{stage.value}.{number}.{name}": np.ascontiguousarray(array)
@@ -96,6 +138,8 @@ def record(
         for number, run in enumerate(tap.take())
         for name, array in {**run.inputs, **run.outputs}.items()
     }
+    if video:
+        tensors |= {f"{_VIDEO}{name}": array for name, array in video[1].packed().items()}
     if not _are_numbers(tensors):
         raise VerificationError(
             "the checkpoint's own results hold NaN or infinities: no engine can be compared with it"
@@ -133,6 +177,11 @@ def load_reference(path: Path, manifest: Manifest, images: Mapping[str, UInt8Arr
         raise VerificationError(
             f"{path} was computed on other images ({names}): give the same ones in the same order"
         )
+    masks = {
+        name.removeprefix(_VIDEO): tensors.pop(name)
+        for name in [*tensors]
+        if name.startswith(_VIDEO)
+    }
     try:
         runs = {stage: _runs(tensors, stage, manifest) for stage in Stage}
         if len(runs[Stage.ENCODER]) != len(images):
@@ -140,7 +189,9 @@ def load_reference(path: Path, manifest: Manifest, images: Mapping[str, UInt8Arr
         encoder, decoder = (_Replay(manifest, stage, runs[stage]) for stage in Stage)
     except ValueError as error:
         raise VerificationError(f"{path} is no whole reference ({error}): {_AGAIN}") from None
-    return Reference(Predictor(encoder, decoder, manifest, BOXES_AT_ONCE), about.seed)
+    clip = (about.clip.name, about.clip.sha256) if about.clip else None
+    predictor = Predictor(encoder, decoder, manifest, BOXES_AT_ONCE)
+    return Reference(predictor, about.seed, path, clip, masks)
 
 
 def _read(path: Path) -> tuple[Tensors, _About]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,51 @@ class PromptResult:
 
 
 @dataclass(frozen=True)
+class FrameResult:
+    """How near the masks of one frame of a video are to the checkpoint's.
+
+    Attributes:
+        frame: Its number.
+        corrected: Whether it was tracked after an object was corrected.
+        ious: Of each object's mask at the video's size.
+        presence_differs: Of how many objects one side finds something and the other nothing.
+    """
+
+    frame: int
+    corrected: bool
+    ious: tuple[float, ...]
+    presence_differs: int
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """Objects followed through a clip, frame by frame beside the checkpoint."""
+
+    clip: str
+    size: Size
+    frames: tuple[FrameResult, ...]
+
+    @property
+    def ious(self) -> tuple[float, ...]:
+        return tuple(iou for one in self.frames for iou in one.ious)
+
+    def failures(self, limits: Thresholds) -> list[str]:
+        """Name each limit of masks that was missed, and where."""
+        found = []
+        mean, worst = float(np.mean(self.ious)), min(self.frames, key=lambda one: min(one.ious))
+        if not mean >= limits.mean_iou:
+            found.append(
+                f"mean mask IoU over {self.clip} is {mean:.4f}, less than {limits.mean_iou}"
+            )
+        if not min(worst.ious) >= limits.worst_iou:
+            found.append(
+                f"a mask on frame {worst.frame} of {self.clip} has IoU {min(worst.ious):.4f}, less "
+                f"than {limits.worst_iou}"
+            )
+        return found
+
+
+@dataclass(frozen=True)
 class Report:
     """The whole comparison; `as_json` is what `samtrt verify --json` writes."""
 
@@ -122,6 +167,12 @@ class Report:
     embeddings: tuple[EmbeddingResult, ...]
     prompts: tuple[PromptResult, ...]
     failures: tuple[str, ...] = field(default=())
+    video: VideoReport | None = None
+
+    def with_video(self, video: VideoReport) -> Report:
+        """Return it with what was found on a video beside it."""
+        missed = video.failures(self.thresholds)
+        return replace(self, video=video, failures=(*self.failures, *missed))
 
     @property
     def passed(self) -> bool:
@@ -154,6 +205,9 @@ class Report:
             "choices": sum(p.choices for p in self.prompts),
             "choices_differing": sum(p.choices_differing for p in self.prompts),
         }
+        if self.video:
+            summary["video_mean_iou"] = float(np.mean(self.video.ious))
+            summary["video_worst_iou"] = min(self.video.ious)
         preparation = self.preparation.model_dump(mode="json")
         whole = {"summary": summary, **asdict(self), "preparation": preparation}
         finite: dict[str, Any] = _finite(whole)

@@ -232,6 +232,12 @@ class VideoEngines(Closeable):
         return former.logits(planes, np.arange(len(masks))).numpy()[:, None]
 
     @property
+    def most_prompted(self) -> int | None:
+        """How many prompted frames of an object the engines have room for; None for any number."""
+        sizes = self._engines[VideoStage.MEMORY_ATTENTION].inputs["has_memory"].max_shape
+        return sizes[1] - self.video.memories + 1 if sizes else None
+
+    @property
     def most_objects(self) -> int | None:
         """How many objects go through the engines at once; None for any number."""
         limits = [

@@ -33,9 +33,9 @@ def from_bfloat16(bits: npt.NDArray[np.uint16]) -> Floats:
 
 def kept(memories: Tensor) -> list[Remembered]:
     """Return what to keep of what an engine made of N objects, [N, ...] float32."""
-    if isinstance(memories, np.ndarray):
-        return [to_bfloat16(one) for one in memories]
-    return [memories[i] for i in range(len(memories))]
+    if isinstance(memories, CudaArray):
+        return [memories[i] for i in range(len(memories))]
+    return [to_bfloat16(one) for one in to_host(memories)]
 
 
 def on_host(memory: Remembered) -> npt.NDArray[np.uint16]:
