@@ -128,7 +128,9 @@ def run(step: Step, work: Path, options: argparse.Namespace, limit: float) -> di
     """Run one step; return its record."""
     prepare(step, work)
     python, site = (getattr(options, f"{step.python}_{word}") for word in ("python", "site"))
-    paths = [str(ROOT / "src"), *filter(None, [site, os.environ.get("PYTHONPATH")])]
+    # What this Python has is not for one of another version, which is told its own.
+    more = site or os.environ.get("PYTHONPATH")
+    paths = [str(ROOT / "src"), *([more] if more else [])]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),

@@ -9,8 +9,9 @@ the host. Both find the same objects on the same frames, and their masks are com
 official model's in float32.
 
 Steps, each in a process of its own, are resumed as in `bench/trt.py`: `--torch-python` makes the
-checkpoint and exports (PyTorch, `sam2==1.1.0`), `--trt-python` builds and runs engines, and
-`--gpu-python` runs the official side (PyTorch for the GPU, `sam2==1.1.0`). A rehearsal on a CPU:
+checkpoint and exports (PyTorch), `--trt-python` builds and runs engines, and
+`--gpu-python` runs the official side (PyTorch for the GPU, `sam2==1.1.0`, tqdm), and is the one to
+start this with. A rehearsal on a CPU:
 
     python bench/video_gpu.py --models sam2.1_hiera_t --backend onnxruntime --device cpu \\
         --frames 24 --warmup 4 --subjects eager --out rehearsal.json
@@ -29,7 +30,8 @@ from typing import Any
 from trt import ROOT, Step, gpu, samtrt, work_through
 from video_scene import SUBJECTS, compared
 
-STAGES = ("encoder", "decoder", "memory_attention", "memory_encoder", "video_decoder")
+IMAGES = ("encoder", "decoder")
+VIDEOS = ("encoder", "memory_attention", "memory_encoder", "video_decoder")
 BUILD = "--exact 1x2 --prompts 1:1:8 --points 1:2:8 --exact-objects 1,8 --memories 7 --pointers 16"
 
 
@@ -40,13 +42,12 @@ def steps(model: str, work: Path, options: argparse.Namespace) -> Iterator[Step]
     export = ["export", str(checkpoint), "-o", str(directory), "--model", model, "--video"]
     export += ["--opset", str(options.opset)]
     yield Step("export", "torch", samtrt(*export), needs=("seed",))
-    built = []
-    if options.backend in ("tensorrt", "tensorrt-rtx"):
-        for stage in STAGES:
+    is_built = options.backend in ("tensorrt", "tensorrt-rtx")
+    if is_built:
+        for stage in dict.fromkeys((*VIDEOS, *IMAGES)):
             build = ["build", str(directory), "--target", options.backend, "--stage", stage]
             build += ["--precision", options.precision, *shlex.split(options.build_arguments)]
-            built.append(f"engine-{stage}")
-            yield Step(built[-1], "trt", samtrt(*build), needs=("export",))
+            yield Step(f"engine-{stage}", "trt", samtrt(*build), needs=("export",))
     shown = [str(options.frames), "--warmup", str(options.warmup), "--device", options.device]
     for part in ("image", "1", "8"):
         if part != "image" and not int(part) <= options.most_objects:
@@ -54,7 +55,9 @@ def steps(model: str, work: Path, options: argparse.Namespace) -> Iterator[Step]
         result, masks = work / f"ours-{part}.json", work / f"ours-{part}.npz"
         script = [str(ROOT / "bench" / "video_ours.py"), str(directory), part, "--frames", *shown]
         script += ["--backend", options.backend, "--json", str(result), "--masks", str(masks)]
-        yield Step(f"ours-{part}", "trt", script, ("export", *built), result)
+        engines = (IMAGES if part == "image" else VIDEOS) if is_built else ()
+        needs = ("export", *(f"engine-{stage}" for stage in engines))
+        yield Step(f"ours-{part}", "trt", script, needs, result)
     for subject in options.subjects:
         result, masks = work / f"official-{subject}.json", work / f"official-{subject}.npz"
         script = [str(ROOT / "bench" / "video_official.py"), model, str(checkpoint), subject]

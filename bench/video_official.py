@@ -109,6 +109,7 @@ def main() -> None:
     images = prepared(shown, spec.image_size, device)
     half = torch.autocast(device.partition(":")[0], torch.bfloat16)
     result: dict[str, Any] = {"torch": torch.__version__}
+    begun = options.json.with_suffix(".begun.json")  # what there is where time runs out
     masks: dict[int, list[np.ndarray]] = {}
     with torch.inference_mode(), nullcontext() if exact else half:
         predictor = official_sam2_predictor(model)
@@ -119,13 +120,15 @@ def main() -> None:
             runs = options.runs
             result["encode"] = clock(lambda: model.forward_image(images[:1]), device, runs)
             result["click"] = clock(lambda: predictor.predict(**click), device, runs)
-            write(options.json, result)
+            write(begun, result)
         for objects in options.objects:
             found, masks[objects] = follow(model, objects, images, options)
             if not exact:
                 result[f"objects_{objects}"] = found
-            write(options.json, result)
+                write(begun, result)
             save_masks(options.masks, masks)
+    write(options.json, result)
+    begun.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
