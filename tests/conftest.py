@@ -46,6 +46,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             "test_families.py",
             "test_models.py",
             "test_browser_decoding.py",
+            "test_track.py",
+            "test_video.py",
         )
         given = exports and call is not None and {*FIVE_GRAPHS} & {*map(str, call.params.values())}
         if given or {"sam2_model", "edgetam_model"} & {*getattr(item, "fixturenames", ())}:

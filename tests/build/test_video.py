@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -94,9 +95,12 @@ def test_stages_are_those_that_the_directory_has(manifest: Manifest, tmp_path: P
 
 
 @needs_rtx
-def test_rtx_builds_all_engines(sam2_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["sam2.1_hiera_t", "edgetam_t"])
+def test_rtx_builds_all_engines(
+    name: str, family_model: Callable[[str], Path], tmp_path: Path
+) -> None:
     """Of a directory with graphs for videos, where nothing else is asked for."""
-    directory = Path(shutil.copytree(sam2_model, tmp_path / "model"))
+    directory = Path(shutil.copytree(family_model(name), tmp_path / "model"))
     options = BuildOptions(compute_capabilities=("8.9",))
     built = build_engines(directory, RTX, options)
     manifest = Manifest.load(directory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -79,11 +80,17 @@ def test_objects_are_followed(run: Run, sam2_model: Path, video: Path, tmp_path:
     assert any(mask is not None for masks in found for mask in masks)
 
 
+@pytest.mark.parametrize("name", ["sam2.1_hiera_t", "edgetam_t"])
 def test_a_run_goes_on_where_it_was(
-    run: Run, sam2_model: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run,
+    name: str,
+    family_model: Callable[[str], Path],
+    video: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
-    asked = ["track", sam2_model, video, "-p", POINT, "--frame", 3, "--direction", "both"]
+    asked = ["track", family_model(name), video, "-p", POINT, "--frame", 3, "--direction", "both"]
     assert run(*asked, "-o", whole, "--no-overlay").code == 0
     add = Recording.add
     full = 4
