@@ -211,6 +211,15 @@ def test_official_files_are_recognised(edgetam_checkpoint: Path, tmp_path: Path)
             load_checkpoint(tmp_path / "less.pt")
 
 
+@pytest.mark.parametrize("rows", [15, 9])
+def test_latents_that_cut_no_squares(edgetam_checkpoint: Path, tmp_path: Path, rows: int) -> None:
+    state = torch.load(edgetam_checkpoint, weights_only=True)["model"]
+    state["spatial_perceiver.latents_2d"] = torch.zeros(rows, 64)
+    torch.save({"model": state}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=f"has {rows} rows, which do not cut the image's 8 x"):
+        load_checkpoint(tmp_path / "other.pt")
+
+
 def test_hugging_faces_layout(theirs: Any, edgetam_checkpoint: Path, tmp_path: Path) -> None:
     """With and without the modules for video, and a configuration that asks for something else."""
     expected = load_checkpoint(edgetam_checkpoint).state_dict

@@ -204,8 +204,12 @@ def _repvit(state: State) -> RepViTSpec:
     if spec.version is None:
         return spec
     latents_2d = _shape_of(state, memory + "latents_2d", 2)[0]
-    if isqrt(latents_2d) ** 2 != latents_2d:
-        raise CheckpointError(f"{memory}latents_2d has {latents_2d} rows, which is no square")
+    side = isqrt(latents_2d)
+    if side**2 != latents_2d or spec.embedding_size % side:
+        raise CheckpointError(
+            f"{memory}latents_2d has {latents_2d} rows, which do not cut the image's "
+            f"{spec.embedding_size} x {spec.embedding_size} cells into squares"
+        )
     return replace(
         spec,
         memory_layers=_count(state, r"memory\.memory_attention\.layers\.(\d+)\."),

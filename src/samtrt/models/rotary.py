@@ -64,14 +64,15 @@ class Tokens:
 
     Attributes:
         side: Of the grid that its tokens with a place are cells of.
-        global_ones: How many tokens without a place come before those.
+        unplaced: How many tokens without a place come before those.
     """
 
     side: int
-    global_ones: int = 0
+    unplaced: int = 0
 
     @classmethod
     def of(cls, spec: Sam2Spec) -> Tokens:
+        """Return what a model's memories are made of."""
         if spec.latents_2d:
             return cls(math.isqrt(spec.latents_2d), spec.latents)
         return cls(spec.embedding_size)
@@ -79,12 +80,12 @@ class Tokens:
     @property
     def count(self) -> int:
         """How many tokens there are."""
-        return self.global_ones + self.side**2
+        return self.unplaced + self.side**2
 
     def places(self, channels: int) -> Tensor:
         """Encode the tokens' places: [1, T, channels], zeros for those that have none."""
         cells = sine_grid(channels, self.side).flatten(2).transpose(1, 2)
-        return F.pad(cells, (0, 0, self.global_ones, 0))
+        return F.pad(cells, (0, 0, self.unplaced, 0))
 
 
 class RotaryAttention(nn.Module):
@@ -120,7 +121,7 @@ class RotaryAttention(nn.Module):
         if self.keys is not None:
             cos, sin = rotary_tables(dim, self.keys.side)
             # Tokens without a place are turned by nothing.
-            before = (0, 0, self.keys.global_ones, 0)
+            before = (0, 0, self.keys.unplaced, 0)
             tables[2:] = F.pad(cos, before, value=1.0), F.pad(sin, before)
         for name, table in zip(("cos", "sin", "key_cos", "key_sin"), tables, strict=True):
             self.register_buffer(name, table, persistent=False)

@@ -30,10 +30,9 @@ class MemoryAttentionGraph(nn.Module):
 
     Takes `image_embeddings` [1, 256, G, G]; `memories` [N, K, 64, G, G], or [N, K, T, 64] where a
     memory is made of T tokens, `memory_times` [N, K], which row of the table of times each has, and
-    `has_memory` [N, K]; `pointers`
-    [N, P, 256], `pointer_distances` [N, P], in time, as shares of the longest, and `has_pointer`
-    [N, P]. Gives `object_embeddings` [N, 256, G, G]. Places that hold nothing may hold any finite
-    numbers.
+    `has_memory` [N, K]; `pointers` [N, P, 256], `pointer_distances` [N, P], in time, as shares of
+    the longest, and `has_pointer` [N, P]. Gives `object_embeddings` [N, 256, G, G]. Places that
+    hold nothing may hold any finite numbers.
     """
 
     image_pe: Tensor
