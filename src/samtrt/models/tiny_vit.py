@@ -91,13 +91,14 @@ class WindowAttention(nn.Module):
         self.attention_biases = nn.Parameter(torch.zeros(heads, window * window))
         self.register_buffer("places", bias_places(window), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [B, H, W, C] to the same shape."""
-        batch, height, width, channels = x.shape
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        """Map tokens [B, H * W, C] to the same shape."""
+        batch, _, channels = x.shape
         side, heads = self.window, self.heads
         down, right = -height % side, -width % side
         rows, columns = (height + down) // side, (width + right) // side
         qkv, padding = self.qkv(self.norm(x)), self.qkv(self.norm.bias)
+        qkv = qkv.reshape(batch, height, width, 3 * channels)
         if right:
             qkv = torch.cat([qkv, padding.expand(batch, height, right, -1)], dim=2)
         if down:
@@ -111,7 +112,7 @@ class WindowAttention(nn.Module):
         out = scores.softmax(dim=-1) @ v
         out = out.reshape(batch, rows, columns, heads, side, side, channels // heads)
         out = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, rows * side, columns * side, channels)
-        return self.proj(out[:, :height, :width])
+        return self.proj(out[:, :height, :width].reshape(batch, height * width, channels))
 
 
 def bias_places(side: int) -> Tensor:
@@ -148,11 +149,17 @@ class WindowBlock(nn.Module):
         self.mlp = Mlp(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [B, C, H, W] to the same shape."""
-        tokens = x.permute(0, 2, 3, 1)
-        tokens = tokens + self.attn(tokens)
-        tokens = self.local_conv(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return (tokens + self.mlp(tokens)).permute(0, 3, 1, 2)
+        """Map [B, C, H, W] to the same shape.
+
+        Tokens have one dimension for height and width: OpenVINO takes four for an image, whose
+        channels it moves for every norm.
+        """
+        height, width = x.shape[2:]
+        tokens = x.flatten(2).transpose(1, 2)
+        tokens = tokens + self.attn(tokens, height, width)
+        tokens = self.local_conv(tokens.transpose(1, 2).reshape(x.shape)).flatten(2)
+        tokens = tokens.transpose(1, 2)
+        return (tokens + self.mlp(tokens)).transpose(1, 2).reshape(x.shape)
 
 
 class Stage(nn.Module):

@@ -111,8 +111,14 @@ class Block(nn.Module):
         self.mlp = MLPBlock(dim, round(dim * spec.mlp_ratio))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        """Map [B, grid, grid, C] to the same shape.
+
+        Between, tokens have one dimension for height and width: OpenVINO takes four for an image,
+        whose channels it moves for every norm.
+        """
+        tokens = x.flatten(1, 2)
+        tokens = tokens + self.attn(self.norm1(tokens).reshape(x.shape)).flatten(1, 2)
+        return (tokens + self.mlp(self.norm2(tokens))).reshape(x.shape)
 
 
 class ImageEncoderViT(nn.Module):
