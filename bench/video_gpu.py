@@ -58,6 +58,15 @@ def steps(model: str, work: Path, options: argparse.Namespace) -> Iterator[Step]
         engines = (IMAGES if part == "image" else VIDEOS) if is_built else ()
         needs = ("export", *(f"engine-{stage}" for stage in engines))
         yield Step(f"ours-{part}", "trt", script, needs, result)
+    if options.verify:
+        reference, result = work / "reference.safetensors", work / "verify.json"
+        common = ["verify", str(directory), "--frames", "8"]
+        save = [*common, "-c", str(checkpoint), "--save-reference", str(reference)]
+        yield Step("reference", "torch", samtrt(*save), needs=("export",))
+        compare = [*common, "--backend", options.backend, "--device", options.device]
+        compare += ["--reference", str(reference), "--json", str(result)]
+        engines = [f"engine-{stage}" for stage in (*VIDEOS, *IMAGES)] if is_built else []
+        yield Step("verify", "trt", samtrt(*compare), ("reference", *engines), result)
     for subject in options.subjects:
         result, masks = work / f"official-{subject}.json", work / f"official-{subject}.npz"
         script = [str(ROOT / "bench" / "video_official.py"), model, str(checkpoint), subject]
@@ -71,6 +80,9 @@ def summary(work: Path) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for path in sorted([*work.glob("ours-*.json"), *work.glob("official-*.json")]):
         figures[path.stem] = json.loads(path.read_text())
+    verified = work / "verify.json"
+    if verified.exists():
+        figures["verify"] = json.loads(verified.read_text())["summary"]
     reference = work / "official-float32.npz"
     if reference.exists():
         for path in sorted(work.glob("*.npz")):
@@ -91,6 +103,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--opset", type=int, default=17, help="TensorRT 8.6 needs 17")
     parser.add_argument("--build-arguments", default=BUILD, help="words for samtrt build")
     parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS), choices=list(SUBJECTS))
+    parser.add_argument(
+        "--verify", action="store_true", help="samtrt verify too; the checkpoint's side on the CPU"
+    )
     parser.add_argument("--most-objects", type=int, default=8)
     parser.add_argument("--frames", type=int, default=80)
     parser.add_argument("--warmup", type=int, default=20, help="frames before those that count")

@@ -77,7 +77,8 @@ def follow(
     for number, click in enumerate(clicks(objects)):
         model.add_new_points_or_box(state, 0, number, points=[click], labels=[1])
     kept, times, begun = [], [], time.perf_counter()
-    for number, _, logits in model.propagate_in_video(state):
+    most = KEPT - 1 if options.subject == "float32" else None
+    for number, _, logits in model.propagate_in_video(state, max_frame_num_to_track=most):
         if on_gpu:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - begun)
@@ -105,7 +106,8 @@ def main() -> None:
     model.to(device)
     model.fill_hole_area = 0  # takes an extension that PyPI's package has not
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not exact
-    shown = frames(KEPT if exact else options.frames)
+    # Distances in time are shares of a short video's length: all sides need one that is not short.
+    shown = frames(min(16, options.frames) if exact else options.frames)
     images = prepared(shown, spec.image_size, device)
     half = torch.autocast(device.partition(":")[0], torch.bfloat16)
     result: dict[str, Any] = {"torch": torch.__version__}
