@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))  # its scripts
 from attack_payloads import compressed
 from samtrt.errors import MaskError
 from samtrt.masks import rle
+from samtrt.masks.counts import read_counts
 from samtrt.masks.logits import box_of_mask
 from support.oracle import segment_anything_oracle
 
@@ -103,7 +104,7 @@ def test_damaged_strings_are_refused_or_read_as_pycocotools_does(
 
 @given(st.lists(st.integers(0, 2**31)))
 def test_numbers_of_every_length_are_read(runs: list[int]) -> None:
-    assert rle._runs_of_text(compressed(runs)).tolist() == runs
+    assert read_counts(compressed(runs)).tolist() == runs
 
 
 WRAPS = [

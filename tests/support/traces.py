@@ -33,39 +33,37 @@ def traced_once(root: Path) -> Iterator[None]:
     """
     import onnx_ir
 
-    trace = exporting._trace
+    trace = exporting.trace_graph
 
-    def traced(
-        sam: Sam, stage: AnyStage, manifest: Manifest, path: Path, options: exporting.ExportOptions
-    ) -> None:
+    def traced(sam: Sam, stage: AnyStage, manifest: Manifest, path: Path) -> None:
         kept = made_once(
-            root / f"traced-{stage.value}-{_key(sam, stage, manifest, options)}",
-            lambda folder: trace(sam, stage, manifest, folder / "traced.onnx", options),
+            root / f"traced-{stage.value}-{_key(sam, stage, manifest)}",
+            lambda folder: trace(sam, stage, manifest, folder / "traced.onnx"),
         )
         model = onnx_ir.load(kept / "traced.onnx")
         onnx_ir.save(model, path, external_data=f"{path.name}.data")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporting, "_trace", traced)
+        patch.setattr(exporting, "trace_graph", traced)
         yield
 
 
-def _key(sam: Sam, stage: AnyStage, manifest: Manifest, options: exporting.ExportOptions) -> str:
+def _key(sam: Sam, stage: AnyStage, manifest: Manifest) -> str:
     """Hash all that tracing depends on: of a decoder's graph, nothing of the encoder."""
-    spec, form = sam.spec, options.attention
+    spec, plugin = sam.spec, manifest.attention == AttentionForm.PLUGIN.value
     asked: tuple[object, ...] = (
-        max(options.opset, EXPORTER_OLDEST),
+        max(manifest.opset, EXPORTER_OLDEST),
         stage_tensors(manifest, stage),
     )
     if stage is Stage.ENCODER:
         whole = replace(spec, name="", preparation=OFFICIAL, download=None)
-        asked += (whole, form, options.dynamic_batch)
+        asked += (whole, manifest.attention, manifest.dynamic_batch)
         modules: tuple[nn.Module, ...] = (sam,)
     elif isinstance(stage, VideoStage):
-        asked += (spec.image_size, form is AttentionForm.PLUGIN)
+        asked += (spec.image_size, plugin)
         modules = (sam,)
     else:
-        asked += (spec.image_size, spec.patch_size, form is AttentionForm.PLUGIN)
+        asked += (spec.image_size, spec.patch_size, plugin)
         modules = (sam.prompt_encoder, sam.mask_decoder)
     seen = hashlib.sha256(repr((asked, modules)).encode())
     for module in modules:

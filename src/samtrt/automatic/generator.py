@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +21,12 @@ from samtrt.automatic.candidates import Candidate, Check, Prospects, Sieve, Stab
 from samtrt.automatic.checks import check_settings
 from samtrt.automatic.device import DeviceSieve
 from samtrt.automatic.grid import CropBox, crop_boxes, layered_point_grids
+from samtrt.automatic.records import OutputMode, check_output_mode, record_of
 from samtrt.automatic.selection import select, suppress
 from samtrt.automatic.small_regions import clean, without_specks
 from samtrt.errors import ImageError, PromptError
-from samtrt.masks import rle
 from samtrt.masks.forming import device_former
-from samtrt.masks.record import MaskRecord, MaskRecords
-from samtrt.masks.rle import Rle
+from samtrt.masks.record import MaskRecords
 from samtrt.masks.specks import cell_area
 from samtrt.masks.upscaling import Upscaler
 from samtrt.predictor import Predictor
@@ -36,9 +34,6 @@ from samtrt.preparation.host import check_image
 from samtrt.preparation.prompts import DecoderPrompts, build_prompts
 from samtrt.registry import MaskThresholds
 from samtrt.types import BoolArray, Embedding, Size, UInt8Array
-
-OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
-_OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
 
 Progress = Callable[[int, int], None]
 """Called with the points done and the points in all."""
@@ -91,10 +86,7 @@ class AutomaticMaskGenerator:
     def __post_init__(self) -> None:
         if (self.points_per_side is None) == (self.point_grids is None):
             raise PromptError("give either points_per_side or point_grids, and not both")
-        if self.output_mode not in _OUTPUT_MODES:
-            raise PromptError(
-                f"unknown output_mode '{self.output_mode}'; use {', '.join(_OUTPUT_MODES)}"
-            )
+        check_output_mode(self.output_mode)
         check_settings(self)
 
     @property
@@ -165,7 +157,7 @@ class AutomaticMaskGenerator:
             found = clean(found, self.min_mask_region_area, limit, check)
         if self.specks:
             found = without_specks(found, self._speck_area, self.box_nms_thresh, check)
-        return MaskRecords(self._record(candidate) for candidate in found)
+        return MaskRecords(record_of(candidate, self.output_mode) for candidate in found)
 
     def _speck_area(self, candidate: Candidate) -> float:
         """Return the pixels below which a region of a mask is a speck."""
@@ -269,24 +261,6 @@ class AutomaticMaskGenerator:
             return np.asarray(scores > self.thresholds.pred_iou)
         return np.ones_like(scores, dtype=np.bool_)
 
-    def _record(self, candidate: Candidate) -> MaskRecord:
-        segmentation: BoolArray | Rle = candidate.rle
-        if self.output_mode == "binary_mask":
-            segmentation = rle.decode(candidate.rle)
-        elif self.output_mode == "coco_rle":
-            segmentation = rle.compress(candidate.rle)
-        else:
-            segmentation = rle.with_list(candidate.rle)
-        return MaskRecord(
-            segmentation=segmentation,
-            area=rle.area(candidate.rle),
-            bbox=_xywh(candidate.box),
-            predicted_iou=candidate.score,
-            point_coords=[list(candidate.point)],
-            stability_score=candidate.stability,
-            crop_box=_xywh(candidate.crop),
-        )
-
 
 def _go_on() -> None:
     """Let a search go on: nobody asked to be able to end it."""
@@ -302,11 +276,6 @@ class _Counter:
         self._done += points
         if self._progress:
             self._progress(self._done, self._total)
-
-
-def _xywh(box: tuple[int, int, int, int]) -> list[int]:
-    x1, y1, x2, y2 = (int(side) for side in box)
-    return [x1, y1, x2 - x1, y2 - y1]
 
 
 def _workers() -> int:

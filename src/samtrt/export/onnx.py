@@ -6,19 +6,14 @@ weights), are simplified, brought to the asked opset, checked, and moved into pl
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import shutil
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from samtrt._version import __version__
-from samtrt.backends.base import image_inputs, stage_tensors
+from samtrt.backends.base import image_inputs
 from samtrt.choices import AnyStage, Precision, Stage, VideoStage
 from samtrt.errors import ExportError, MissingExtraError, OutputError, SamtrtError
 from samtrt.files import staging_directory
@@ -27,20 +22,21 @@ from samtrt.manifest import FileEntry, Manifest, check_model_directory
 try:
     import onnx  # noqa: F401  torch's exporter needs this and the next, and says so less clearly
     import onnxscript  # noqa: F401
-    import onnxsim
-    import torch
+    import onnxsim  # noqa: F401
+    import torch  # noqa: F401
 except ImportError as error:
     raise MissingExtraError("Exporting", "export", error.name or "torch") from None
 
 from samtrt.backends.pytorch import manifest_of, set_masks, video_of
 from samtrt.checkpoints.load import Checkpoint, load_sam
 from samtrt.choices import AttentionForm
-from samtrt.export.finish import EXPORTER_OLDEST, check_borders, finish_graph
-from samtrt.export.plugin import PluginEncoder, PluginKernels, plugin_translations
+from samtrt.export.finish import check_borders, finish_graph
+from samtrt.export.hush import hushed
+from samtrt.export.plugin import PluginKernels
 from samtrt.export.plugin_decoder import PluginDecoder
 from samtrt.export.precision import BFLOAT16_OPSET, convert, load_graph, save_graph
+from samtrt.export.trace import simplify_graph, trace_graph
 from samtrt.models import Sam
-from samtrt.models.graphs import example_inputs, graph_of
 from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.models.vit import ImageEncoderViT
 from samtrt.registry import ModelSpec, Sam2Spec, ViTSpec
@@ -49,10 +45,6 @@ NEWEST_OPSET = 22  # 23 turns attention into one operator, which TensorRT 10.0 d
 OLDEST_OPSET = 17
 DEFAULT_OPSET = 20
 """The newest that every TensorRT 10 parses (10.0: 9 to 20); TensorRT 8.6 needs 17."""
-
-# Folding a 3-D linear layer into Gemm wraps it into two reshapes, which costs more than it saves
-# and hides the layer from TensorRT's and ONNX Runtime's own fusions.
-_SKIPPED_SIMPLIFICATIONS = ["fuse_matmul_add_bias_into_gemm_batched"]
 
 
 def default_opset(precision: Precision) -> int:
@@ -174,7 +166,7 @@ def plugin_notices(spec: ModelSpec) -> tuple[str, ...]:
 def _set_form(sam: Sam, form: AttentionForm, report: Callable[[str], None]) -> None:
     """Give the model the form that was asked for, as far as its encoder has such forms."""
     is_vit = isinstance(sam.image_encoder, ImageEncoderViT)
-    if form is AttentionForm.PLUGIN:  # a ViT's encoder is written anew, see _trace
+    if form is AttentionForm.PLUGIN:  # a ViT's encoder is written anew, see trace_graph
         sam.kernels = PluginKernels()
         if type(sam.mask_decoder) is MaskDecoder:  # SAM-HQ's has more tokens than its operators
             sam.add_module("mask_decoder", PluginDecoder(sam.mask_decoder))
@@ -204,12 +196,12 @@ def _export_stage(
     final = staging / f"{stage.value}.onnx"
     try:
         report(f"exporting {stage.words}")
-        with _quiet():
-            _trace(sam, stage, manifest, path, options)
+        with hushed():
+            trace_graph(sam, stage, manifest, path)
         if options.simplify:
             report(f"simplifying {stage.words}")
-            with _quiet():
-                path = _simplify(path, work / "simplified.onnx")
+            with hushed():
+                path = simplify_graph(path, work / "simplified.onnx")
         if options.precision is not Precision.FP32:
             typed = convert(load_graph(path), options.precision, image_inputs(stage, manifest))
             path = work / "typed.onnx"
@@ -229,66 +221,6 @@ def _export_stage(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return final
-
-
-def _trace(
-    sam: Sam, stage: AnyStage, manifest: Manifest, path: Path, options: ExportOptions
-) -> None:
-    example = example_inputs(sam, stage)
-    outputs = [info.name for info in stage_tensors(manifest, stage)[1]]
-    if stage is Stage.ENCODER:
-        encoder, written = sam.image_encoder, None
-        if options.attention is AttentionForm.PLUGIN and isinstance(encoder, ImageEncoderViT):
-            written = PluginEncoder(encoder)
-        graph = graph_of(sam, stage, written)
-        if not options.dynamic_batch:
-            example = {name: tensor[:1] for name, tensor in example.items()}
-    else:
-        graph = graph_of(sam, stage)
-    torch.onnx.export(
-        graph.eval(),
-        tuple(example.values()),
-        path,
-        input_names=list(example),
-        output_names=outputs,
-        opset_version=max(options.opset, EXPORTER_OLDEST),
-        dynamic_shapes=_dynamic_axes(manifest, stage),
-        dynamo=True,
-        custom_translation_table=plugin_translations(),
-        external_data=True,
-        verbose=False,
-    )
-
-
-def _dynamic_axes(manifest: Manifest, stage: AnyStage) -> dict[str, Any]:
-    """Return which axes of a stage's inputs may vary, as PyTorch's exporter takes it."""
-    further = {one.name for one in manifest.maps[1:]}
-    inputs, _ = stage_tensors(manifest, stage)
-    sizes: dict[str, Any] = {}
-    axes: dict[str, Any] = {
-        info.name: {
-            axis: sizes.setdefault(size, torch.export.Dim(size))
-            for axis, size in enumerate(info.shape)
-            if isinstance(size, str)
-        }
-        for info in inputs
-        if info.name not in further
-    }
-    if rest := len(inputs) - len(axes):
-        axes["further"] = ({},) * rest  # None would be taken for an axis
-    return axes
-
-
-def _simplify(path: Path, out: Path) -> Path:
-    _, ok = onnxsim.simplify(
-        str(path),
-        output_path=str(out),
-        skipped_optimizers=_SKIPPED_SIMPLIFICATIONS,
-        external_data_threshold="1GB",
-    )
-    if not ok:
-        raise ExportError("onnx-simplifier changed the results; export with --no-simplify")
-    return out
 
 
 def _manifest(checkpoint: Checkpoint, options: ExportOptions) -> Manifest:
@@ -313,16 +245,3 @@ def _check_room(directory: Path, needed: int) -> None:
             f"exporting needs about {needed / 1e9:.1f} GB free at {directory.parent} and there "
             f"are {free / 1e9:.1f} GB; free some, or name another --output"
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hush the exporter's prints and warnings, which tell its developers about its own insides."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)

@@ -9,9 +9,8 @@ answers in milliseconds and on whose logits masks depend, stays as it is.
 from __future__ import annotations
 
 import contextlib
-import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Backend
-from samtrt.choices import AnyStage, AttentionForm, Family, Precision, Quantization, Stage
+from samtrt.choices import AnyStage, AttentionForm, Precision, Quantization, Stage
 from samtrt.encoding import prepare
 from samtrt.errors import ExportError, MissingExtraError
 from samtrt.files import staging_directory
@@ -33,7 +32,7 @@ from samtrt.verification.compare import verify
 from samtrt.verification.report import REDUCED, Report
 
 try:
-    import onnx
+    import onnx  # noqa: F401  onnxruntime's quantizer needs it, and says so less clearly
 except ImportError:
     raise MissingExtraError("Quantizing", "export", "onnx") from None
 try:
@@ -42,14 +41,9 @@ except ImportError:
     raise MissingExtraError("Quantizing", "ort", "onnxruntime") from None
 
 from samtrt.backends.ort import OnnxRuntimeBackend
+from samtrt.export.hush import hushed
+from samtrt.export.linear import LAYERS, linear_layers, order_by_need
 
-_LAYERS = {
-    Family.VIT: ("attn.qkv", "attn.proj", "mlp.lin1", "mlp.lin2"),
-    Family.TINY_VIT: ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"),
-    Family.HIERA: ("attn.qkv", "attn.proj", "mlp.lin1", "mlp.lin2"),
-}
-"""The linear layers of a block in the order in which an encoder's graph has them. Of a TinyViT,
-whose other blocks are convolutions, those with windows are counted."""
 _LEAVE_OUT = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75)
 """Shares of the layers that are tried to be left in float32, in this order."""
 
@@ -104,7 +98,7 @@ def quantize_model(
             "that cannot be quantized: export the checkpoint with --attention add, or tiled, and "
             "quantize that"
         )
-    if manifest.family not in _LAYERS:
+    if manifest.family not in LAYERS:
         raise ExportError(
             f"the encoder in {directory} is made of convolutions, and int8 is for linear layers: "
             "export the checkpoint with --precision fp16 instead"
@@ -196,7 +190,7 @@ class _Encoder:
         self._pixels = [to_host(prepare(image, model).pixels) for image in images.values()]
         self._expected = [self._maps(float32.encoder, pixels) for pixels in self._pixels]
         self.path = work / "quantized.onnx"
-        self.layers = _linear_layers(self._source, model.family)
+        self.layers = linear_layers(self._source, model.family)
 
     def without(self, kept: Sequence[str]) -> list[str]:
         return [layer for layer in self.layers if layer not in kept]
@@ -225,7 +219,7 @@ class _Encoder:
             "op_types_to_quantize": ["MatMul"],
             "nodes_to_quantize": [self.layers[layer] for layer in layers],
         }
-        with _quiet():
+        with hushed():
             if self._method is Quantization.DYNAMIC:
                 ortq.quantize_dynamic(self._source, self.path, **common)
             else:
@@ -234,7 +228,7 @@ class _Encoder:
                 ortq.quantize_static(
                     self._source, self.path, reader, activation_type=activations, **common
                 )
-        _order_by_need(self.path)
+        order_by_need(self.path)
         return OnnxRuntimeBackend(self.path, BackendOptions())
 
     def _maps(
@@ -245,51 +239,6 @@ class _Encoder:
         return [found[one.name] for one in self._float32.manifest.maps]
 
 
-def _linear_layers(path: Path, family: Family) -> dict[str, str]:
-    """Return the linear layers of the blocks, by name, in order, as names of their nodes."""
-    graph = onnx.load(path, load_external_data=False).graph
-    sizes = {tensor.name: tensor.dims for tensor in graph.initializer if len(tensor.dims) == 2}
-    layers: dict[str, str] = {}
-    names, block, place = _LAYERS[family], 0, 0
-    for node in graph.node:
-        if node.op_type != "MatMul" or node.input[1] not in sizes:
-            continue
-        width, out = sizes[node.input[1]]
-        # A Hiera's block that begins a stage has one layer more, which doubles the width.
-        if family is Family.HIERA and not place and out == 2 * width:
-            layers[f"blocks.{block}.proj"] = node.name
-            continue
-        layers[f"blocks.{block}.{names[place]}"] = node.name
-        place = (place + 1) % len(names)
-        block += not place
-    if not layers or place:
-        raise ExportError(f"{path} is not an encoder that samtrt exported and simplified")
-    return layers
-
-
-def _order_by_need(path: Path) -> None:
-    """Put each node right before the first that needs it, where the quantizer goes by levels.
-
-    ONNX Runtime keeps to the order it finds; by levels, all tiles of attention's scores would be in
-    memory at once, which takes three times as much.
-    """
-    model = onnx.load(path)
-    nodes = list(model.graph.node)
-    maker = {name: index for index, node in enumerate(nodes) for name in node.output}
-    ordered: dict[int, None] = {}
-    waiting = [maker[output.name] for output in reversed(model.graph.output)]
-    while waiting:
-        needed = (maker.get(name) for name in reversed(nodes[waiting[-1]].input))
-        missing = [index for index in needed if index is not None and index not in ordered]
-        if missing:
-            waiting += missing
-        else:
-            ordered[waiting.pop()] = None
-    del model.graph.node[:]
-    model.graph.node.extend(nodes[index] for index in ordered)
-    onnx.save(model, path)
-
-
 class _Reader(ortq.CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, pixels: Sequence[npt.NDArray[np.float32]]) -> None:
         self._rest = iter(pixels)
@@ -297,14 +246,3 @@ class _Reader(ortq.CalibrationDataReader):  # type: ignore[misc]
     def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
         image = next(self._rest, None)
         return None if image is None else {"images": image}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hush the quantizer's advice to pre-process, which exporting has done."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(previous)

@@ -8,13 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.errors import MaskError
+from samtrt.masks.counts import read_counts, write_counts
 from samtrt.types import BoolArray, Size
 
 MAX_PIXELS = 1 << 30
 """The most that `decode` makes a mask of. A few bytes of RLE can ask for any size."""
-
-_LONGEST = 7
-"""Characters of one number at most: 35 bits, room for the difference of any two runs."""
 
 
 class Rle(TypedDict):
@@ -201,7 +199,7 @@ def runs_of(rle: Rle, max_pixels: int = MAX_PIXELS) -> Runs:
 def _counts(rle: Rle, total: int) -> npt.NDArray[np.int64]:
     """Return the lengths of all runs, checked to add up to `total`."""
     counts = rle.get("counts")
-    runs = _runs_of_text(counts) if isinstance(counts, str | bytes) else _runs_of_list(counts)
+    runs = read_counts(counts) if isinstance(counts, str | bytes) else _runs_of_list(counts)
     # Each run is bounded before they are summed, so that the sum cannot wrap around to `total`.
     if ((runs < 0) | (runs > total)).any() or int(runs.sum()) != total:
         raise MaskError("the mask's counts do not add up to its size")
@@ -236,58 +234,9 @@ def _runs_of_list(counts: Any) -> npt.NDArray[np.int64]:
     return runs.astype(np.int64)
 
 
-def _runs_of_text(counts: str | bytes) -> npt.NDArray[np.int64]:
-    """Undo COCO's compression (pycocotools `rleFrString`).
-
-    Six bits a character, starting at '0': five of value, one that says "more". From the fourth run
-    on, values are differences to the run before the last.
-    """
-    data = counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts
-    codes = np.frombuffer(data, dtype=np.uint8).astype(np.int64) - 48
-    if not len(codes):
-        return codes
-    if (codes < 0).any() or (codes > 63).any():
-        raise MaskError("the mask's counts are not compressed COCO run lengths")
-    last = codes & 32 == 0
-    ends = np.flatnonzero(last) + 1
-    if not len(ends) or ends[-1] != len(codes):
-        raise MaskError("the mask's counts end in the middle of a number")
-    starts = np.concatenate([[0], ends[:-1]])
-    lengths = ends - starts
-    if lengths.max() > _LONGEST:
-        raise MaskError("the mask's counts are not compressed COCO run lengths")
-    # At most 35 bits each, and fewer than 2^28 of them in any string that fits in memory: no sum
-    # of them comes near 2^63.
-    places = np.arange(len(codes)) - np.repeat(starts, lengths)
-    runs = np.add.reduceat((codes & 31) << (5 * places), starts)
-    negative = codes[ends - 1] & 16 != 0
-    runs[negative] -= np.int64(1) << (5 * lengths[negative])
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return runs
-
-
 def compress(rle: Rle) -> Rle:
-    """Turn uncompressed RLE into the compressed form that COCO files hold.
-
-    As pycocotools' `rleToString`: each count from the fourth on as its difference to the one before
-    the last, five bits a character, the lowest first; bit 5 says that more follow.
-    """
-    values = np.array(rle["counts"], dtype=np.int64)
-    values[3:] -= np.array(rle["counts"], dtype=np.int64)[1:-2]
-    # Characters of each: as many as hold its bits and a sign.
-    lengths = np.ones(len(values), dtype=np.intp)
-    rest = values >> 4
-    while (more := (rest != 0) & (rest != -1)).any():
-        lengths += more
-        rest >>= 5
-    ends = np.cumsum(lengths)
-    places = np.arange(int(lengths.sum())) - np.repeat(ends - lengths, lengths)
-    codes = (np.repeat(values, lengths) >> (5 * places)) & 31
-    codes |= 32
-    codes[ends - 1] &= 31
-    counts = (codes + 48).astype(np.uint8).tobytes().decode("ascii")
-    return {"size": list(rle["size"]), "counts": counts}
+    """Turn uncompressed RLE into the compressed form that COCO files hold."""
+    return {"size": list(rle["size"]), "counts": write_counts(rle["counts"])}
 
 
 def coco_box(rle: Rle) -> tuple[int, int, int, int]:

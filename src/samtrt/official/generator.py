@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from samtrt.automatic.generator import AutomaticMaskGenerator, OutputMode
+from samtrt.automatic.generator import AutomaticMaskGenerator
+from samtrt.automatic.records import OutputMode
 from samtrt.official.model import SamModel, as_model
 from samtrt.registry import OFFICIAL_THRESHOLDS
 
