@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from samtrt.errors import ExportError
 from samtrt.export.finish import EXPORTER_OLDEST, finish_graph
@@ -46,6 +46,41 @@ def test_opset_17_has_whole_shapes_and_slices_of_them(tmp_path: Path) -> None:
     session = ort.InferenceSession(final)
     found = session.run(None, {"x": np.zeros((2, 3, 5, 7), np.float32)})
     assert [part.tolist() for part in found] == [[2], [3, 5], [7], [2, 3, 5, 7]]
+
+
+def graph_of_resize(path: Path, **attributes: object) -> Path:
+    """Write a graph that makes an image twice as large, as PyTorch's exporter does."""
+    float32 = TensorProto.FLOAT
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], "up", mode="linear", **attributes)
+    scales = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")
+    graph = helper.make_graph(
+        [node],
+        "resize",
+        [helper.make_tensor_value_info("x", float32, ["n", 1, 3, 4])],
+        [helper.make_tensor_value_info("y", float32, ["n", 1, 6, 8])],
+        [scales],
+    )
+    opsets = [helper.make_opsetid("", EXPORTER_OLDEST)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
+def test_opset_17_resizes_without_what_came_later(tmp_path: Path) -> None:
+    """Where that says what 17 does; else the graph is refused, as it would mean something else."""
+    final = tmp_path / "final.onnx"
+    path = graph_of_resize(
+        tmp_path / "traced.onnx", antialias=0, keep_aspect_ratio_policy="stretch"
+    )
+    finish_graph(path, final, 17)
+    (node,) = onnx.load(final).graph.node
+    assert [attribute.name for attribute in node.attribute] == ["mode"]
+    picture = np.arange(24, dtype=np.float32).reshape(2, 1, 3, 4)
+    found, traced = (
+        ort.InferenceSession(one).run(None, {"x": picture})[0] for one in (final, path)
+    )
+    np.testing.assert_array_equal(found, traced)
+    with pytest.raises(onnx.checker.ValidationError, match="antialias"):
+        finish_graph(graph_of_resize(path, antialias=1), final, 17)
 
 
 @pytest.mark.parametrize("rows", [6, 5])

@@ -183,3 +183,28 @@ def test_weights_beside_the_graph_where_it_would_pass_2_gib(
     assert beside.st_mode == (tmp_path / "typed.onnx").stat().st_mode, "others may read both"
     (got,), (expected,) = run(tmp_path / "typed.onnx", Stage.ENCODER), run(source, Stage.ENCODER)
     assert relative(got, expected) < 2e-2
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
+def test_factors_of_a_resize_stay_float32(tmp_path: Path, precision: Precision) -> None:
+    """Half precision is of what is resized alone, in the graph's own weights."""
+    float32 = TensorProto.FLOAT
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["x", "w"], ["scaled"], "scale"),
+            helper.make_node("Resize", ["scaled", "", "factors"], ["y"], "up", mode="linear"),
+        ],
+        "resize",
+        [helper.make_tensor_value_info("x", float32, [1, 1, 3, 4])],
+        [helper.make_tensor_value_info("y", float32, [1, 1, 6, 8])],
+        [
+            numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "factors"),
+            numpy_helper.from_array(np.full(1, 0.5, np.float32), "w"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    converted = convert(model, precision, {"x"})
+    save_graph(converted, tmp_path / "typed.onnx")
+    types = types_of(onnx.load(tmp_path / "typed.onnx"))
+    low = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}[precision]
+    assert (types["factors"], types["scaled"], types["y"]) == (float32, low, float32)
