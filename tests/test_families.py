@@ -20,10 +20,11 @@ from samtrt.checkpoints.load import load_checkpoint, load_sam
 from samtrt.choices import AttentionForm, BackendName, Family, Float32Part, Precision, Stage, Target
 from samtrt.errors import ExportError
 from samtrt.export import onnx as exporting
+from samtrt.export.float32_parts import float32_nodes
 from samtrt.export.onnx import ExportOptions, export_model
 from samtrt.export.plugin import PluginKernels
 from samtrt.export.plugin_decoder import PluginDecoder
-from samtrt.export.precision import convert, float32_nodes, load_graph, save_graph
+from samtrt.export.precision import convert, load_graph, save_graph
 from samtrt.export.quantize import QuantizeOptions, quantize_model
 from samtrt.manifest import FileEntry, Manifest
 from samtrt.models.graphs import example_inputs

@@ -169,9 +169,13 @@ class Float32Part(str, Enum):
     DIVISIONS = "divisions"
     """Divisions by a sum of products, and these products: linear attention's, whose sum may be too
     small for half precision, or nothing."""
+    SUMS = "sums"
+    """Sums of residual connections, and what carries them: every block rounds them anew. Of use in
+    bfloat16, which has 8 bits."""
 
 
 DEFAULT_FLOAT32 = (Float32Part.NORMS, Float32Part.PROMPTS, Float32Part.DIVISIONS)
+"""In engines, and in float16."""
 
 
 class HardwareCompatibility(str, Enum):

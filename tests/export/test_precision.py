@@ -17,7 +17,8 @@ from samtrt.backends.base import image_inputs
 from samtrt.choices import Float32Part, Precision, Stage
 from samtrt.errors import ExportError
 from samtrt.export import precision as half
-from samtrt.export.precision import convert, float32_nodes, float_tensors, load_graph, save_graph
+from samtrt.export.float32_parts import float32_nodes
+from samtrt.export.precision import convert, float_tensors, load_graph, save_graph
 from samtrt.manifest import Manifest
 from support.samples import relative, tiny_feeds
 

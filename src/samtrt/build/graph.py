@@ -123,7 +123,8 @@ def node_precisions(
         ExportError: where the graph cannot be read.
         MissingExtraError: where `onnx` is not installed.
     """
-    from samtrt.export.precision import float32_nodes, float_tensors, load_graph
+    from samtrt.export.float32_parts import float32_nodes
+    from samtrt.export.precision import float_tensors, load_graph
 
     model = load_graph(graph)
     floats, kept = float_tensors(model), set(float32_nodes(model.graph, image_inputs, parts))

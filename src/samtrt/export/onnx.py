@@ -31,6 +31,7 @@ from samtrt.backends.pytorch import manifest_of, set_masks, video_of
 from samtrt.checkpoints.load import Checkpoint, load_sam
 from samtrt.choices import AttentionForm
 from samtrt.export.finish import check_borders, finish_graph
+from samtrt.export.float32_parts import EXPORTED_PARTS
 from samtrt.export.hush import hushed
 from samtrt.export.plugin import PluginKernels
 from samtrt.export.plugin_decoder import PluginDecoder
@@ -203,7 +204,9 @@ def _export_stage(
             with hushed():
                 path = simplify_graph(path, work / "simplified.onnx")
         if options.precision is not Precision.FP32:
-            typed = convert(load_graph(path), options.precision, image_inputs(stage, manifest))
+            parts = EXPORTED_PARTS[options.precision]
+            held = image_inputs(stage, manifest)
+            typed = convert(load_graph(path), options.precision, held, parts)
             path = work / "typed.onnx"
             save_graph(typed, path)
         report(f"checking {stage.words}")

@@ -3,10 +3,7 @@
 Every half precision of ours begins here: graphs exported so, graphs that a strongly typed engine is
 built from, and the constraints of a weakly typed one. Needs `onnx`, not PyTorch.
 
-By default layer norms stay in float32, as their variance overflows float16 in the larger models
-(segment-anything#540), and so does all that does not depend on the image: sines of coordinates need
-the precision, and cost next to nothing. Divisions by sums of products, as linear attention has
-them, stay in float32 too.
+What stays in float32 is said by `Float32Part`, and found by `float32_parts`.
 """
 
 from __future__ import annotations
@@ -19,6 +16,7 @@ import numpy as np
 
 from samtrt.choices import DEFAULT_FLOAT32, Float32Part, Precision
 from samtrt.errors import ExportError, MissingExtraError
+from samtrt.export.float32_parts import float32_nodes
 from samtrt.export.operators.graph import DOMAIN
 
 try:
@@ -36,65 +34,8 @@ SINGLE_FILE_LIMIT = 1_900_000_000
 BFLOAT16_OPSET = 22
 """The first in which every operator that the graphs use takes bfloat16 (Conv was last)."""
 
-_OPERATORS = {
-    Float32Part.NORMS: {"LayerNormalization"},
-    Float32Part.SOFTMAX: {"Softmax"},
-}
-
 _FLOAT32_INPUTS = {"Resize": (1, 2)}
 """Inputs of standard operators that are float32 whatever these compute in: a region, factors."""
-
-
-def float32_nodes(
-    graph: onnx.GraphProto, image_inputs: Collection[str], parts: Collection[Float32Part]
-) -> list[int]:
-    """Return the indexes of the nodes that stay in float32.
-
-    Args:
-        graph: Nodes in topological order.
-        image_inputs: What depends on none of them is part of the prompts.
-        parts: What to keep.
-    """
-    operators = set().union(*(_OPERATORS.get(part, set()) for part in parts))
-    depends = set(image_inputs)
-    kept = []
-    divisions = _divisions(graph) if Float32Part.DIVISIONS in parts else set()
-    for i, node in enumerate(graph.node):
-        on_image = not depends.isdisjoint(node.input)
-        if on_image:
-            depends.update(node.output)
-        if node.domain == DOMAIN:
-            continue  # the plugin has its own types, and sums in float32
-        of_prompts = not on_image and Float32Part.PROMPTS in parts
-        if node.op_type in operators or of_prompts or i in divisions:
-            kept.append(i)
-    return kept
-
-
-def _divisions(graph: onnx.GraphProto) -> set[int]:
-    """Return the indexes of divisions by matrix products, and of what leads to them from these."""
-    makers = {name: i for i, node in enumerate(graph.node) for name in node.output}
-    found = set()
-    for i, node in enumerate(graph.node):
-        if node.op_type != "Div":
-            continue
-        around, products = {i}, 0
-        waiting = [(name, 2) for name in node.input]  # products of products, and no further
-        while waiting:
-            name, left = waiting.pop()
-            maker = makers.get(name)
-            if maker is None or not left:
-                continue
-            before = graph.node[maker]
-            if before.op_type not in ("Slice", "Clip", "Max", "MatMul"):
-                continue
-            around.add(maker)
-            products += before.op_type == "MatMul"
-            left -= before.op_type == "MatMul"
-            waiting += [(each, left) for each in before.input]
-        if products:
-            found |= around
-    return found
 
 
 def convert(
