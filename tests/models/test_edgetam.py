@@ -18,7 +18,7 @@ from samtrt.choices import Family, Generation, MaskChoice, Stage, VideoStage
 from samtrt.decoding import choose_masks
 from samtrt.errors import CheckpointError, ExportError
 from samtrt.export.finish import check_borders
-from samtrt.export.onnx import ExportOptions, _export_stage, export_model
+from samtrt.export.onnx import ExportOptions, _export_stage, _manifest, export_model
 from samtrt.models import Sam, build_sam
 from samtrt.models.graphs import DecoderGraph, EncoderGraph, example_inputs, graph_of
 from samtrt.models.layers import Norm2d
@@ -261,8 +261,9 @@ def test_images_alone_follow_nothing(theirs: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("stage", [Stage.ENCODER, VideoStage.MEMORY_ENCODER])
 def test_graphs_of_its_own(ours: Sam, edgetam_checkpoint: Path, tmp_path: Path, stage: Any) -> None:
     """Exported, and run by ONNX Runtime; the other graphs are SAM 2's but for sizes."""
-    manifest = manifest_of(load_checkpoint(edgetam_checkpoint))
-    path = _export_stage(ours, stage, manifest, tmp_path, ExportOptions(video=True), lambda _: None)
+    options = ExportOptions(video=True)
+    manifest = _manifest(load_checkpoint(edgetam_checkpoint), options)
+    path = _export_stage(ours, stage, manifest, tmp_path, options, lambda _: None)
     check_borders(path, stage, manifest)
     noise = torch.Generator().manual_seed(4)
     inputs = {
