@@ -48,7 +48,7 @@ $(DEMO): pyproject.toml constraints.txt
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[cli,ort,openvino,export,server,rtx,lean,geo,hub,ray,triton,otel,video]" --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[cli,ort,openvino,export,server,rtx,lean,geo,hub,ray,s3,triton,otel,video]" --group dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --group tools
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --group triton
 	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --no-build-isolation --group sam2

@@ -5,7 +5,8 @@
 A cluster of a head and nodes of one core each is started on this machine, and does a folder of
 images as `samtrt auto --ray` does. CPU time is what is compared, because cores that others use too
 do not change it much: in the workers, that of an image's own work and that of all around it, and
-that of every other process of Ray and of the command, less what they take while nothing runs. Wall
+that of every other process of Ray and of the command, less what they take while nothing runs. The
+latter goes by the second and not by the image, and so is told of workers that sleep, too. Wall
 times and load averages are noted beside it. Writes a dated JSON to docs/results/.
 
 Needs the extras ray, export and ort, and psutil.
@@ -17,19 +18,17 @@ import argparse
 import datetime
 import json
 import os
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
 import cv2
 import numpy as np
-import psutil
 from PIL import Image
 
+from ray_processes import observe
 from samtrt import assets
 from samtrt.checkpoints.load import load_checkpoint
 from samtrt.choices import BackendName, OutputFormat
@@ -37,90 +36,18 @@ from samtrt.cli.auto import AutoJob
 from samtrt.cli.options import Engines
 from samtrt.cli.reading import ImageReader
 from samtrt.cli.writing import DEFAULT_FORMATS
-from samtrt.cluster.run import ClusterRun
 from samtrt.datasets.given import Given
 from samtrt.datasets.output import DatasetOutput
-from samtrt.datasets.work import Outcome, Progress, State, Task, Work, run_here
+from samtrt.datasets.work import State, Task, run_here
 from samtrt.export.onnx import export_model
 from samtrt.formats.annotation import Annotation
 from samtrt.images import read_image
 from samtrt.masks import rle
 from samtrt.sources import Source, find_sources
+from timed_job import SLEEP_SECONDS, SleepingJob, TimedJob
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
-OBJECT_STORE = 80_000_000
-IDLE_SECONDS = 20.0
-
-
-@dataclass(frozen=True)
-class TimedJob:
-    """A job that notes the CPU time of its own work in a file for each process."""
-
-    job: AutoJob
-    notes: Path
-
-    @property
-    def engines(self) -> Engines:
-        return self.job.engines
-
-    @property
-    def read(self) -> ImageReader:
-        return self.job.read
-
-    @property
-    def output(self) -> Path:
-        return self.job.output
-
-    def moved(self, output: Path) -> TimedJob:
-        return replace(self, job=self.job.moved(output))
-
-    def open(self) -> TimedWork:
-        return TimedWork(self.job.open(), self.notes / f"{os.getpid()}.json")
-
-
-class TimedWork:
-    """Work, timed; what comes before the first image is not counted as around it."""
-
-    def __init__(self, work: Work, note: Path) -> None:
-        self._work, self._note = work, note
-        self._inside, self._begun = 0.0, time.process_time()
-        self.settings = work.settings
-        self.paths, self.close = work.paths, work.close
-
-    def is_done(self, task: Task) -> bool:
-        start = time.process_time()
-        done = self._work.is_done(task)
-        self._inside += time.process_time() - start
-        return done
-
-    def each(self, tasks: Sequence[Task], part: Progress) -> Iterator[tuple[Task, Outcome]]:
-        start = time.process_time()
-        for found in self._work.each(tasks, part):
-            self._inside += time.process_time() - start
-            self._write()
-            yield found
-            start = time.process_time()
-        self._inside += time.process_time() - start
-        self._write()
-
-    def _write(self) -> None:
-        total = time.process_time() - self._begun
-        times = {"inside": self._inside, "around": total - self._inside}
-        self._note.write_text(json.dumps(times))
-
-
-def cpu_of(processes: Sequence[psutil.Process]) -> dict[int, float]:
-    """Return the CPU time of processes and of their descendants, with that of ended ones."""
-    seconds: dict[int, float] = {}
-    for top in processes:
-        for one in [top, *top.children(recursive=True)]:
-            try:
-                times = one.cpu_times()
-            except psutil.Error:
-                continue
-            seconds[one.pid] = sum(times[:4])  # own, and of children that were waited for
-    return seconds
 
 
 def make_images(folder: Path, count: int, width: int) -> None:
@@ -181,50 +108,35 @@ def alone(job: AutoJob, tasks: list[Task]) -> dict[str, float]:
 
 
 def on_cluster(job: AutoJob, tasks: list[Task], workers: int, notes: Path) -> dict[str, float]:
-    """Run on a fresh cluster; return what an image takes, and Ray's share of it."""
-    from ray.cluster_utils import Cluster
-
+    """Return what an image takes on a cluster, and Ray's share of it."""
     notes.mkdir()
-    cluster = Cluster()
-    for cpus in (0, *[1] * workers):
-        cluster.add_node(num_cpus=cpus, object_store_memory=OBJECT_STORE, include_dashboard=False)
-    nodes = [cluster.head_node, *cluster.worker_nodes]
-    services = [
-        psutil.Process(one.process.pid)
-        for node in nodes
-        for kind in node.all_processes.values()
-        for one in kind
-    ]
-    start = sum(cpu_of(services).values())
-    time.sleep(IDLE_SECONDS)
-    idle = (sum(cpu_of(services).values()) - start) / IDLE_SECONDS
-    run = ClusterRun(TimedJob(job, notes), tasks, cluster.address)
-    found = run.outcomes(lambda line: print(line, file=sys.stderr), lambda _: None)
-    first = None
-    for _, outcome in found:
-        assert outcome.state is State.DONE, outcome.error
-        if first is None:
-            first = time.perf_counter()
-            everything = [*services, psutil.Process()]
-            before = cpu_of(everything)
-    assert first is not None
-    wall = time.perf_counter() - first
-    after = cpu_of(everything)
+    seen = observe(TimedJob(job, notes), tasks, workers)
     per_worker = {int(note.stem): json.loads(note.read_text()) for note in notes.iterdir()}
-    inside = sum(one["inside"] for one in per_worker.values())
-    around = sum(one["around"] for one in per_worker.values())
-    others = sum(
-        max(0.0, seconds - before.get(pid, 0.0))
-        for pid, seconds in after.items()
-        if pid not in per_worker
-    )
-    cluster.shutdown()
+    others = sum(seen.kinds(leave_out=per_worker).values()) - seen.idle * seen.wall
+    own = sum(one["inside"] for one in per_worker.values()) / len(tasks)
+    around = sum(one["around"] for one in per_worker.values()) / len(tasks)
     return {
-        "wall_s": wall / len(tasks),
-        "own_work_cpu_s": inside / len(tasks),
-        "around_it_in_workers_cpu_s": around / len(tasks),
-        "other_processes_cpu_s": max(0.0, others - idle * wall) / len(tasks),
-        "idle_cluster_cpu_share": idle,
+        "wall_s": seen.wall / seen.images,
+        "own_work_cpu_s": own,
+        "around_it_in_workers_cpu_s": around,
+        "other_processes_cpu_s": max(0.0, others) / seen.images,
+        "idle_cluster_cpu_share": seen.idle,
+        "overhead_percent": 100 * (around + max(0.0, others) / seen.images) / own,
+    }
+
+
+def a_second(place: Path, workers: int, seconds: float) -> dict[str, Any]:
+    """Return the CPU time that a run takes a second, whatever its images are: workers sleep."""
+    count = max(8 * workers, round(workers * seconds / SLEEP_SECONDS))
+    tasks = [Task(Source(place / str(number), PurePath(str(number)))) for number in range(count)]
+    seen = observe(SleepingJob(place), tasks, workers)
+    kinds = {kind: value / seen.wall for kind, value in seen.kinds().most_common()}
+    return {
+        "workers": workers,
+        "images_a_second": round(seen.images / seen.wall, 2),
+        "above_idle_cpu_share": round(sum(kinds.values()) - seen.idle, 4),
+        "idle_cluster_cpu_share": round(seen.idle, 4),
+        "cpu_share_of": {kind: round(share, 4) for kind, share in kinds.items() if share > 1e-3},
     }
 
 
@@ -239,7 +151,11 @@ def main() -> None:
     parser.add_argument(
         "--masks", type=int, default=60, help="of the image whose results are timed"
     )
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
+    parser.add_argument(
+        "--sleepers", type=int, nargs="*", default=[2], help="workers that sleep, to time Ray alone"
+    )
+    parser.add_argument("--seconds", type=float, default=30.0, help="that they sleep")
     parser.add_argument("--json", type=Path, help="where the result goes")
     arguments = parser.parse_args()
     date = datetime.date.today().isoformat()
@@ -264,9 +180,6 @@ def main() -> None:
             name = f"{workers} worker{'s' * (workers > 1)}"
             rows[name] = on_cluster(job(name), tasks, workers, place / f"notes-{workers}")
             load.append(os.getloadavg()[0])
-            own = rows[name]["own_work_cpu_s"]
-            ray = sum(rows[name][part] for part in rows[name] if part.endswith("cpu_s")) - own
-            rows[name]["overhead_percent"] = 100 * ray / own
         image = next((place / "images").iterdir())
         kinds = [OutputFormat(name) for name in DEFAULT_FORMATS.split(",")]
         written = {
@@ -278,8 +191,12 @@ def main() -> None:
             "machine": {"cpu_count": os.cpu_count(), "load": load},
             "images": arguments.images,
             "width": arguments.width,
+            "image_bytes": sum(task.source.path.stat().st_size for task in tasks) / len(tasks),
             "options": options,
             "model": json.loads((model / "samtrt.json").read_text())["model"],
+            "a_run_a_second": [
+                a_second(model, workers, arguments.seconds) for workers in arguments.sleepers
+            ],
             "results_of_an_image": {"masks": arguments.masks, **written},
             "rows": {
                 name: {part: round(value, 5) for part, value in row.items()}

@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -224,8 +224,11 @@ def cpu_of(server_id: int) -> dict[str, float]:
 
 
 @contextmanager
-def server(repository: Path, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Run a Triton server on free ports; yield its process and its address for gRPC."""
+def server(
+    repository: Path, log: Path, more: Sequence[str] = ()
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run a Triton server on free ports, with more options; yield its process and its address for
+    gRPC."""
     installation = find_server()
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
@@ -234,9 +237,8 @@ def server(repository: Path, log: Path) -> Iterator[tuple[subprocess.Popen[bytes
         listening = Listening("127.0.0.1", *(int(one.getsockname()[1]) for one in sockets))
     environment = {**os.environ, **installation.environment}
     with log.open("wb") as out:
-        process = subprocess.Popen(
-            command(installation, repository, listening), env=environment, stdout=out, stderr=out
-        )
+        words = command(installation, repository, listening, more)
+        process = subprocess.Popen(words, env=environment, stdout=out, stderr=out)
     try:
         while process.poll() is None:
             try:

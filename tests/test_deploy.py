@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +114,16 @@ def test_versions_of_ray_are_one() -> None:
     )
     assert {cluster["rayVersion"] for cluster in clusters} == {constraint[1]}
     assert f"rayproject/ray:{constraint[1]}-" in (FOLDER.parent / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "triton/Dockerfile"])
+def test_dockerfiles_are_sound(name: str) -> None:
+    program = Path(sys.executable).with_name("hadolint")
+    if not program.exists():
+        pytest.skip("no hadolint")
+    path = FOLDER.parent / name
+    done = subprocess.run([program, "--no-color", path], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+    copied = re.findall(r"^COPY (?:--\S+ )?(.+) \S+$", path.read_text(encoding="utf-8"), re.M)
+    for one in " ".join(copied).split():
+        assert (FOLDER.parent.parent / one).exists(), one

@@ -23,15 +23,23 @@ class Source:
     Attributes:
         path: The file.
         name: What its results are called: its path in the folder that was given, without suffix.
+        place: Address of the folder that `path` is a path in, such as s3://bucket/images; empty
+            for a file that this machine reaches by its path.
     """
 
     path: Path
     name: PurePath
+    place: str = ""
 
     @property
     def shown(self) -> str:
         """The file's path in the folder that was given, as datasets name it."""
         return self.name.with_name(self.path.name).as_posix()
+
+    @property
+    def told(self) -> str:
+        """Where it is, for users to read."""
+        return f"{self.place}/{self.path.as_posix()}" if self.place else str(self.path)
 
 
 @dataclass
@@ -104,14 +112,23 @@ def find_sources(
             left = f"; {notice}" if (notice := sources.notice()) else ""
             raise ImageError(f"{path} holds no image{left}")
         sources.found += inside
+    check_names(sources.found)
+    return sources
+
+
+def check_names(sources: Sequence[Source]) -> None:
+    """Make sure that no two files would write results of one name.
+
+    Raises:
+        ImageError: where two would.
+    """
     by_name: dict[PurePath, Source] = {}
-    for source in sources.found:
+    for source in sources:
         if (other := by_name.setdefault(source.name, source)) is not source:
             raise ImageError(
-                f"{other.path} and {source.path} would write results of the same name: rename one, "
+                f"{other.told} and {source.told} would write results of the same name: rename one, "
                 "or run them apart"
             )
-    return sources
 
 
 def _files(

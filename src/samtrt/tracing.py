@@ -20,9 +20,13 @@ from samtrt.errors import MissingExtraError
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
+_VARIABLES = "OTEL_"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 _tracer: Any = None
+_provider: Any = None
+_around: Any = None
+"""Context of the span that those of threads without one are in."""
 
 
 def start(service: str) -> bool:
@@ -37,7 +41,7 @@ def start(service: str) -> bool:
     Raises:
         MissingExtraError: where they are asked for and the packages are missing.
     """
-    global _tracer
+    global _tracer, _provider
     disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
     if disabled or not any(os.environ.get(name) for name in _ENDPOINTS):
         return False
@@ -56,10 +60,64 @@ def start(service: str) -> bool:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     name = os.environ.get("OTEL_SERVICE_NAME") or f"samtrt {service}"
-    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    _tracer = provider.get_tracer("samtrt")
+    _provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
+    _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    _tracer = _provider.get_tracer("samtrt")
     return True
+
+
+def environment() -> dict[str, str]:
+    """Return the variables that say what is to become of spans, for processes on other machines."""
+    return {name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)}
+
+
+def carried() -> dict[str, str]:
+    """Return what `take_part` needs in another process; nothing where nobody wants spans."""
+    return {**environment(), **headers()} if _tracer is not None else {}
+
+
+def take_part(service: str, carried: Mapping[str, str]) -> None:
+    """Have this process's spans be parts of another one's, as its `carried` says; what the
+    environment says here comes first.
+
+    Raises:
+        MissingExtraError: as `start`.
+    """
+    for name, value in carried.items():
+        if name.startswith(_VARIABLES):
+            os.environ.setdefault(name, value)
+    if carried and start(service):
+        _be_within(carried)
+
+
+def flush() -> None:
+    """Send what was noted so far: before a process is ended from outside."""
+    if _provider is not None:
+        _provider.force_flush()
+
+
+def _be_within(carrier: Mapping[str, str] | None) -> None:
+    global _around
+    if carrier is None:
+        _around = None
+        return
+    from opentelemetry.propagate import extract
+
+    _around = extract(carrier)
+
+
+@contextmanager
+def whole(name: str, **attributes: str | int | float) -> Iterator[None]:
+    """As `span`, around those of all threads of this process."""
+    with span(name, None, **attributes) as found:
+        if found is None:
+            yield
+            return
+        _be_within(headers())
+        try:
+            yield
+        finally:
+            _be_within(None)
 
 
 @contextmanager
@@ -71,7 +129,7 @@ def span(
     Args:
         name: Of the span.
         parent: Headers that name another process's span (`traceparent`), as they are or as JSON;
-            None for the span around this one in this thread.
+            None for the span around this one in this thread or, where there is none, `whole`.
         attributes: What else is told of it.
 
     Yields:
@@ -81,11 +139,23 @@ def span(
         yield None
         return
     from opentelemetry.propagate import extract
+    from opentelemetry.trace import get_current_span
 
     carrier = json.loads(parent) if isinstance(parent, str) and parent else parent
     context = extract(carrier) if carrier else None
+    if not (carrier or get_current_span().get_span_context().is_valid):
+        context = _around
     with _tracer.start_as_current_span(name, context=context, attributes=attributes) as found:
         yield found
+
+
+def note_failure(found: Span | None, error: Exception) -> None:
+    """Tell of a span that its work failed."""
+    if found is not None:
+        from opentelemetry.trace import StatusCode
+
+        found.record_exception(error)
+        found.set_status(StatusCode.ERROR, str(error))
 
 
 def headers() -> dict[str, str]:

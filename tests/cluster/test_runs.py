@@ -5,14 +5,10 @@ from __future__ import annotations
 import filecmp
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from samtrt.choices import BackendName
 from samtrt.cli.auto import AutoJob
@@ -20,10 +16,9 @@ from samtrt.cli.options import Engines
 from samtrt.cli.reading import ImageReader
 from samtrt.cluster.run import ClusterRun
 from samtrt.datasets.output import DatasetOutput
-from samtrt.datasets.work import Outcome, State, Task, run_here
+from samtrt.datasets.work import State, Task, run_here
 from samtrt.sources import find_sources
-from support.cluster_cases import HOLD, POISON, Nodes, ScriptedJob
-from support.oracle import random_image
+from support.cluster_cases import HOLD, POISON, Nodes, Running, ScriptedJob, add_picture
 
 OPTIONS = {"points_per_side": 4, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
 
@@ -49,48 +44,6 @@ def done_here(job: AutoJob, tasks: list[Task]) -> None:
     work = job.open()
     assert {outcome.state for _, outcome in run_here(work, tasks, lambda *_: None)} == {State.DONE}
     work.close()
-
-
-class Running:
-    """A run in a thread: nodes can be started by a process's first thread alone."""
-
-    def __init__(self, run: ClusterRun) -> None:
-        self.run = run
-        self.said: list[str] = []
-        self.found: list[tuple[Task, Outcome]] = []
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-
-    def _work(self) -> None:
-        try:
-            self.found += self.run.outcomes(self.said.append, lambda _: None)
-        except BaseException as error:
-            self._error = error
-
-    def wait_until(self, happens: Callable[[], bool]) -> None:
-        """Wait for something that the run does."""
-        end = time.monotonic() + 200
-        while not happens():
-            if self._error is not None:
-                raise self._error
-            assert self._thread.is_alive()
-            assert time.monotonic() < end
-            time.sleep(0.1)
-
-    def end(self) -> dict[str, Outcome]:
-        """Wait for the end; return what became of each image by its name, told once."""
-        self._thread.join(250)
-        if self._error is not None:
-            raise self._error
-        assert not self._thread.is_alive()
-        by_name = {task.source.name.name: outcome for task, outcome in self.found}
-        assert len(by_name) == len(self.found)
-        return by_name
-
-
-def add_picture(folder: Path, name: str, seed: int) -> None:
-    Image.fromarray(random_image(90, 120, seed)).save(folder / f"{name}.png")
 
 
 @pytest.mark.long

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from samtrt.cli.auto import AutoJob
+from PIL import Image
+
+from samtrt.cluster.run import ClusterRun
 from samtrt.datasets.work import Outcome, Progress, Task, Work
 from samtrt.sources import Source
+from support.oracle import random_image
 
 POISON, HOLD = "poison", "hold"
 """Names of images: of one that ends the process that works on it, always; and of one that the first
@@ -103,16 +107,58 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
+class Running:
+    """A run in a thread: nodes can be started by a process's first thread alone."""
+
+    def __init__(self, run: ClusterRun) -> None:
+        self.run = run
+        self.said: list[str] = []
+        self.found: list[tuple[Task, Outcome]] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self.found += self.run.outcomes(self.said.append, lambda _: None)
+        except BaseException as error:
+            self._error = error
+
+    def wait_until(self, happens: Callable[[], bool]) -> None:
+        """Wait for something that the run does."""
+        end = time.monotonic() + 200
+        while not happens():
+            if self._error is not None:
+                raise self._error
+            assert self._thread.is_alive()
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+    def end(self) -> dict[str, Outcome]:
+        """Wait for the end; return what became of each image by its name, told once."""
+        self._thread.join(250)
+        if self._error is not None:
+            raise self._error
+        assert not self._thread.is_alive()
+        by_name = {task.source.name.name: outcome for task, outcome in self.found}
+        assert len(by_name) == len(self.found)
+        return by_name
+
+
+def add_picture(folder: Path, name: str, seed: int) -> None:
+    Image.fromarray(random_image(90, 120, seed)).save(folder / f"{name}.png")
+
+
 @dataclass(frozen=True)
 class ScriptedJob:
-    """An `AutoJob` with such images. It tells its deeds in files of a folder.
+    """A job with such images. It tells its deeds in files of a folder.
 
     Attributes:
         job: What is done with all other images.
         deeds: `worker-PID` for each process that opens it, `hold` with the process that holds.
     """
 
-    job: AutoJob
+    job: Any
     deeds: Path
 
     @property
@@ -162,3 +208,19 @@ class _Work:
 
     def close(self) -> None:
         self._work.close()
+
+
+class Slow:
+    """A file system of fsspec that a file can be seen growing on, as on a server of files."""
+
+    def __init__(self, files: Any) -> None:
+        self._files = files
+
+    def pipe_file(self, path: str, content: bytes) -> None:
+        with self._files.open(path, "wb") as file:
+            for start in range(0, len(content), 50_000):
+                file.write(content[start : start + 50_000])
+                file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._files, name)

@@ -7,35 +7,16 @@ import re
 import signal
 import socket
 import subprocess
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 from samtrt.triton.server import Listening, command, find_server
-
-
-@dataclass
-class Collector:
-    """Takes spans as OpenTelemetry's exporters send them.
-
-    Attributes:
-        url: Where it listens.
-        bodies: What came.
-    """
-
-    url: str = ""
-    bodies: list[bytes] = field(default_factory=list)
-
-    def has(self, trace: bytes, words: Sequence[bytes]) -> bool:
-        """Tell whether each of these words came with a trace's number."""
-        came = [body for body in self.bodies if trace in body]
-        return all(any(word in body for body in came) for word in words)
+from support.collector import Collector, collecting
 
 
 @dataclass
@@ -83,7 +64,7 @@ def started(repository: Path, log: Path, *more: str) -> Iterator[Running]:
     """Run a server on a repository, with every request traced."""
     installation = find_server()
     with ExitStack() as stack:
-        collector = stack.enter_context(_collecting())
+        collector = stack.enter_context(collecting())
         traces = f"{collector.url}/v1/traces"
         tracing = [
             *("--trace-config", "mode=opentelemetry", "--trace-config", "rate=1"),
@@ -142,26 +123,3 @@ def _free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [int(one.getsockname()[1]) for one in sockets]
-
-
-@contextmanager
-def _collecting() -> Iterator[Collector]:
-    collector = Collector()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            collector.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    collector.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield collector
-    finally:
-        server.shutdown()
-        server.server_close()

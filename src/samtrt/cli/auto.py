@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from samtrt import tracing
 from samtrt.choices import SPECKS, BackendName, PixelWork, Segmentation
 from samtrt.cli.devices import DevicesOption
 from samtrt.cli.options import (
@@ -20,6 +20,7 @@ from samtrt.cli.options import (
     SpecksOption,
     ThreadsOption,
 )
+from samtrt.cli.places import find, is_one, target
 from samtrt.cli.reading import (
     BackgroundOption,
     ForceOption,
@@ -49,9 +50,9 @@ if TYPE_CHECKING:
 def command(
     directory: ModelDir,
     images: Annotated[
-        Path, typer.Argument(metavar="IMAGE|FOLDER", help="Pictures, or files of 'samtrt embed'.")
+        str, typer.Argument(metavar="IMAGE|FOLDER", help="Pictures, or files of 'samtrt embed'.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the results.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Directory for the results.")],
     formats: Annotated[
         str, typer.Option("--formats", "-f", help="What to write beside COCO JSON, or 'none'.")
     ] = DEFAULT_FORMATS,
@@ -113,10 +114,9 @@ def command(
     A restart skips images that are done; one that fails, whatever failed, is reported, and the
     exit code is then 1 once all others are done.
     """
-    from samtrt.datasets.output import DatasetOutput, claim_directory
+    from samtrt.datasets.output import DatasetOutput
     from samtrt.datasets.work import Task
     from samtrt.embeddings import SUFFIX
-    from samtrt.sources import find_sources
 
     options: dict[str, Any] = {
         "points_per_side": points_per_side,
@@ -133,10 +133,12 @@ def command(
         "specks": specks,
     }
     engines = Engines(directory, backend, device, threads, checkpoint, pixels).on_cluster(ray)
+    place = target(output, ray)
     files = DatasetOutput(
-        *(output, parse_formats(formats), {}, force),
+        *(place.folder, parse_formats(formats), {}, force),
         polygons=segmentation is Segmentation.POLYGONS,
         outline=outline_of(polygon_tolerance, polygon_min_area),
+        address=place.address,
     )
     job = AutoJob(
         engines,
@@ -144,12 +146,12 @@ def command(
         files,
         options,
     )
-    sources = find_sources([images], (SUFFIX,), recursive, leave_out=output)
+    sources = find([images], ray, (SUFFIX,), recursive, leave_out=place)
     if notice := sources.notice():
         note(notice)
-    claim_directory(output, force)
+    place.claim(force)
     tasks = [Task(source) for source in sources.found]
-    if run_over(job, tasks, ray, single=not images.is_dir()):
+    if run_over(job, tasks, place, ray, single=is_one(images)):
         raise typer.Exit(1)
 
 
@@ -162,6 +164,7 @@ class AutoJob(DatasetJob):
     """
 
     options: dict[str, Any]
+    command: ClassVar[str] = "auto"
 
     def around(self, predictor: Predictor) -> DatasetWork:
         from samtrt.automatic.generator import AutomaticMaskGenerator
@@ -191,7 +194,8 @@ class _Work(DatasetWork):
         from samtrt.formats.annotation import of_records
 
         masks = of_records(self._generator.generate(given.image, progress))
-        self.files.write(task.source, given, masks)
+        with tracing.span("samtrt.write"):
+            self.files.write(task.source, given, masks)
         if not masks:
             kept = self._generator.thresholds
             self.read.tell(

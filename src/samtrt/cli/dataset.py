@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 
+from samtrt import tracing
 from samtrt.choices import BoxForm, OutputFormat, Segmentation
+from samtrt.cli.places import Target, find, is_address, is_one
 from samtrt.cli.reading import ImageReader, failure, note
 from samtrt.cli.runs import DatasetJob, DatasetWork, run_over, settings_of
 from samtrt.datasets.work import Progress, Task
@@ -32,10 +34,10 @@ class DatasetRequest:
     """What was asked for.
 
     Attributes:
-        images: A folder of pictures and embeddings, or one of them.
+        images: A folder of pictures and embeddings, or one of them; or an address of pictures.
         boxes: A file that names pictures, or a folder of label files.
         form: What it holds, where that can be read two ways.
-        output: A COCO file, .json, or a folder for all formats.
+        output: A COCO file, .json, or a place for all formats.
         formats: What a folder gets beside COCO; None for the default.
         segmentation: How COCO gives masks.
         outline: How near labelme's polygons follow the masks.
@@ -43,10 +45,10 @@ class DatasetRequest:
         force: Whether files that samtrt did not write are replaced.
     """
 
-    images: Path
+    images: str
     boxes: Path
     form: BoxForm | None
-    output: Path
+    output: Target
     formats: list[OutputFormat]
     segmentation: Segmentation
     outline: Outline
@@ -64,18 +66,19 @@ def predict_dataset(
     """
     from samtrt.cli.results import is_ours
     from samtrt.datasets.boxes import BoxSource
-    from samtrt.datasets.output import DatasetOutput, claim_directory
+    from samtrt.datasets.output import DatasetOutput
     from samtrt.embeddings import SUFFIX
     from samtrt.files import check_ours
     from samtrt.formats.annotation import Categories
-    from samtrt.sources import find_sources
 
-    directory, annotations = request.output, None
-    if request.output.suffix.lower() == ".json":
-        annotations = request.output
-        directory = annotations.with_name(annotations.name + WORK_SUFFIX)
+    place, annotations = request.output, None
+    if place.folder.suffix.lower() == ".json":
+        annotations = place.folder
+        place = Target(annotations.with_name(annotations.name + WORK_SUFFIX))
         check_ours(annotations, is_ours, request.force)
-    sources = find_sources([request.images], (SUFFIX,), request.recursive, leave_out=directory)
+    # Boxes are assigned before any worker has a file: an embedding would have to be opened for it.
+    more = () if is_address(request.images) else (SUFFIX,)
+    sources = find([request.images], ray, more, request.recursive, leave_out=place)
     if notice := sources.notice():
         note(notice)
     boxes = BoxSource(request.boxes, request.form)
@@ -83,17 +86,18 @@ def predict_dataset(
         note(f"note: {request.boxes}: {notice}")
     assigned = boxes.assign(sources.found)
     failed = _tell(assigned, request)
-    claim_directory(directory, request.force)
+    place.claim(request.force)
     files = DatasetOutput(
-        *(directory, request.formats, {}, request.force),
+        *(place.folder, request.formats, {}, request.force),
         categories=Categories.of_boxes(boxes.listing.kinds(), boxes.listing.categories),
         unique_ids=boxes.listing.unique_ids,
         annotations=annotations,
         polygons=request.segmentation is Segmentation.POLYGONS,
         outline=request.outline,
+        address=place.address,
     )
     tasks = [Task(source, given) for source, given in assigned.found.items()]
-    failed += run_over(BoxJob(engines, read, files), tasks, ray, single=not request.images.is_dir())
+    failed += run_over(BoxJob(engines, read, files), tasks, place, ray, is_one(request.images))
     if failed:
         raise typer.Exit(1)
 
@@ -108,8 +112,8 @@ def _tell(assigned: Assignment, request: DatasetRequest) -> int:
         count = counted(len(assigned.unlisted), "picture")
         note(f"skipped {count} that {request.boxes} does not name: {names}")
     for source, error in assigned.failed:
-        note(failure(source.path, error))
-    missing = assigned.missing if request.images.is_dir() else []
+        note(failure(source.told, error))
+    missing = [] if is_one(request.images) else assigned.missing
     if missing:
         note(
             f"failed: {request.images} does not hold {counted(len(missing), 'picture')} "
@@ -129,6 +133,8 @@ def _few(names: list[str]) -> str:
 class BoxJob(DatasetJob):
     """Makes a mask of each box; tasks are about `GivenBoxes`."""
 
+    command: ClassVar[str] = "predict"
+
     def around(self, predictor: Predictor) -> DatasetWork:
         categories = [[one.id, one.name] for one in self.files.categories.all]
         settings = {**settings_of(predictor, self.read), "categories": categories}
@@ -147,7 +153,8 @@ class _Work(DatasetWork):
         masks = self._masks(given.image, boxes) if len(boxes) else []
         if empty := sum(not one.area for one in masks):
             self.read.tell(f"note: {source.path}: {empty} of {len(masks)} masks are empty")
-        self.files.write(source, given, masks, boxes.image, boxes_sha256=about.sha256)
+        with tracing.span("samtrt.write"):
+            self.files.write(source, given, masks, boxes.image, boxes_sha256=about.sha256)
         progress(1, 1)
         return len(masks)
 

@@ -37,19 +37,19 @@ def command(
     typer.secho("3. Segment a photograph: what one point means, then what a box holds", bold=True)
     predict.command(
         model,
-        assets.DEMO_PHOTOGRAPH,
+        str(assets.DEMO_PHOTOGRAPH),
         specks=SPECKS,
         point=[",".join(map(str, BOWL))],
-        overlay=output / "point.png",
+        output=str(output / "point.png"),
         mask_path=output / "point-mask.png",
         json_path=output / "point.json",
     )
     predict.command(
         model,
-        assets.DEMO_PHOTOGRAPH,
+        str(assets.DEMO_PHOTOGRAPH),
         specks=SPECKS,
         box=[",".join(map(str, COFFEE))],
-        overlay=output / "box.png",
+        output=str(output / "box.png"),
         mask_path=output / "box-mask.png",
     )
     next_step("serve", model)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samtrt import tracing
 from samtrt.choices import BackendName, PixelWork, Precision
 from samtrt.cli.devices import DevicesOption, on_each
 from samtrt.cli.options import (
@@ -22,6 +23,7 @@ from samtrt.cli.options import (
     RayOption,
     ThreadsOption,
 )
+from samtrt.cli.places import Target, find, target
 from samtrt.cli.reading import (
     BackgroundOption,
     ForceOption,
@@ -43,9 +45,9 @@ if TYPE_CHECKING:
 
 def command(
     directory: ModelDir,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER...")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE|FOLDER...")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Directory; NAME.safetensors for each image.")
+        str, typer.Option("--output", "-o", help="Directory; NAME.safetensors for each image.")
     ],
     precision: Annotated[
         Precision, typer.Option("--precision", help="fp16 takes half the room of fp32.")
@@ -69,38 +71,53 @@ def command(
     """
     from samtrt.datasets.work import Task
     from samtrt.embeddings import check_storable
-    from samtrt.sources import find_sources
 
     check_storable(precision)
-    sources = find_sources(images, recursive=recursive, leave_out=output)
+    place = target(output, ray)
+    sources = find(images, ray, recursive=recursive, leave_out=place)
     if notice := sources.notice():
         note(notice)
     engines = Engines(directory, backend, device, threads, checkpoint, pixels).on_cluster(ray)
     job = EmbedJob(
         engines,
         ImageReader(value_range, background),
-        output,
+        place.folder,
         precision,
         force,
     )
     tasks = [Task(source) for source in sources.found]
-    alone = len(tasks) == 1
-    if ray is not None:
-        from samtrt.cluster.run import ClusterRun
-
-        run = ClusterRun(job, tasks, ray)
-        with Bar(len(tasks)) as bar:
-            failed = _tell(job, run.outcomes(bar.print, bar.at), bar, alone)
-    else:
-        shows = "," not in (device or "")
-        failed = sum(on_each(partial(_embed, job, alone=alone, shows=shows), device, tasks))
+    tracing.start("embed")
+    with tracing.whole("samtrt embed", images=len(tasks)):
+        failed = _run(job, place, tasks, ray, device)
     if failed:
         note(f"{failed} of {len(tasks)} images failed")
         raise typer.Exit(1)
 
 
+def _run(
+    job: EmbedJob, place: Target, tasks: Sequence[Task], ray: str | None, device: str | None
+) -> int:
+    """Encode all images; return how many failed."""
+    alone = len(tasks) == 1
+    if ray is not None:
+        from samtrt.cluster.run import ClusterRun
+        from samtrt.cluster.staging import staged
+
+        run = ClusterRun(staged(job, tasks, place.address), tasks, ray)
+        with Bar(len(tasks)) as bar:
+            return _tell(job, place, run.outcomes(bar.print, bar.at), bar, alone)
+    shows = "," not in (device or "")
+    return sum(on_each(partial(_embed, job, place, alone=alone, shows=shows), device, tasks))
+
+
 def _embed(
-    job: EmbedJob, device: str | None, tasks: Sequence[Task], *, alone: bool, shows: bool
+    job: EmbedJob,
+    place: Target,
+    device: str | None,
+    tasks: Sequence[Task],
+    *,
+    alone: bool,
+    shows: bool,
 ) -> int:
     """Encode images on one device; return how many failed. The error of one `alone` is raised.
 
@@ -111,10 +128,12 @@ def _embed(
     job = replace(job, engines=replace(job.engines, device=device))
     with closing(job.open()) as work, Bar(len(tasks), shows) as bar:
         job.read.tell = bar.print
-        return _tell(job, run_here(work, tasks, lambda *_: None), bar, alone)
+        return _tell(job, place, run_here(work, tasks, lambda *_: None), bar, alone)
 
 
-def _tell(job: EmbedJob, outcomes: Iterator[tuple[Task, Outcome]], bar: Bar, alone: bool) -> int:
+def _tell(
+    job: EmbedJob, place: Target, outcomes: Iterator[tuple[Task, Outcome]], bar: Bar, alone: bool
+) -> int:
     """Say what becomes of each image; return how many failed."""
     from samtrt.datasets.work import State
 
@@ -124,10 +143,10 @@ def _tell(job: EmbedJob, outcomes: Iterator[tuple[Task, Outcome]], bar: Bar, alo
             if alone:
                 raise outcome.error
             failed += 1
-            bar.print(failure(task.source.path, outcome.error))
+            bar.print(failure(task.source.told, outcome.error))
         else:
             before = " is up to date" if outcome.state is State.BEFORE else ""
-            typer.echo(printable(job.place(task.source)) + before)
+            typer.echo(printable(place.of(job.place(task.source))) + before)
         bar.next()
     return failed
 
@@ -199,7 +218,8 @@ class _Work:
         hashes: dict[Task, str] = {}
 
         def read(task: Task) -> UInt8Array:
-            picture = self._job.read.picture(task.source.path)
+            with tracing.span("samtrt.read", image=task.source.shown):
+                picture = self._job.read.picture(task.source.path)
             hashes[task] = picture.sha256
             return picture.pixels
 
@@ -207,7 +227,8 @@ class _Work:
             try:
                 if isinstance(encoded, SamtrtError):
                     raise encoded
-                self._write(task, encoded, hashes.pop(task))
+                with tracing.span("samtrt.write", image=task.source.shown):
+                    self._write(task, encoded, hashes.pop(task))
             except SamtrtError as error:
                 yield task, Outcome(State.FAILED, error=error)
             else:

@@ -21,6 +21,7 @@ from samtrt.cli.options import (
     SpecksOption,
     ThreadsOption,
 )
+from samtrt.cli.places import Target, is_one, target
 from samtrt.cli.prompts import numbers
 from samtrt.cli.reading import (
     BackgroundOption,
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
 
 def command(
     directory: ModelDir,
-    image: Annotated[
-        Path,
+    images: Annotated[
+        str,
         typer.Argument(
             metavar="IMAGE|FOLDER",
             help="Picture, or an embedding written by 'samtrt embed'; with --boxes also a folder.",
@@ -81,8 +82,8 @@ def command(
         bool,
         typer.Option("--all/--best", help="All three masks of a prompt, or the best one."),
     ] = False,
-    overlay: Annotated[
-        Path | None,
+    output: Annotated[
+        str | None,
         typer.Option(
             "--output",
             "-o",
@@ -136,15 +137,15 @@ def command(
         raise PromptError("--boxes makes one prompt of each box: leave out --point, --box, --mask")
     read = ImageReader(value_range, background)
     engines = Engines(directory, backend, device, threads, checkpoint, pixels, specks)
-    if image.is_dir() or formats is not None or recursive:
+    if not is_one(images) or formats is not None or recursive:
         if every or mask_path or json_path:
             raise PromptError(
                 "a data set has one mask for each box: leave out --all, --save-mask and --json"
             )
         request = _dataset_request(
-            image,
+            images,
             boxes,
-            overlay,
+            target(output, ray) if output is not None else None,
             formats,
             form=boxes_format,
             segmentation=segmentation,
@@ -156,6 +157,7 @@ def command(
         return
     if ray is not None:
         raise PromptError("--ray is for the boxes of a folder: give one, with --boxes")
+    image, overlay = Path(images), target(output, None).folder if output is not None else None
     results.check_outputs(
         [path for path in (overlay, mask_path, json_path) if path],
         [path for path in (image, boxes, mask) if path],
@@ -204,7 +206,7 @@ def command(
 
 
 def _dataset_request(
-    images: Path, boxes: Path | None, output: Path | None, formats: str | None, **more: Any
+    images: str, boxes: Path | None, output: Target | None, formats: str | None, **more: Any
 ) -> DatasetRequest:
     """Check what a run over a folder needs."""
     from samtrt.errors import OutputError, PromptError
@@ -212,14 +214,17 @@ def _dataset_request(
     if boxes is None:
         raise PromptError(
             f"{images}: a folder needs --boxes; for one image leave out --formats and --recursive"
-            if not images.is_dir()
+            if is_one(images)
             else f"{images} is a folder: give --boxes for its pictures, or one picture"
         )
     if output is None:
         raise OutputError("give -o: a COCO file, .json, or a directory for all --formats")
-    to_file = output.suffix.lower() == ".json"
-    if to_file and formats not in (None, "none"):
-        raise OutputError(f"--formats are written into a directory: give -o one, not {output}")
+    to_file = output.told.lower().endswith(".json")
+    if to_file and (output.address or formats not in (None, "none")):
+        raise OutputError(
+            f"{'addresses are' if output.address else '--formats are written into'} a directory: "
+            f"give -o one, not {output.told}"
+        )
     chosen = parse_formats(formats or ("none" if to_file else DEFAULT_FORMATS))
     return DatasetRequest(images=images, boxes=boxes, output=output, formats=chosen, **more)
 

@@ -41,10 +41,10 @@ def note(line: str) -> None:
     typer.echo(f"samtrt: {printable(line)}", err=True)
 
 
-def failure(path: Path, error: Exception) -> str:
-    """Say what failed, with the image's name where the error does not say it."""
+def failure(told: str, error: Exception) -> str:
+    """Say what failed, with the image's place where the error does not say it."""
     what = str(error) if isinstance(error, SamtrtError) else f"{type(error).__name__}: {error}"
-    return f"failed: {what}" if str(path) in what else f"failed: {path}: {what}"
+    return f"failed: {what}" if told in what else f"failed: {told}: {what}"
 
 
 class ImageReader:

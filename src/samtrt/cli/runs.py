@@ -11,10 +11,11 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import typer
 
+from samtrt import tracing
 from samtrt.cli.devices import on_each
 from samtrt.cli.reading import ImageReader, failure
 from samtrt.datasets.work import Outcome, Progress, State, Task, run_here
@@ -22,6 +23,7 @@ from samtrt.files import printable
 
 if TYPE_CHECKING:
     from samtrt.cli.options import Engines
+    from samtrt.cli.places import Target
     from samtrt.datasets.given import Given
     from samtrt.datasets.output import DatasetOutput
     from samtrt.predictor import Predictor
@@ -47,10 +49,12 @@ class DatasetWork(ABC):
 
         with closing(in_order(tasks, self.load, 1, ahead=1)) as ready:
             for task, future in ready:
-                try:
-                    outcome = Outcome(State.DONE, self.segment(task, future.result(), part))
-                except Exception as error:
-                    outcome = Outcome(State.FAILED, error=error)
+                with tracing.span("samtrt.image", image=task.source.shown) as span:
+                    try:
+                        outcome = Outcome(State.DONE, self.segment(task, future.result(), part))
+                    except Exception as error:
+                        outcome = Outcome(State.FAILED, error=error)
+                        tracing.note_failure(span, error)
                 yield task, outcome
 
     def paths(self, source: Source) -> list[Path]:
@@ -62,11 +66,12 @@ class DatasetWork(ABC):
         from samtrt.embeddings import is_embedding_file, read_embedding
 
         path = task.source.path
-        if is_embedding_file(path):
-            stored = read_embedding(path, self.predictor)
-            return Given(stored.embedding, stored.sha256, stored.info.image_name)
-        picture = self.read.picture(path)
-        return Given(picture.pixels, picture.sha256)
+        with tracing.span("samtrt.read", image=task.source.shown):
+            if is_embedding_file(path):
+                stored = read_embedding(path, self.predictor)
+                return Given(stored.embedding, stored.sha256, stored.info.image_name)
+            picture = self.read.picture(path)
+            return Given(picture.pixels, picture.sha256)
 
     @abstractmethod
     def segment(self, task: Task, given: Given, progress: Progress) -> int:
@@ -89,6 +94,8 @@ class DatasetJob(ABC):
     engines: Engines
     read: ImageReader
     files: DatasetOutput
+    command: ClassVar[str]
+    """Which command's it is, for traces."""
 
     @property
     def output(self) -> Path:
@@ -148,12 +155,19 @@ class Tally:
         self.settings = self.settings or other.settings
 
 
-def run_over(job: DatasetJob, tasks: Sequence[Task], ray: str | None, single: bool = False) -> int:
+def run_over(
+    job: DatasetJob,
+    tasks: Sequence[Task],
+    target: Target,
+    ray: str | None,
+    single: bool = False,
+) -> int:
     """Do what is not done, and write the files about all images; return how many failed.
 
     Args:
         job: What to do. Of several devices, each gets a process and a share.
         tasks: All images of the run.
+        target: Where results go.
         ray: Address of the cluster that does it; None for this machine.
         single: A single image's error is the command's own; in a folder it is reported and the
             run goes on.
@@ -161,20 +175,22 @@ def run_over(job: DatasetJob, tasks: Sequence[Task], ray: str | None, single: bo
     from samtrt.files import counted
 
     device, begun, merged, tally = job.engines.device, time.monotonic(), None, Tally()
+    tracing.start(job.command)
     try:
-        if ray is not None:
-            _on_cluster(job, tasks, ray, tally, single)
-        elif device is not None and "," in device:
-            for share in on_each(partial(_share, job), device, tasks):
-                tally.add(share)
-        else:
-            _here(job, tasks, tally, single)
+        with tracing.whole(f"samtrt {job.command}", images=len(tasks)):
+            if ray is not None:
+                _on_cluster(job, tasks, target.address, ray, tally, single)
+            elif device is not None and "," in device:
+                for share in on_each(partial(_share, job), device, tasks):
+                    tally.add(share)
+            else:
+                _here(job, tasks, tally, single)
     finally:  # also when interrupted: what is done stays usable
         if tally.there:
             files = replace(job.files, settings=tally.settings)
             for source in tally.there:
                 files.note_done(source)
-            merged = files.merge([task.source for task in tasks])
+            merged = target.merge(files, [task.source for task in tasks])
     seconds = time.monotonic() - begun
     count = tally.count
     found = f"{counted(count[State.DONE], 'image')}, {counted(tally.masks, 'mask')}"
@@ -188,11 +204,12 @@ def run_over(job: DatasetJob, tasks: Sequence[Task], ray: str | None, single: bo
 
 
 def _on_cluster(
-    job: DatasetJob, tasks: Sequence[Task], address: str, tally: Tally, single: bool
+    job: DatasetJob, tasks: Sequence[Task], address: str, ray: str, tally: Tally, single: bool
 ) -> None:
     from samtrt.cluster.run import ClusterRun
+    from samtrt.cluster.staging import staged
 
-    run = ClusterRun(job, tasks, address)
+    run = ClusterRun(staged(job, tasks, address), tasks, ray)
     tally.settings = run.settings
     with Bar(len(tasks)) as bar:
         _count(run.outcomes(bar.print, bar.at), bar, tally, single)
@@ -220,7 +237,7 @@ def _count(outcomes: Iterator[tuple[Task, Outcome]], bar: Bar, tally: Tally, sin
         if outcome.error is not None:
             if single:
                 raise outcome.error
-            bar.print(failure(task.source.path, outcome.error))
+            bar.print(failure(task.source.told, outcome.error))
         else:
             tally.there.append(task.source)
         tally.count[outcome.state] += 1

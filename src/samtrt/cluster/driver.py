@@ -171,7 +171,12 @@ def results(request: Request, ledger: Any, slots: int) -> Iterator[Told]:
         {worker.BLOCK: number, worker.TASKS: pickle.dumps(tasks)}
         for number, tasks in enumerate(blocks)
     ]
-    arguments = {"version": __version__, "packed": request.job, "ledger": ledger}
+    arguments = {
+        "version": __version__,
+        "packed": request.job,
+        "ledger": ledger,
+        "trace": request.trace,
+    }
     data = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         worker.Worker,
         fn_constructor_kwargs=arguments,

@@ -25,6 +25,7 @@ class Request:
         cpus: Cores of one worker.
         gpus: GPUs of one worker.
         tasks: Images with their numbers.
+        trace: What makes workers' spans parts of the command's; empty where nobody wants any.
     """
 
     address: str
@@ -33,6 +34,7 @@ class Request:
     cpus: int
     gpus: int
     tasks: list[tuple[int, Task]]
+    trace: dict[str, str]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import IO, Any
 
+from samtrt import tracing
 from samtrt.cluster.messages import (
     Alive,
     Connected,
@@ -141,8 +142,9 @@ class ClusterRun:
     def _outcome(self, told: Told) -> tuple[Task, Outcome]:
         task = self._left.pop(told.task)
         if told.state is State.FAILED:
-            path = task.source.path
-            line = told.error.replace(str(path.absolute()), str(path))
+            line, path = told.error, task.source.path
+            if not task.source.place:
+                line = line.replace(str(path.absolute()), str(path))
             return task, Outcome(told.state, error=ClusterError(line))
         return task, Outcome(told.state, told.masks)
 
@@ -163,6 +165,7 @@ class ClusterRun:
             engines.threads or 1,
             int(engines.on_gpu),
             tasks,
+            tracing.carried(),
         )
 
     def _wait_for_head(self, lost: str) -> None:
@@ -252,6 +255,8 @@ class _Driver:
 
 
 def _absolute(task: Task) -> Task:
+    if task.source.place:
+        return task
     return replace(task, source=replace(task.source, path=task.source.path.absolute()))
 
 

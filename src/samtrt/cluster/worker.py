@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from samtrt import tracing
 from samtrt._version import __version__
 from samtrt.cluster.ledger import Begun
 from samtrt.cluster.messages import Told
@@ -52,14 +53,22 @@ def check(version: str, packed: bytes, directory: Path) -> str | None:
 class Worker:
     """Engines, and the images that are done with them."""
 
-    def __init__(self, version: str, packed: bytes, ledger: Any) -> None:
-        """Open the engines. Why they cannot be opened is told in place of results."""
+    def __init__(self, version: str, packed: bytes, ledger: Any, trace: Mapping[str, str]) -> None:
+        """Open the engines. Why they cannot be opened is told in place of results.
+
+        Args:
+            version: Of the command's samtrt.
+            packed: The job, pickled.
+            ledger: The run's.
+            trace: The command's `tracing.carried`.
+        """
         self._ledger = ledger
         self._notes: list[str] = []
         self._unsaid: dict[int, int] = {}
         self._flushed = 0.0
         self._refused = ""
         try:
+            tracing.take_part("worker", trace)
             self._work = self._open(version, packed)
         except Exception as error:
             line = _line(error)
@@ -85,6 +94,7 @@ class Worker:
             )
             for block, tasks in zip(rows[BLOCK], rows[TASKS], strict=True)
         ]
+        tracing.flush()  # Ray ends workers without a word
         return {BLOCK: list(rows[BLOCK]), SAID: said}
 
     def _block(self, block: int, tasks: Numbered) -> Iterator[Told]:

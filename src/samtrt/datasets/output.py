@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -43,7 +44,7 @@ from samtrt.datasets.merged import Numbered, Numbers, write_merged
 from samtrt.datasets.pictures import PICTURE_SUFFIXES, provide_picture
 from samtrt.embeddings import is_embedding_file
 from samtrt.errors import OutputError
-from samtrt.files import OUTPUT_NOTE, sha256_of, write_atomic
+from samtrt.files import sha256_of, write_atomic
 from samtrt.formats.annotation import ANY_OBJECT, AnnotatedImage, Annotation, Categories
 from samtrt.formats.coco import coco_dataset, read_coco_dataset
 from samtrt.formats.drawn import draw_annotations
@@ -67,9 +68,6 @@ _PLACES = {
 }
 """Folder and suffix of each format that has a file an image."""
 
-_MERGED = ("panoptic.json", "cvat.xml", "labelstudio.json", "labelstudio.xml")
-"""Files about all images, beside annotations.json."""
-
 
 @dataclass(frozen=True)
 class DatasetOutput:
@@ -86,6 +84,8 @@ class DatasetOutput:
         annotations: Where the COCO dataset of all images goes, if not to OUT/annotations.json.
         polygons: Whether its masks are polygons instead of RLE.
         outline: How near labelme's polygons follow the masks.
+        address: Where the files are brought when they are written, such as s3://bucket/masks; empty
+            where they stay in `directory`.
     """
 
     directory: Path
@@ -97,6 +97,7 @@ class DatasetOutput:
     annotations: Path | None = None
     polygons: bool = False
     outline: Outline = field(default_factory=Outline)
+    address: str = ""
     _done: set[Path] = field(default_factory=set)
     """Images whose results are there and are of this run's settings."""
 
@@ -144,6 +145,10 @@ class DatasetOutput:
     def note_done(self, source: Source) -> None:
         """Count an image as done, so that the files about all images have it."""
         self._done.add(source.path)
+
+    def counts(self, source: Source) -> bool:
+        """Tell whether an image counts as done."""
+        return source.path in self._done
 
     def paths(self, source: Source) -> list[Path]:
         """Return where the files of `source` may be, last the one that marks it as done."""
@@ -207,7 +212,8 @@ class DatasetOutput:
         for kind in self.formats_of(source):
             path = self.path(source, kind)
             with write_atomic(path) as temporary:
-                segments = self._write(temporary, kind, image, picture, given.pixels, path)
+                link = self._link(source, picture, path)
+                segments = self._write(temporary, kind, image, picture, given.pixels, link)
             if segments is not None:
                 noted[SEGMENTS] = segments
             hashes[kind.value] = sha256_of(path)
@@ -227,16 +233,16 @@ class DatasetOutput:
         image: AnnotatedImage,
         picture: Path,
         pixels: UInt8Array | None,
-        path: Path,
+        link: str,
     ) -> list[dict[str, Any]] | None:
-        """Write a file that goes to `path`; of panoptic pictures return the segments."""
+        """Write a file, from which `link` leads to the picture; of panoptic pictures return the
+        segments."""
         if kind is OutputFormat.OVERLAY and pixels is not None:
             drawn = draw_annotations(pixels, image.annotations)
             Image.fromarray(drawn).save(temporary, format="PNG")
         elif kind is OutputFormat.LABELMAP:
             save_label_map(temporary, image, self.categories)
         elif kind is OutputFormat.LABELME:
-            link = Path(os.path.relpath(picture.resolve(), path.parent.resolve())).as_posix()
             document = labelme_document(image, link, self.categories, self.outline)
             temporary.write_text(_json(document), encoding="utf-8")
         elif kind is OutputFormat.YOLO:
@@ -249,7 +255,20 @@ class DatasetOutput:
             save_geotiff(temporary, image, self.categories, picture)
         return None
 
-    def merge(self, sources: Sequence[Source]) -> Path:
+    def _link(self, source: Source, picture: Path, path: Path) -> str:
+        """Return how a file that goes to `path` names its picture: relative to itself, or by the
+        picture's whole path or address where the two are in different stores."""
+        if not self.address and not source.place:
+            return Path(os.path.relpath(picture.resolve(), path.parent.resolve())).as_posix()
+        if not source.place:
+            return str(picture.absolute())
+        there = f"{source.place}/{PurePath(source.shown).with_name(picture.name).as_posix()}"
+        here = f"{self.address}/{path.relative_to(self.directory).parent.as_posix()}"
+        if there.split("/")[:3] != here.split("/")[:3]:
+            return there
+        return posixpath.relpath(there, here)
+
+    def merge(self, sources: Iterable[Source]) -> Path:
         """Write the files about all of `sources` that were found or made done, in their order.
 
         Returns:
@@ -267,10 +286,10 @@ class DatasetOutput:
         )
         return path
 
-    def _numbered(self, sources: Sequence[Source]) -> Iterator[Numbered]:
+    def _numbered(self, sources: Iterable[Source]) -> Iterator[Numbered]:
         numbers = Numbers(self.unique_ids)
         for source in sources:
-            data = read_marker(self.marker(source)) if source.path in self._done else None
+            data = read_marker(self.marker(source)) if self.counts(source) else None
             if data is None:
                 continue
             image = read_coco_dataset(data)
@@ -294,32 +313,3 @@ class DatasetOutput:
 
 def _json(data: dict[str, Any]) -> str:
     return json.dumps(data, separators=(",", ":"), allow_nan=False) + "\n"
-
-
-def claim_directory(path: Path, force: bool = False) -> None:
-    """Make `path` an output directory, before any work.
-
-    Raises:
-        OutputError: where it cannot be one, or holds files of the same places that samtrt did not
-            write, such as labels made by hand, and `force` is not set.
-    """
-    note = path / OUTPUT_NOTE
-    names = ["annotations.json", "coco", *_MERGED, *(kind.value for kind in OutputFormat)]
-    places = [path / name for name in names]
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        taken = [place for place in places if place.is_file() or _holds_files(place)]
-        if taken and not note.is_file() and not force:
-            raise OutputError(
-                f"{taken[0]} is there already and was not written by samtrt: choose another "
-                "directory, or replace what has the same name with --force"
-            )
-        if not note.is_file():
-            with write_atomic(note) as temporary:
-                temporary.write_text("Results of samtrt.\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write into {path}: {error.strerror or error}") from None
-
-
-def _holds_files(place: Path) -> bool:
-    return place.is_dir() and any(place.iterdir())

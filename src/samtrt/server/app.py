@@ -156,7 +156,7 @@ class _Observed:
             await send(message)
 
         try:
-            with tracing.span("HTTP", _trace_headers(scope)) as span:
+            with tracing.span("HTTP", trace_headers(scope)) as span:
                 try:
                     await self._app(scope, receive, watched)
                 finally:
@@ -177,7 +177,7 @@ class _Observed:
             log.info("%s %s %d %.1f ms", method, route, status, 1000 * seconds, extra=extra)
 
 
-def _trace_headers(scope: Scope) -> dict[str, str]:
+def trace_headers(scope: Scope) -> dict[str, str]:
     """Return what a client says of its trace."""
     names = (b"traceparent", b"tracestate")
     headers = scope["headers"]

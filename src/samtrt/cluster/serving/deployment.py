@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from ray import serve
 from ray.serve.config import AutoscalingConfig, HTTPOptions, RequestRouterConfig
 
+from samtrt import tracing
 from samtrt.backends import BackendOptions
 from samtrt.choices import BackendName, PixelWork
 from samtrt.cluster.places import Place, is_address
@@ -131,6 +132,8 @@ def build(engines: Any, settings: Settings, images: str, replicas: Replicas) -> 
         target_ongoing_requests=replicas.ongoing,
     )
     most = settings.upload_slots + settings.prompt_slots
+    # Only where somebody wants traces: processes of another environment start more slowly.
+    more = {"runtime_env": {"env_vars": wanted}} if (wanted := tracing.environment()) else {}
     model = serve.deployment(
         Replica,
         name="model",
@@ -138,14 +141,14 @@ def build(engines: Any, settings: Settings, images: str, replicas: Replicas) -> 
         max_ongoing_requests=most,
         request_router_config=RequestRouterConfig(request_router_class=ROUTER),
         graceful_shutdown_timeout_s=settings.shutdown_seconds,
-        ray_actor_options={"num_cpus": replicas.cpus, "num_gpus": replicas.gpus},
+        ray_actor_options={"num_cpus": replicas.cpus, "num_gpus": replicas.gpus, **more},
     )
     ingress = serve.deployment(
         Ingress,
         name="ingress",
         num_replicas="auto" if replicas.most > 1 else 1,
         max_ongoing_requests=most,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": 0, **more},
     )
     return ingress.bind(model.bind(engines, settings, images), settings)
 

@@ -15,8 +15,10 @@ from fastapi import Request, Response
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from samtrt.cluster.serving.replica import Call, Reply
+from samtrt import tracing
+from samtrt.cluster.serving.replica import Call, Headers, Reply
 from samtrt.errors import SamtrtError
+from samtrt.server.app import trace_headers
 from samtrt.server.budget import Bodies
 from samtrt.server.errors import ApiError, ClientLeftError, error_response
 from samtrt.server.reading import read_body
@@ -41,11 +43,21 @@ class Ingress:
             replicas: Handle of the deployment of `Replica`.
             settings: Limits and access, which are those of the replicas too.
         """
+        tracing.start("ingress")
         self._replicas, self._settings = replicas, settings
         self._bodies = Bodies(settings.body_bytes)
 
     async def __call__(self, request: Request) -> Response:
         """Answer a request as `samtrt serve` would, with a replica's answer."""
+        with tracing.span("HTTP", trace_headers(request.scope)) as span:
+            response = await self._respond(request)
+            if span is not None:
+                kind = "an image" if _OF_AN_IMAGE.fullmatch(request.scope["path"]) else "the server"
+                span.update_name(f"{request.method} of {kind}")
+                span.set_attribute("http.response.status_code", response.status_code)
+            return response
+
+    async def _respond(self, request: Request) -> Response:
         try:
             return await self._answer(request)
         except ApiError as error:
@@ -69,7 +81,7 @@ class Ingress:
         with self._bodies.account() as account:
             limited = Request(request.scope, receive)
             body = await read_body(limited, self._settings, account)
-            headers = list(request.headers.raw)
+            headers = _traced(request.headers.raw)
             reply = await self._reply(Call(request.method, target, headers, body, image_id))
         return _response(reply)
 
@@ -94,6 +106,13 @@ class Ingress:
             except (RayActorError, RayServeException) as error:
                 log.warning("a replica died on a request, try %d: %s", attempt + 1, error)
         raise ApiError(503, "the replicas that got this request died", retry_after=10)
+
+
+def _traced(headers: Headers) -> Headers:
+    """Return headers that name the span here in place of the client's."""
+    ours = [(name.encode(), value.encode()) for name, value in tracing.headers().items()]
+    named = {name for name, _ in ours}
+    return [*(one for one in headers if one[0] not in named), *ours]
 
 
 def _response(reply: Reply) -> Response:

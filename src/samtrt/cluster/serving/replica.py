@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from samtrt import tracing
 from samtrt.cluster.places import Place
 from samtrt.server.app import create_app
 from samtrt.server.routes import IMAGE_ID
@@ -78,6 +79,7 @@ class Replica:
         Raises:
             SamtrtError: where they cannot be opened here.
         """
+        tracing.start("replica")
         self._images = Place(images)
         predictor = await asyncio.to_thread(engines.load)
         self._app = create_app(predictor, settings, engines.directory)
