@@ -36,7 +36,8 @@ class Measured:
         read: Of a core: a JPEG.
         write, merge: Of a core: an image's COCO file; its part of the file about all images.
         result, image: Bytes of such a file, and of a JPEG.
-        ray: Of a core: what Ray adds to an image.
+        ray: Of a core: what is around an image's work in a worker.
+        run: Of a core, a second: what a run takes beside its workers.
     """
 
     automatic: float
@@ -50,6 +51,7 @@ class Measured:
     result: float
     image: float
     ray: float
+    run: float
 
     @classmethod
     def of(cls, gpu: dict[str, Any], cluster: dict[str, Any]) -> Measured:
@@ -58,7 +60,6 @@ class Measured:
         parts = {one["part"]: one["p50"] for one in model["bench"]}
         device, coco = model["device"], cluster["results_of_an_image"]["COCO"]
         rows = [row for name, row in cluster["rows"].items() if name != "alone"]
-        added = ("around_it_in_workers_cpu_s", "other_processes_cpu_s")
         return cls(
             automatic=model["automatic_masks"]["ms"]["p50"] / 1e3,
             encode=parts["preprocess and encode"] / 1e3,
@@ -70,7 +71,8 @@ class Measured:
             merge=coco["merge_cpu_s"],
             result=coco["bytes"],
             image=cluster["image_bytes"],
-            ray=max(sum(row[name] for name in added) for row in rows),
+            ray=max(row["around_it_in_workers_cpu_s"] for row in rows),
+            run=max(one["above_idle_cpu_share"] for one in cluster["a_run_a_second"]),
         )
 
 
@@ -120,7 +122,7 @@ def of_a_run(one: Measured, given: Assumed) -> str:
             [
                 number(rate * one.read),
                 number(rate * write) if write else "none",
-                number(rate * one.ray),
+                number(rate * one.ray + one.run),
                 f"{number(rate * one.image / 1e9)} GB/s",
                 f"{number(rate * result / 1e9)} GB/s, {number(given.images * result / 1e12)} TB",
                 number(rate),
@@ -130,7 +132,7 @@ def of_a_run(one: Measured, given: Assumed) -> str:
     rows = [
         f"cores to read JPEG, {number(one.read * 1e3)} ms",
         f"cores to write COCO alone, {number(one.write * 1e3)} ms",
-        f"cores for Ray, {number(one.ray * 1e3)} ms",
+        f"cores for Ray, {number(one.ray * 1e3)} ms, and {number(one.run)} for the run",
         f"images read, {number(one.image / 1e6)} MB each",
         f"results, {number(one.result / 1e3)} kB, or 2 MiB of an embedding",
         "files made a second",

@@ -30,9 +30,13 @@ def cpu_of(processes: Sequence[psutil.Process]) -> Seconds:
     for top in processes:
         for one in [top, *top.children(recursive=True)]:
             try:
-                times, line = one.cpu_times(), " ".join(one.cmdline())
+                times = one.cpu_times()
             except psutil.Error:
                 continue
+            try:
+                line = " ".join(one.cmdline())
+            except psutil.Error:  # it ended, and was not waited for
+                line = ""
             # Own, and of children that were waited for.
             seconds[one.pid] = kind_of(one.pid, line), sum(times[:4])
     return seconds
@@ -114,7 +118,8 @@ def observe(job: Job, tasks: list[Task], workers: int) -> Observed:
             end, after = time.perf_counter(), cpu_of(everything)
     cluster.shutdown()
     ((images, start, before),) = begun
-    cpu = {pid: (after[pid][0], seconds) for pid, seconds in taken(before, after).items()}
+    names = {**after, **before}  # of one that ended, none is known any more
+    cpu = {pid: (names[pid][0], seconds) for pid, seconds in taken(before, after).items()}
     return Observed(end - start, len(tasks) - images, cpu, idle_share)
 
 
