@@ -68,7 +68,8 @@ class FakeVideo(HostBackend):
     def _decode(self, feeds: Arrays) -> Made:
         """Find what is bright, and what is near a point."""
         objects, size = feeds["object_embeddings"], self._size
-        bright = objects[:, :4].repeat(4, axis=2).repeat(4, axis=3) - objects.mean()
+        own = objects.mean(axis=(1, 2, 3), keepdims=True)
+        bright = objects[:, :4].repeat(4, axis=2).repeat(4, axis=3) - own
         centres = (np.arange(size) + 0.5) * 4
         for i, (coords, labels) in enumerate(
             zip(feeds["point_coords"], feeds["point_labels"], strict=True)

@@ -63,6 +63,9 @@ def test_the_same_is_the_same(clip: Clip, expected: Followed) -> None:
     assert expected.corrected is not None
     assert expected.corrected.shape == (FRAMES - clip.middle, 2, *SIZE)
     assert 0.01 < expected.masks.mean() < 0.99
+    before, after = expected.masks[clip.middle :], expected.corrected
+    assert (before[:, 1] != after[:, 1]).any(axis=(1, 2)).all(), "a correction holds"
+    assert (before[:, 0] == after[:, 0]).all(), "and is of one object"
     told: list[str] = []
     with VideoPredictor(fake_engines(MANIFEST)) as predictor:
         got = follow_clip(predictor, clip, told.append)

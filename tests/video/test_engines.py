@@ -12,10 +12,14 @@ import onnx
 import pytest
 
 from samtrt.backends import BackendOptions
-from samtrt.choices import BackendName, Stage, VideoStage
+from samtrt.backends.base import image_inputs
+from samtrt.choices import BackendName, Precision, Stage, VideoStage
 from samtrt.errors import ManifestError
-from samtrt.manifest import Manifest
+from samtrt.export.precision import convert, load_graph, save_graph
+from samtrt.manifest import FileEntry, Manifest
 from samtrt.masks.logits import mask_iou
+from samtrt.verification.report import THRESHOLDS
+from samtrt.verification.video import built_in_clip, compare_video, follow_clip
 from samtrt.video.predictor import VideoPredictor
 from samtrt.video.state import Found
 from support.videos import moving_picture
@@ -68,6 +72,28 @@ def test_engines_follow_as_the_checkpoint_does(
             assert mask_iou(ours, reference) >= 0.999
     assert gone > 0
     assert 0.01 < np.mean([(logits > 0).mean() for *_, logits in got]) < 0.99
+
+
+def test_half_precision_follows_too(
+    sam2_model: Path, sam2_checkpoint: Path, tmp_path: Path
+) -> None:
+    """What `export --precision fp16` writes, made of the graphs that are there."""
+    directory = Path(shutil.copytree(sam2_model, tmp_path / "half"))
+    manifest = Manifest.load(directory)
+    files = dict(manifest.files)
+    for stage in files:
+        path = directory / f"{stage.value}.onnx"
+        graph = convert(load_graph(path), Precision.FP16, image_inputs(stage, manifest))
+        save_graph(graph, path)
+        files[stage] = (FileEntry.of(path),)
+    manifest.model_copy(update={"precision": Precision.FP16, "files": files}).save(directory)
+    clip, options = built_in_clip(), BackendOptions(checkpoint=sam2_checkpoint)
+    with VideoPredictor.load(sam2_model, "pytorch", options) as predictor:
+        reference = follow_clip(predictor, clip)
+    with VideoPredictor.load(directory) as predictor:
+        report = compare_video(clip, reference, follow_clip(predictor, clip))
+    assert report.failures(THRESHOLDS[Precision.FP16]) == []
+    assert min(report.ious) < 1, "it is not the same"
 
 
 def test_shapes_depend_on_objects_and_queues_alone(sam2_model: Path) -> None:

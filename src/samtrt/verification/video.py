@@ -137,7 +137,8 @@ def follow_clip(
     """Follow the two objects through a clip.
 
     Args:
-        predictor: Of the engines, or of the checkpoint.
+        predictor: Of the engines, or of the checkpoint; its corrections are made to count as
+            prompted frames, which take places of their own in the queues.
         clip: Through which.
         tell: Called with a line of text for each frame.
         correct: Whether one is corrected, where the engines have room for that.
@@ -151,7 +152,7 @@ def follow_clip(
     most = predictor.engines.most_prompted
     if not correct or (most is not None and most < 2):
         return Followed(masks, None)
-    at = clip.middle
+    predictor.add_all_frames_to_correct_as_cond, at = True, clip.middle
     predictor.add_new_points_or_box(state, at, 2, points=[_CORRECTION * sides], labels=[1])
     return Followed(masks, _masks(predictor, state, at, tell, "after a correction"))
 
