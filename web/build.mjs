@@ -53,7 +53,7 @@ writeFileSync(
   join(out, "NOTICE.txt"),
   `ort/ holds onnxruntime-web ${version}, Copyright (c) Microsoft Corporation, MIT License:\n\n` +
     readFileSync(join(here, "onnxruntime-web.LICENSE.txt"), "utf8") +
-    `\nexporting-*.js holds fflate:\n\n${fflate}`,
+    `\nchunk-*.js holds fflate:\n\n${fflate}`,
 );
 
 // Lets a test tell, without Node.js, that the page was built from the sources beside it.

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from PIL import Image
 from samtrt.manifest import Manifest
 from samtrt.server.settings import Settings
 from support.e2e_cases import PageDriver
+from support.moving_objects import video_manifest
 from support.server_cases import Served, live, make_picture
+from support.videos import numbered, write_video
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 
@@ -40,6 +43,12 @@ def browser() -> Iterator[Any]:
         chromium = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    pytest.importorskip("axe_playwright_python", reason="axe-core comes with this package")
+    return (resources.files("axe_playwright_python") / "axe.min.js").read_text()
 
 
 @pytest.fixture
@@ -93,6 +102,27 @@ def fake(manifest: Manifest) -> Iterator[Served]:
 def small_cache(manifest: Manifest) -> Iterator[Served]:
     """A server that forgets an image as soon as another comes."""
     yield from _running(Served(manifest, Settings(cache_bytes=1)))
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Iterator[Served]:
+    """A server that follows objects: what is pointed at moves to the right."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    write_video(folder / "street.mp4", numbered(6))
+    settings = Settings(readers=1, videos_dir=folder, heartbeat_seconds=0.2)
+    served = Served(video_manifest(), settings)
+    for _ in _running(served):
+        yield served
+        served.video.open.set()
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A video of 24 frames of 640 x 400."""
+    y, x = np.mgrid[:400, :640]
+    still = np.stack([x * 255 // 640, y * 255 // 400, (x + y) % 256], axis=-1).astype(np.uint8)
+    return write_video(tmp_path / "clip.mp4", [np.roll(still, 8 * i, axis=1) for i in range(24)])
 
 
 def _running(served: Served) -> Iterator[Served]:

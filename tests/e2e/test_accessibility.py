@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import resources
 from typing import Any
 
 import pytest
 
-from support.e2e_cases import PageDriver
+from support.e2e_cases import PageDriver, faults
 from support.server_cases import Served
 
 pytest.importorskip("axe_playwright_python", reason="axe-core comes with this package")
 
 BUDGET = 80_000
 """Bytes on the wire before an image is opened."""
-
-
-@pytest.fixture(scope="session")
-def axe() -> str:
-    return (resources.files("axe_playwright_python") / "axe.min.js").read_text()
-
-
-def faults(page: Any, axe: str) -> list[str]:
-    page.evaluate(axe)
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [f"{one['id']}: {node['html']}" for one in found["violations"] for node in one["nodes"]]
 
 
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])

@@ -13,6 +13,13 @@ from samtrt.types import BoolArray
 from support.server_cases import wait_for
 
 
+def faults(page: Any, axe: str) -> list[str]:
+    """Return what axe finds fault with."""
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [f"{one['id']}: {node['html']}" for one in found["violations"] for node in one["nodes"]]
+
+
 class PageDriver:
     def __init__(self, page: Any, url: str) -> None:
         self.page = page
@@ -101,6 +108,26 @@ class PageDriver:
             }""",
             value,
         )
+
+    def open_video(self, path: Path) -> None:
+        self.page.set_input_files("#file", path)
+        self.page.wait_for_selector("body[data-mode=video]")
+        self.still()
+
+    def still(self) -> None:
+        """Wait until the video is neither tracked nor asked about."""
+        self.page.wait_for_selector("body[data-video=idle]")
+
+    def frame(self) -> int:
+        """The number of the frame on show, from 0."""
+        return int(self.page.input_value("#frame"))
+
+    def areas(self) -> dict[str, str]:
+        """What the list says of each object's mask on the frame on show."""
+        rows = self.page.locator(".object").all()
+        return {
+            row.locator("input").input_value(): row.locator(".area").inner_text() for row in rows
+        }
 
     def settle(self) -> None:
         """Wait until the active object has the masks of its prompt."""

@@ -153,11 +153,11 @@ export class Api {
     this.send("DELETE", `/v1/images/${imageId}`).catch(() => undefined);
   }
 
-  private post<T>(path: string, body: object, signal?: AbortSignal): Promise<T> {
+  post<T>(path: string, body: object, signal?: AbortSignal): Promise<T> {
     return this.json("POST", path, JSON.stringify(body), "application/json", signal);
   }
 
-  private async json<T>(
+  async json<T>(
     method: string,
     path: string,
     body?: BodyInit,
@@ -167,7 +167,7 @@ export class Api {
     return (await this.send(method, path, body, type, signal)).json() as Promise<T>;
   }
 
-  private async send(
+  async send(
     method: string,
     path: string,
     body?: BodyInit,

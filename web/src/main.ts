@@ -3,6 +3,7 @@
 import { Acting } from "./acting";
 import { Api } from "./api";
 import { Candidates } from "./candidates";
+import { Cinema } from "./cinema";
 import { Classes } from "./classes";
 import { Backdrop } from "./colors";
 import { BrowserDecoding, ServerDecoding } from "./decoding";
@@ -12,14 +13,14 @@ import { Everything } from "./everything";
 import { Failures, messageOf } from "./failures";
 import { dropped, sorted } from "./files";
 import { Gallery } from "./gallery";
-import { CursorKeys, Pointers, type Tool } from "./input";
+import { CursorKeys, type Gestures, Pointers, type Tool } from "./input";
 import { Objects } from "./objects";
 import { Progress } from "./progress";
 import { Session } from "./session";
 import { remember } from "./settings";
 import { addShortcuts } from "./shortcuts";
 import { Storage } from "./storage";
-import { Taking } from "./taking";
+import { download, Taking } from "./taking";
 import { addTheme } from "./theme";
 import { showTip } from "./tip";
 import { askToken } from "./token";
@@ -75,15 +76,26 @@ const session = new Session(
 const acting = new Acting(view, history, session, { hovered: stand, failed, passed, update });
 const everything = new Everything(history, session, progress, { notice, failed, passed, update });
 const taking = new Taking(session, history, classes, progress, { notice, failed, passed });
+const cinema = new Cinema(api, {
+  view,
+  objects,
+  progress,
+  tool: () => acting.tool(),
+  download,
+  failed,
+  passed,
+  closed() {
+    cinema.forget();
+    showImage();
+  },
+});
 
 const storage = new Storage();
 storage.onfailure = (message) => toast(message);
 const workspace = new Workspace(session, history, storage, {
   opening: (name) => progress.start(`Opening ${name}…`),
   opened({ name, picture, size }) {
-    document.body.dataset.state = "open";
-    byId("title").textContent = `${name} · ${size.width} × ${size.height}`;
-    view.setImage(picture, size);
+    showImage();
     candidates.setImage(picture, size);
     const backdrop = new Backdrop(picture.small);
     history.pickColor = (mask, others) => backdrop.choose(mask, others.map((s) => s.color));
@@ -96,6 +108,20 @@ const workspace = new Workspace(session, history, storage, {
   kept: (all) => (document.body.dataset.kept = String(all)),
 });
 const gallery = new Gallery(workspace);
+
+/** Put the open image onto the page, where a video may have been; without one the page is empty. */
+function showImage(): void {
+  cinema.leave();
+  objects.list(history);
+  const { image } = session;
+  document.body.dataset.state = image ? "open" : "empty";
+  if (image) {
+    const { name, size, picture } = image;
+    byId("title").textContent = `${name} · ${size.width} × ${size.height}`;
+    view.setImage(picture, size);
+  }
+  update();
+}
 
 function milliseconds(ms: number): string {
   return `${ms < 100 ? ms.toFixed(1) : Math.round(ms)} ms`;
@@ -117,13 +143,17 @@ function expectedEncoding(): number | null {
 
 /** Bring everything that shows the document up to date, and ask for what it lacks. */
 function update(): void {
-  view.setDoc(history.doc);
-  objects.update();
+  if (cinema.isOn) {
+    cinema.video!.update();
+  } else {
+    view.setDoc(history.doc);
+    objects.update();
+    showTip(history, view);
+  }
   candidates.update();
   classes.update();
   everything.update();
   taking.update();
-  showTip(history, view);
   const enable = (id: string, on: boolean): void => {
     byId<HTMLButtonElement>(id).disabled = !on;
   };
@@ -146,14 +176,22 @@ function stand(id: number | null): void {
 }
 objects.onhover = stand;
 
-new Pointers(view, acting);
-new CursorKeys(view, acting);
+/** What gestures are for: the video that is on the page, or the image. */
+const hands = new Proxy<Gestures>(acting, {
+  get: (_, name: keyof Gestures) => {
+    const target: Gestures = (cinema.isOn && cinema.video) || acting;
+    return target[name].bind(target);
+  },
+});
+new Pointers(view, hands);
+new CursorKeys(view, hands);
 
 const markTool = radioGroup(document.querySelector(".tools")!, "tool", chooseTool);
 function chooseTool(tool: string): void {
+  if (cinema.isOn && (tool === "brush" || tool === "erase")) return;
   acting.choose(tool as Tool);
   markTool(tool);
-  showTip(history, view);
+  if (!cinema.isOn) showTip(history, view);
 }
 
 const markDecoder = radioGroup(document.querySelector(".switch")!, "decoder", (value) => {
@@ -192,11 +230,12 @@ function describeDecoder(): void {
 
 /** Take files as they come: images are opened, COCO files become objects. */
 function take(files: Iterable<File>, wholeFolder = false): void {
-  const { images, documents, others } = sorted(files);
+  const { images, documents, videos, others } = sorted(files);
+  if (videos[0]) void cinema.upload(videos[0]);
   if (images.length) void workspace.add(images).then(() => documents.forEach(bringIn));
   else documents.forEach(bringIn);
   // A folder may hold anything; what was picked by itself was meant.
-  const nothing = !images.length && !documents.length;
+  const nothing = !images.length && !documents.length && !videos.length;
   if (others.length && (nothing || !wholeFolder)) {
     toast(`${others[0]} is not an image. Choose JPEG, PNG, WebP, BMP or GIF.`);
   } else if (nothing) {
@@ -235,9 +274,11 @@ on("encode", () => session.encode());
 on("undo", () => history.undo());
 on("redo", () => history.redo());
 on("clear", () => history.clear());
-on("add", () => acting.startNew());
-on("tip-new", () => acting.startNew());
-on("tip-point", () => acting.remove());
+const startNew = (): void => (cinema.isOn ? cinema.video! : acting).startNew();
+const removeThis = (): void => (cinema.isOn ? cinema.video!.removeThis() : acting.remove());
+on("add", startNew);
+on("tip-new", startNew);
+on("tip-point", removeThis);
 on("auto", () => void everything.run());
 on("zoom-in", () => view.zoom(1.4));
 on("zoom-out", () => view.zoom(1 / 1.4));
@@ -274,22 +315,32 @@ window.addEventListener("paste", (event) => {
 });
 
 addTheme();
+/** Do what is about images; false where a video is on the page. */
+const still = (run: () => void): void => void (cinema.isOn || run());
+/** Do what is about a video; false where none is on the page. */
+function onVideo(run: (video: NonNullable<typeof cinema.video>) => void): boolean {
+  if (cinema.isOn) run(cinema.video!);
+  return cinema.isOn;
+}
 addShortcuts({
   chooseTool,
-  undo: () => history.undo(),
-  redo: () => history.redo(),
-  candidate: (index) => history.choose(index),
-  label: (index) => classes.assign(index),
-  add: () => acting.startNew(),
-  remove: () => acting.remove(),
+  undo: () => still(() => history.undo()),
+  redo: () => still(() => history.redo()),
+  candidate: (index) => still(() => history.choose(index)),
+  label: (index) => still(() => classes.assign(index)),
+  add: startNew,
+  remove: removeThis,
   step: (by) => workspace.step(by),
   showImages: () => gallery.show(),
   resizeBrush: (factor) => acting.resizeBrush(factor),
   zoom: (factor) => (factor ? view.zoom(factor) : view.fit()),
+  frame: (by) => onVideo((video) => video.step(by)),
+  play: () => onVideo((video) => void video.play()),
+  track: (direction) => onVideo((video) => video.toggleTracking(direction)),
 });
 
 update();
-void workspace.restore();
+const restored = workspace.restore();
 api
   .model()
   .then((found) => {
@@ -299,5 +350,7 @@ api
     updateSpecks();
     if (!history.doc.search) everything.setDefaults({ iou, stability });
     describeDecoder();
+    cinema.setModel(found);
+    void restored.then(() => cinema.restore());
   })
   .catch((error: unknown) => failed("model", error));

@@ -1,10 +1,19 @@
 // The list of objects: one row each, to select, name, hide and delete it.
 
 import { color } from "./colors";
-import type { History, Segment } from "./document";
+import type { Doc, Segment } from "./document";
 import { maskOf } from "./document";
 import { byId, icon, make } from "./dom";
 import { area } from "./rle";
+
+/** Where the objects are that are listed, and what a user may do with them. */
+export interface Listed {
+  readonly doc: Doc;
+  select(id: number | null): void;
+  rename(id: number, name: string): void;
+  toggle(id: number): void;
+  remove(id: number): void;
+}
 
 export class Objects {
   private rows = new Map<number, Row>();
@@ -13,13 +22,22 @@ export class Objects {
   /** The pointer is over an object's row, or over none. */
   onhover: (id: number | null) => void = () => undefined;
 
-  constructor(private readonly history: History) {
+  constructor(private listed: Listed) {
     byId("objects").onpointerleave = () => this.onhover(null);
+  }
+
+  /** List the objects of something else. */
+  list(listed: Listed): void {
+    this.listed = listed;
+    for (const { element } of this.rows.values()) element.remove();
+    this.rows.clear();
+    this.active = null;
+    this.update();
   }
 
   /** Rows stay the same elements while their object lives, so that focus and typing do too. */
   update(): void {
-    const { segments, active } = this.history.doc;
+    const { segments, active } = this.listed.doc;
     byId("count").textContent = String(segments.length);
     byId("no-objects").hidden = segments.length > 0;
     const rows = new Map(segments.map((s) => [s.id, this.rows.get(s.id) ?? this.newRow(s.id)]));
@@ -47,7 +65,7 @@ export class Objects {
   }
 
   private newRow(id: number): Row {
-    const row = new Row(id, this.history);
+    const row = new Row(id, this.listed);
     row.element.onpointerenter = () => this.onhover(id);
     return row;
   }
@@ -74,27 +92,27 @@ class Row {
 
   constructor(
     id: number,
-    private readonly history: History,
+    private readonly listed: Listed,
   ) {
     const { select, name, label, area: share, eye, bin } = this;
     this.element = make("li", {}, select, name, label, share, eye, bin);
     for (const [part, element] of Object.entries({ select, name, eye, bin })) {
       element.id = `${part}-${id}`;
     }
-    name.onchange = () => history.rename(id, name.value.trim() || `Object ${id}`);
+    name.onchange = () => listed.rename(id, name.value.trim() || `Object ${id}`);
     name.onkeydown = (event) => {
       if (event.key === "Enter") name.blur();
     };
-    eye.onclick = () => history.toggle(id);
-    bin.onclick = () => history.remove(id);
+    eye.onclick = () => listed.toggle(id);
+    bin.onclick = () => listed.remove(id);
     this.element.onclick = ({ target }) => {
       const elsewhere = eye.contains(target as Node) || bin.contains(target as Node);
-      if (!elsewhere) history.select(id);
+      if (!elsewhere) listed.select(id);
     };
   }
 
   update(segment: Segment): void {
-    const active = segment.id === this.history.doc.active;
+    const active = segment.id === this.listed.doc.active;
     this.element.classList.add("object");
     this.element.classList.toggle("active", active);
     this.element.classList.toggle("off", segment.hidden);

@@ -1,4 +1,4 @@
-// PNG files of one channel, which browsers cannot write by themselves.
+// PNG files of one channel, grey or with a palette, which browsers cannot write by themselves.
 
 import { zlibSync } from "fflate";
 
@@ -14,16 +14,42 @@ export function greyPng(
   bits: 8 | 16,
   fill: (rows: Uint8Array, stride: number) => void,
 ): Blob {
+  return png(width, height, bits, GREY, [], fill);
+}
+
+/** Write pixels of 8 bits whose colours are in a palette, three bytes each; `fill` as of `greyPng`. */
+export function palettePng(
+  width: number,
+  height: number,
+  palette: Uint8Array,
+  fill: (rows: Uint8Array, stride: number) => void,
+): Blob {
+  return png(width, height, 8, PALETTE, [chunk("PLTE", palette)], fill);
+}
+
+/** PNG's colour types. */
+const [GREY, PALETTE] = [0, 3];
+
+function png(
+  width: number,
+  height: number,
+  bits: 8 | 16,
+  kind: number,
+  further: readonly Uint8Array[],
+  fill: (rows: Uint8Array, stride: number) => void,
+): Blob {
   const stride = 1 + (width * bits) / 8;
   const rows = new Uint8Array(stride * height);
   fill(rows, stride);
-  const head = new DataView(new ArrayBuffer(13));
+  const head = new DataView(new ArrayBuffer(13)); // what is not set is 0
   head.setUint32(0, width);
   head.setUint32(4, height);
-  head.setUint8(8, bits); // colour type 0 (grey) and the rest are 0
+  head.setUint8(8, bits);
+  head.setUint8(9, kind);
   const parts = [
     Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a),
     chunk("IHDR", new Uint8Array(head.buffer)),
+    ...further,
     chunk("IDAT", zlibSync(rows, { level: 4 })),
     chunk("IEND", new Uint8Array(0)),
   ];

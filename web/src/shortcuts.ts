@@ -19,6 +19,10 @@ export interface Actions {
   resizeBrush(factor: number): void;
   /** By a factor; 0 fits the image. */
   zoom(factor: number): void;
+  /** Of a video: to another frame, play, track; false where none is open. */
+  frame(by: number): boolean;
+  play(): boolean;
+  track(direction: "forward" | "backward"): boolean;
 }
 
 const TOOLS: Record<string, Tool> = { a: "add", r: "remove", x: "box", v: "pan", p: "brush", e: "erase" };
@@ -48,6 +52,9 @@ function handle(event: KeyboardEvent, actions: Actions): boolean {
   else if (key === "n" || key === "escape") actions.add();
   else if (key === "pagedown" || key === "pageup") return actions.step(key === "pagedown" ? 1 : -1);
   else if (key === "g") actions.showImages();
+  else if (key === "," || key === ".") return actions.frame(key === "." ? 1 : -1);
+  else if (key === "k") return actions.play();
+  else if (key === "t") return actions.track(event.shiftKey ? "backward" : "forward");
   else if (key === "[") actions.resizeBrush(1 / 1.25);
   else if (key === "]") actions.resizeBrush(1.25);
   else if (key === "delete" || key === "backspace") actions.remove();

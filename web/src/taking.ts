@@ -90,7 +90,7 @@ export class Taking {
   }
 }
 
-function download({ name, blob }: { readonly name: string; readonly blob: Blob }): void {
+export function download({ name, blob }: { readonly name: string; readonly blob: Blob }): void {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;

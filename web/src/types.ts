@@ -99,6 +99,8 @@ export interface ModelInfo {
   readonly device: string;
   readonly version: string;
   readonly decoder: { readonly url: string; readonly sha256: string; readonly size: number } | null;
+  /** What it takes of videos; null where it follows no objects. */
+  readonly video: { readonly max_bytes: number; readonly folder: boolean } | null;
   readonly limits: { readonly max_upload_bytes: number; readonly max_pixels: number };
 }
 

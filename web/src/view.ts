@@ -67,6 +67,12 @@ export class View {
     this.fit();
   }
 
+  /** Show another frame of a video in the place of this one. */
+  setFrame(picture: Picture): void {
+    this.picture = picture;
+    this.redraw();
+  }
+
   setDoc(doc: Doc): void {
     if (doc.active !== this.doc?.active) this.picked = null;
     this.doc = doc;

@@ -139,6 +139,7 @@ class FileFrames(Frames):
         self.path, self._limits = path, limits or VideoLimits()
         container, stream = self._open()
         promised, lasts = stream.frames, Fraction(container.duration or 0, 1_000_000)
+        base = stream.time_base or Fraction(1, 1000)  # now: the stream is gone with its file
         shown: list[tuple[int, bool]] = []
         av = load_av()
         try:
@@ -161,7 +162,6 @@ class FileFrames(Frames):
         self._pts = [pts for pts, _ in shown]
         self._number = {pts: i for i, pts in enumerate(self._pts)}
         self._keys = [i for i, (_, is_key) in enumerate(shown) if is_key] or [0]
-        base = stream.time_base or Fraction(1, 1000)
         times = [(pts - self._pts[0]) * base for pts in self._pts]
         super().__init__(path, path.stem, times)
         if promised > len(shown) or lasts - times[-1] > _SILENT_END:
