@@ -14,10 +14,17 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
+from samtrt.masks.logits import mask_iou
+from samtrt.predictor import Predictor
+from samtrt.server.app import create_app
+from samtrt.server.settings import Settings
+from samtrt.video.engines import VideoEngines
+from samtrt.video.frames import open_frames
+from samtrt.video.predictor import VideoPredictor
 from support.e2e_cases import PageDriver, faults
 from support.moving_objects import STEP
-from support.server_cases import Served, wait_for
-from support.videos import numbered, write_video
+from support.server_cases import Served, live, wait_for
+from support.videos import moving_picture, numbered, write_video
 
 COUNT, SIZE = 24, (400, 640)
 MOVED = STEP * 640 / 256
@@ -263,3 +270,29 @@ def test_axe_finds_no_fault_with_a_video(driver: PageDriver, axe: str) -> None:
     click(driver, 200, 200)
     track(driver)
     assert faults(driver.page, axe) == []
+
+
+def test_a_model_with_weights(
+    open_page: Callable[..., PageDriver], sam2_model: Path, tmp_path: Path
+) -> None:
+    predictor = Predictor.load(sam2_model)
+    engines = VideoEngines.load(sam2_model, encoder=predictor.encoder)
+    video = VideoPredictor(engines, add_all_frames_to_correct_as_cond=True)
+    frames = moving_picture(6, (96, 160))
+    path = write_video(tmp_path / "clip.mp4", frames)
+    with live(create_app(predictor, Settings(readers=1), sam2_model, video)) as url:
+        driver = open_page(url)
+        driver.open_video(path)
+        driver.page.mouse.click(*driver.place(110, 20, (160, 96)))
+        driver.still()
+        track(driver)
+        document = json.loads(driver.download("#export-youtube-vis").read_text())
+    with VideoPredictor.load(sam2_model) as local, open_frames(path) as read:
+        state = local.init_state(read)
+        local.add_new_points_or_box(state, 0, 1, [[110, 20]], [1])
+        expected = [logits[0, 0] > 0 for _, _, logits in local.propagate_in_video(state)]
+    (one,) = document["annotations"]
+    for rle, mask in zip(one["segmentations"], expected, strict=True):
+        got = np.zeros_like(mask) if rle is None else coco.decode(rle).astype(bool)
+        # The pointer is on the screen's pixels.
+        assert mask_iou(got, mask) > 0.95

@@ -233,6 +233,8 @@ export class Session {
       this.hold(image.hash, ref);
       this.events.encoded(ms);
       this.events.passed("encode");
+      // The pointer may have come to rest meanwhile.
+      if (this.hoverAt && !this.hovering) void this.followPointer();
       return ref;
     } catch (error) {
       if (!opening.signal.aborted) {
