@@ -36,13 +36,13 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(KERNELS)
 
-# What the demo needs, and no more. src/ holds samtrt_assets and samtrt_page too, so that their
+# What the demo and `samtrt serve`, which it ends with, need, and no more. src/ holds samtrt_assets and samtrt_page too, so that their
 # distributions need not be installed here.
 $(DEMO): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "pip>=25.1"
 	@echo "Installing PyTorch and ONNX, to export with, and ONNX Runtime, to run with: a minute or two"
-	$(BIN)/python -m pip install -c constraints.txt -e ".[cli,export,ort]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[cli,export,ort,server]"
 	touch $@
 
 $(STAMP): pyproject.toml constraints.txt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,21 @@ def test_next_steps_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
         line = capsys.readouterr().out
         assert shlex.split(line)[:3] == ["Next:", "samtrt", expected]
         assert parsed(line)["directory"] == Path("out dir")
+
+
+def test_next_steps_work_where_no_environment_is_active(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """As after `make demo`, which calls .venv/bin/samtrt."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for called, said in ((".venv/bin/samtrt", ".venv/bin/samtrt"), ("-c", "samtrt")):
+        monkeypatch.setattr(sys, "argv", [called, "demo"])
+        screen.next_step("serve", "demo-out/model")
+        assert capsys.readouterr().out == f"Next: {said} serve demo-out/model\n"
+    (tmp_path / "samtrt").touch(mode=0o755)
+    monkeypatch.setattr(sys, "argv", [".venv/bin/samtrt", "demo"])
+    screen.next_step("serve", "demo-out/model")
+    assert capsys.readouterr().out == "Next: samtrt serve demo-out/model\n"
 
 
 def test_every_next_step_goes_the_way_that_quotes() -> None:

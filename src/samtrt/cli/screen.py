@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -94,7 +97,13 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
 
 def next_step(*words: object) -> None:
     """Name a command that goes on from here, as it can be pasted."""
-    typer.echo(f"Next: {shlex.join(['samtrt', *map(str, words)])}")
+    typer.echo(f"Next: {shlex.join([_program(), *map(str, words)])}")
+
+
+def _program() -> str:
+    """Return what this command is called by: its path, in an environment that is not active."""
+    called = sys.argv[0]
+    return called if Path(called).name == "samtrt" and not shutil.which("samtrt") else "samtrt"
 
 
 def next_check(directory: object, manifest: Manifest, *options: str) -> None:
