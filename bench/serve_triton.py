@@ -37,7 +37,7 @@ from PIL import Image
 
 from samtrt import BackendOptions, Predictor, TritonClient, read_image
 from samtrt.assets import DEMO_PHOTOGRAPH
-from samtrt.triton.client import TritonImage
+from samtrt.triton.image import TritonImage
 from samtrt.triton.models import Scaling
 from samtrt.triton.repository import RepositoryOptions, write_repository
 from samtrt.triton.server import Listening, command, find_server

@@ -71,7 +71,8 @@ if TYPE_CHECKING:
     from samtrt.predictor import Predictor
     from samtrt.preparation.spec import Preparation, PreparationChanges
     from samtrt.tensorrt.plugin.library import register_plugins
-    from samtrt.triton.client import TritonClient, TritonImage
+    from samtrt.triton.client import TritonClient
+    from samtrt.triton.image import TritonImage
     from samtrt.types import Embedding
     from samtrt.verification.compare import verify
     from samtrt.verification.report import Report, Thresholds
@@ -158,10 +159,8 @@ _NAMES = {
         "PreparationChanges",
     ),
     "tensorrt.plugin.library": ("register_plugins",),
-    "triton.client": (
-        "TritonClient",
-        "TritonImage",
-    ),
+    "triton.client": ("TritonClient",),
+    "triton.image": ("TritonImage",),
     "types": ("Embedding",),
     "verification.compare": ("verify",),
     "verification.report": (

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
-
 from samtrt.choices import Family
-from samtrt.errors import ExportError
+from samtrt.errors import ExportError, MissingExtraError
+
+try:
+    import onnx
+except ImportError:
+    raise MissingExtraError("Quantizing", "export", "onnx") from None
 
 LAYERS = {
     Family.VIT: ("attn.qkv", "attn.proj", "mlp.lin1", "mlp.lin2"),

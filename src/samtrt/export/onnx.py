@@ -6,6 +6,8 @@ weights), are simplified, brought to the asked opset, checked, and moved into pl
 
 from __future__ import annotations
 
+from samtrt.export.trace import simplify_graph, trace_graph  # isort: skip  first: names extras
+
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,29 +16,18 @@ from pathlib import Path
 
 from samtrt._version import __version__
 from samtrt.backends.base import image_inputs
-from samtrt.choices import AnyStage, Precision, Stage, VideoStage
-from samtrt.errors import ExportError, MissingExtraError, OutputError, SamtrtError
-from samtrt.files import staging_directory
-from samtrt.manifest import FileEntry, Manifest, check_model_directory
-
-try:
-    import onnx  # noqa: F401  torch's exporter needs this and the next, and says so less clearly
-    import onnxscript  # noqa: F401
-    import onnxsim  # noqa: F401
-    import torch  # noqa: F401
-except ImportError as error:
-    raise MissingExtraError("Exporting", "export", error.name or "torch") from None
-
 from samtrt.backends.pytorch import manifest_of, set_masks, video_of
 from samtrt.checkpoints.load import Checkpoint, load_sam
-from samtrt.choices import AttentionForm
+from samtrt.choices import AnyStage, AttentionForm, Precision, Stage, VideoStage
+from samtrt.errors import ExportError, OutputError, SamtrtError
 from samtrt.export.finish import check_borders, finish_graph
 from samtrt.export.float32_parts import EXPORTED_PARTS
 from samtrt.export.hush import hushed
 from samtrt.export.plugin import PluginKernels
 from samtrt.export.plugin_decoder import PluginDecoder
 from samtrt.export.precision import BFLOAT16_OPSET, convert, load_graph, save_graph
-from samtrt.export.trace import simplify_graph, trace_graph
+from samtrt.files import staging_directory
+from samtrt.manifest import FileEntry, Manifest, check_model_directory
 from samtrt.models import Sam
 from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.models.vit import ImageEncoderViT

@@ -24,6 +24,8 @@ from samtrt.backends.base import Backend
 from samtrt.choices import AnyStage, AttentionForm, Precision, Quantization, Stage
 from samtrt.encoding import prepare
 from samtrt.errors import ExportError, MissingExtraError
+from samtrt.export.hush import hushed
+from samtrt.export.linear import LAYERS, linear_layers, order_by_need
 from samtrt.files import staging_directory
 from samtrt.manifest import FileEntry, Manifest, Quantized, check_model_directory
 from samtrt.predictor import Predictor
@@ -32,17 +34,11 @@ from samtrt.verification.compare import verify
 from samtrt.verification.report import REDUCED, Report
 
 try:
-    import onnx  # noqa: F401  onnxruntime's quantizer needs it, and says so less clearly
-except ImportError:
-    raise MissingExtraError("Quantizing", "export", "onnx") from None
-try:
     from onnxruntime import quantization as ortq
 except ImportError:
     raise MissingExtraError("Quantizing", "ort", "onnxruntime") from None
 
 from samtrt.backends.ort import OnnxRuntimeBackend
-from samtrt.export.hush import hushed
-from samtrt.export.linear import LAYERS, linear_layers, order_by_need
 
 _LEAVE_OUT = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75)
 """Shares of the layers that are tried to be left in float32, in this order."""

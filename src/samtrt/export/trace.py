@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import onnxsim
-import torch
-
 from samtrt.backends.base import stage_tensors
 from samtrt.choices import AnyStage, AttentionForm, Stage
-from samtrt.errors import ExportError
+from samtrt.errors import ExportError, MissingExtraError
+
+try:
+    import onnx  # noqa: F401  torch's exporter needs this and the next, and says so less clearly
+    import onnxscript  # noqa: F401
+    import onnxsim
+    import torch
+except ImportError as error:
+    raise MissingExtraError("Exporting", "export", error.name or "torch") from None
+
 from samtrt.export.finish import EXPORTER_OLDEST
 from samtrt.export.plugin import PluginEncoder, plugin_translations
 from samtrt.manifest import Manifest

@@ -6,10 +6,8 @@ Each place holds up to a number of bytes of its own.
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,41 +16,10 @@ from samtrt.server.errors import ApiError
 from samtrt.server.metrics import Metrics
 from samtrt.server.settings import Settings
 from samtrt.server.spill import Spilled, SpillFolder
+from samtrt.server.stored import REMEMBERED, StoredImage, new_id
 from samtrt.types import Embedding, to_host
 
 log = logging.getLogger("samtrt.server")
-
-REMEMBERED = 100_000
-"""Ids of forgotten images for which the answer is "gone" rather than "never heard of"."""
-
-
-def new_id() -> str:
-    """Return an id that cannot be guessed."""
-    return secrets.token_urlsafe(16)
-
-
-@dataclass(eq=False)
-class _Image:
-    """One id from `add` to its end. All but `disk` is changed under the store's lock alone.
-
-    Attributes:
-        nbytes: Of the embedding's numbers.
-        embedding: Where it is in memory, also while it is being written.
-        spilled: Where it is on disk, also while it is being read.
-        ended: It was removed or dropped: who writes or reads it lets go of what is left.
-        disk: Held for as long as it is written or read, so that one thread does it and the others
-            wait for the outcome.
-    """
-
-    nbytes: int
-    embedding: Embedding | None = None
-    spilled: Spilled | None = None
-    ended: bool = False
-    disk: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def on_device(self) -> bool:
-        return self.embedding is not None and self.embedding.on_device
 
 
 class ImageStore:
@@ -69,10 +36,10 @@ class ImageStore:
         self._spill_limit = settings.spill_bytes
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._images: dict[str, _Image] = {}
+        self._images: dict[str, StoredImage] = {}
         # Of these, where they are unless they move; what goes first comes first.
-        self._memory: OrderedDict[str, _Image] = OrderedDict()
-        self._disk: OrderedDict[str, _Image] = OrderedDict()
+        self._memory: OrderedDict[str, StoredImage] = OrderedDict()
+        self._disk: OrderedDict[str, StoredImage] = OrderedDict()
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._bytes = 0
         self._device_bytes = 0  # of those in `_memory` that are on a GPU; the rest are in `_bytes`
@@ -91,7 +58,7 @@ class ImageStore:
             image_id: The id that it gets, in place of what had it; None for a new one.
         """
         image_id = image_id or new_id()
-        image = _Image(embedding.nbytes, embedding)
+        image = StoredImage(embedding.nbytes, embedding)
         left = None
         with self._lock:
             if image_id in self._images:
@@ -157,7 +124,7 @@ class ImageStore:
         if self._folder is not None:
             self._folder.close()
 
-    def _find(self, image_id: str) -> _Image:
+    def _find(self, image_id: str) -> StoredImage:
         image = self._images.get(image_id)
         if image is not None:
             return image
@@ -167,7 +134,7 @@ class ImageStore:
             )
         raise ApiError(404, "no image has this id: upload it first", "image_unknown")
 
-    def _bring_back(self, image_id: str, image: _Image) -> Embedding:
+    def _bring_back(self, image_id: str, image: StoredImage) -> Embedding:
         """Bring an image back from disk, or wait for the thread that does."""
         with image.disk:
             with self._lock:
@@ -250,13 +217,13 @@ class ImageStore:
                 image.embedding = copied
                 self._count(image, 1)
 
-    def _count(self, image: _Image, sign: int) -> None:
+    def _count(self, image: StoredImage, sign: int) -> None:
         if image.on_device:
             self._device_bytes += sign * image.nbytes
         else:
             self._bytes += sign * image.nbytes
 
-    def _spill(self, image_id: str, image: _Image) -> None:
+    def _spill(self, image_id: str, image: StoredImage) -> None:
         """Write an image to disk and let go of it in memory; without room there, forget it."""
         with image.disk:
             written = self._write(image)
@@ -277,7 +244,7 @@ class ImageStore:
         for spilled in left:
             self._unlink(spilled)
 
-    def _write(self, image: _Image) -> Spilled | None:
+    def _write(self, image: StoredImage) -> Spilled | None:
         embedding = image.embedding
         if self._folder is None or image.nbytes > self._spill_limit or embedding is None:
             return None
@@ -288,11 +255,11 @@ class ImageStore:
             log.warning("an evicted image was dropped, not spilled: %s", error)
             return None
 
-    def _keep(self, image_id: str, image: _Image) -> None:
+    def _keep(self, image_id: str, image: StoredImage) -> None:
         self._memory[image_id] = image
         self._count(image, 1)
 
-    def _take_from_disk(self, image_id: str, image: _Image) -> None:
+    def _take_from_disk(self, image_id: str, image: StoredImage) -> None:
         del self._disk[image_id]
         self._disk_bytes -= image.nbytes
 

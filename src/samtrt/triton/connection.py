@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,11 @@ class Place:
     number: int
     first: bool
     last: bool = False
+
+
+def new_sequence() -> int:
+    """Return a number for a sequence that no other client has: from 1 to 2^62."""
+    return 1 + secrets.randbits(62)
 
 
 class Connection(Closeable):

@@ -6,14 +6,12 @@
       sam_decoder/    config.pbtxt  1/ decoder.onnx ...
       sam_auto/       config.pbtxt  1/ model.py ...
 
-A Triton that polls the repository never sees half of a version: its directory is renamed into
-place, those of encoder and decoder before the one of the model that calls them.
+Encoder and decoder are put there before the model that calls them.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +19,6 @@ from pathlib import Path
 from samtrt._version import __version__
 from samtrt.choices import BackendName, Precision, Stage, Target, TritonPlatform
 from samtrt.errors import OutputError
-from samtrt.files import write_atomic
 from samtrt.manifest import MANIFEST_NAME, Manifest
 from samtrt.tensorrt.engine_files import (
     engine_path,
@@ -30,16 +27,10 @@ from samtrt.tensorrt.engine_files import (
     record_path,
 )
 from samtrt.tensorrt.record import EngineRecord
-from samtrt.triton.config import Fields, render
 from samtrt.triton.models import Scaling, auto_config, batch_of, sam_config, stage_config
+from samtrt.triton.placing import RepositoryModel, check_place, fill, publish
 from samtrt.triton.settings import MIB, SETTINGS_NAME, Limits, Settings
 from samtrt.unfinished import new_directory
-
-CONFIG_NAME = "config.pbtxt"
-HEAD = "# Written by samtrt triton. A new version takes the same tensors:\n"
-"""How our configurations begin."""
-REST = "# How it runs here:\n"
-"""What stands between what a model takes, the same for all its versions, and how it runs."""
 
 _CLASSES = {
     "sam": "prompted.PromptedModel",
@@ -110,16 +101,6 @@ class RepositoryOptions:
         return self.name if part == "sam" else f"{self.name}_{part}"
 
 
-@dataclass(frozen=True)
-class _Model:
-    """A model to be written: its configuration and its version's files, by their names."""
-
-    name: str
-    config: tuple[Fields, Fields]
-    files: dict[str, Path]
-    texts: dict[str, str]
-
-
 def write_repository(
     directory: Path,
     repository: Path,
@@ -148,22 +129,24 @@ def write_repository(
     manifest = Manifest.load(directory)
     models = list(_models(directory, manifest, options))
     for model in models:
-        _check_place(repository / model.name, model, options.version, force)
+        check_place(repository / model.name, model, options.version, force)
     try:
         repository.mkdir(parents=True, exist_ok=True)
         # Beside it: what lies in it is taken for a model.
         with new_directory(repository.absolute().parent) as staging:
             for model in models:
-                _fill(staging / model.name, model)
+                fill(staging / model.name, model)
             return [
-                _publish(staging / model.name, repository / model.name, model, options.version)
+                publish(staging / model.name, repository / model.name, model, options.version)
                 for model in models
             ]
     except OSError as error:
         raise OutputError(f"cannot write {repository}: {error.strerror or error}") from None
 
 
-def _models(directory: Path, manifest: Manifest, options: RepositoryOptions) -> Iterator[_Model]:
+def _models(
+    directory: Path, manifest: Manifest, options: RepositoryOptions
+) -> Iterator[RepositoryModel]:
     records: dict[Stage, EngineRecord] = {}
     if options.target:
         for stage in Stage:
@@ -184,13 +167,13 @@ def _models(directory: Path, manifest: Manifest, options: RepositoryOptions) -> 
             file_name=next(iter(files)) if plain else "",
         )
         texts = {} if plain else {**ours, "model.py": _code(stage)}
-        yield _Model(name, config, files, texts)
+        yield RepositoryModel(name, config, files, texts)
     if options.scaling.auto_instances:
         name = options.name_of("auto")
         config = auto_config(name, manifest, options.scaling)
-        yield _Model(name, config, {}, {**ours, "model.py": _code("auto")})
+        yield RepositoryModel(name, config, {}, {**ours, "model.py": _code("auto")})
     config = sam_config(options.name, manifest, options.scaling)
-    yield _Model(options.name, config, {}, {**ours, "model.py": _code("sam")})
+    yield RepositoryModel(options.name, config, {}, {**ours, "model.py": _code("sam")})
 
 
 def _settings(
@@ -257,65 +240,3 @@ def _code(part: str | Stage) -> str:
         f"from samtrt.triton.{module} import {name} as TritonPythonModel\n\n"
         '__all__ = ["TritonPythonModel", "triton_python_backend_utils"]\n'
     )
-
-
-def _text(model: _Model) -> str:
-    what, how = model.config
-    return f"{HEAD}{render(what)}{REST}{render(how)}"
-
-
-def _check_place(place: Path, model: _Model, version: int, force: bool) -> None:
-    """Make sure that a model may be written.
-
-    Raises:
-        OutputError: where it is another's, or one of ours that takes other tensors.
-    """
-    if place.exists() and not place.is_dir():
-        raise OutputError(f"cannot write {place}: it is a file, and a model is a folder")
-    versions = _versions(place)
-    if not place.is_dir() or not any(place.iterdir()):
-        return
-    try:
-        old = (place / CONFIG_NAME).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        old = ""
-    if not old.startswith(HEAD):
-        if not force:
-            raise OutputError(
-                f"{place} is there already and was not written by samtrt: choose another --name, "
-                "or replace it with --force"
-            )
-        return
-    if versions - {version} and old.partition(REST)[0] != _text(model).partition(REST)[0]:
-        others = ", ".join(map(str, sorted(versions - {version})))
-        raise OutputError(
-            f"version {others} of {place.name} in {place.parent} takes or gives other tensors, or "
-            "runs on another platform, and all versions of a model have one configuration: choose "
-            "another --name"
-        )
-
-
-def _versions(place: Path) -> set[int]:
-    if not place.is_dir():
-        return set()
-    return {int(one.name) for one in place.iterdir() if one.name.isdecimal() and one.is_dir()}
-
-
-def _fill(place: Path, model: _Model) -> None:
-    place.mkdir(mode=0o755)
-    for name, path in model.files.items():
-        shutil.copyfile(path, place / name)
-    for name, text in model.texts.items():
-        (place / name).write_text(text, encoding="utf-8")
-
-
-def _publish(staged: Path, place: Path, model: _Model, version: int) -> Path:
-    """Rename a version into place; the configuration comes first, which alone serves nothing."""
-    place.mkdir(exist_ok=True)
-    with write_atomic(place / CONFIG_NAME) as temporary:
-        temporary.write_text(_text(model), encoding="utf-8")
-    target = place / str(version)
-    if target.exists():
-        target.rename(staged.with_name(f"{staged.name}.old"))
-    staged.rename(target)
-    return target

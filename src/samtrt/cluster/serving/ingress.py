@@ -24,7 +24,7 @@ from samtrt.server.errors import ApiError, ClientLeftError, error_response
 from samtrt.server.reading import read_body
 from samtrt.server.security import UPLOAD_PATH, admit
 from samtrt.server.settings import Settings
-from samtrt.server.store import new_id
+from samtrt.server.stored import new_id
 
 log = logging.getLogger("ray.serve")
 

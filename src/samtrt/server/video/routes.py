@@ -280,9 +280,8 @@ async def masks(
 
     async def collect() -> bytes:
         async with videos.held(video_id) as session:
-            answer = await run_in(
-                videos.scheduler.quick, session.part, first, frames, videos.settings
-            )
+            room = videos.settings.max_answer_bytes
+            answer = await run_in(videos.scheduler.quick, session.masks.part, first, frames, room)
             return answer.model_dump_json().encode()
 
     text = await for_client(request, collect(), videos.settings.request_seconds)

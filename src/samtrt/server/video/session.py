@@ -6,22 +6,18 @@ import asyncio
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from itertools import pairwise
 from pathlib import Path
 
 from samtrt.errors import PromptError
-from samtrt.masks import rle
 from samtrt.server.errors import ApiError
-from samtrt.server.schemas import Rle
 from samtrt.server.settings import Settings
 from samtrt.server.video.frames import RemoteFrames
+from samtrt.server.video.kept import KeptMasks
 from samtrt.server.video.schemas import (
-    FoundMasks,
     FrameMasks,
     SaidBefore,
     TrackRequest,
     VideoAnswer,
-    VideoMask,
     VideoPrompt,
 )
 from samtrt.types import BoolArray
@@ -39,7 +35,7 @@ class VideoSession:
 
     Attributes:
         lock: Held by who calls them. Tracking lets go of it between two frames.
-        masks: What was found, by frame and object.
+        masks: What was found.
         still: Set while nobody tracks.
         stopping: Whether who tracks is to end.
     """
@@ -54,7 +50,7 @@ class VideoSession:
     ) -> None:
         self.name, self.path, self.frames = name, path, frames
         self.lock = asyncio.Lock()
-        self.masks: dict[int, dict[int, VideoMask]] = {}
+        self.masks = KeptMasks()
         self.still, self.stopping = asyncio.Event(), False
         self.still.set()
         self.last_used = time.monotonic()
@@ -62,7 +58,6 @@ class VideoSession:
         self._predictor, self._settings = predictor, settings
         self._state = predictor.init_state(frames)
         self._said: dict[tuple[int, int], SaidBefore] = {}
-        self._bytes = 0
 
     @property
     def tracking(self) -> bool:
@@ -108,19 +103,9 @@ class VideoSession:
             notices=list(facts.notices),
             objects=self.objects,
             prompts=[one for _, one in sorted(self._said.items())],
-            found=self._rows(),
+            found=self.masks.rows(),
             tracking=self.tracking,
         )
-
-    def _rows(self) -> list[tuple[int, int]]:
-        """Return first and last frame of each row of frames that have masks."""
-        frames = sorted(self.masks)
-        breaks = [i for i, (a, b) in enumerate(pairwise(frames), start=1) if b != a + 1]
-        return [
-            (frames[start], frames[end - 1])
-            for start, end in pairwise([0, *breaks, len(frames)])
-            if end > start
-        ]
 
     def point(self, asked: VideoPrompt, mask: BoolArray | None) -> FrameMasks:
         """Take what is said of an object on a frame, and return all objects' masks on it.
@@ -165,7 +150,7 @@ class VideoSession:
             self.remove(obj_id)
         else:
             self._predictor.clear_all_prompts_in_frame(self._state, frame, obj_id, False)
-        return self.at(frame)
+        return self.masks.at(frame)
 
     def remove(self, obj_id: int) -> None:
         """Forget an object and its masks.
@@ -175,24 +160,7 @@ class VideoSession:
         """
         self._predictor.remove_object(self._state, obj_id, strict=True, need_output=False)
         self._said = {key: one for key, one in self._said.items() if key[1] != obj_id}
-        for frame in list(self.masks):
-            self._forget(frame, {obj_id})
-
-    def at(self, frame: int) -> FrameMasks:
-        """Return what was found on a frame."""
-        return FrameMasks(frame=frame, masks=list(self.masks.get(frame, {}).values()))
-
-    def part(self, first: int, most: int, settings: Settings) -> FoundMasks:
-        """Return masks from a frame on, as many as one answer takes."""
-        room = settings.max_answer_bytes
-        frames: list[FrameMasks] = []
-        for frame in sorted(one for one in self.masks if one >= first):
-            found = self.at(frame)
-            room -= sum(map(_size, found.masks))
-            if frames and (len(frames) == most or room < 0):
-                return FoundMasks(frames=frames, next=frame)
-            frames.append(found)
-        return FoundMasks(frames=frames)
+        self.masks.forget_object(obj_id)
 
     def settle(self, asked: TrackRequest) -> int:
         """Remember what was pointed at, and return where tracking is to begin.
@@ -230,34 +198,17 @@ class VideoSession:
                     return
 
     def _record(self, found: Found) -> FrameMasks:
-        frame, ids, logits = found
-        self._forget(frame, set(ids))
-        made = self.masks.setdefault(frame, {})
-        for obj_id, part in sorted(zip(ids, logits, strict=True), key=lambda one: one[0]):
-            mask = rle.encode(part[0] > self._predictor.engines.manifest.mask_threshold)
-            made[obj_id] = VideoMask(
-                object=obj_id,
-                area=rle.area(mask),
-                bbox=list(rle.coco_box(mask)),
-                rle=Rle(**rle.compress(mask)),
-            )
-            self._bytes += _size(made[obj_id])
+        frame, ids, _ = found
+        self.masks.keep(found, self._predictor.engines.manifest.mask_threshold)
         self._trim(frame)
-        if self._bytes > self._settings.video_bytes:
-            self._forget(frame, set(ids))
+        if self.masks.nbytes > self._settings.video_bytes:
+            self.masks.forget(frame, ids)
             raise ApiError(
                 413,
                 f"the masks of this video take more than {self._settings.video_bytes:,} bytes: "
                 "remove objects, or raise --video-memory",
             )
-        return self.at(frame)
-
-    def _forget(self, frame: int, objects: set[int]) -> None:
-        made = self.masks.get(frame, {})
-        for obj_id in objects & made.keys():
-            self._bytes -= _size(made.pop(obj_id))
-        if not made:
-            self.masks.pop(frame, None)
+        return self.masks.at(frame)
 
     def _check_room(self, obj_id: int) -> None:
         """Refuse an object or a frame more than memory has room for."""
@@ -296,8 +247,3 @@ class VideoSession:
         reach = max(self._predictor.engines.video.pointers, (self._room - told) // len(tracks) // 2)
         for one in tracks:
             one.forget_far(frame, reach)
-
-
-def _size(mask: VideoMask) -> int:
-    """About how many bytes a mask takes here."""
-    return len(mask.rle.counts) + 600

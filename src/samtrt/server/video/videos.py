@@ -21,7 +21,7 @@ from samtrt.server.metrics import Metrics
 from samtrt.server.reading import Model, parse_json
 from samtrt.server.scheduler import Scheduler
 from samtrt.server.settings import Settings
-from samtrt.server.store import REMEMBERED, new_id
+from samtrt.server.stored import REMEMBERED, new_id
 from samtrt.server.video.events import Events
 from samtrt.server.video.files import Uploads, listed, named
 from samtrt.server.video.frames import RemoteFrames
