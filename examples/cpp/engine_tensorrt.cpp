@@ -15,7 +15,9 @@ namespace samtrt {
 namespace {
 
 void check(cudaError_t error) {
-  if (error != cudaSuccess) throw std::runtime_error(cudaGetErrorString(error));
+  if (error != cudaSuccess) {
+    throw std::runtime_error(std::string("CUDA fails: ") + cudaGetErrorString(error));
+  }
 }
 
 // Keeps the first error, which is the reason of what follows.
@@ -41,6 +43,7 @@ struct DeviceMemory {
 class TensorRt : public Engine {
  public:
   TensorRt(std::filesystem::path const& file, bool holds_host_code) {
+    check(cudaFree(nullptr));  // starts CUDA: without it TensorRT's runtime is a bad pointer
     runtime_.reset(nvinfer1::createInferRuntime(logger_));
     if (!runtime_) logger_.fail("does not start");
     runtime_->setEngineHostCodeAllowed(holds_host_code);

@@ -230,7 +230,7 @@ def test_models_that_it_cannot_run_are_refused(
     tell("error: ")  # ONNX Runtime's own words
 
 
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("number", range(3))
 def test_the_tensorrt_half_compiles(headers: Path, number: int, tmp_path: Path) -> None:
     compiler = shutil.which("c++")
     folders = [one for one in os.environ.get(TENSORRT_HEADERS, "").split(os.pathsep) if one]
