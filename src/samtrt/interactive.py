@@ -59,7 +59,8 @@ class Segmenter(Closeable):
 
     Args:
         model: A model directory, or the address of a server (`http://`, `https://`).
-        backend, options: What runs a model directory; of no use with a server.
+        backend: What runs a model directory; of no use with a server.
+        options: Of the backend.
         token: The server's token, where it asks for one.
         images: How many images are kept encoded here. A server keeps its own.
 
