@@ -17,7 +17,6 @@ OUT/.samtrt              says that the directory is ours
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,11 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from PIL import Image
-
 from samtrt._version import __version__
 from samtrt.choices import OutputFormat
 from samtrt.datasets.given import Given
+from samtrt.datasets.image_files import PLACES, as_json, write_image_file
 from samtrt.datasets.marker import (
     FILES,
     OWN,
@@ -47,26 +45,8 @@ from samtrt.errors import OutputError
 from samtrt.files import sha256_of, write_atomic
 from samtrt.formats.annotation import ANY_OBJECT, AnnotatedImage, Annotation, Categories
 from samtrt.formats.coco import coco_dataset, read_coco_dataset
-from samtrt.formats.drawn import draw_annotations
-from samtrt.formats.geo import save_geojson, save_geotiff
-from samtrt.formats.labelmap import save_label_map
-from samtrt.formats.labelme import labelme_document
-from samtrt.formats.panoptic import save_panoptic
 from samtrt.formats.polygons import Outline
-from samtrt.formats.yolo import yolo_labels
 from samtrt.sources import Source
-from samtrt.types import UInt8Array
-
-_PLACES = {
-    OutputFormat.OVERLAY: ("overlay", ".png"),
-    OutputFormat.LABELMAP: ("labelmap", ".png"),
-    OutputFormat.LABELME: ("labelme", ".json"),
-    OutputFormat.YOLO: ("yolo/labels", ".txt"),
-    OutputFormat.PANOPTIC: ("panoptic", ".png"),
-    OutputFormat.GEOJSON: ("geojson", ".geojson"),
-    OutputFormat.GEOTIFF: ("geotiff", ".tif"),
-}
-"""Folder and suffix of each format that has a file an image."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +83,7 @@ class DatasetOutput:
 
     def path(self, source: Source, kind: OutputFormat) -> Path:
         """Return where `source`'s file of a format goes."""
-        return self._place(source, *_PLACES[kind])
+        return self._place(source, *PLACES[kind])
 
     def marker(self, source: Source) -> Path:
         """Return where `source`'s COCO JSON goes."""
@@ -117,7 +97,7 @@ class DatasetOutput:
         return [
             kind
             for kind in self.formats
-            if kind in _PLACES
+            if kind in PLACES
             and (kind is not OutputFormat.OVERLAY or not is_embedding_file(source.path))
         ]
 
@@ -213,7 +193,16 @@ class DatasetOutput:
             path = self.path(source, kind)
             with write_atomic(path) as temporary:
                 link = self._link(source, picture, path)
-                segments = self._write(temporary, kind, image, picture, given.pixels, link)
+                segments = write_image_file(
+                    temporary,
+                    kind,
+                    image,
+                    picture,
+                    given.pixels,
+                    link,
+                    self.categories,
+                    self.outline,
+                )
             if segments is not None:
                 noted[SEGMENTS] = segments
             hashes[kind.value] = sha256_of(path)
@@ -223,37 +212,8 @@ class DatasetOutput:
         dataset = coco_dataset(image, self.categories, info)
         hashes[OWN] = own_hash(dataset)
         with write_atomic(self.marker(source)) as temporary:
-            temporary.write_text(_json(dataset), encoding="utf-8")
+            temporary.write_text(as_json(dataset), encoding="utf-8")
         self.note_done(source)
-
-    def _write(
-        self,
-        temporary: Path,
-        kind: OutputFormat,
-        image: AnnotatedImage,
-        picture: Path,
-        pixels: UInt8Array | None,
-        link: str,
-    ) -> list[dict[str, Any]] | None:
-        """Write a file, from which `link` leads to the picture; of panoptic pictures return the
-        segments."""
-        if kind is OutputFormat.OVERLAY and pixels is not None:
-            drawn = draw_annotations(pixels, image.annotations)
-            Image.fromarray(drawn).save(temporary, format="PNG")
-        elif kind is OutputFormat.LABELMAP:
-            save_label_map(temporary, image, self.categories)
-        elif kind is OutputFormat.LABELME:
-            document = labelme_document(image, link, self.categories, self.outline)
-            temporary.write_text(_json(document), encoding="utf-8")
-        elif kind is OutputFormat.YOLO:
-            temporary.write_text(yolo_labels(image, self.categories), encoding="utf-8")
-        elif kind is OutputFormat.PANOPTIC:
-            return save_panoptic(temporary, image, self.categories)
-        elif kind is OutputFormat.GEOJSON:
-            save_geojson(temporary, image, self.categories, picture)
-        elif kind is OutputFormat.GEOTIFF:
-            save_geotiff(temporary, image, self.categories, picture)
-        return None
 
     def _link(self, source: Source, picture: Path, path: Path) -> str:
         """Return how a file that goes to `path` names its picture: relative to itself, or by the
@@ -309,7 +269,3 @@ class DatasetOutput:
             "source_sha256": sha256,
             **more,
         }
-
-
-def _json(data: dict[str, Any]) -> str:
-    return json.dumps(data, separators=(",", ":"), allow_nan=False) + "\n"
