@@ -31,7 +31,7 @@ def stages_to_build(
         if isinstance(stage, VideoStage) and stage not in manifest.files:
             raise BuildError(
                 f"{directory} has no graph of the {stage.words}: export the checkpoint of a SAM 2 "
-                "again with --video"
+                "or EdgeTAM again with --video"
             )
     return tuple(dict.fromkeys(asked))
 

@@ -234,8 +234,14 @@ class VideoEngines(Closeable):
     @property
     def most_prompted(self) -> int | None:
         """How many prompted frames of an object the engines have room for; None for any number."""
-        sizes = self._engines[VideoStage.MEMORY_ATTENTION].inputs["has_memory"].max_shape
-        return sizes[1] - self.video.memories + 1 if sizes else None
+        inputs = self._engines[VideoStage.MEMORY_ATTENTION].inputs
+        needed = {"has_memory": self.video.memories, "has_pointer": self.video.pointers}
+        room = [
+            sizes[1] - least + 1
+            for name, least in needed.items()
+            if (sizes := inputs[name].max_shape)
+        ]
+        return min(room, default=None)
 
     @property
     def most_objects(self) -> int | None:
