@@ -6,22 +6,29 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from samtrt.backends.base import stage_tensors
+from samtrt.build import compile as compiling
+from samtrt.build import engines
 from samtrt.build.checks import check_options
 from samtrt.build.engines import build_engines
 from samtrt.build.jobs import exact_job, exact_sizes, make_job, profiles, stages_to_build
 from samtrt.build.options import BuildOptions, Range
 from samtrt.choices import EVERY_STAGE, Precision, Stage, Target, VideoStage
 from samtrt.errors import BuildError
-from samtrt.manifest import Manifest
+from samtrt.manifest import FileEntry, Manifest
 from samtrt.tensorrt.api import assumed_api
-from samtrt.tensorrt.engine_files import find_engines, load_engine_record
+from samtrt.tensorrt.engine_files import find_engines, find_exact, load_engine_record
+from samtrt.tensorrt.gpu import Gpu
 from samtrt.tensorrt.record import Exact
 from support.rtx_cases import needs_rtx
 from support.samples import make_video_manifest
+from support.weak_tensorrt import weak_api
 
+GPU = Gpu(0, "NVIDIA H100 80GB HBM3", "9.0", 85_000_000_000, "13.0")
 TENSORRT, RTX = Target.TENSORRT, Target.TENSORRT_RTX
 SHAPES = {
     VideoStage.MEMORY_ATTENTION: {
@@ -92,6 +99,46 @@ def test_stages_are_those_that_the_directory_has(manifest: Manifest, tmp_path: P
     assert stages_to_build(manifest, tmp_path, [Stage.DECODER]) == (Stage.DECODER,)
     with pytest.raises(BuildError, match=r"no graph of the memory encoder: .* again with --video"):
         stages_to_build(manifest, tmp_path, [VideoStage.MEMORY_ENCODER])
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model directory whose graphs hand on an input; TensorRT 8.6 builds in this process."""
+    monkeypatch.setattr(engines, "load_api", lambda _: weak_api())
+    monkeypatch.setattr(
+        engines, "run_job", lambda job, _: compiling.compile_engine(weak_api(), job)
+    )
+    monkeypatch.setattr(compiling, "find_gpu", lambda: GPU)
+    manifest = make_video_manifest(opset=17)
+    files = dict(manifest.files)
+    for stage in VideoStage:
+        inputs, outputs = (
+            [helper.make_tensor_value_info(one.name, TensorProto.FLOAT, one.shape) for one in some]
+            for some in stage_tensors(manifest, stage)
+        )
+        nodes = [helper.make_node("Identity", [inputs[0].name], [one.name]) for one in outputs]
+        graph = helper.make_graph(nodes, stage.value, inputs, outputs)
+        path = tmp_path / f"{stage.value}.onnx"
+        onnx.save(helper.make_model(graph), path)
+        files[stage] = (FileEntry.of(path),)
+    manifest.model_copy(update={"files": files}).save(tmp_path)
+    return tmp_path
+
+
+def test_engines_for_numbers_of_objects_replace_earlier_ones(directory: Path) -> None:
+    stage, two = VideoStage.MEMORY_ATTENTION, VideoStage.MEMORY_ENCODER
+    options = BuildOptions(exact_objects=(1, 4), timing_cache=False)
+    built = build_engines(directory, TENSORRT, options, [stage, two])
+    sizes = [Exact(1, 7), Exact(4, 7)]
+    assert [*built] == [stage, *((stage, one) for one in sizes), two, *((two, x) for x in sizes)]
+    assert find_exact(directory, stage, TENSORRT) == sizes
+    record, _ = built[stage, Exact(4, 7)]
+    assert record.file.name == "memory_attention-4x7.tensorrt.engine"
+    assert record.profiles["memories"].min == record.profiles["memories"].max
+    assert (record.stage, record.exact) == (stage, Exact(4, 7))
+    build_engines(directory, TENSORRT, options.model_copy(update={"exact_objects": ()}), [stage])
+    assert find_exact(directory, stage, TENSORRT) == []
+    assert find_exact(directory, two, TENSORRT) == sizes
 
 
 @needs_rtx
