@@ -1,12 +1,13 @@
 """Does decoding JPEG on the GPU pay? Pillow and an upload beside NVIDIA's nvImageCodec.
 
-    pip install nvidia-nvimgcodec-cu13 nvidia-nvjpeg
+    pip install 'samtrt[kernels,jpeg-gpu]'
     python bench/jpeg_gpu.py --json jpeg.json
 
 One photograph in three sizes, 4:2:0 and 4:4:4, quality 90. Wall time from the file
 to its pixels, uint8 [H, W, 3], on the GPU, p50 of `--runs`; for many files, images a second of
-nvImageCodec's own batches beside as many threads as there are cores. The two decoders round
-differently: `most_off` and `mean_off` say by how many of 255 steps.
+nvImageCodec's own batches beside as many threads as there are cores. `gpu_ms` is the decoder alone,
+`reader_ms` also what `Predictor.jpeg_reader` does around it: markers, limits, hash, turning. The
+two decoders round differently: `most_off` and `mean_off` say by how many of 255 steps.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from samtrt import assets
 from samtrt.cuda.memory import Memory
 from samtrt.cuda.runtime import Cuda
 from samtrt.images import read_image
+from samtrt.preparation.jpeg import JpegReader
 
 SIZES = ((640, 480), (1800, 1200), (6000, 4000))
 SAMPLINGS = {"4:2:0": 2, "4:4:4": 0}
@@ -53,7 +55,9 @@ def p50(call: Callable[[], Any], runs: int) -> float:
     return round(statistics.median(found), 3)
 
 
-def measure(path: Path, memory: Memory, decoder: Any, runs: int) -> dict[str, Any]:
+def measure(
+    path: Path, memory: Memory, decoder: Any, reader: JpegReader, runs: int
+) -> dict[str, Any]:
     """Time both ways of one file, alone and among many."""
     data = path.read_bytes()
 
@@ -84,6 +88,7 @@ def measure(path: Path, memory: Memory, decoder: Any, runs: int) -> dict[str, An
         "host_ms": p50(on_host, runs),
         "host_decode_ms": p50(lambda: read_image(path), runs),
         "gpu_ms": p50(on_gpu, runs),
+        "reader_ms": p50(lambda: reader(path), runs),
         "host_images_per_second": round(BATCH / many * 1e3),
         "gpu_images_per_second": round(BATCH / p50(many_on_gpu, 5) * 1e3),
         "most_off": int(off.max()),
@@ -103,6 +108,7 @@ def main() -> None:
     cuda = Cuda()
     cuda.use()
     memory, decoder = Memory(cuda), nvimgcodec.Decoder(device_id=0)
+    reader = JpegReader(memory)
     result: dict[str, Any] = {"cpu_count": os.cpu_count(), "nvimgcodec": nvimgcodec.__version__}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "photograph.jpg"
@@ -110,7 +116,7 @@ def main() -> None:
             for name, subsampling in SAMPLINGS.items():
                 key = f"{size[0]}x{size[1]} {name}"
                 jpeg(path, size, subsampling)
-                result[key] = measure(path, memory, decoder, options.runs)
+                result[key] = measure(path, memory, decoder, reader, options.runs)
                 print(key, result[key], flush=True)
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")

@@ -149,6 +149,15 @@ class PixelWork(str, Enum):
     """On the host, wherever the stages run."""
 
 
+class JpegWork(str, Enum):
+    """Where JPEG files are decoded."""
+
+    HOST = "host"
+    """By Pillow, as all other files."""
+    GPU = "gpu"
+    """By nvImageCodec, where images are prepared on a GPU."""
+
+
 class Target(str, Enum):
     """What `samtrt build` compiles for. The backends that run the engines have the same names."""
 

@@ -100,7 +100,7 @@ def batch_limit(encoder: Backend, wanted: int) -> int:
 
 
 def encode_each(
-    encoder: Backend, model: Manifest, items: Iterable[T], read: Callable[[T], UInt8Array] | None
+    encoder: Backend, model: Manifest, items: Iterable[T], read: Callable[[T], Image] | None
 ) -> Iterator[tuple[T, Embedding | SamtrtError]]:
     """Read, prepare and encode; `Predictor.encode_many` says the rest."""
 

@@ -24,13 +24,13 @@ from samtrt.feature_maps import IMAGE_EMBEDDINGS
 from samtrt.manifest import Manifest
 from samtrt.masks.prediction import Prediction
 from samtrt.masks.rle import Rle
+from samtrt.preparation.jpeg import JpegReader
 from samtrt.preparation.prompts import build_prompts, check_pixels, one_prompt
 from samtrt.types import (
     Closeable,
     Embedding,
     FloatArray,
     Size,
-    UInt8Array,
 )
 
 T = TypeVar("T")
@@ -115,8 +115,21 @@ class Predictor(Decoding, Closeable):
         prepared = prepare(image, self.manifest, image_format, self.encoder.memory)
         return encode_together(self.encoder, [prepared])[0]
 
+    def jpeg_reader(self) -> JpegReader:
+        """Return what reads pictures as `read_image`, but decodes JPEG on the encoder's GPU.
+
+        For `set_image`, `encode` and `encode_many`: `set_image(read("photo.jpg"))`. What it reads
+        on the host, because the GPU does not take it, is an array of NumPy. Opening takes a moment:
+        keep it.
+
+        Raises:
+            BackendError: where images are not prepared on a GPU.
+            MissingExtraError: where nvImageCodec is not installed.
+        """
+        return JpegReader(self.encoder.memory)
+
     def encode_many(
-        self, items: Iterable[T], read: Callable[[T], UInt8Array] | None = None
+        self, items: Iterable[T], read: Callable[[T], Image] | None = None
     ) -> Iterator[tuple[T, Embedding | SamtrtError]]:
         """Encode images one after the other, while threads read and prepare those that follow.
 

@@ -16,7 +16,7 @@ from typer.models import OptionInfo
 
 import samtrt
 from samtrt import cli
-from samtrt.choices import BackendName, PixelWork
+from samtrt.choices import BackendName, JpegWork, PixelWork
 from samtrt.manifest import Manifest
 from support.command_line import Run
 from support.oracle import random_image
@@ -189,6 +189,7 @@ SHARED: dict[str, tuple[str | None, type | None, str, str]] = {
     "--recursive": ("-r", bool, "", "predict auto embed"),
     "--threads": (None, int, "CPU threads", "verify bench predict auto track embed serve triton"),
     "--pixels": (None, PixelWork, "TensorRT", "verify bench predict auto embed serve"),
+    "--jpeg": (None, JpegWork, "TensorRT", "predict auto embed"),
 }
 """What an option is wherever it is: where to write, a file of figures, where to run, ..."""
 

@@ -23,7 +23,7 @@ from samtrt.images import (
     read_image,
     suffixes,
 )
-from samtrt.images.pillow import count_scans
+from samtrt.images.jpeg import structure_of
 from samtrt.images.tags import read_directory
 from support.oracle import random_image
 from support.pictures import opencv_file, tiff_file
@@ -121,15 +121,15 @@ def test_what_is_refused_says_the_limit(
 
 def test_a_progressive_jpeg_of_many_scans_is_refused() -> None:
     data = encoded(Image.fromarray(random_image(64, 64)), "JPEG", progressive=True)
-    assert count_scans(data) == 10
+    assert structure_of(data).scans == 10
     start = data.rindex(b"\xff\xda")
     scan = data[start:-2]
     many = data[:-2] + scan * 5000 + data[-2:]
-    assert count_scans(many) == 5010
+    assert structure_of(many).scans == 5010
     with pytest.raises(ImageError, match="5,010 scans, more than the limit of 200"):
         decode_image(many)
     # What follows the picture, such as a phone's film, is not of it.
-    assert count_scans(data + scan * 300) == 10
+    assert structure_of(data + scan * 300).scans == 10
     decode_image(data + scan * 300)
 
 

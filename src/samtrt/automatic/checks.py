@@ -5,8 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from samtrt.choices import MOST_SPECKS
+from samtrt.cuda.memory import Memory
+from samtrt.encoding import Image
 from samtrt.errors import PromptError
+from samtrt.preparation.cuda import adopt
+from samtrt.preparation.host import check_image
+from samtrt.types import to_host
 
 if TYPE_CHECKING:
     from samtrt.automatic.generator import AutomaticMaskGenerator
@@ -66,3 +73,20 @@ def check_settings(given: AutomaticMaskGenerator) -> None:
             f"{given.crop_n_layers} layers of crops need {given.crop_n_layers + 1} point grids, "
             f"not {len(given.grids)}"
         )
+
+
+def checked_image(image: Image, memory: Memory | None, to_be_cut: bool) -> Image:
+    """Return an image, uint8 [H, W, 3], where the encoder takes it.
+
+    Args:
+        image: On the host or, where there is `memory`, on its GPU.
+        memory: Of the encoder's GPU.
+        to_be_cut: Whether crops are cut from it, which the host does.
+
+    Raises:
+        ImageError: where it is not such an array.
+    """
+    if memory is None or isinstance(image, np.ndarray):
+        return check_image(image)
+    found = adopt(image, memory)
+    return to_host(found) if to_be_cut else found

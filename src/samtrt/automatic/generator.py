@@ -18,22 +18,22 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.automatic.candidates import Candidate, Check, Prospects, Sieve, StabilityTest
-from samtrt.automatic.checks import check_settings
+from samtrt.automatic.checks import check_settings, checked_image
 from samtrt.automatic.device import DeviceSieve
 from samtrt.automatic.grid import CropBox, crop_boxes, layered_point_grids
 from samtrt.automatic.records import OutputMode, check_output_mode, record_of
 from samtrt.automatic.selection import select, suppress
 from samtrt.automatic.small_regions import clean, without_specks
+from samtrt.encoding import Image
 from samtrt.errors import ImageError, PromptError
 from samtrt.masks.forming import device_former
 from samtrt.masks.record import MaskRecords
 from samtrt.masks.specks import cell_area
 from samtrt.masks.upscaling import Upscaler
 from samtrt.predictor import Predictor
-from samtrt.preparation.host import check_image
 from samtrt.preparation.prompts import DecoderPrompts, build_prompts
 from samtrt.registry import MaskThresholds
-from samtrt.types import BoolArray, Embedding, Size, UInt8Array
+from samtrt.types import BoolArray, Embedding, Size
 
 Progress = Callable[[int, int], None]
 """Called with the points done and the points in all."""
@@ -116,14 +116,15 @@ class AutomaticMaskGenerator:
 
     def generate(
         self,
-        image: UInt8Array | Embedding,
+        image: Image | Embedding,
         progress: Progress | None = None,
         check: Check | None = None,
     ) -> MaskRecords:
         """Find the masks of an image.
 
         Args:
-            image: RGB, uint8 [H, W, 3]; or, without crops, what `Predictor.encode` returned.
+            image: RGB, uint8 [H, W, 3], where `Predictor.encode` takes it; or, without crops, what
+                that returned.
             progress: Called after each batch of points.
             check: Called between all steps, also by other threads; what it raises ends the search.
 
@@ -140,7 +141,8 @@ class AutomaticMaskGenerator:
                 raise ImageError("crops are encoded anew: they need the image, not its embedding")
             size = image.original_size
         else:
-            size = check_image(image).shape[:2]
+            image = checked_image(image, self.predictor.encoder.memory, self.crop_n_layers > 0)
+            size = image.shape[0], image.shape[1]
         check = check or _go_on
         crops = crop_boxes(size, self.crop_n_layers, self.crop_overlap_ratio)
         count = _Counter(progress, sum(len(self.grids[layer]) for _, layer in crops))
@@ -164,7 +166,9 @@ class AutomaticMaskGenerator:
         x1, y1, x2, y2 = candidate.crop
         return self.specks * cell_area(self.predictor.manifest.frame((y2 - y1, x2 - x1)))
 
-    def _encode(self, image: UInt8Array, crop: CropBox) -> Embedding:
+    def _encode(self, image: Image, crop: CropBox) -> Embedding:
+        if not isinstance(image, np.ndarray):
+            return self.predictor.encode(image)
         x1, y1, x2, y2 = crop
         return self.predictor.encode(np.ascontiguousarray(image[y1:y2, x1:x2]))
 

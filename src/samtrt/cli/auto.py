@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from samtrt import tracing
-from samtrt.choices import SPECKS, BackendName, PixelWork, Segmentation
+from samtrt.choices import SPECKS, BackendName, JpegWork, PixelWork, Segmentation
 from samtrt.cli.devices import DevicesOption
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
     Engines,
+    JpegOption,
     ModelDir,
     PixelsOption,
     RayOption,
@@ -106,6 +107,7 @@ def command(
     device: DevicesOption = None,
     threads: ThreadsOption = 0,
     pixels: PixelsOption = PixelWork.DEVICE,
+    jpeg: JpegOption = JpegWork.HOST,
     checkpoint: CheckpointOption = None,
     ray: RayOption = None,
 ) -> None:
@@ -142,7 +144,7 @@ def command(
     )
     job = AutoJob(
         engines,
-        ImageReader(value_range, background),
+        ImageReader(value_range, background, jpeg),
         files,
         options,
     )

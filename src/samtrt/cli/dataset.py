@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from samtrt.cli.options import Engines
     from samtrt.datasets.boxes import Assignment
     from samtrt.datasets.given import Given
+    from samtrt.encoding import Image
     from samtrt.formats import Boxes
     from samtrt.formats.polygons import Outline
     from samtrt.predictor import Predictor
-    from samtrt.types import Embedding, UInt8Array
+    from samtrt.types import Embedding
 
 WORK_SUFFIX = ".samtrt"
 """Of the folder beside OUT.json with what is done of it, for a restart."""
@@ -158,7 +159,7 @@ class _Work(DatasetWork):
         progress(1, 1)
         return len(masks)
 
-    def _masks(self, image: UInt8Array | Embedding, boxes: Boxes) -> list[Any]:
+    def _masks(self, image: Image | Embedding, boxes: Boxes) -> list[Any]:
         from samtrt.cli.results import segment
         from samtrt.types import Embedding
 

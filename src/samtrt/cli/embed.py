@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from samtrt import tracing
-from samtrt.choices import BackendName, PixelWork, Precision
+from samtrt.choices import BackendName, JpegWork, PixelWork, Precision
 from samtrt.cli.devices import DevicesOption, on_each
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
     Engines,
+    JpegOption,
     ModelDir,
     PixelsOption,
     RayOption,
@@ -38,9 +39,10 @@ from samtrt.files import printable
 
 if TYPE_CHECKING:
     from samtrt.datasets.work import Outcome, Progress, Task
+    from samtrt.encoding import Image
     from samtrt.predictor import Predictor
     from samtrt.sources import Source
-    from samtrt.types import Embedding, UInt8Array
+    from samtrt.types import Embedding
 
 
 def command(
@@ -60,6 +62,7 @@ def command(
     device: DevicesOption = None,
     threads: ThreadsOption = 0,
     pixels: PixelsOption = PixelWork.DEVICE,
+    jpeg: JpegOption = JpegWork.HOST,
     checkpoint: CheckpointOption = None,
     ray: RayOption = None,
 ) -> None:
@@ -80,7 +83,7 @@ def command(
     engines = Engines(directory, backend, device, threads, checkpoint, pixels).on_cluster(ray)
     job = EmbedJob(
         engines,
-        ImageReader(value_range, background),
+        ImageReader(value_range, background, jpeg),
         place.folder,
         precision,
         force,
@@ -179,7 +182,13 @@ class EmbedJob:
         return replace(self, output=output)
 
     def open(self) -> _Work:
-        return _Work(self, self.engines.load())
+        predictor = self.engines.load()
+        try:
+            self.read.open(predictor)
+        except BaseException:
+            predictor.close()
+            raise
+        return _Work(self, predictor)
 
 
 class _Work:
@@ -217,7 +226,7 @@ class _Work:
 
         hashes: dict[Task, str] = {}
 
-        def read(task: Task) -> UInt8Array:
+        def read(task: Task) -> Image:
             with tracing.span("samtrt.read", image=task.source.shown):
                 picture = self._job.read.picture(task.source.path)
             hashes[task] = picture.sha256

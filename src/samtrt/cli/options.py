@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samtrt.backends import BackendOptions
-from samtrt.choices import BackendName, PixelWork
+from samtrt.choices import BackendName, JpegWork, PixelWork
 from samtrt.cli.screen import working
 
 if TYPE_CHECKING:
@@ -44,6 +44,13 @@ PixelsOption = Annotated[
     typer.Option(
         "--pixels",
         help="TensorRT: where images are prepared and masks formed, on its device or on the host.",
+    ),
+]
+JpegOption = Annotated[
+    JpegWork,
+    typer.Option(
+        "--jpeg",
+        help="TensorRT: where JPEG is decoded; 'gpu' needs the extra jpeg-gpu.",
     ),
 ]
 CheckpointOption = Annotated[

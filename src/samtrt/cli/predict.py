@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samtrt.choices import BackendName, BoxForm, PixelWork, Segmentation
+from samtrt.choices import BackendName, BoxForm, JpegWork, PixelWork, Segmentation
 from samtrt.cli.dataset import DatasetRequest, predict_dataset
 from samtrt.cli.options import (
     BackendOption,
     CheckpointOption,
     DeviceOption,
     Engines,
+    JpegOption,
     ModelDir,
     PixelsOption,
     PointOption,
@@ -43,9 +44,9 @@ from samtrt.cli.writing import (
 from samtrt.files import printable
 
 if TYPE_CHECKING:
+    from samtrt.encoding import Image
     from samtrt.formats import Boxes
     from samtrt.predictor import Predictor
-    from samtrt.types import UInt8Array
 
 
 def command(
@@ -120,6 +121,7 @@ def command(
     device: DeviceOption = None,
     threads: ThreadsOption = 0,
     pixels: PixelsOption = PixelWork.DEVICE,
+    jpeg: JpegOption = JpegWork.HOST,
     checkpoint: CheckpointOption = None,
     ray: RayOption = None,
 ) -> None:
@@ -132,10 +134,11 @@ def command(
     from samtrt.cli import results
     from samtrt.embeddings import is_embedding_file, read_embedding, read_embedding_info
     from samtrt.errors import PromptError
+    from samtrt.types import to_host
 
     if boxes and (point or box or mask):
         raise PromptError("--boxes makes one prompt of each box: leave out --point, --box, --mask")
-    read = ImageReader(value_range, background)
+    read = ImageReader(value_range, background, jpeg)
     engines = Engines(directory, backend, device, threads, checkpoint, pixels, specks)
     if not is_one(images) or formats is not None or recursive:
         if every or mask_path or json_path:
@@ -163,18 +166,22 @@ def command(
         [path for path in (image, boxes, mask) if path],
         force,
     )
-    picture: UInt8Array | None = None
+    picture: Image | None = None
+    embedded = is_embedding_file(image)
     name = image.name
-    if is_embedding_file(image):
+    if embedded:
         name = read_embedding_info(image).image_name
         if overlay:
             raise PromptError(
                 f"{image} is an embedding and has no pixels to draw on: "
                 "use --save-mask or --json instead of --output"
             )
-    else:
-        picture = read(image)
+    elif jpeg is JpegWork.HOST:
+        picture = read(image)  # a bad one is told before the model is loaded
     with engines.load() as predictor:
+        if not embedded and picture is None:
+            read.open(predictor)
+            picture = read(image)
         if picture is None:
             stored = read_embedding(image, predictor)
             name = stored.info.image_name
@@ -194,7 +201,7 @@ def command(
             found,
             predictor,
             name,
-            picture,
+            None if picture is None else to_host(picture),
             overlay=overlay,
             mask=mask_path,
             json=json_path,

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from samtrt.choices import JpegWork
 from samtrt.errors import SamtrtError
 from samtrt.files import printable
 
 if TYPE_CHECKING:
+    from samtrt.encoding import Image
     from samtrt.images import Picture, ReadOptions
-    from samtrt.types import UInt8Array
+    from samtrt.predictor import Predictor
+    from samtrt.preparation.jpeg import JpegPicture, JpegReader
 
 ValueRangeOption = Annotated[
     str | None,
@@ -51,7 +54,11 @@ class ImageReader:
     """Reads images as the options say, from any thread, and tells what was assumed."""
 
     def __init__(
-        self, value_range: str | None, background: str, tell: Callable[[str], None] = note
+        self,
+        value_range: str | None,
+        background: str,
+        jpeg: JpegWork = JpegWork.HOST,
+        tell: Callable[[str], None] = note,
     ) -> None:
         from samtrt.images import ReadOptions, parse_range
         from samtrt.images.values import colour_named
@@ -60,7 +67,18 @@ class ImageReader:
         self.options: ReadOptions = ReadOptions(
             parse_range(value_range) if value_range is not None else None, background
         )
+        self.jpeg = jpeg
         self.tell = tell
+        self._on_gpu: JpegReader | None = None
+
+    def open(self, predictor: Predictor) -> None:
+        """Get ready to read for a predictor; before that, JPEG is read on the host.
+
+        Raises:
+            BackendError, MissingExtraError: where JPEG is to be decoded on a GPU and cannot be.
+        """
+        if self.jpeg is JpegWork.GPU:
+            self._on_gpu = predictor.jpeg_reader()
 
     @property
     def read_as(self) -> str:
@@ -69,15 +87,16 @@ class ImageReader:
         parts = [f"{low_high[0]:g}:{low_high[1]:g}"] if low_high else []
         return " ".join(parts + ([f"over {over}"] if over != "white" else []))
 
-    def __call__(self, path: Path) -> UInt8Array:
+    def __call__(self, path: Path) -> Image:
         """Read an image, RGB, uint8 [H, W, 3]; raises `ImageError`."""
         return self.picture(path).pixels
 
-    def picture(self, path: Path) -> Picture:
+    def picture(self, path: Path) -> Picture | JpegPicture:
         """Read an image with the hash of what was read; raises `ImageError`."""
         from samtrt.images import read_picture
 
-        picture = read_picture(path, self.options)
+        read = self._on_gpu.read if self._on_gpu else read_picture
+        picture = read(path, self.options)
         for notice in picture.notices:
             self.tell(f"note: {path}: {notice}")
         return picture

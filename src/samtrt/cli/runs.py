@@ -107,6 +107,7 @@ class DatasetJob(ABC):
     def open(self) -> DatasetWork:
         predictor = self.engines.load()
         try:
+            self.read.open(predictor)
             return self.around(predictor)
         except BaseException:
             predictor.close()

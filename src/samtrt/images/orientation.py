@@ -64,11 +64,16 @@ def _from_hex(profile: object) -> bytes:
 
 
 def turn(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    """Turn and mirror an array [H, W, ...] so that it stands upright: EXIF 2.3, 4.6.4 A."""
+    """Turn and mirror an array [H, W, ...] so that it stands upright."""
+    return np.ascontiguousarray(turned(pixels, orientation))
+
+
+def turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Return a view of an array [H, W, ...] that stands upright: EXIF 2.3, 4.6.4 A."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
+    return pixels

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import threading
 import warnings
 from dataclasses import replace
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageCms
 
 from samtrt.errors import ImageError
+from samtrt.images.jpeg import Structure, structure_of
 from samtrt.images.limits import Limits
 from samtrt.images.orientation import orientation_of, turn
 from samtrt.images.values import BYTES, Samples
@@ -31,15 +31,24 @@ BYTES_A_PIXEL = 16
 BYTES_A_DEEP_PIXEL = 28
 
 
-def open_picture(data: bytes, limits: Limits, name: str) -> Image.Image:
+def open_picture(
+    data: bytes, limits: Limits, name: str, jpeg: Structure | None = None
+) -> Image.Image:
     """Read a picture's header and check what it claims; no pixel is decoded.
+
+    Args:
+        data: The file's bytes.
+        limits: What is refused.
+        name: What messages call the picture.
+        jpeg: How a JPEG is made, where that is known already.
 
     Raises:
         ImageError: where it is more than the limits allow.
         Exception: what Pillow raises for what it cannot read.
     """
     if data[:2] == b"\xff\xd8":
-        limits.check_count(count_scans(data), limits.max_scans, "scans", name)
+        scans = (jpeg or structure_of(data)).scans
+        limits.check_count(scans, limits.max_scans, "scans", name)
     with _FILTERS, warnings.catch_warnings():
         # Pillow's own limit warns or raises by its own figure; ours is checked below.
         warnings.simplefilter("ignore")
@@ -197,19 +206,3 @@ def opencv(data: bytes) -> npt.NDArray[Any]:
     if pixels is None:
         raise ImageError("its pixels cannot be decoded")
     return np.asarray(pixels)
-
-
-_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
-"""What may follow in a JPEG's coded data: not a stuffed 0 and no restart."""
-
-
-def count_scans(data: bytes) -> int:
-    """Count the scans of a JPEG, up to its end; damage ends the count too."""
-    scans, place = 0, 2
-    while match := _MARKER.search(data, place):
-        kind = match[1][0]
-        if kind == 0xD9:
-            break
-        scans += kind == 0xDA
-        place = match.end() + max(int.from_bytes(data[match.end() : match.end() + 2], "big"), 2)
-    return scans
