@@ -99,13 +99,15 @@ class Dock:
     """The plugin on a viewer without a window, and what it has warned of."""
 
     def __init__(self, warned: list[str]) -> None:
+        from napari._qt.qt_main_window import _instantiate_dock_widget
         from napari.components import ViewerModel
         from napari.qt import get_qapp
         from samtrt_napari.widget import Segment
 
         self.app = get_qapp()
         self.viewer = ViewerModel()
-        self.widget = Segment(self.viewer)
+        # As napari's window does, which gives it a viewer with public names alone.
+        self.widget = _instantiate_dock_widget(Segment, self.viewer)
         self.warned = warned
 
     def start(self, model: object) -> tuple[Any, Any, Any]:

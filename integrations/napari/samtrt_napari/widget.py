@@ -29,11 +29,11 @@ class Segment(Container):
     """Points and boxes of one object at a time; each change of them is asked about anew.
 
     Args:
-        viewer: The one whose layers are used.
+        napari_viewer: The one whose layers are used. napari gives it to this name.
     """
 
-    def __init__(self, viewer: napari.Viewer) -> None:
-        self._viewer = viewer
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        self._viewer = viewer = napari_viewer
         self._model = LineEdit(
             label="model",
             value=os.environ.get("SAMTRT_MODEL", ""),
