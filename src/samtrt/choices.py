@@ -169,7 +169,8 @@ class Float32Part(str, Enum):
     """A part of the graphs that may stay in float32 where the rest computes in half precision."""
 
     NORMS = "norms"
-    """Layer norms, whose variance overflows float16 in the larger models."""
+    """Layer norms, whose variance overflows float16 in the larger models, and means over an image,
+    whose sum may."""
     PROMPTS = "prompts"
     """All that does not depend on the image: sines of coordinates, mask prompts."""
     SOFTMAX = "softmax"

@@ -133,6 +133,32 @@ def test_any_choice_of_parts_is_a_valid_graph_of_the_same_function(
     assert ("gather" in names) == (Float32Part.PROMPTS in parts)
 
 
+def test_means_over_an_image_are_norms() -> None:
+    """In float16 the sum of 256 x 256 cells overflows from a mean of 1 on."""
+    f32 = TensorProto.FLOAT
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", ["x", "axes"], ["means"], "means"),
+            helper.make_node("Mul", ["x", "means"], ["y"], "scaled"),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", f32, [1, 8, 256, 256])],
+        [helper.make_tensor_value_info("y", f32, [1, 8, 256, 256])],
+        [numpy_helper.from_array(np.array([2, 3]), "axes")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    typed = convert(model, Precision.FP16, "x")
+    onnx.checker.check_model(typed, full_check=True)
+    (kept,) = float32_nodes(typed.graph, "x", [Float32Part.NORMS])
+    assert typed.graph.node[kept].name == "means"
+    types = {
+        v.name: v.type.tensor_type.elem_type
+        for v in onnx.shape_inference.infer_shapes(typed).graph.value_info
+    }
+    assert types[typed.graph.node[kept].output[0]] == f32
+    assert TensorProto.FLOAT16 in types.values(), "all else is half"
+
+
 def test_bfloat16_needs_opset_22_and_gets_it(tmp_path: Path) -> None:
     assert convert(small_graph(), Precision.BF16, "x").opset_import[0].version == 22
     assert convert(small_graph(), Precision.FP16, "x").opset_import[0].version == 20

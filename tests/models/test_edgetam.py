@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -14,7 +15,7 @@ from safetensors.torch import save_file
 from samtrt.backends.pytorch import manifest_of
 from samtrt.checkpoints.layouts import EDGETAM
 from samtrt.checkpoints.load import load_checkpoint, load_sam
-from samtrt.choices import Family, Generation, MaskChoice, Stage, VideoStage
+from samtrt.choices import AnyStage, Family, Generation, MaskChoice, Stage, VideoStage
 from samtrt.decoding import choose_masks
 from samtrt.errors import CheckpointError, ExportError
 from samtrt.export.finish import check_borders
@@ -258,12 +259,17 @@ def test_images_alone_follow_nothing(theirs: Any, tmp_path: Path) -> None:
         export_model(checkpoint, tmp_path / "out", ExportOptions(video=True))
 
 
-@pytest.mark.parametrize("stage", [Stage.ENCODER, VideoStage.MEMORY_ENCODER])
-def test_graphs_of_its_own(ours: Sam, edgetam_checkpoint: Path, tmp_path: Path, stage: Any) -> None:
+@pytest.mark.parametrize(
+    ("stage", "opset"), [(Stage.ENCODER, 20), (Stage.ENCODER, 17), (VideoStage.MEMORY_ENCODER, 20)]
+)
+def test_graphs_of_its_own(
+    ours: Sam, edgetam_checkpoint: Path, tmp_path: Path, stage: AnyStage, opset: int
+) -> None:
     """Exported, and run by ONNX Runtime; the other graphs are SAM 2's but for sizes."""
-    options = ExportOptions(video=True)
+    options = ExportOptions(opset=opset, video=True)
     manifest = _manifest(load_checkpoint(edgetam_checkpoint), options)
     path = _export_stage(ours, stage, manifest, tmp_path, options, lambda _: None)
+    assert [one.version for one in onnx.load(path).opset_import if not one.domain] == [opset]
     check_borders(path, stage, manifest)
     noise = torch.Generator().manual_seed(4)
     inputs = {

@@ -39,6 +39,7 @@ def finish_graph(path: Path, final: Path, opset: int) -> None:
         # graph that uses none of them is one of 17: the full check below is the proof.
         domain.version = opset
         _without_new_attributes(model)
+        _axes_as_attributes(model)
         _spell_out_shapes(model)
         _flatten_biases(model)
     if domain.version != opset:
@@ -78,6 +79,25 @@ def _without_new_attributes(model: onnx.ModelProto) -> None:
         ]
         del node.attribute[:]
         node.attribute.extend(kept)
+
+
+def _axes_as_attributes(model: onnx.ModelProto) -> None:
+    """Give means their axes as an attribute, where opset 18 has an input."""
+    graph = model.graph
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    values |= {
+        node.output[0]: attribute.t
+        for node in graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+    for node in graph.node:
+        if node.op_type == "ReduceMean" and len(node.input) > 1 and node.input[1] in values:
+            axes = onnx.numpy_helper.to_array(values[node.input[1]]).tolist()
+            kept = [one for one in node.attribute if one.name != "noop_with_empty_axes"]
+            del node.input[1], node.attribute[:]
+            node.attribute.extend([*kept, onnx.helper.make_attribute("axes", axes)])
 
 
 def _spell_out_shapes(model: onnx.ModelProto) -> None:

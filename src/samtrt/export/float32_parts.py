@@ -1,9 +1,10 @@
 """Which nodes of a float32 graph stay in float32 where the rest computes in half precision.
 
 By default layer norms do, as their variance overflows float16 in the larger models
-(segment-anything#540), and so does all that does not depend on the image: sines of coordinates need
-the precision, and cost next to nothing. Divisions by sums of products, as linear attention has
-them, stay in float32 too. Needs `onnx`, not PyTorch.
+(segment-anything#540), means over an image's cells, whose sum may overflow it, and all that does
+not depend on the image: sines of coordinates need the precision, and cost next to nothing.
+Divisions by sums of products, as linear attention has them, stay in float32 too. Needs `onnx`, not
+PyTorch.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ EXPORTED_PARTS = {
 """What stays in float32 in exported graphs: of bfloat16's 8 bits, sums of many blocks keep few."""
 
 _OPERATORS = {
-    Float32Part.NORMS: {"LayerNormalization"},
+    Float32Part.NORMS: {"LayerNormalization", "ReduceMean"},
     Float32Part.SOFTMAX: {"Softmax"},
 }
 
