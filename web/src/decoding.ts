@@ -22,10 +22,9 @@ export interface Decoding {
 }
 
 export class ServerDecoding implements Decoding {
-  constructor(
-    private readonly api: Api,
-    readonly label: string,
-  ) {}
+  readonly label = "Each prompt is decoded by the server.";
+
+  constructor(private readonly api: Api) {}
 
   async predict(
     image: ImageRef,

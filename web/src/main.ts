@@ -6,9 +6,11 @@ import { Candidates } from "./candidates";
 import { Cinema } from "./cinema";
 import { Classes } from "./classes";
 import { Backdrop } from "./colors";
-import { BrowserDecoding, ServerDecoding } from "./decoding";
+import { DecoderChoice } from "./decoder-choice";
+import { ServerDecoding } from "./decoding";
 import { History } from "./document";
 import { announce, byId, radioGroup, toast } from "./dom";
+import { expectedEncoding, keepEncoding, milliseconds } from "./durations";
 import { Everything } from "./everything";
 import { Failures, messageOf } from "./failures";
 import { dropped, sorted } from "./files";
@@ -28,9 +30,6 @@ import type { ModelInfo } from "./types";
 import { View } from "./view";
 import { Workspace } from "./workspace";
 
-/** The checkpoint that comes with the package. */
-const SMALL_MODEL = "vit_s.safetensors";
-const ENCODE_KEY = "samtrt-encode-ms";
 
 const api = new Api();
 api.askToken = askToken;
@@ -55,14 +54,14 @@ const session = new Session(
     encoding(cancel) {
       byId("not-encoded").hidden = true;
       endEncoding();
-      endEncoding = progress.start("Encoding…", cancel, expectedEncoding());
+      endEncoding = progress.start("Encoding…", cancel, expectedEncoding(model));
     },
     encoded(ms) {
       endEncoding();
       byId("not-encoded").hidden = session.ready;
       if (ms === null) return;
       byId("encode-ms").textContent = milliseconds(ms);
-      localStorage.setItem(ENCODE_KEY, JSON.stringify({ model: nameOfModel(), ms }));
+      keepEncoding(model, ms);
     },
     prompted: (ms) => (byId("prompt-ms").textContent = milliseconds(ms)),
     hovered: (candidate) => view.setHover(candidate),
@@ -70,7 +69,7 @@ const session = new Session(
     failed,
     passed,
   },
-  new ServerDecoding(api, "Each prompt is decoded by the server."),
+  new ServerDecoding(api),
 );
 
 const acting = new Acting(view, history, session, { hovered: stand, failed, passed, update });
@@ -123,24 +122,6 @@ function showImage(): void {
   update();
 }
 
-function milliseconds(ms: number): string {
-  return `${ms < 100 ? ms.toFixed(1) : Math.round(ms)} ms`;
-}
-
-function nameOfModel(): string {
-  return model ? `${model.checkpoint} ${model.precision} ${model.backend} ${model.device}` : "";
-}
-
-/** How long encoding took the last time with this model: pictures all become one size for it. */
-function expectedEncoding(): number | null {
-  try {
-    const last = JSON.parse(localStorage.getItem(ENCODE_KEY) ?? "") as { model: string; ms: number };
-    return last.model === nameOfModel() && last.ms > 2000 ? last.ms : null;
-  } catch {
-    return null;
-  }
-}
-
 /** Bring everything that shows the document up to date, and ask for what it lacks. */
 function update(): void {
   if (cinema.isOn) {
@@ -179,7 +160,7 @@ objects.onhover = stand;
 /** What gestures are for: the video that is on the page, or the image. */
 const hands = new Proxy<Gestures>(acting, {
   get: (_, name: keyof Gestures) => {
-    const target: Gestures = (cinema.isOn && cinema.video) || acting;
+    const target: Gestures = (cinema.isOn && cinema.video?.hands) || acting;
     return target[name].bind(target);
   },
 });
@@ -194,39 +175,7 @@ function chooseTool(tool: string): void {
   if (!cinema.isOn) showTip(history, view);
 }
 
-const markDecoder = radioGroup(document.querySelector(".switch")!, "decoder", (value) => {
-  void chooseDecoder(value);
-});
-async function chooseDecoder(value: string): Promise<void> {
-  const old = session.decoding;
-  if (value === (old instanceof BrowserDecoding ? "browser" : "server")) return;
-  try {
-    if (value === "browser") {
-      model ??= await api.model();
-      byId("decoder").textContent = "Loading the decoder…";
-      session.decoding = await BrowserDecoding.start(api, model);
-    } else {
-      session.decoding = new ServerDecoding(api, "Each prompt is decoded by the server.");
-      if (old instanceof BrowserDecoding) old.stop();
-    }
-    markDecoder(value);
-    passed("decoder");
-  } catch (error) {
-    failed("decoder", error, () => void chooseDecoder(value));
-  }
-  describeDecoder();
-}
-
-function describeDecoder(): void {
-  const { decoding } = session;
-  const where =
-    decoding instanceof BrowserDecoding
-      ? `Decoded in this browser (${decoding.label}).`
-      : decoding.label;
-  const what = model ? ` ${model.model}, ${model.precision}, ${model.backend} on ${model.device}.` : "";
-  byId("decoder").textContent = where + what;
-  byId("small-model").hidden = model?.checkpoint !== SMALL_MODEL;
-}
+const decoder = new DecoderChoice(api, session, { failed, passed });
 
 /** Take files as they come: images are opened, COCO files become objects. */
 function take(files: Iterable<File>, wholeFolder = false): void {
@@ -274,8 +223,8 @@ on("encode", () => session.encode());
 on("undo", () => history.undo());
 on("redo", () => history.redo());
 on("clear", () => history.clear());
-const startNew = (): void => (cinema.isOn ? cinema.video! : acting).startNew();
-const removeThis = (): void => (cinema.isOn ? cinema.video!.removeThis() : acting.remove());
+const startNew = (): void => (cinema.isOn ? cinema.video!.hands : acting).startNew();
+const removeThis = (): void => (cinema.isOn ? cinema.video!.hands.removeThis() : acting.remove());
 on("add", startNew);
 on("tip-new", startNew);
 on("tip-point", removeThis);
@@ -345,11 +294,10 @@ api
   .model()
   .then((found) => {
     model = found;
-    document.querySelector<HTMLButtonElement>("[data-decoder=browser]")!.disabled = !found.decoder;
     const { pred_iou_thresh: iou, stability_score_thresh: stability } = found.automatic;
     updateSpecks();
     if (!history.doc.search) everything.setDefaults({ iou, stability });
-    describeDecoder();
+    decoder.setModel(found);
     cinema.setModel(found);
     void restored.then(() => cinema.restore());
   })

@@ -13,6 +13,7 @@ from samtrt.server.errors import ApiError
 from samtrt.server.settings import Settings
 from samtrt.server.video.frames import RemoteFrames
 from samtrt.server.video.kept import KeptMasks
+from samtrt.server.video.room import Room
 from samtrt.server.video.schemas import (
     FrameMasks,
     SaidBefore,
@@ -24,10 +25,6 @@ from samtrt.types import BoolArray
 from samtrt.video.predictor import VideoPredictor
 from samtrt.video.prompts import Prompt, check_prompts
 from samtrt.video.state import Found
-from samtrt.video.tracks import Track
-
-BYTES_A_PIXEL = 10
-"""Memory to bring one object's mask to the video's size and encode it."""
 
 
 class VideoSession:
@@ -57,6 +54,7 @@ class VideoSession:
         self._users = 0
         self._predictor, self._settings = predictor, settings
         self._state = predictor.init_state(frames)
+        self._room = Room(predictor.engines, settings, self.pixels)
         self._said: dict[tuple[int, int], SaidBefore] = {}
 
     @property
@@ -74,7 +72,7 @@ class VideoSession:
     @property
     def need(self) -> int:
         """Memory that a frame's masks take while they are made."""
-        return max(1, len(self._state.tracks)) * self.pixels * BYTES_A_PIXEL
+        return self._room.need(len(self._state.tracks))
 
     @property
     def idle_seconds(self) -> float:
@@ -117,7 +115,7 @@ class VideoSession:
         labels = [1] * len(asked.points) if asked.labels is None else asked.labels
         prompt = Prompt(asked.frame, asked.object, asked.points, labels, asked.box, mask)
         check_prompts([prompt], self._state.size, len(self.frames))
-        self._check_room(asked.object)
+        self._room.check(self._state.tracks, asked.object)
         state, before = self._state, self._state.tracks.get(asked.object)
         said = dict(before.prompts) if before else {}
         try:
@@ -200,7 +198,7 @@ class VideoSession:
     def _record(self, found: Found) -> FrameMasks:
         frame, ids, _ = found
         self.masks.keep(found, self._predictor.engines.manifest.mask_threshold)
-        self._trim(frame)
+        self._room.trim(self._state.tracks, frame)
         if self.masks.nbytes > self._settings.video_bytes:
             self.masks.forget(frame, ids)
             raise ApiError(
@@ -209,41 +207,3 @@ class VideoSession:
                 "remove objects, or raise --video-memory",
             )
         return self.masks.at(frame)
-
-    def _check_room(self, obj_id: int) -> None:
-        """Refuse an object or a frame more than memory has room for."""
-        tracks, settings = self._state.tracks, self._settings
-        objects = len(tracks) + (obj_id not in tracks)
-        if objects > settings.max_video_objects:
-            raise PromptError(f"the server follows {settings.max_video_objects} objects at most")
-        if objects * self.pixels * BYTES_A_PIXEL > settings.memory_bytes:
-            raise ApiError(
-                413,
-                f"{objects} objects in frames of {self.pixels:,} pixels take more memory than the "
-                f"limit of {settings.memory_bytes:,} bytes: raise --memory",
-            )
-        told = sum(len(one.prompted) + len(one.waiting_prompted) for one in tracks.values())
-        if told >= self._room:
-            raise ApiError(
-                413,
-                f"{told} prompts are as many as {settings.video_bytes:,} bytes have room for: "
-                "raise --video-memory",
-            )
-
-    @property
-    def _room(self) -> int:
-        """How many objects' frames may be remembered."""
-        manifest, video = self._predictor.engines.manifest, self._predictor.engines.video
-        _, height, width = manifest.maps[0].shape
-        one = 4 * manifest.mask_size**2 + 2 * video.memory_channels * height * width + 4096
-        return max(2 * video.pointers, self._settings.video_bytes // one)
-
-    def _trim(self, frame: int) -> None:
-        """Keep what is remembered within its room: what is farthest in time from here goes."""
-        tracks: list[Track] = list(self._state.tracks.values())
-        if sum(len(one.prompted) + len(one.others) for one in tracks) <= self._room:
-            return
-        told = sum(len(one.prompted) for one in tracks)
-        reach = max(self._predictor.engines.video.pointers, (self._room - told) // len(tracks) // 2)
-        for one in tracks:
-            one.forget_far(frame, reach)
