@@ -14,6 +14,7 @@ import argparse
 import json
 import re
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class Measured:
         read: Of a core: a JPEG.
         write, merge: Of a core: an image's COCO file; its part of the file about all images.
         result, image: Bytes of such a file, and of a JPEG.
-        ray: Of a core: what is around an image's work in a worker.
+        ray: Of a core: what a worker takes for an image whose own work takes nothing.
         run: Of a core, a second: what a run takes beside its workers.
     """
 
@@ -59,7 +60,7 @@ class Measured:
         model = gpu["models"]["vit_b"]
         parts = {one["part"]: one["p50"] for one in model["bench"]}
         device, coco = model["device"], cluster["results_of_an_image"]["COCO"]
-        rows = [row for name, row in cluster["rows"].items() if name != "alone"]
+        runs = cluster["a_run_a_second"]
         return cls(
             automatic=model["automatic_masks"]["ms"]["p50"] / 1e3,
             encode=parts["preprocess and encode"] / 1e3,
@@ -71,8 +72,10 @@ class Measured:
             merge=coco["merge_cpu_s"],
             result=coco["bytes"],
             image=cluster["image_bytes"],
-            ray=max(row["around_it_in_workers_cpu_s"] for row in rows),
-            run=max(one["above_idle_cpu_share"] for one in cluster["a_run_a_second"]),
+            ray=max(
+                one["cpu_share_of"]["actor MapWorker"] / one["images_a_second"] for one in runs
+            ),
+            run=max(one["above_idle_cpu_share"] for one in runs),
         )
 
 
@@ -146,9 +149,11 @@ def of_a_run(one: Measured, given: Assumed) -> str:
     whole = given.images * one.merge
     lines += [
         "",
-        f"The end of a run, `annotations.json`: {number(one.merge * 1e3)} ms of one core an image, "
-        f"{duration(100_000 * one.merge)} for 100,000 images, {duration(whole)} for "
-        f"{number(given.images)}, in a file of {number(given.images * one.result / 1e9)} GB.",
+        *wrapped(
+            f"The end of a run, `annotations.json`: {number(one.merge * 1e3)} ms of one core an "
+            f"image, {duration(100_000 * one.merge)} for 100,000 images, {duration(whole)} for "
+            f"{number(given.images)}, in a file of {number(given.images * one.result / 1e9)} GB."
+        ),
     ]
     return "\n".join(lines)
 
@@ -172,22 +177,29 @@ def of_users(one: Measured, given: Assumed) -> str:
         f"{number(held * size / 2**40)} TiB | {number(given.kept_bytes / 2**30)} GiB, half of it "
         f"the GPU's own | {number(cache)} |",
         "",
-        f"In all {number(gpus)} GPUs at {given.load:.0%} load, {number(hour)} $ an hour, "
-        f"{number(100 * hour / given.users)} cents an hour for each user. One that dies takes "
-        f"{number(held / gpus)} images with it, which the others encode anew in "
-        f"{number(held / gpus * one.upload)} s of one GPU's time. Embeddings sent for each prompt "
-        f"would be {number(prompts * size / 1e9)} GB/s; browsers that decode by themselves take "
-        f"{number(uploads * size / 2 / 1e9)} GB/s, in fp16.",
+        *wrapped(
+            f"In all {number(gpus)} GPUs at {given.load:.0%} load, {number(hour)} $ an hour, "
+            f"{number(100 * hour / given.users)} cents an hour for each user. One that dies takes "
+            f"{number(held / gpus)} images with it, which the others encode anew in "
+            f"{number(held / gpus * one.upload)} s of one GPU's time. Embeddings sent for each "
+            f"prompt would be {number(prompts * size / 1e9)} GB/s; browsers that decode by "
+            f"themselves take {number(uploads * size / 2 / 1e9)} GB/s, in fp16."
+        ),
     ]
     return "\n".join(lines)
 
 
+def wrapped(text: str) -> list[str]:
+    """Return lines of a document."""
+    return textwrap.wrap(text, 104, break_long_words=False, break_on_hyphens=False)
+
+
 def number(value: float) -> str:
-    """Write a number with two digits, or all of those before the point."""
+    """Write a number with three digits, or all of those before the point."""
     if value >= 99.5:
         digits = 2 - len(str(int(value)))
         return f"{round(value, min(0, digits + 1)):,.0f}"
-    return f"{value:.2g}"
+    return f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:

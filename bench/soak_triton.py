@@ -73,6 +73,7 @@ def main() -> int:
     parser.add_argument(
         "--shared-mib", type=int, help="memory that models share from the start; default: ours"
     )
+    parser.add_argument("--cache-mib", type=int, default=4, help="of each instance")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     work = Work([], [], [], [])
@@ -87,7 +88,7 @@ def main() -> int:
             decoders=options.workers,
         )
         # Few images are kept, so that there is always something to throw away and send again.
-        kept = RepositoryOptions(threads=1, scaling=scaling, cache_bytes=8 << 20)
+        kept = RepositoryOptions(threads=1, scaling=scaling, cache_bytes=options.cache_mib << 20)
         write_repository(options.directory, Path(place) / "models", kept)
         clients = [
             threading.Thread(target=click_on, args=(soak, work, number))
