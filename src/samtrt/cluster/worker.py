@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from samtrt import tracing
 from samtrt._version import __version__
 from samtrt.cluster.ledger import Begun
 from samtrt.cluster.messages import Told
+from samtrt.cluster.staging import TRANSFERS, StagedWork
 from samtrt.datasets.work import Job, Outcome, State, Task, Work
 from samtrt.errors import MissingExtraError, SamtrtError
 
@@ -98,7 +100,7 @@ class Worker:
         return {BLOCK: list(rows[BLOCK]), SAID: said}
 
     def _block(self, block: int, tasks: Numbered) -> Iterator[Told]:
-        done = [number for number, task in tasks if self._work.is_done(task)]
+        done = self._done(tasks)
         begun: Begun = ray.get(self._ledger.begin.remote(block, done))
         waiting = []
         for number, task in tasks:
@@ -118,6 +120,14 @@ class Worker:
         else:
             yield from self._each(block, waiting)
         self._flush(block)
+
+    def _done(self, tasks: Numbered) -> list[int]:
+        """Return the numbers of images that are done; a store is asked about many at once."""
+        if not isinstance(self._work, StagedWork):
+            return [number for number, task in tasks if self._work.is_done(task)]
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            found = list(pool.map(self._work.is_done, [task for _, task in tasks]))
+        return [number for (number, _), done in zip(tasks, found, strict=True) if done]
 
     def _each(self, block: int, tasks: Numbered) -> Iterator[Told]:
         numbers = [number for number, _ in tasks]
