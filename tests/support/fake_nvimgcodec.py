@@ -7,6 +7,7 @@ and an image's memory is freed with it: who does not wait, or keeps no image, ge
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import io
 import sys
@@ -27,11 +28,13 @@ class Image:
     def __init__(self, pixels: np.ndarray, cuda: Cuda) -> None:
         height, width, _ = pixels.shape
         line = 3 * width + GAP
-        self._host = np.full((height, line), 99, np.uint8)
-        self._host[:, : 3 * width] = pixels.reshape(height, -1)
-        self._cuda, self._stream = cuda, cuda.create_stream()
-        self._pointer = cuda.allocate(self._host.nbytes)
-        cuda.copy(self._pointer, self._host.ctypes.data, self._host.nbytes, self._stream)
+        self._cuda, self._stream, self._size = cuda, cuda.create_stream(), height * line
+        self._pointer = cuda.allocate(self._size)
+        self._pinned = cuda.allocate_pinned(self._size)  # other memory is copied at once
+        buffer = (ctypes.c_uint8 * self._size).from_address(self._pinned)
+        lines = np.frombuffer(buffer, np.uint8).reshape(height, line)
+        lines[:, : 3 * width] = pixels.reshape(height, -1)
+        cuda.copy(self._pointer, self._pinned, self._size, self._stream)
         self.__cuda_array_interface__ = {
             "shape": pixels.shape,
             "typestr": "|u1",
@@ -42,8 +45,12 @@ class Image:
         }
 
     def __del__(self) -> None:
+        # The next picture may be there at once: freeing in a stream waits for no other.
+        self._cuda.clear(self._pointer, self._size, self._stream)
+        self._cuda.synchronize(self._stream)
         self._cuda.destroy_stream(self._stream)
         self._cuda.free(self._pointer)
+        self._cuda.free_pinned(self._pinned)
 
 
 class DecodeParams:
