@@ -57,6 +57,7 @@ class Segment(Container):
         self._pngs: dict[Plane, bytes] = {}
         self._worker: Any = None
         self._again = False
+        self._drawing = False
 
     def _images(self, _: object = None) -> list[Image]:
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
@@ -128,14 +129,16 @@ class Segment(Container):
 
     def _drawn(self, _: Layer, event: Any) -> Generator[None, None, None]:
         """Ask when a box is finished: that it has grown is no event of the layer's."""
+        self._drawing = True
         yield
         while event.type == "mouse_move":
             yield
-        self._changed()
+        self._drawing = False
+        self._ask()
 
-    def _changed(self, event: Any = None) -> None:
-        action = str(getattr(event, "action", "")).rsplit(".", 1)[-1].lower()
-        if action not in ("adding", "removing", "changing"):
+    def _changed(self, event: Any) -> None:
+        action = str(event.action).rsplit(".", 1)[-1].lower()
+        if not self._drawing and action not in ("adding", "removing", "changing"):
             self._ask()
 
     def _ask(self) -> None:
