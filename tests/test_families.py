@@ -195,11 +195,12 @@ def test_a_token_of_sam_hq_is_asked_of_sam_hq(tiny_checkpoint: Path, tmp_path: P
         )
 
 
+@pytest.mark.parametrize("name", ["efficientvit_sam_t", "edgetam_t"])
 def test_convolutions_are_not_quantized(
-    family_model: Callable[[str], Path], picture: np.ndarray, tmp_path: Path
+    name: str, family_model: Callable[[str], Path], picture: np.ndarray, tmp_path: Path
 ) -> None:
     with pytest.raises(ExportError, match="made of convolutions, and int8 is for linear layers"):
-        quantize_model(family_model("efficientvit_sam_t"), tmp_path / "int8", {"noise": picture})
+        quantize_model(family_model(name), tmp_path / "int8", {"noise": picture})
 
 
 @pytest.mark.parametrize(("name", "blocks"), [("mobile_sam_t", 4), ("sam2.1_hiera_t", 5)])
