@@ -75,7 +75,8 @@ class JpegReader:
         if memory is None:
             raise BackendError(
                 "JPEG is decoded on a GPU where images are prepared there too: use the backend "
-                "tensorrt or tensorrt-rtx without --pixels host, or leave out --jpeg gpu"
+                "tensorrt or tensorrt-rtx without --pixels host, or leave out --jpeg gpu "
+                "(in Python: use read_image)"
             )
         try:
             from nvidia import nvimgcodec
