@@ -30,12 +30,10 @@ from typing import Any
 from trt import ROOT, Step, gpu, samtrt, work_through
 from video_scene import SUBJECTS, compared
 
-IMAGES = ("encoder", "decoder")
-VIDEOS = ("encoder", "memory_attention", "memory_encoder", "video_decoder")
-BUILD = "--prompts 1:1:16 --points 1:2:8 --exact 1x2 --objects 1:8:8 --exact-objects 1"
-BUILD += " --memories 7 --pointers 16"
-"""One click and one object in fixed shapes, and any number up to eight. With `--exact-objects 1,8`
-eight objects have fixed shapes too, for half as much building again."""
+IMAGES = "--prompts 1 --points 2 --exact none"
+VIDEOS = "--memories 7 --pointers 16 --points 2 --exact-objects none"
+"""Every shape is fixed: TensorRT 8.6 does not build every decoder for a range of them."""
+COPY = "import shutil, sys; shutil.copytree(sys.argv[1], sys.argv[2], dirs_exist_ok=True)"
 
 
 def steps(model: str, work: Path, options: argparse.Namespace) -> Iterator[Step]:
@@ -46,35 +44,42 @@ def steps(model: str, work: Path, options: argparse.Namespace) -> Iterator[Step]
     export += ["--opset", str(options.opset)]
     yield Step("export", "torch", samtrt(*export), needs=("seed",))
     is_built = options.backend in ("tensorrt", "tensorrt-rtx")
-    if is_built:
-        for stage in dict.fromkeys((*VIDEOS, *IMAGES)):
-            build = ["build", str(directory), "--target", options.backend, "--stage", stage]
-            build += ["--precision", options.precision, *shlex.split(options.build_arguments)]
-            yield Step(f"engine-{stage}", "trt", samtrt(*build), needs=("export",))
-    shown = [str(options.frames), "--warmup", str(options.warmup), "--device", options.device]
-    for part in ("image", "1", "8"):
-        if part != "image" and not int(part) <= options.most_objects:
-            continue
+
+    def engine(stage: str, place: Path, sizes: str, needs: str) -> Step:
+        build = ["build", str(place), "--target", options.backend, "--stage", stage]
+        build += ["--precision", options.precision, *shlex.split(sizes)]
+        build += shlex.split(options.build_arguments)
+        name = "-".join(["engine", stage, *place.name.split("-")[1:]])
+        return Step(name, "trt", samtrt(*build), needs=(needs,))
+
+    def ours(part: str, place: Path, needs: tuple[str, ...]) -> Step:
         result, masks = work / f"ours-{part}.json", work / f"ours-{part}.npz"
-        script = [str(ROOT / "bench" / "video_ours.py"), str(directory), part, "--frames", *shown]
+        script = [str(ROOT / "bench" / "video_ours.py"), str(place), part, "--frames", *shown]
         script += ["--backend", options.backend, "--json", str(result), "--masks", str(masks)]
-        engines = (IMAGES if part == "image" else VIDEOS) if is_built else ()
-        needs = ("export", *(f"engine-{stage}" for stage in engines))
-        yield Step(f"ours-{part}", "trt", script, needs, result)
-    if options.verify:
-        reference, result = work / "reference.safetensors", work / "verify.json"
-        common = ["verify", str(directory), "--frames", "8"]
-        save = [*common, "-c", str(checkpoint), "--save-reference", str(reference)]
-        yield Step("reference", "torch", samtrt(*save), needs=("export",))
-        compare = [*common, "--backend", options.backend, "--device", options.device]
-        compare += ["--reference", str(reference), "--json", str(result)]
-        engines = [f"engine-{stage}" for stage in (*VIDEOS, *IMAGES)] if is_built else []
-        yield Step("verify", "trt", samtrt(*compare), ("reference", *engines), result)
+        return Step(f"ours-{part}", "trt", script, needs, result)
+
+    shown = [str(options.frames), "--warmup", str(options.warmup), "--device", options.device]
+    numbers = [number for number in ("1", "8") if int(number) <= options.most_objects]
+    first = "engine-encoder" if is_built else "export"
+    if is_built:
+        yield engine("encoder", directory, "", "export")
+    for number in numbers:
+        place = work / f"model-{number}"  # engines of two would share a name
+        copied, needs = f"copy-{number}", [f"copy-{number}"]
+        yield Step(copied, "trt", ["-c", COPY, str(directory), str(place)], needs=(first,))
+        for stage in ("memory_attention", "memory_encoder", "video_decoder") if is_built else ():
+            one = engine(stage, place, f"--objects {number} {VIDEOS}", copied)
+            needs.append(one.name)
+            yield one
+        yield ours(number, place, tuple(needs))
+    if is_built:
+        yield engine("decoder", directory, IMAGES, first)
+    yield ours("image", directory, (first, *(["engine-decoder"] if is_built else [])))
     for subject in options.subjects:
         result, masks = work / f"official-{subject}.json", work / f"official-{subject}.npz"
         script = [str(ROOT / "bench" / "video_official.py"), model, str(checkpoint), subject]
         script += ["--frames", *shown, "--json", str(result), "--masks", str(masks)]
-        script += ["--objects", *(n for n in ("1", "8") if int(n) <= options.most_objects)]
+        script += ["--objects", *numbers]
         yield Step(f"official-{subject}", "gpu", script, ("seed",), result)
 
 
@@ -83,9 +88,6 @@ def summary(work: Path) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for path in sorted([*work.glob("ours-*.json"), *work.glob("official-*.json")]):
         figures[path.stem] = json.loads(path.read_text())
-    verified = work / "verify.json"
-    if verified.exists():
-        figures["verify"] = json.loads(verified.read_text())["summary"]
     reference = work / "official-float32.npz"
     if reference.exists():
         for path in sorted(work.glob("*.npz")):
@@ -104,11 +106,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--precision", default="fp16")
     parser.add_argument("--opset", type=int, default=17, help="TensorRT 8.6 needs 17")
-    parser.add_argument("--build-arguments", default=BUILD, help="words for samtrt build")
+    parser.add_argument("--build-arguments", default="", help="more words for samtrt build")
     parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS), choices=list(SUBJECTS))
-    parser.add_argument(
-        "--verify", action="store_true", help="samtrt verify too; the checkpoint's side on the CPU"
-    )
     parser.add_argument("--most-objects", type=int, default=8)
     parser.add_argument("--frames", type=int, default=80)
     parser.add_argument("--warmup", type=int, default=20, help="frames before those that count")

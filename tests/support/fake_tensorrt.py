@@ -288,11 +288,13 @@ def write_engines(
     target: Target = Target.TENSORRT,
     exact: Exact | None = None,
     exact_objects: Exact | None = None,
+    least_objects: int = 1,
 ) -> None:
     """Give a model directory engines that this stand-in runs, or files of something else.
 
     With `exact`, one of the decoder for that size alone; of 0 points, one for masks alone. With
-    `exact_objects`, those for videos of so many objects and memories.
+    `exact_objects`, those for videos of so many objects and memories; else these take from
+    `least_objects` to 3.
     """
     manifest = Manifest.load(directory)
     if exact:
@@ -305,7 +307,7 @@ def write_engines(
         [Stage.DECODER] if exact else [stage for stage in EVERY_STAGE if stage in manifest.files]
     )
     most |= {"objects": 3, "memories": 8, "pointers": 17}
-    least |= {"objects": 1, "memories": 7, "pointers": 16}
+    least |= {"objects": least_objects, "memories": 7, "pointers": 16}
     if exact_objects:
         stages, exact = [*VideoStage], exact_objects
         most["objects"], most["points"] = exact.prompts, 2

@@ -92,6 +92,21 @@ def test_as_on_the_host(
     assert moving > FRAMES
 
 
+@pytest.mark.parametrize("least", [2, 3])
+def test_fewer_objects_than_engines_take_are_made_up(
+    directory: Path, frames: list[np.ndarray], least: int
+) -> None:
+    """Engines of one fixed number of objects: a click is of one of them, and two are followed."""
+    fake_tensorrt.write_engines(directory, least_objects=least)
+    with VideoPredictor(fake_engines(MANIFEST)) as predictor:
+        expected = [*follow(predictor, frames)]
+    with load(directory) as predictor:
+        got = [*follow(predictor, frames)]
+    for (frame, ids, mine), (other, other_ids, theirs) in zip(got, expected, strict=True):
+        assert (frame, ids) == (other, other_ids)
+        np.testing.assert_allclose(mine, theirs, atol=1e-3)
+
+
 def test_nothing_but_masks_comes_to_the_host(
     cuda: Cuda, directory: Path, frames: list[np.ndarray]
 ) -> None:

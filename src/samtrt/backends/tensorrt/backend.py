@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
-from samtrt.backends.base import Backend, Tensors, stage_tensors
+from samtrt.backends.base import Backend, Tensors, is_zero, stage_tensors
 from samtrt.backends.tensorrt.context import Lane, Largest
 from samtrt.backends.tensorrt.jit_cache import JitCache
 from samtrt.choices import AnyStage, PixelWork, Target, VideoStage
@@ -36,6 +36,7 @@ from samtrt.tensorrt.record import EngineRecord, Exact, build_command
 from samtrt.types import Tensor, TensorInfo
 
 _POINTS = {"point_coords", "point_labels"}
+_OBJECTS = "objects"
 
 MOST_PADDING = 4 / 3
 """An engine for a size alone runs where its number of prompts is at most so many times as large:
@@ -168,14 +169,10 @@ class TensorRtBackend(Backend):
 
         One for a size alone also takes somewhat fewer prompts, made up to its number.
         """
+        if isinstance(self._stage, VideoStage):
+            return self._choose_for_objects(feeds)
         general = self._lanes[None], feeds, None
         if len(self._lanes) == 1:
-            return general
-        if isinstance(self._stage, VideoStage):
-            shapes = {name: tuple(tensor.shape) for name, tensor in feeds.items()}
-            for lane in self._lanes.values():
-                if lane is not general[0] and lane.largest_inputs == shapes:
-                    return lane, feeds, None
             return general
         prompts, points = feeds["point_labels"].shape
         if points == 0 and self._for_masks:
@@ -192,6 +189,20 @@ class TensorRtBackend(Backend):
                 return self._lanes[exact], {**feeds, **made}, prompts
         return general
 
+    def _choose_for_objects(self, feeds: Tensors) -> tuple[Lane, Tensors, int | None]:
+        """Do as `_choose` for objects in a video: fewer than the least are made up to these."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in feeds.items()}
+        for exact, lane in self._lanes.items():
+            if exact and lane.largest_inputs == shapes:
+                return lane, feeds, None
+        each = [name for name, info in self.inputs.items() if info.shape[0] == _OBJECTS]
+        count, least = shapes[each[0]][0], self._least[each[0]][0]
+        if count >= least:
+            return self._lanes[None], feeds, None
+        rows = np.minimum(np.arange(least), count - 1)
+        made = {name: _zeros_or_rows(feeds[name], rows) for name in each}
+        return self._lanes[None], {**feeds, **made}, count
+
     def _check(self, feeds: Tensors) -> None:
         told, flags = "", {}
         for name in (one for one in self.inputs if one in feeds):
@@ -202,6 +213,8 @@ class TensorRtBackend(Backend):
             for dim, size, low, high in zip(info.shape, shape, least, most, strict=True):
                 if dim == "points" and size == 0 and self._for_masks:
                     continue
+                if dim == _OBJECTS and 0 < size < low:
+                    continue  # made up to as many
                 if isinstance(dim, str) and not low <= size <= high:
                     told = told or (
                         f"{name} has {size} {dim} and the optimization profile of {self._path} "
@@ -246,6 +259,13 @@ def _padded(array: Tensor, count: int) -> npt.NDArray[Any]:
     if not any(array.strides):  # one value for all of them
         return np.broadcast_to(array.flat[0], (count, *array.shape[1:]))
     return np.concatenate([array, np.repeat(array[-1:], count - len(array), axis=0)])
+
+
+def _zeros_or_rows(array: Tensor, rows: npt.NDArray[np.intp]) -> Tensor:
+    """Return these rows, where the array is; without a copy where it is one zero for all."""
+    if is_zero(array):
+        return np.broadcast_to(array.flat[0], (len(rows), *array.shape[1:]))  # type: ignore[union-attr]
+    return array[rows]
 
 
 def gpu_index(device: str, backend: str) -> int:
