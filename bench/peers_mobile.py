@@ -9,6 +9,10 @@ the round changing; a first turn of each is not counted. Medians and least of ea
 the clock and of the processor (of all threads): on a busy machine only the latter can be compared,
 and with one thread, which waits for no other. Decoding ends at the low-res logits. Writes
 docs/results/peers-mobile-DATE.json, with the machine's load.
+
+`samtrt openvino bf16` is what `samtrt export --precision bf16` writes, for processors with AVX-512
+BF16 or AMX; whether its masks are the checkpoint's: `samtrt verify WORK/samtrt-bf16 --checkpoint
+WORK/mobile.pth --backend openvino`.
 """
 
 from __future__ import annotations
@@ -161,29 +165,32 @@ def _export_samexporter(encoder: Path, decoder: Path) -> None:
         )
 
 
-def ours(backend: str, quantized: bool = False) -> Callable[[Path, int], Subject]:
+def ours(backend: str, form: str = "fp32") -> Callable[[Path, int], Subject]:
+    """Return what opens our graphs in one of three forms: fp32, bf16 or int8."""
+
     def opened(work: Path, threads: int) -> Subject:
         from samtrt import assets
         from samtrt.backends import BackendOptions, open_backend
         from samtrt.checkpoints.load import load_checkpoint
-        from samtrt.choices import Stage
-        from samtrt.export.onnx import export_model
+        from samtrt.choices import Precision, Stage
+        from samtrt.export.onnx import ExportOptions, default_opset, export_model
         from samtrt.export.quantize import QuantizeOptions, quantize_model
         from samtrt.images import read_image
         from samtrt.manifest import Manifest
 
-        directory, float32 = work / "samtrt", work / "samtrt"
-        if not directory.exists():
-            export_model(load_checkpoint(work / "mobile.pth", "mobile_sam"), directory)
-        if quantized:
-            directory = work / "samtrt-int8"
-            if not directory.exists():
-                images = {"photograph": np.asarray(read_image(assets.DEMO_PHOTOGRAPH))}
-                quantize_model(float32, directory, images, QuantizeOptions(keep=()))
+        directory, float32 = work / f"samtrt-{form}", work / "samtrt-fp32"
+        for exported in {float32, directory} if form != "int8" else {float32}:
+            if not exported.exists():
+                precision = Precision(exported.name.removeprefix("samtrt-"))
+                options = ExportOptions(precision, default_opset(precision))
+                export_model(load_checkpoint(work / "mobile.pth", "mobile_sam"), exported, options)
+        if form == "int8" and not directory.exists():
+            images = {"photograph": np.asarray(read_image(assets.DEMO_PHOTOGRAPH))}
+            quantize_model(float32, directory, images, QuantizeOptions(keep=()))
         manifest = Manifest.load(directory)
-        options = BackendOptions(threads=threads)
+        given = BackendOptions(threads=threads)
         encoder, decoder = (
-            open_backend(backend, directory, manifest, stage, options)
+            open_backend(backend, directory, manifest, stage, given)
             for stage in (Stage.ENCODER, Stage.DECODER)
         )
         return Subject(
@@ -201,7 +208,8 @@ SUBJECTS: dict[str, Callable[[Path, int], Subject]] = {
     "samexporter 0.5, ONNX Runtime": samexporter,
     "samtrt onnxruntime": ours("onnxruntime"),
     "samtrt openvino": ours("openvino"),
-    "samtrt onnxruntime int8": ours("onnxruntime", quantized=True),
+    "samtrt openvino bf16": ours("openvino", "bf16"),
+    "samtrt onnxruntime int8": ours("onnxruntime", "int8"),
 }
 
 
