@@ -8,8 +8,8 @@ PyTorch among them: medians, in seconds of the clock and of the processor (of al
 alone can be compared on a busy machine. Prints a table and writes docs/results/precision-DATE.json.
 
 bf16 takes a processor with AVX-512 BF16 or AMX. `openvino-bf16` computes a float32 export in
-bfloat16 throughout, `bf16 export` is what `samtrt export --precision bf16` writes, and the mixed
-form has its encoder and the float32 decoder.
+bfloat16 throughout, `bf16 export` is what `samtrt export --precision bf16` writes, whose decoder is
+in float32.
 """
 
 from __future__ import annotations
@@ -67,7 +67,6 @@ def variants(
         "openvino-bf16": ((fp32, hint), (fp32, hint)),
         "openvino-bf16, decoder fp32": ((fp32, hint), (fp32, ov)),
         "bf16 export, openvino": ((bf16, ov), (bf16, ov)),
-        "bf16 export, openvino, decoder fp32": ((bf16, ov), (fp32, ov)),
     }
     for method in methods:
         for label, keep in (("every layer", ()), ("measured", None)):

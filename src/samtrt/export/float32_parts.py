@@ -13,7 +13,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from samtrt.choices import DEFAULT_FLOAT32, Float32Part, Precision
+from samtrt.choices import (
+    DEFAULT_FLOAT32,
+    AnyStage,
+    Float32Part,
+    Precision,
+    Stage,
+    VideoStage,
+)
 from samtrt.export.operators.graph import DOMAIN
 
 if TYPE_CHECKING:
@@ -24,6 +31,14 @@ EXPORTED_PARTS = {
     Precision.BF16: frozenset({*DEFAULT_FLOAT32, Float32Part.SUMS}),
 }
 """What stays in float32 in exported graphs: of bfloat16's 8 bits, sums of many blocks keep few."""
+
+FLOAT32_STAGES: dict[Precision, frozenset[AnyStage]] = {
+    Precision.FP32: frozenset({*Stage, *VideoStage}),
+    Precision.FP16: frozenset(),
+    Precision.BF16: frozenset({Stage.DECODER, VideoStage.VIDEO_DECODER}),
+}
+"""Which graphs are exported whole in float32: masks are what a decoder's logits are above, which in
+bfloat16 were as far off as the encoder makes them."""
 
 _OPERATORS = {
     Float32Part.NORMS: {"LayerNormalization", "ReduceMean"},

@@ -21,7 +21,7 @@ from samtrt.checkpoints.load import Checkpoint, load_sam
 from samtrt.choices import AnyStage, AttentionForm, Precision, Stage, VideoStage
 from samtrt.errors import ExportError, OutputError, SamtrtError
 from samtrt.export.finish import check_borders, finish_graph
-from samtrt.export.float32_parts import EXPORTED_PARTS
+from samtrt.export.float32_parts import EXPORTED_PARTS, FLOAT32_STAGES
 from samtrt.export.hush import hushed
 from samtrt.export.plugin import PluginKernels
 from samtrt.export.plugin_decoder import PluginDecoder
@@ -194,7 +194,7 @@ def _export_stage(
             report(f"simplifying {stage.words}")
             with hushed():
                 path = simplify_graph(path, work / "simplified.onnx")
-        if options.precision is not Precision.FP32:
+        if stage not in FLOAT32_STAGES[options.precision]:
             parts = EXPORTED_PARTS[options.precision]
             held = image_inputs(stage, manifest)
             typed = convert(load_graph(path), options.precision, held, parts)
