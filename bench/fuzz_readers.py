@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import onnx
@@ -21,7 +22,7 @@ from safetensors.numpy import save
 from samtrt.checkpoints.weight_files import read_weights
 from samtrt.choices import Precision, Stage
 from samtrt.embeddings import FORMAT, read_embedding_info
-from samtrt.errors import SamtrtError
+from samtrt.errors import ImageError, SamtrtError
 from samtrt.formats import read_boxes
 from samtrt.images import Limits, ReadOptions, decode_picture, read_mask
 from samtrt.images.formats import FORMATS
@@ -30,6 +31,8 @@ from samtrt.masks import rle
 from samtrt.onnx_files import external_files
 from samtrt.preparation.spec import OFFICIAL
 from samtrt.sealed import sealed_json, write_sealed
+from samtrt.video.frames import FileFrames
+from samtrt.video.limits import VideoLimits
 
 OPTIONS = ReadOptions(limits=Limits(max_pixels=1 << 20, max_memory=1 << 28))
 
@@ -247,8 +250,59 @@ def read_onnx(data: bytes) -> None:
     assert all(isinstance(name, str) for name in external_files(_PLACE))
 
 
+def video_seeds() -> list[bytes]:
+    """Return a video of eight small frames in every form and codec that can be written here."""
+    seeds = []
+    for suffix, codec, pixels in (
+        (".mp4", "libx264", "yuv420p"),
+        (".mkv", "libx264", "yuv420p"),
+        (".mov", "mjpeg", "yuvj420p"),
+        (".avi", "mpeg4", "yuv420p"),
+        (".webm", "libvpx-vp9", "yuv420p"),
+        (".ts", "mpeg2video", "yuv420p"),
+        (".flv", "flv1", "yuv420p"),
+        (".gif", "gif", "rgb8"),
+        (".mkv", "ffv1", "yuv420p"),
+    ):
+        if codec not in av.codecs_available:
+            continue
+        place = _PLACE.with_suffix(suffix)
+        with av.open(str(place), "w") as container:
+            stream = container.add_stream(codec, rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
+            for i in range(8):
+                picture = np.full((48, 64, 3), (8 * i, 60, 120), np.uint8)
+                picture[i : i + 12, 4 * i : 4 * i + 12] = 255
+                frame = av.VideoFrame.from_ndarray(picture).reformat(format=pixels)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        seeds.append(place.read_bytes())
+        place.unlink()
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///dev/zero\n#EXT-X-ENDLIST\n"
+    return [*seeds, playlist.encode(), b"ffconcat version 1.0\nfile /dev/zero\n"]
+
+
+def read_video(data: bytes) -> None:
+    """Read every frame; one that is damaged must not keep the others from being read."""
+    _PLACE.write_bytes(data)
+    refused = None
+    with FileFrames(_PLACE, VideoLimits(frames=1000, pixels=1 << 20, threads=1)) as frames:
+        assert len(frames) == len(frames.times) <= 1000
+        for i in range(len(frames)):
+            try:
+                height, width, channels = frames[i].shape
+            except ImageError as error:
+                refused = error
+                continue
+            assert channels == 3
+            assert 0 < height * width <= 1 << 20
+    if refused is not None:
+        raise refused
+
+
 READERS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes], None]]] = {
     "pictures": (picture_seeds, read_picture),
+    "videos": (video_seeds, read_video),
     "masks": (picture_seeds, read_mask_file),
     "rle": (rle_seeds, read_rle),
     "embeddings": (embedding_seeds, read_embedding),

@@ -64,11 +64,13 @@ def create_app(
         yield
         app.state.ready = False
         # Freeing a model that is still at work would end the process badly.
-        ended = [
-            await asyncio.to_thread(one.close) for one in (videos, scheduler) if one is not None
-        ]
+        ended = await asyncio.gather(
+            *(asyncio.to_thread(one.close) for one in (videos, scheduler) if one is not None)
+        )
         if all(ended):
             predictor.close()
+            if video is not None:
+                video.close()
 
     app = FastAPI(
         title="samtrt",

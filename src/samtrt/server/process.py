@@ -76,7 +76,7 @@ class Server(uvicorn.Server):
             **options_of(settings),
         )
         super().__init__(config)
-        self._scheduler = app.state.scheduler
+        self._scheduler, self._videos = app.state.scheduler, app.state.videos
         self._seconds = settings.shutdown_seconds + LAST_SECONDS
         self._end: threading.Timer | None = None
 
@@ -96,6 +96,8 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
+        if self._videos is not None:
+            self._videos.stop_all()
         if self._end is None:
             self._end = threading.Timer(self._seconds, self._give_up)
             self._end.daemon = True

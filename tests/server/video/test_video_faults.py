@@ -274,6 +274,17 @@ def test_tracking_that_is_stopped(url: tuple[Served, str], clip: Path) -> None:
     assert len(found) < COUNT
 
 
+def test_a_server_that_stops(url: tuple[Served, str], clip: Path) -> None:
+    served, _ = url
+    video = begun(served, clip.read_bytes())
+    served.video.open.clear()
+    watching = Watching(served, video)
+    wait_for(lambda: watching.count("masks") == 1)
+    served.app.state.videos.stop_all()
+    served.video.open.set()
+    assert watching.end()[-1] == ("done", {"frames": 2, "reason": "stopped"})
+
+
 def test_an_object_that_is_removed_while_it_is_tracked(url: tuple[Served, str], clip: Path) -> None:
     served, _ = url
     video = begun(served, clip.read_bytes())

@@ -119,7 +119,8 @@ class TrackDone(_Model):
 
     frames: int = Field(description="that were tracked")
     reason: Literal["end", "no_objects", "stopped"] = Field(
-        description="no_objects where all were removed meanwhile; stopped where that was asked for"
+        description="no_objects where all were removed meanwhile; stopped where that was asked "
+        "for, or the server stops"
     )
 
 

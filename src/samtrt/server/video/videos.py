@@ -52,7 +52,7 @@ class Videos:
         """Make room for videos.
 
         Args:
-            predictor: Which follows objects; closed with this.
+            predictor: Which follows objects.
             scheduler: Of the server: its limits, memory and threads.
 
         Raises:
@@ -228,6 +228,11 @@ class Videos:
         session.stopping = True
         await session.still.wait()
 
+    def stop_all(self) -> None:
+        """End all tracking, each after the frame that is at work."""
+        for session in self._open.values():
+            session.stopping = True
+
     async def run(self, session: VideoSession, work: Callable[[], T]) -> T:
         """Let a thread work on a video that is held, with memory for its masks."""
         async with self.scheduler.memory.hold(session.need):
@@ -257,7 +262,7 @@ class Videos:
         self._uploads.remove(session.path)
 
     def close(self, seconds: float = 3.0) -> bool:
-        """Free everything; False where the model is still at work after `seconds`."""
+        """Free everything but the predictor; False where it is still at work after `seconds`."""
         for session in list(self._open.values()):
             session.frames.close()
         self._open.clear()
@@ -268,10 +273,7 @@ class Videos:
         waiting = threading.Thread(target=self.work.shutdown, daemon=True)
         waiting.start()
         waiting.join(seconds)
-        if waiting.is_alive():
-            return False
-        self._predictor.close()
-        return True
+        return not waiting.is_alive()
 
 
 def _jpeg(pixels: UInt8Array, longest_side: int | None) -> bytes:
