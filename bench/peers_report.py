@@ -125,7 +125,8 @@ def write_report(result: Result, source: Path) -> None:
         f"Whole processes, s: {', '.join(f'{n} {s:.3f}' for n, s in starts.items())}.",
         "",
         f"Versions: {versions}. Every time: [JSON](results/{source.name}). What the figures come "
-        "from and what was tried: [On a CPU](cpu.md);\nMobileSAM beside its peers, in float32 and bf16: [there too](cpu.md#mobilesam).",
+        "from and what was tried: [On a CPU](cpu.md);\n"
+        "MobileSAM beside its peers, in float32 and bf16: [there too](cpu.md#mobilesam).",
         "",
     ]
     (DOCS / "peers.md").write_text("\n".join(lines))
