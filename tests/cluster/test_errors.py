@@ -74,6 +74,42 @@ def test_one_picture_needs_no_cluster(refused: Refused, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
+        (["s3://b/images", "-o", "out"], "images at an address, s3://b/images, is for clusters"),
+        (["pictures", "-o", "s3://b/out"], "-o at an address, s3://b/out, is for clusters"),
+        (["pictures", "-o", "memory://out", "--ray", "local"], "the memory of one process"),
+        (["pictures", "-o", "nothing://out", "--ray", "local"], "nothing://out"),
+    ],
+)
+@pytest.mark.parametrize("command", ["auto", "predict"])
+@pytest.mark.usefixtures("folder")
+def test_addresses_of_images_and_results(
+    refused: Refused,
+    fake_directory: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    options: list[str],
+    told: str,
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "boxes.csv").write_text(
+        "filename,xmin,ymin,xmax,ymax,class\np0.png,10,20,50,70,cat\n"
+    )
+    boxes = ["--boxes", "boxes.csv"] if command == "predict" else []
+    assert told in refused(command, fake_directory, *options, *boxes)
+    assert {path.name for path in tmp_path.iterdir()} == {"boxes.csv", "pictures", "fake-model"}
+
+
+def test_a_file_of_all_masks_is_no_address(refused: Refused, folder: Path) -> None:
+    pytest.importorskip("ray")
+    more = ("--boxes", folder, "-o", "s3://b/out.json", "--ray", "local")
+    assert "give -o one, not s3://b/out.json" in refused("predict", "model", folder, *more)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
         (["--ray", "auto"], "--images"),
         (["--images", "there"], "give --ray"),
         (["--replicas", "2"], "give --ray"),

@@ -79,7 +79,8 @@ RayOption = Annotated[
         "--ray",
         metavar="ADDRESS",
         help="Do it on a Ray cluster: HOST:PORT of its head, 'auto' for the one that this machine "
-        "is in, or 'local' for all GPUs or cores of this machine.",
+        "is in, or 'local' for all GPUs or cores of this machine. Images and results may be at "
+        "addresses then, such as s3://bucket/images.",
     ),
 ]
 

@@ -69,6 +69,7 @@ def target(output: str, ray: str | None) -> Target:
 
     Raises:
         OutputError: where it is an address without a cluster, or one that a process has for itself.
+        ClusterError, MissingExtraError: where it is none that can be used here.
     """
     if not is_address(output):
         return Target(Path(output))
@@ -116,3 +117,6 @@ def _check(address: str, ray: str | None, what: str) -> None:
         )
     if address.startswith("memory:"):
         raise OutputError(f"{address} is the memory of one process: give what all nodes reach")
+    from samtrt.cluster.places import Place
+
+    Place(address)  # before any work
