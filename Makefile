@@ -17,11 +17,12 @@ demo: $(DEMO)
 
 # What schemathesis does is test-long's, and to load it takes every process two seconds. Without
 # bytecode on disk, every process would compile what it imports anew.
-test: export PYTHONDONTWRITEBYTECODE =
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -p no:schemathesis --ignore=tests/server/test_openapi.py
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal \
+		-p no:schemathesis --ignore=tests/server/test_openapi.py
 
-# What takes long: real clusters and Triton, SAM 2 as engines, the page in depth, the bundled weights.
+# What takes long: real clusters and Triton, SAM 2 as engines, the page in depth, the bundled weights,
+# all kernels by nvcc, the API by schemathesis.
 test-long: $(STAMP)
 	$(BIN)/python -m pytest -m long
 
