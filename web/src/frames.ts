@@ -15,11 +15,9 @@ export class Frames {
     const found = this.kept.get(frame) ?? this.read(frame);
     this.kept.delete(frame);
     this.kept.set(frame, found); // the last one used
-    for (const [old, picture] of this.kept) {
+    for (const old of this.kept.keys()) {
       if (this.kept.size <= KEPT) break;
-      this.kept.delete(old);
-      // One that is still drawn is not closed: the collector does that.
-      picture.catch(() => undefined);
+      this.kept.delete(old); // not closed: it may still be on the canvas
     }
     found.catch(() => this.kept.delete(frame)); // to be tried again
     return found;

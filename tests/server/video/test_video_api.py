@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,17 +75,11 @@ def test_frames(serve_video: Serve, clip: Path) -> None:
     for frame in (7, 2, 11):
         answer = served.client.get(f"/v1/videos/{video}/frames/{frame}")
         assert answer.headers["content-type"] == "image/jpeg"
-        picture = np.asarray(Image.open(_file(answer.content)))
+        picture = np.asarray(Image.open(io.BytesIO(answer.content)))
         assert picture.shape == (*SIZE, 3)
         assert abs(picture[:, :, 0].mean() - 8 * frame) < 5
     assert served.client.get(f"/v1/videos/{video}/frames/{COUNT}").status_code == 404
     assert served.client.get(f"/v1/videos/{video}/frames/-1").status_code == 422
-
-
-def _file(content: bytes) -> Any:
-    import io
-
-    return io.BytesIO(content)
 
 
 def test_tracking_forward_backward_and_a_range(serve_video: Serve, clip: Path) -> None:
@@ -263,6 +258,9 @@ def test_limits(serve_video: Serve, clip: Path, tmp_path: Path) -> None:
     served = serve_video(max_video_bytes=100_000, max_video_frames=COUNT, max_video_objects=2)
     large = served.client.post("/v1/videos", content=b"x" * 100_001)
     assert large.status_code == 413
+    in_pieces = served.client.post("/v1/videos", content=iter([b"x" * 60_000] * 2))
+    assert in_pieces.status_code == 413
+    assert not any(path.stat().st_size for path in (tmp_path / "spill").rglob("*.*/*"))
     long = write_video(tmp_path / "long.mp4", numbered(COUNT + 1))
     answer = served.client.post("/v1/videos", content=long.read_bytes())
     assert (answer.status_code, "limit of 12 frames" in answer.text) == (422, True)

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -359,9 +360,6 @@ def test_answers_that_go_on_longer_than_others_may(clip: Path) -> None:
         assert watching.end()[-1] == ("done", {"frames": COUNT, "reason": "end"})
 
 
-# --- frames
-
-
 def frames_of(path: Path, **settings: Any) -> RemoteFrames:
     return RemoteFrames(path, Settings(**settings), Metrics())
 
@@ -392,8 +390,6 @@ def test_a_decoder_that_does_not_end(clip: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def _never(*_: object) -> None:
-    import time
-
     time.sleep(600)
 
 
