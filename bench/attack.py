@@ -3,6 +3,8 @@
     python bench/attack.py DIR                     # all attacks, about four minutes
     python bench/attack.py DIR --only slow --json attack.json
 
+The attack on videos needs a SAM 2 exported with --video; else it is left out.
+
 Starts `samtrt serve DIR` as a process of its own. Every attack is bounded in count and time. Exits
 with 1 if an answer was a 5xx other than a refusal, /healthz took longer than a second, memory went
 over the bound, an image was lost, or SIGTERM took longer than promised.
@@ -28,6 +30,7 @@ from typing import Any
 import httpx
 
 import attack_payloads as payloads
+from attack_videos import videos
 from target import Target
 
 SECONDS = 20  # the server's --timeout: attacks that it must cut off end sooner
@@ -263,7 +266,8 @@ def races(a: Attacker) -> None:
             a.faults.append(f"three deletions of one image: {statuses}")
 
 
-ATTACKS = {work.__name__: work for work in (corruption, cost, allocation, slots, slow, races)}
+WORKS = (corruption, cost, allocation, slots, slow, races, videos)
+ATTACKS = {work.__name__: work for work in WORKS}
 
 
 def stop(target: Target) -> tuple[float, int | None]:
