@@ -126,8 +126,8 @@ def _spell_out_shapes(model: onnx.ModelProto) -> None:
 def _flatten_biases(model: onnx.ModelProto) -> None:
     """Add constant biases to scores of attention as rows of one dimension.
 
-    TensorRT 8.6 takes what lies between two products for attention, and dies of it where a constant
-    of several dimensions is added there, such as TinyViT's learnt biases.
+    TensorRT 8.6 takes what lies between two products for attention, and died of a ViT in which a
+    constant of several dimensions was added there, as TinyViT's learnt biases are.
     """
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
