@@ -49,17 +49,28 @@ def plugin_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 
 
 class PluginEncoder(nn.Module):
-    """`ImageEncoderViT` in the plugin's operators: the same weights, input, output and numbers."""
+    """`ImageEncoderViT` in the plugin's operators: the same input, output and numbers.
+
+    The weights are the same too, but for the last block's second layer.
+    """
 
     def __init__(self, encoder: ImageEncoderViT) -> None:
         super().__init__()
         self.patch_embed = _patch_embedding(encoder.patch_embed.proj)
         self.pos_embed = _constant(encoder.pos_embed[0])
-        self.blocks = nn.ModuleList(_Block(block) for block in encoder.blocks)
+        blocks = [_Block(block) for block in encoder.blocks]
+        self.blocks = nn.ModuleList(blocks)
         self.early_index = encoder.early_index
+        narrow, *rest = list(encoder.neck)
+        self.narrow = narrow
         self.neck = nn.Sequential(
-            *(layer if isinstance(layer, nn.Conv2d) else _Norm(layer) for layer in encoder.neck)
+            *(layer if isinstance(layer, nn.Conv2d) else _Norm(layer) for layer in rest)
         )
+        # What the last block adds goes to the neck alone: its layer and the neck's first are one of
+        # a third of the work, or less.
+        self.is_joined = self.early_index < len(blocks) - 1
+        if self.is_joined:
+            blocks[-1].lin2 = _joined(blocks[-1].lin2, narrow)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map [B, 3, S, S] to [B, 256, S/16, S/16]."""
@@ -73,7 +84,8 @@ class PluginEncoder(nn.Module):
             x, delta = block(x, delta)
             if index == self.early_index:
                 early = x + delta
-        return self.neck(x + delta), early
+        narrowed = self.narrow(x) + delta if self.is_joined else self.narrow(x + delta)
+        return self.neck(narrowed), early
 
 
 class _Block(nn.Module):
@@ -125,6 +137,16 @@ def _pointwise(linear: nn.Linear) -> nn.Conv2d:
     """Return a linear layer as a 1x1 convolution that shares its weights."""
     conv = nn.Conv2d(linear.in_features, linear.out_features, 1, device="meta")
     conv.weight, conv.bias = _constant(linear.weight[:, :, None, None]), linear.bias
+    return conv
+
+
+def _joined(first: nn.Conv2d, second: Any) -> nn.Conv2d:
+    """Return two 1x1 convolutions, of which the second has no bias, as one."""
+    conv = nn.Conv2d(first.in_channels, second.out_channels, 1, device="meta")
+    weight, onto = first.weight[:, :, 0, 0].double(), second.weight[:, :, 0, 0].double()
+    conv.weight = _constant((onto @ weight).to(first.weight.dtype)[:, :, None, None])
+    if first.bias is not None:
+        conv.bias = _constant((onto @ first.bias.double()).to(first.bias.dtype))
     return conv
 
 

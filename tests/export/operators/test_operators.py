@@ -102,7 +102,21 @@ def test_module_gives_the_encoders_embedding_with_its_weights(spec: ViTSpec) -> 
     assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
     kept = {p.data_ptr() for p in sam.image_encoder.parameters()}
     copied = [p.numel() for p in plugin_encoder.parameters() if p.data_ptr() not in kept]
-    assert copied == [], "all weights are shared"
+    out, hidden = spec.prompt_embed_dim, round(spec.mlp_ratio * spec.embed_dim)
+    assert copied == [out * hidden, out], "all weights are shared but of the layer that was joined"
+
+
+def test_last_block_keeps_its_sum_where_somebody_else_needs_it() -> None:
+    """As the features for SAM-HQ, if the only global block is the last one."""
+    spec = replace(TINY, global_attn_indexes=(TINY.depth - 1,))
+    sam = build_sam(spec)
+    seed_weights(sam)
+    images = torch.randn(1, 3, spec.image_size, spec.image_size)
+    with torch.inference_mode():
+        got = PluginEncoder(sam.image_encoder).forward_early(images)
+        expected = sam.image_encoder.forward_early(images)
+    for one, other in zip(got, expected, strict=True):
+        assert (one - other).abs().max() <= 1e-5 * other.abs().max()
 
 
 def test_nodes_are_as_the_plugins_take_them(encoder: Path) -> None:
