@@ -33,7 +33,7 @@ TYPES = [pytest.param(dtype, id=str(dtype)) for dtype in TOLERANCE]
 
 @pytest.fixture(scope="module", params=PLACES)
 def kernels(request: pytest.FixtureRequest, shared: Callable[..., Path]) -> Kernels:
-    """The kernels; without that whose instructions only Hopper has where they are emulated."""
+    """The kernels; where they are emulated, those that every GPU runs."""
     if request.param == "gpu":
         if not torch.cuda.is_available():
             pytest.skip("this PyTorch has no CUDA")
@@ -43,6 +43,17 @@ def kernels(request: pytest.FixtureRequest, shared: Callable[..., Path]) -> Kern
     if not shutil.which("g++"):
         pytest.skip("needs g++ to compile the kernels")
     return Kernels(shared("kernels", compile_kernels) / "kernels.so", "cpu")
+
+
+@pytest.fixture
+def hopper(kernels: Kernels) -> Iterator[Kernels]:
+    """The kernels with those of Hopper, which a GPU that is one chooses by itself."""
+    if kernels.device == "cuda":
+        yield kernels
+        return
+    kernels.library.emulate_capability(9)
+    yield kernels
+    kernels.library.emulate_capability(8)
 
 
 def compile_for_gpu(folder: Path) -> None:
@@ -65,6 +76,8 @@ def compile_kernels(folder: Path) -> None:
         "-w",
         "-fPIC",
         "-DSAMTRT_EMULATED",
+        "-DSAMTRT_HOPPER",
+        "-D__CUDA_ARCH_FEAT_SM90_ALL",
         f"-I{EMULATOR}",
         f"-I{SOURCES}",
     ]
@@ -123,6 +136,55 @@ def test_attention_over_a_grid_of_48(kernels: Kernels) -> None:
     """Whose rows are no power of two; that of the bundled checkpoint."""
     spec = replace(get_spec("vit_t"), image_size=768, embed_dim=32, num_heads=1)
     check(kernel_cases.attention(kernels, spec, 0, 1, Inputs(torch.float16, kernels.device)))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("width", [64, 80])
+@pytest.mark.parametrize("grid", [14, 22], ids=["one window", "four windows, padded"])
+def test_attention_in_windows_on_hopper(
+    hopper: Kernels, grid: int, width: int, dtype: torch.dtype
+) -> None:
+    check_windows_on_hopper(hopper, grid, 1, width, 1, dtype)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("width", [64, 80])
+@pytest.mark.parametrize(
+    ("grid", "batch"),
+    [(16, 1), (9, 2), (41, 1)],
+    ids=["narrow edge", "no whole window", "wide edge"],
+)
+def test_attention_in_windows_of_more_grids_on_hopper(
+    hopper: Kernels, grid: int, batch: int, width: int, dtype: torch.dtype
+) -> None:
+    check_windows_on_hopper(hopper, grid, batch, width, 2, dtype)
+
+
+def check_windows_on_hopper(
+    hopper: Kernels, grid: int, batch: int, width: int, heads: int, dtype: torch.dtype
+) -> None:
+    spec = replace(
+        get_spec("vit_t"), image_size=16 * grid, embed_dim=heads * width, num_heads=heads
+    )
+    check(kernel_cases.attention(hopper, spec, 14, batch, Inputs(dtype, hopper.device)))
+
+
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(torch.float16, marks=pytest.mark.long), torch.bfloat16], ids=str
+)
+@pytest.mark.parametrize("width", [64, 80])
+def test_attention_over_a_whole_grid_on_hopper(
+    hopper: Kernels, width: int, dtype: torch.dtype
+) -> None:
+    spec = replace(get_spec("vit_b"), embed_dim=width, num_heads=1)
+    check(kernel_cases.attention(hopper, spec, 0, 1, Inputs(dtype, hopper.device)))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_linear_gelu_on_hopper(hopper: Kernels, dtype: torch.dtype) -> None:
+    spec = get_spec("vit_t")
+    check(kernel_cases.linear_gelu(hopper, spec, Inputs(dtype, hopper.device)))
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -14,6 +14,7 @@
 
 namespace emulator {
 
+int compute_capability = 8;
 dim3 thread_index, block_index, grid_size;
 unsigned char* shared_memory;
 std::size_t shared_bytes;
@@ -28,16 +29,21 @@ struct Fiber {
   bool started = false, ended;
 };
 
+template <int Size>
 struct Meeting {
   int arrived = 0;
   long round = 0;
-  Work work = nullptr;
-  void* lanes[kWarp];
+  void (*work)(void* const (&)[Size]) = nullptr;
+  void* lanes[Size];
 };
 
 std::vector<Fiber> fibers;
-std::vector<Meeting> warps;
-Meeting block;
+std::vector<Meeting<kWarp>> warps;
+std::vector<Meeting<kGroup>> groups;
+struct {
+  int arrived = 0;
+  long round = 0;
+} block, some;  // all threads, and those that wait for a number of them
 int alive, current;
 bool progress;
 jmp_buf scheduler;
@@ -84,8 +90,9 @@ void open_block_barrier() {
 }
 
 void run_block(int threads) {
-  warps.assign((threads + kWarp - 1) / kWarp, Meeting());
-  block = Meeting();
+  warps.assign((threads + kWarp - 1) / kWarp, {});
+  groups.assign((threads + kGroup - 1) / kGroup, {});
+  block = some = {};
   alive = threads;
   for (int i = 0; i < threads; ++i) fibers[i].ended = false;
   while (alive > 0) {
@@ -102,6 +109,22 @@ void run_block(int threads) {
   }
 }
 
+template <int Size>
+void meet(Meeting<Size>& meeting, void* mine, void (*work)(void* const (&)[Size])) {
+  if (meeting.arrived > 0 && meeting.work != work) fail("lanes do different things together");
+  meeting.work = work;
+  meeting.lanes[current % Size] = mine;
+  progress = true;
+  if (++meeting.arrived == Size) {
+    work(meeting.lanes);
+    meeting.arrived = 0;
+    ++meeting.round;
+    return;
+  }
+  long const round = meeting.round;
+  while (meeting.round == round) yield();
+}
+
 }  // namespace
 
 void wait_for_block() {
@@ -111,21 +134,21 @@ void wait_for_block() {
   while (block.round == round) yield();
 }
 
-void together(void* mine, Work work) {
-  Meeting& warp = warps[current / kWarp];
-  if (warp.arrived > 0 && warp.work != work) fail("lanes of a warp do different things together");
-  warp.work = work;
-  warp.lanes[current % kWarp] = mine;
+void wait_for_threads(int count) {
+  long const round = some.round;
   progress = true;
-  if (++warp.arrived == kWarp) {
-    work(warp.lanes);
-    warp.arrived = 0;
-    ++warp.round;
-    return;
+  if (++some.arrived == count) {
+    some.arrived = 0;
+    ++some.round;
   }
-  long const round = warp.round;
-  while (warp.round == round) yield();
+  while (some.round == round) yield();
 }
+
+void together(void* mine, Work work) { meet(warps[current / kWarp], mine, work); }
+
+void together_in_group(void* mine, GroupWork work) { meet(groups[current / kGroup], mine, work); }
+
+void let_others_run() { yield(); }
 
 void run(dim3 blocks, int threads, std::size_t shared, std::function<void()> const& body) {
   if (threads % kWarp != 0) fail("a thread block is not of whole warps");
@@ -148,3 +171,6 @@ void run(dim3 blocks, int threads, std::size_t shared, std::function<void()> con
 }
 
 }  // namespace emulator
+
+// For tests, which call it by name.
+extern "C" void emulate_capability(int major) { emulator::compute_capability = major; }

@@ -15,6 +15,7 @@
 #define __device__
 #define __global__
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __shared__ static  // one thread block runs at a time
 #define __align__(bytes) alignas(bytes)
 
@@ -47,7 +48,10 @@ inline float rsqrtf(float x) { return 1.f / std::sqrt(x); }
 
 namespace emulator {
 
-constexpr int kWarp = 32;
+constexpr int kWarp = 32, kGroup = 4 * kWarp;
+
+// The major version of the GPU that is emulated: 9 has Hopper's kernels too.
+extern int compute_capability;
 
 // Of the fiber that runs.
 extern dim3 thread_index, block_index, grid_size;
@@ -57,9 +61,19 @@ extern std::size_t shared_bytes;
 // Wait for every thread of the block.
 void wait_for_block();
 
+// Wait for so many threads, whichever come.
+void wait_for_threads(int count);
+
 // Meet the warp's other lanes; the last to come does `work` for all, given each lane's `mine`.
 using Work = void (*)(void* const (&lanes)[kWarp]);
 void together(void* mine, Work work);
+
+// The same for four warps.
+using GroupWork = void (*)(void* const (&lanes)[kGroup]);
+void together_in_group(void* mine, GroupWork work);
+
+// For loops that wait for what other threads do.
+void let_others_run();
 
 // Run a kernel's body, once for every thread of every block. Aborts where threads wait for one
 // another for ever.
@@ -77,18 +91,24 @@ inline void __syncwarp() {
 }
 
 template <class T>
-T __shfl_xor_sync(unsigned, T value, int mask) {
-  struct Exchange {
-    T in, out;
-    int mask;
-  } mine{value, T(), mask};
+struct Exchange {
+  T in, out;
+  int from;
+};
+template <class T>
+T __shfl_sync(unsigned, T value, int from) {
+  Exchange<T> mine{value, T(), from};
   emulator::together(&mine, [](void* const(&lanes)[emulator::kWarp]) {
-    for (int i = 0; i < emulator::kWarp; ++i) {
-      auto* const to = static_cast<Exchange*>(lanes[i]);
-      to->out = static_cast<Exchange*>(lanes[i ^ to->mask])->in;
+    for (void* const lane : lanes) {
+      auto* const to = static_cast<Exchange<T>*>(lane);
+      to->out = static_cast<Exchange<T>*>(lanes[to->from])->in;
     }
   });
   return mine.out;
+}
+template <class T>
+T __shfl_xor_sync(unsigned all, T value, int mask) {
+  return __shfl_sync(all, value, static_cast<int>(threadIdx.x % emulator::kWarp) ^ mask);
 }
 
 inline int atomicAdd(int* at, int value) {

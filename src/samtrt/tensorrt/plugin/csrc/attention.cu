@@ -224,7 +224,9 @@ cudaError_t rel_pos_attention(Type type, void const* qkv, float const* qkv_bias,
   Problem const problem{qkv, qkv_bias, rel_pos_h, rel_pos_w,
                         out, grid,     heads,     (grid + side - 1) / side};
   cudaError_t error;
-  if (launch_hopper_attention(type, problem, batch, head_dim, side, stream, &error)) return error;
+  for (auto const hopper : {launch_hopper_attention, launch_hopper_window_attention}) {
+    if (hopper(type, problem, batch, head_dim, side, stream, &error)) return error;
+  }
   auto const run = type == Type::kHalf ? choose_width<__half> : choose_width<__nv_bfloat16>;
   return run(head_dim, side, problem, batch, stream);
 }

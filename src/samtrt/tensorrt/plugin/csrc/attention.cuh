@@ -203,9 +203,11 @@ __device__ void finish(T* to, int pitch, float const (&out)[Tiles][4], float con
   }
 }
 
-// Launches Hopper's own kernel; returns false where it was not compiled, does not fit the GPU, or
-// has no such sizes.
+// Launch Hopper's own kernels, global and of windows; return false where they were not compiled, do
+// not fit the GPU, or have no such sizes.
 bool launch_hopper_attention(Type type, Problem const& problem, int batch, int head_dim, int side,
                              cudaStream_t stream, cudaError_t* error);
+bool launch_hopper_window_attention(Type type, Problem const& problem, int batch, int head_dim,
+                                    int side, cudaStream_t stream, cudaError_t* error);
 
 }  // namespace samtrt

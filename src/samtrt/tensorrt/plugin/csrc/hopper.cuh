@@ -5,19 +5,41 @@
 
 #include "tensor_core.cuh"
 
+#ifdef SAMTRT_EMULATED  // on a CPU, by the tests
+#include <emulated_hopper.h>
+#endif
+
 namespace samtrt {
 
-// How the rows of a tile are swizzled, as the field of a descriptor.
-enum class Swizzle : uint64_t { k128 = 1, k32 = 3 };
+template <typename T>
+constexpr bool kIsHalf = false;
+template <>
+constexpr bool kIsHalf<__half> = true;
 
-// A tile of shared memory whose 8 rows, of 128 or of 32 bytes, are followed by the next 8; swizzled
-// as the copy engine does it.
+// How the rows of a tile are swizzled, as the field of a descriptor.
+enum class Swizzle : uint64_t { k128 = 1, k64 = 2, k32 = 3 };
+
+// Bytes of a row.
+template <Swizzle S>
+constexpr int kRowBytes = 256 >> static_cast<int>(S);
+
+// A tile of shared memory whose 8 rows, of 128, 64 or 32 bytes, are followed by the next 8;
+// swizzled as the copy engine does it.
 template <Swizzle S>
 __device__ inline uint64_t describe(void const* start) {
-  constexpr uint64_t kEightRows = S == Swizzle::k128 ? 1024 : 256;
+  constexpr uint64_t kEightRows = 8 * kRowBytes<S>;
   uint64_t const address = shared_address(start) & 0x3ffff;
   return address >> 4 | 1ull << 16 | kEightRows >> 4 << 32 | static_cast<uint64_t>(S) << 62;
 }
+
+// Where a byte of such a tile lies, which begins at a multiple of its 8 rows.
+template <Swizzle S>
+__device__ inline int swizzled(int row, int byte) {
+  int const at = row * kRowBytes<S> + byte;
+  return at ^ (at >> 3 & (kRowBytes<S> - 16));
+}
+
+#ifndef SAMTRT_EMULATED
 
 // Registers that wgmma reads or writes are complete, and are left alone until the wait.
 __device__ inline void begin_products() {
@@ -70,6 +92,38 @@ __device__ inline void copy_box(void* to, CUtensorMap const& matrix, int column,
       : "memory");
 }
 
+// The same of a [batch, y, x, channel] tensor.
+__device__ inline void copy_box(void* to, CUtensorMap const& tensor, int channel, int x, int y,
+                                int batch, uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %3, %4, %5}], [%6];\n" ::"r"(shared_address(to)),
+      "l"(&tensor), "r"(channel), "r"(x), "r"(y), "r"(batch), "r"(shared_address(barrier))
+      : "memory");
+}
+
+// Wait for the four warps of a group; groups are numbered from 0.
+__device__ inline void wait_for_group(int group) {
+  asm volatile("bar.sync %0, 128;\n" ::"r"(group + 1) : "memory");  // 0 is __syncthreads
+}
+
+// Wait for so many threads of the block; not beside wait_for_group, whose first barrier this is.
+template <int Threads>
+__device__ inline void wait_for_some() {
+  asm volatile("bar.sync 1, %0;\n" ::"n"(Threads) : "memory");
+}
+
+// Change how many registers the threads of a group have.
+template <int Registers>
+__device__ inline void more_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(Registers));
+}
+
+template <int Registers>
+__device__ inline void fewer_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(Registers));
+}
+
 __device__ inline void arrive(uint64_t* barrier) {
   __syncwarp();
   if (threadIdx.x % 32 == 0) {
@@ -111,11 +165,6 @@ __device__ inline void wait_for_phase(uint64_t* barrier, int phase) {
                  "+f"(c[1][1]), "+f"(c[1][2]), "+f"(c[1][3])                                      \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 
-template <typename T>
-constexpr bool kIsHalf = false;
-template <>
-constexpr bool kIsHalf<__half> = true;
-
 // c += a @ b for a [64, 16] in the registers of four warps and b [16, 64] as `describe` says. The
 // rows of its tile are b's columns, unless `Transposed`: then they are b's rows.
 template <typename T, bool Transposed>
@@ -147,5 +196,7 @@ __device__ inline void multiply_async(float (&c)[2][4], uint32_t const (&a)[4], 
 
 #undef SAMTRT_WGMMA_64
 #undef SAMTRT_WGMMA_16
+
+#endif
 
 }  // namespace samtrt

@@ -7,8 +7,8 @@
 #ifdef SAMTRT_HOPPER  // code for sm_90a is compiled, which takes CUDA 12
 
 #include "gelu.cuh"
-#include "hopper.cuh"
 #include "hopper_host.cuh"
+#include "hopper_products.cuh"
 #include "launch.cuh"
 
 // wgmma is of sm_90a alone, not of later GPUs: the compiler says which of its passes this is.
@@ -32,39 +32,6 @@ constexpr int kResultPitch = kTile + 8;
 constexpr int kTilesOfRow = kTile / 8;
 
 static_assert(kConsumers * 16 * kResultPitch * 2 <= kStages * kStageBytes, "results fit in");
-
-#define SAMTRT_WGMMA_128(TYPE)                                                                     \
-  asm volatile(                                                                                    \
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32." TYPE "." TYPE                                 \
-      " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "    \
-      "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, " \
-      "%37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, " \
-      "%55, %56, %57, %58, %59, %60, %61, %62, %63}, %64, %65, 1, 1, 1, 0, 0;\n"                   \
-      : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]), "+f"(c[1][1]),  \
-        "+f"(c[1][2]), "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]), "+f"(c[2][2]), "+f"(c[2][3]),  \
-        "+f"(c[3][0]), "+f"(c[3][1]), "+f"(c[3][2]), "+f"(c[3][3]), "+f"(c[4][0]), "+f"(c[4][1]),  \
-        "+f"(c[4][2]), "+f"(c[4][3]), "+f"(c[5][0]), "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]),  \
-        "+f"(c[6][0]), "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]), "+f"(c[7][0]), "+f"(c[7][1]),  \
-        "+f"(c[7][2]), "+f"(c[7][3]), "+f"(c[8][0]), "+f"(c[8][1]), "+f"(c[8][2]), "+f"(c[8][3]),  \
-        "+f"(c[9][0]), "+f"(c[9][1]), "+f"(c[9][2]), "+f"(c[9][3]), "+f"(c[10][0]),                \
-        "+f"(c[10][1]), "+f"(c[10][2]), "+f"(c[10][3]), "+f"(c[11][0]), "+f"(c[11][1]),            \
-        "+f"(c[11][2]), "+f"(c[11][3]), "+f"(c[12][0]), "+f"(c[12][1]), "+f"(c[12][2]),            \
-        "+f"(c[12][3]), "+f"(c[13][0]), "+f"(c[13][1]), "+f"(c[13][2]), "+f"(c[13][3]),            \
-        "+f"(c[14][0]), "+f"(c[14][1]), "+f"(c[14][2]), "+f"(c[14][3]), "+f"(c[15][0]),            \
-        "+f"(c[15][1]), "+f"(c[15][2]), "+f"(c[15][3])                                             \
-      : "l"(a), "l"(b))
-
-// c += a @ b' for a [64, 16] and b [128, 16] as `describe` says, by four warps.
-template <typename T>
-__device__ inline void multiply_tiles_async(float (&c)[kTilesOfRow][4], uint64_t a, uint64_t b) {
-  if constexpr (kIsHalf<T>) {
-    SAMTRT_WGMMA_128("f16");
-  } else {
-    SAMTRT_WGMMA_128("bf16");
-  }
-}
-
-#undef SAMTRT_WGMMA_128
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
@@ -121,7 +88,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     begin_products();
 #pragma unroll
     for (int k = 0; k < kStep; k += 16) {
-      multiply_tiles_async<T>(c, describe<Swizzle::k128>(a + k), describe<Swizzle::k128>(b + k));
+      multiply_shared_async<T, 1>(c, describe<Swizzle::k128>(a + k),
+                                  describe<Swizzle::k128>(b + k));
     }
     end_products();
     // The products of the step before are complete, whose stage may be filled again.
@@ -172,8 +140,7 @@ bool launch_hopper_linear_gelu(Type type, void const* x, void const* weight, flo
                                void* y, int rows, int inputs, int outputs, cudaStream_t stream,
                                cudaError_t* error) {
   if (rows % kTile != 0) return false;
-  int processors = 0;
-  if (!is_hopper(&processors, error)) return *error != cudaSuccess;
+  if (!is_hopper(error)) return *error != cudaSuccess;
   auto const run = type == Type::kHalf ? launch_of<__half> : launch_of<__nv_bfloat16>;
   *error = run(x, weight, bias, y, rows, inputs, outputs, stream);
   return true;

@@ -63,9 +63,13 @@ struct Square {
     return index % L::kRow >= L::kSide || index >= L::kSquare;
   }
 
+  __device__ Square(Problem const& p, int batch, int head, int row, int column)  // of windows
+      : problem(p), batch(batch), head(head), top(row * L::kSide), left(column * L::kSide) {}
+
   // The token's number in the batch's grids, negative outside its grid.
-  __device__ int token(int index) const {
-    int const y = top + index / L::kRow, x = left + index % L::kRow;
+  __device__ int token(int index) const { return token_of(index / L::kRow, index % L::kRow); }
+  __device__ int token_of(int row, int column) const {
+    int const y = top + row, x = left + column;
     if (y >= problem.grid || x >= problem.grid) return -1;
     return (batch * problem.grid + y) * problem.grid + x;
   }
