@@ -59,12 +59,13 @@ struct Square {
     left = window % p.windows * L::kSide;
   }
 
+  // A window by its row and column among all of a grid.
+  __device__ Square(Problem const& p, int batch, int head, int row, int column)
+      : problem(p), batch(batch), head(head), top(row * L::kSide), left(column * L::kSide) {}
+
   __device__ static bool is_masked(int index) {
     return index % L::kRow >= L::kSide || index >= L::kSquare;
   }
-
-  __device__ Square(Problem const& p, int batch, int head, int row, int column)  // of windows
-      : problem(p), batch(batch), head(head), top(row * L::kSide), left(column * L::kSide) {}
 
   // The token's number in the batch's grids, negative outside its grid.
   __device__ int token(int index) const { return token_of(index / L::kRow, index % L::kRow); }
