@@ -95,6 +95,12 @@ def test_real_photographs(engines: Predictor) -> None:
     assert box >= 0.84
 
 
+def test_the_second_set_of_photographs(engines: Predictor) -> None:
+    point, box = measure(engines, PHOTOS / "more", "photos.json", most=8)
+    assert point >= 0.60
+    assert box >= 0.82
+
+
 def test_engines_give_the_checkpoints_masks(engines: Predictor, reference: Predictor) -> None:
     ious = []
     for count, (image, found, _) in enumerate(scenes(HELD_OUT, "masks.json")):

@@ -2,8 +2,9 @@
 
     python training/eval_photos.py MODEL_DIRECTORY
 
-writes the IoU of every object to docs/results (JSON and a table) and a picture of every photograph
-to docs/images/photos. Without a directory it measures the classical methods alone.
+writes the IoU of every object to docs/results (JSON and tables), the two sets apart, and a picture
+of every photograph of the first and one of all of the second to docs/images/photos. Without a
+directory it measures the classical methods alone.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from baselines import Felzenszwalb, FloodFill, GrabCut
-from photo_set import Photo, PhotoObject, load_photos
-from photo_sheets import draw_sheet
+from photo_set import MORE_PHOTOS, PHOTOS, Photo, PhotoObject, load_photos
+from photo_sheets import draw_overview, draw_sheet
 from samtrt._version import __version__
 from samtrt.errors import SamtrtError
 from samtrt.files import write_atomic
@@ -159,18 +160,10 @@ def summarise(rows: list[Row]) -> dict[str, dict[str, float]]:
     }
 
 
-def markdown(rows: list[Row], about: str) -> str:
+def markdown(rows: list[Row]) -> str:
     """Return the summary and the IoU of every object as two Markdown tables."""
     summary = summarise(rows)
-    lines = [
-        "# Photographs: IoU of every object",
-        "",
-        f"Written by `python training/eval_photos.py`; {about}. What it means: "
-        "[photos.md](../photos.md).",
-        "",
-        "| | mean IoU | median | share ≥ 0.5 |",
-        "|---|---|---|---|",
-    ]
+    lines = ["| | mean IoU | median | share ≥ 0.5 |", "|---|---|---|---|"]
     for key, s in summary.items():
         lines.append(f"| {COLUMNS[key]} | {s['mean']:.3f} | {s['median']:.3f} | {s['half']:.2f} |")
     lines += ["", "| photo | object | " + " | ".join(COLUMNS[key] for key in summary) + " |"]
@@ -181,16 +174,31 @@ def markdown(rows: list[Row], about: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_results(folder: Path, rows: list[Row], model: dict[str, Any] | None) -> str:
-    """Write photos.json and photos.md into `folder` and return the latter's text."""
+def write_results(
+    folder: Path, rows: list[Row], more: list[Row], model: dict[str, Any] | None
+) -> str:
+    """Write photos.json and photos.md into `folder` and return the latter's text.
+
+    Args:
+        folder: Where to write.
+        rows: The first set's objects.
+        more: The second set's, which get a summary of their own.
+        model: What was measured; None for the classical methods alone.
+    """
     report = {
         "samtrt": __version__,
         "model": model,
         "baselines": {kind.__name__: asdict(kind()) for kind in (GrabCut, FloodFill, Felzenszwalb)},
         "summary": summarise(rows),
         "objects": [asdict(row) for row in rows],
+        "more": {"summary": summarise(more), "objects": [asdict(row) for row in more]},
     }
-    text = markdown(rows, _describe(model))
+    text = (
+        "# Photographs: IoU of every object\n\n"
+        f"Written by `python training/eval_photos.py`; {_describe(model)}. What it means: "
+        f"[photos.md](../photos.md).\n\n## First set\n\n{markdown(rows)}"
+        f"\n## Second set\n\n{markdown(more)}"
+    )
     with write_atomic(folder / "photos.json") as path:
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     with write_atomic(folder / "photos.md") as path:
@@ -207,6 +215,16 @@ def _describe(model: dict[str, Any] | None) -> str:
     )
 
 
+def _evaluate_sets(
+    sets: tuple[list[Photo], list[Photo]], model: Segmenter | None, pictures: Path
+) -> tuple[list[Row], list[Row]]:
+    first = evaluate(sets[0], model, pictures)
+    second = evaluate(sets[1], model, None)
+    with write_atomic(pictures / "more.jpg") as path:
+        draw_overview(sets[1]).save(path, quality=80, optimize=True)
+    return first, second
+
+
 def main() -> int:
     """Parse arguments, measure, write, and print the tables."""
     summary = (__doc__ or "").partition("\n")[0]
@@ -217,12 +235,13 @@ def main() -> int:
     parser.add_argument("--pictures", type=Path, default=Path("docs/images/photos"))
     options = parser.parse_args()
     try:
-        photos = load_photos()
+        sets = load_photos(PHOTOS), load_photos(MORE_PHOTOS)
         if options.directory is None:
-            rows, model = evaluate(photos, None, options.pictures), None
+            first, second = _evaluate_sets(sets, None, options.pictures)
+            model = None
         else:
             with Predictor.load(options.directory, backend=options.backend) as predictor:
-                rows = evaluate(photos, predictor, options.pictures)
+                first, second = _evaluate_sets(sets, predictor, options.pictures)
                 manifest = predictor.manifest
             model = {
                 "model": manifest.model,
@@ -231,7 +250,7 @@ def main() -> int:
                 "precision": manifest.precision.value,
                 "backend": options.backend,
             }
-        print(write_results(options.results, rows, model), end="")
+        print(write_results(options.results, first, second, model), end="")
     except SamtrtError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

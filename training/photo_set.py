@@ -1,4 +1,8 @@
-"""The hand-labelled photographs of `training/photos`: images, masks and fixed prompts."""
+"""The hand-labelled photographs of `training/photos`: images, masks and fixed prompts.
+
+There are two sets, which are reported apart: the first is the one that every earlier figure is of,
+the second was drawn later.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,9 @@ from samtrt.images import read_image
 from samtrt.types import BoolArray, UInt8Array
 
 PHOTOS = Path(__file__).parent / "photos" / "photos.json"
+"""The first set."""
+MORE_PHOTOS = PHOTOS.parent / "more" / "photos.json"
+"""The second."""
 
 
 @dataclass(frozen=True)

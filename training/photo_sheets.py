@@ -1,7 +1,11 @@
-"""Contact sheets: one row for each labelled object, one cell for each method's mask."""
+"""Contact sheets: one row for each labelled object, one cell for each method's mask.
+
+An overview shows the hand-drawn masks alone, for many photographs at once.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import cv2
@@ -17,6 +21,8 @@ CELL = 176
 """Side of a cell's picture in pixels."""
 TEXT = 14
 """Height of the line under it."""
+TILE = 300
+"""Longest side of a photograph in an overview, in pixels."""
 
 REFERENCE = (0, 220, 90)
 PREDICTED = (40, 140, 255)
@@ -51,6 +57,19 @@ def draw_sheet(
             offset = ((CELL - picture.width) // 2, (CELL - picture.height) // 2)
             sheet.paste(picture, (left + offset[0], top + offset[1]))
             pen.text((left + 2, top + CELL), caption, "black", font)
+    return sheet
+
+
+def draw_overview(photos: Sequence[Photo], columns: int = 4) -> Image.Image:
+    """Draw every photograph with its reference masks, large ones first, one colour for each."""
+    sheet = Image.new("RGB", (TILE * columns, TILE * math.ceil(len(photos) / columns)), "white")
+    for index, photo in enumerate(photos):
+        masks = sorted((item.mask for item in photo.objects), key=lambda mask: -int(mask.sum()))
+        tile = Image.fromarray(draw_masks(photo.image, masks))
+        tile.thumbnail((TILE - 4, TILE - 4))
+        row, column = divmod(index, columns)
+        offset = ((TILE - tile.width) // 2, (TILE - tile.height) // 2)
+        sheet.paste(tile, (column * TILE + offset[0], row * TILE + offset[1]))
     return sheet
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,23 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "training"))  # its scripts
 import eval_photos
 import photo_sheets
 from baselines import Felzenszwalb, FloodFill, GrabCut, tune
-from photo_set import PHOTOS, Photo, PhotoObject, load_photos, open_coco
+from photo_set import MORE_PHOTOS, PHOTOS, Photo, PhotoObject, load_photos, open_coco
 from samtrt.masks.logits import box_of_mask, mask_iou
 from samtrt.predictor import Predictor
 
 SIZE = (48, 64)
 
 
+@pytest.fixture(scope="module", params=[PHOTOS, MORE_PHOTOS], ids=["first", "second"])
+def listing(request: pytest.FixtureRequest) -> Path:
+    """The COCO file of each set."""
+    path: Path = request.param
+    return path
+
+
 @pytest.fixture(scope="module")
-def photos() -> list[Photo]:
-    return load_photos()
+def photos(listing: Path) -> list[Photo]:
+    return load_photos(listing)
 
 
 @pytest.fixture
@@ -45,16 +53,28 @@ def disc() -> Photo:
 
 def test_the_set_is_large_enough(photos: list[Photo]) -> None:
     assert len(photos) >= 8
-    assert sum(len(photo.objects) for photo in photos) >= 14
-    assert sum(bool(photo.objects) for photo in photos) >= 7
+    assert all(photo.objects for photo in photos)
+    assert sum(len(photo.objects) for photo in photos) >= 20
 
 
-def test_every_photograph_is_listed_with_its_source_and_licence() -> None:
-    coco = open_coco()
-    sources = (PHOTOS.parent / "SOURCES.md").read_text(encoding="utf-8")
+def test_photographs_are_small(photos: list[Photo], listing: Path) -> None:
+    assert max(max(photo.image.shape) for photo in photos) <= 1024
+    assert max(path.stat().st_size for path in listing.parent.glob("*.jpg")) < 200_000
+
+
+def test_the_sets_share_no_name_and_no_id() -> None:
+    """Pictures are written by the photograph's name; a box's noise is drawn by the object's id."""
+    first, second = (open_coco(path).dataset for path in (PHOTOS, MORE_PHOTOS))
+    for kind, field in (("images", "file_name"), ("annotations", "id")):
+        assert not {e[field] for e in first[kind]} & {e[field] for e in second[kind]}
+
+
+def test_every_photograph_is_listed_with_its_source_and_licence(listing: Path) -> None:
+    coco = open_coco(listing)
+    sources = (listing.parent / "SOURCES.md").read_text(encoding="utf-8")
     licences = {licence["id"]: licence["name"] for licence in coco.dataset["licenses"]}
     names = {entry["file_name"] for entry in coco.dataset["images"]}
-    assert names == {path.name for path in PHOTOS.parent.glob("*.jpg")}
+    assert names == {path.name for path in listing.parent.glob("*.jpg")}
     for entry in coco.dataset["images"]:
         (row,) = (
             line for line in sources.splitlines() if line.startswith(f"| {entry['file_name']}")
@@ -62,15 +82,15 @@ def test_every_photograph_is_listed_with_its_source_and_licence() -> None:
         assert licences[entry["license"]].lower() in row.lower()
 
 
-def test_images_have_the_sizes_that_the_file_says(photos: list[Photo]) -> None:
-    entries = {Path(e["file_name"]).stem: e for e in open_coco().dataset["images"]}
+def test_images_have_the_sizes_that_the_file_says(photos: list[Photo], listing: Path) -> None:
+    entries = {Path(e["file_name"]).stem: e for e in open_coco(listing).dataset["images"]}
     for photo in photos:
         entry = entries[photo.name]
         assert photo.image.shape == (entry["height"], entry["width"], 3)
 
 
-def test_areas_boxes_and_points_agree_with_the_polygons(photos: list[Photo]) -> None:
-    coco = open_coco()
+def test_areas_boxes_and_points_agree_with_the_polygons(photos: list[Photo], listing: Path) -> None:
+    coco = open_coco(listing)
     annotations = iter(coco.loadAnns(coco.getAnnIds()))
     for photo in photos:
         assert len({item.name for item in photo.objects}) == len(photo.objects)
@@ -85,8 +105,8 @@ def test_areas_boxes_and_points_agree_with_the_polygons(photos: list[Photo]) -> 
             assert item.mask[y, x].all(), f"{photo.name}, {item.name}"
 
 
-def test_polygons_stay_inside_their_image() -> None:
-    coco = open_coco()
+def test_polygons_stay_inside_their_image(listing: Path) -> None:
+    coco = open_coco(listing)
     for annotation in coco.dataset["annotations"]:
         (entry,) = coco.loadImgs(annotation["image_id"])
         for ring in annotation["segmentation"]:
@@ -158,11 +178,15 @@ def test_evaluation_writes_tables_and_pictures(
     rows = eval_photos.evaluate([disc], fake_predictor, tmp_path)
     assert list(rows[0].iou) == list(eval_photos.COLUMNS)
     model = {"model": "m", "precision": "fp32", "backend": "fake", "checkpoint": "c", "sha256": "0"}
-    text = eval_photos.write_results(tmp_path, rows, model)
+    more = [replace(rows[0], photo="second", iou={**rows[0].iou, "box/grabcut": 0.123})]
+    text = eval_photos.write_results(tmp_path, rows, more, model)
     report = json.loads((tmp_path / "photos.json").read_text(encoding="utf-8"))
     assert report["objects"][0]["iou"] == rows[0].iou
     assert report["summary"]["box/grabcut"]["mean"] == rows[0].iou["box/grabcut"]
-    assert f"| disc | disc | {rows[0].iou['box/model']:.2f} |" in text
+    assert report["more"]["objects"][0]["photo"] == "second"
+    assert report["more"]["summary"]["box/grabcut"]["mean"] == 0.123
+    assert f"| disc | disc | {rows[0].iou['box/model']:.2f} |" in text.partition("Second set")[0]
+    assert f"| second | disc | {rows[0].iou['box/model']:.2f} |" in text.partition("Second set")[2]
     with Image.open(tmp_path / "disc.jpg") as sheet:
         assert sheet.width == (photo_sheets.CELL + 4) * (len(eval_photos.DRAWN) + 1)
 
@@ -170,16 +194,32 @@ def test_evaluation_writes_tables_and_pictures(
 def test_without_a_model_only_baselines_are_measured(disc: Photo) -> None:
     (row,) = eval_photos.evaluate([disc], None, None)
     assert not any("model" in key for key in row.iou)
-    assert "classical methods alone" in eval_photos.markdown([row], eval_photos._describe(None))
+    assert eval_photos._describe(None) == "classical methods alone"
+
+
+def test_an_overview_shows_every_photograph_with_its_masks(disc: Photo) -> None:
+    sheet = np.asarray(photo_sheets.draw_overview([disc] * 3, columns=2))
+    tile = photo_sheets.TILE
+    assert sheet.shape == (2 * tile, 2 * tile, 3)
+    centre = (tile * np.array([30 / 64, 0.5 + (22 - 24) / 64])).astype(int)  # the disc's, in a tile
+    for x, y in ([0, 0], [tile, 0], [0, tile]):
+        red = sheet[y + centre[1], x + centre[0]].astype(int)
+        assert np.abs(red - (200, 40, 30)).max() > 20  # its mask's colour lies over it
+    assert (sheet[tile:, tile:] == 255).all()
 
 
 def test_the_document_shows_the_latest_results() -> None:
     docs = Path(__file__).parents[2] / "docs"
     report = json.loads((docs / "results" / "photos.json").read_text(encoding="utf-8"))
-    rows = [eval_photos.Row(**row) for row in report["objects"]]
-    assert report["summary"] == eval_photos.summarise(rows)
-    table = eval_photos.markdown(rows, "").partition("| | mean IoU")[2].partition("\n\n")[0]
-    assert table in (docs / "photos.md").read_text(encoding="utf-8")
+    text = (docs / "photos.md").read_text(encoding="utf-8")
+    for part, listing in ((report, PHOTOS), (report["more"], MORE_PHOTOS)):
+        rows = [eval_photos.Row(**row) for row in part["objects"]]
+        assert [(row.name, row.area) for row in rows] == [
+            (annotation["name"], annotation["area"])
+            for annotation in open_coco(listing).dataset["annotations"]
+        ]
+        assert part["summary"] == eval_photos.summarise(rows)
+        assert eval_photos.markdown(rows).partition("\n\n")[0] in text
 
 
 def test_a_directory_that_is_no_model_is_one_line(
