@@ -1,7 +1,7 @@
 """What a user without a trained model would reach for: GrabCut, flood fill, Felzenszwalb.
 
-Every parameter below was chosen for the best mean IoU on the very photographs that the methods are
-then compared on (docs/photos.md), so the comparison errs in their favour.
+Every parameter below was chosen for the best mean IoU on the first set of photographs, on which the
+methods are then compared (docs/photos.md), so that comparison errs in their favour.
 `python training/baselines.py` runs that search again (half an hour on two cores) and prints the
 best settings.
 """
