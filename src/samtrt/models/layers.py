@@ -60,6 +60,18 @@ class Norm2d(nn.Module):
         return whole
 
 
+class ConvNorm(nn.Sequential):
+    """A convolution without bias and its batch norm."""
+
+    def __init__(self, width: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        padding = kernel // 2
+        self.add_module(
+            "c", nn.Conv2d(width, out, kernel, stride, padding, groups=groups, bias=False)
+        )
+        self.add_module("bn", Norm2d(out))
+
+
 def fold_norms(module: nn.Module) -> None:
     """Fold every batch norm that follows a convolution in `module` into it, for good.
 

@@ -11,23 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samtrt.models.layers import LayerNorm2d, Norm2d
+from samtrt.models.layers import ConvNorm, LayerNorm2d
 from samtrt.registry import TinyViTSpec
 
 _EXPANSION = 4
 """How many times wider the inner layers of blocks are."""
-
-
-class ConvNorm(nn.Sequential):
-    """A convolution without bias and its batch norm."""
-
-    def __init__(self, width: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        super().__init__()
-        padding = kernel // 2
-        self.add_module(
-            "c", nn.Conv2d(width, out, kernel, stride, padding, groups=groups, bias=False)
-        )
-        self.add_module("bn", Norm2d(out))
 
 
 class PatchEmbed(nn.Module):
