@@ -120,18 +120,14 @@ class Client(Closeable):
             SamtrtError: as `request`, also where the answer breaks off.
         """
         headers = {**self._headers, **tracing.headers()}
-        try:
-            with self._http.stream(
-                "POST", self._url + path, headers=headers, **options
-            ) as response:
-                if not response.is_success:
-                    response.read()
-                    raise _error(response, is_upload=False)
-                yield response.iter_lines()
-        except httpx.TimeoutException:
-            raise RemoteError(f"{self._url} did not answer in time") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise RemoteError(f"lost the connection to {self._url}: {error}") from None
+        with (
+            self._told("lost the connection to"),
+            self._http.stream("POST", self._url + path, headers=headers, **options) as response,
+        ):
+            if not response.is_success:
+                response.read()
+                raise _error(response, is_upload=False)
+            yield response.iter_lines()
 
     def send_image(self, data: bytes) -> dict[str, Any]:
         """Upload a file's bytes; return the server's answer."""
@@ -148,18 +144,24 @@ class Client(Closeable):
         """
         headers = {**self._headers, **tracing.headers(), **options.pop("headers", {})}
         for attempt in range(self._retries + 1):
-            try:
+            with self._told("cannot reach"):
                 response = self._http.request(method, self._url + path, headers=headers, **options)
-            except httpx.TimeoutException:
-                raise RemoteError(f"{self._url} did not answer in time") from None
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise RemoteError(f"cannot reach {self._url}: {error}") from None
             if response.status_code != 429 or attempt == self._retries:
                 break
             time.sleep(_seconds(response.headers.get("Retry-After")))
         if response.is_success:
             return response
         raise _error(response, is_upload=method == "POST" and path in _UPLOADS)
+
+    @contextmanager
+    def _told(self, failed: str) -> Iterator[None]:
+        """Tell what goes wrong on the way to the server, or back, in a line."""
+        try:
+            yield
+        except httpx.TimeoutException:
+            raise RemoteError(f"{self._url} did not answer in time") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise RemoteError(f"{failed} {self._url}: {error}") from None
 
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         return json_of(self.request(method, path, **options))
