@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,14 +10,14 @@ import numpy.typing as npt
 
 from samtrt.choices import Generation, Resize
 from samtrt.client.answers import cut_maps, expecting, json_of
+from samtrt.client.held import Held, decode_mask
 from samtrt.errors import (
     PromptError,
     RemoteError,
 )
-from samtrt.masks import rle
 from samtrt.masks.prediction import Prediction
 from samtrt.preparation.frame import Frame
-from samtrt.types import BoolArray, Embedding, Size
+from samtrt.types import Embedding, Size
 
 if TYPE_CHECKING:
     import httpx
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 _GONE = (404, 410)
 
 
-class RemoteImage:
+class RemoteImage(Held):
     """An image that a server has encoded. Where the server dropped it, it is sent again."""
 
     def __init__(self, client: Client, data: bytes, answer: dict[str, Any]) -> None:
@@ -74,7 +73,7 @@ class RemoteImage:
         with expecting("masks"):
             masks = answer["results"][0]["masks"]
             return Prediction(
-                np.stack([self._mask(mask["rle"]) for mask in masks]),
+                np.stack([decode_mask(mask["rle"], self.original_size) for mask in masks]),
                 np.array([mask["score"] for mask in masks], dtype=np.float32),
                 np.stack([_logits(mask.get("low_res_logits")) for mask in masks]),
             )
@@ -85,7 +84,10 @@ class RemoteImage:
         answer = json_of(self._call("POST", "/auto", json=options))
         with expecting("masks"):
             masks = answer["masks"]
-            return [{"segmentation": self._mask(mask.pop("rle")), **mask} for mask in masks]
+            return [
+                {"segmentation": decode_mask(mask.pop("rle"), self.original_size), **mask}
+                for mask in masks
+            ]
 
     def embedding(self) -> Embedding:
         """Fetch the embedding, to prompt it with a decoder of one's own."""
@@ -110,23 +112,6 @@ class RemoteImage:
         except RemoteError as error:
             if error.status not in _GONE:
                 raise
-
-    def __enter__(self) -> RemoteImage:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.delete()
-
-    def _mask(self, encoded: rle.Rle) -> BoolArray:
-        """Decode a mask of this image; one of another size is none."""
-        if tuple(encoded["size"]) != self.original_size:
-            raise ValueError("a mask has not the image's size")
-        return rle.decode(encoded)
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from samtrt.client.answers import expecting, json_of
+from samtrt.client.held import Held, decode_mask
 from samtrt.client.remote_image import listed
 from samtrt.errors import ImageError, PromptError, RemoteError, SamtrtError
 from samtrt.masks import rle
@@ -24,7 +24,7 @@ Seen = tuple[int, list[int], BoolArray]
 """A frame's number, the objects' ids, and their masks, [N, H, W]."""
 
 
-class RemoteVideo:
+class RemoteVideo(Held):
     """A video that a server holds open.
 
     Attributes:
@@ -161,17 +161,6 @@ class RemoteVideo:
             if error.status not in (404, 410):
                 raise
 
-    def __enter__(self) -> RemoteVideo:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.delete()
-
     @property
     def _path(self) -> str:
         return f"/v1/videos/{self.id}"
@@ -189,9 +178,7 @@ class RemoteVideo:
             ids = [int(one["object"]) for one in answer["masks"]]
             masks = np.zeros((len(ids), *self.size), np.bool_)
             for mask, one in zip(masks, answer["masks"], strict=True):
-                if tuple(one["rle"]["size"]) != self.size:
-                    raise ValueError("a mask has not the video's size")
-                mask[:] = rle.decode(one["rle"])
+                mask[:] = decode_mask(one["rle"], self.size)
             return int(answer["frame"]), ids, masks
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +13,13 @@ import numpy.typing as npt
 
 from samtrt.choices import Generation, Resize
 from samtrt.client import cut_maps, expecting
+from samtrt.client.held import Held, decode_mask
 from samtrt.errors import ImageError, PromptError, RemoteError
-from samtrt.masks import rle
 from samtrt.masks.prediction import Prediction
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.prompts import one_prompt
 from samtrt.triton.connection import Place, new_sequence
-from samtrt.types import BoolArray, Embedding, Size, UInt8Array
+from samtrt.types import Embedding, Size, UInt8Array
 
 if TYPE_CHECKING:
     from samtrt.triton.client import TritonClient
@@ -34,7 +33,7 @@ _PLACES = 4
 """How often an image looks for a place at an instance that lives."""
 
 
-class TritonImage:
+class TritonImage(Held):
     """An image that a server has encoded. Where the server dropped it, it is sent again.
 
     Attributes:
@@ -114,7 +113,10 @@ class TritonImage:
             raise _blamed(error, PromptError) from None
         masks = read_json(found, "masks")
         with expecting("masks"):
-            return [{"segmentation": self._mask(mask.pop("rle")), **mask} for mask in masks]
+            return [
+                {"segmentation": decode_mask(mask.pop("rle"), self.original_size), **mask}
+                for mask in masks
+            ]
 
     def embedding(self) -> Embedding:
         """Fetch the embedding, to prompt it with a decoder of one's own."""
@@ -136,17 +138,6 @@ class TritonImage:
                 if not any(words in str(error) for words in _LOST_PLACE):
                     raise
 
-    def __enter__(self) -> TritonImage:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.delete()
-
     def _predict(
         self,
         prompts: Mapping[str, npt.ArrayLike | None],
@@ -167,7 +158,9 @@ class TritonImage:
             raise _blamed(error, PromptError) from None
         rles = read_json(found, "rle")
         with expecting("masks"):
-            masks = np.stack([np.stack([self._mask(one) for one in each]) for each in rles])
+            masks = np.stack(
+                [np.stack([decode_mask(one, self.original_size) for one in each]) for each in rles]
+            )
             scores = found["iou_predictions"]
             none = np.zeros((*scores.shape, 0, 0), dtype=np.float32)
             return Prediction(masks, scores, found["low_res_logits"] if low_res else none)
@@ -195,12 +188,6 @@ class TritonImage:
                     raise
                 lost, self._place = error, None
         raise lost
-
-    def _mask(self, encoded: rle.Rle) -> BoolArray:
-        """Decode a mask of this image; one of another size is none."""
-        if tuple(encoded["size"]) != self.original_size:
-            raise ValueError("a mask has not the image's size")
-        return rle.decode(encoded)
 
 
 def _uint8(data: bytes) -> UInt8Array:
