@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -37,6 +38,9 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         for status in (400, 401, 403, *statuses)
     }
 
+
+TOKEN = Depends(HTTPBearer(auto_error=False, description="where a token is set"))
+"""Tells OpenAPI that there is a token, which the middleware checks."""
 
 _PLACE = "#/components/schemas/{model}"
 

@@ -42,6 +42,9 @@ GROWTH = 48 << 20
 class ReaderDiedError(SamtrtError):
     """The process ended in the middle of its work: it crashed, or the system killed it."""
 
+    def __init__(self) -> None:
+        super().__init__("reading this ended the process that read it")
+
 
 class Reader:
     """One process, as an executor of its own, so that killing it costs nobody else's work."""
@@ -77,7 +80,7 @@ class Reader:
             raise TimeoutError from None
         except BrokenProcessPool:
             self.kill()
-            raise ReaderDiedError("reading this ended the process that read it") from None
+            raise ReaderDiedError from None
 
     async def grown(self) -> int:
         """Return by how many bytes of data it has grown since its start, where that is known."""
@@ -128,7 +131,7 @@ class Readers:
                 result = await reader.run(allowance, work, *args, **kwargs)
             except BrokenProcessPool:
                 self._discard(reader)
-                raise ReaderDiedError("reading this ended the process that read it") from None
+                raise ReaderDiedError from None
             except asyncio.CancelledError:
                 self._discard(reader)
                 raise
@@ -219,22 +222,22 @@ def _end_with_parent() -> None:
 
 
 def _run(allowance: int, work: Callable[..., T], args: tuple[object, ...]) -> T:
-    _limit_memory(allowance + SLACK)
+    _limit_memory(_held, allowance)
     return work(*args)
 
 
 def _run_on(allowance: int, work: Callable[..., T], args: tuple[object, ...]) -> T:
-    if sys.platform == "linux":
-        _limit_memory(allowance + SLACK - _held() + _held_at_start())
+    """Do as `_run`, where what earlier calls left counts as part of the allowance."""
+    _limit_memory(_held_at_start, allowance)
     return work(*args)
 
 
-def _limit_memory(extra: int) -> None:
-    """Let this process hold `extra` bytes more than it does; beyond, it gets MemoryError."""
+def _limit_memory(held: Callable[[], int], allowance: int) -> None:
+    """Let this process hold so much more than `held` says; beyond, it gets MemoryError."""
     if sys.platform == "linux":
         import resource
 
-        limit = _held() + extra
+        limit = held() + allowance + SLACK
         resource.setrlimit(
             resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1])
         )

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as PathParam
-from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
 from samtrt._version import __version__
@@ -16,7 +15,7 @@ from samtrt.choices import SPECKS
 from samtrt.server.auto import run_auto
 from samtrt.server.decoder import Decoder
 from samtrt.server.errors import ApiError
-from samtrt.server.openapi import body_of, errors
+from samtrt.server.openapi import TOKEN, body_of, errors
 from samtrt.server.reading import check_json_kind, check_upload_kind, read_body
 from samtrt.server.scheduler import Scheduler
 from samtrt.server.schemas import (
@@ -38,8 +37,7 @@ from samtrt.types import Embedding, FloatArray, to_host
 
 router = APIRouter(
     prefix="/v1",
-    # The middleware checks the token; this only tells OpenAPI that there is one.
-    dependencies=[Depends(HTTPBearer(auto_error=False, description="where a token is set"))],
+    dependencies=[TOKEN],
 )
 
 ImageId = Annotated[str, PathParam(max_length=64, examples=["kV0mM3Jt1l2cWbqfX0d9Aw"])]

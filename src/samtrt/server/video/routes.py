@@ -6,10 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as PathParam
-from fastapi.security import HTTPBearer
 
 from samtrt.server.errors import ApiError
-from samtrt.server.openapi import body_of, errors
+from samtrt.server.openapi import TOKEN, body_of, errors
 from samtrt.server.reading import check_json_kind, read_body
 from samtrt.server.schemas import VideoLimitsAnswer
 from samtrt.server.sending import SlicedResponse
@@ -30,8 +29,7 @@ from samtrt.server.waiting import for_client, run_in
 router = APIRouter(
     prefix="/v1/videos",
     tags=["videos"],
-    # The middleware checks the token; this only tells OpenAPI that there is one.
-    dependencies=[Depends(HTTPBearer(auto_error=False, description="where a token is set"))],
+    dependencies=[TOKEN],
 )
 
 VideoId = Annotated[str, PathParam(max_length=64, examples=["kV0mM3Jt1l2cWbqfX0d9Aw"])]
