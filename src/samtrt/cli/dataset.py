@@ -10,9 +10,10 @@ import typer
 
 from samtrt import tracing
 from samtrt.choices import BoxForm, OutputFormat, Segmentation
-from samtrt.cli.places import Target, find, is_address, is_one
+from samtrt.cli.places import Target, find, is_one
 from samtrt.cli.reading import ImageReader, failure, note
 from samtrt.cli.runs import DatasetJob, DatasetWork, run_over, settings_of
+from samtrt.cluster.places import is_address
 from samtrt.datasets.work import Progress, Task
 from samtrt.files import printable
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samtrt.cluster.places import Place, is_address
+
 if TYPE_CHECKING:
     from samtrt.datasets.output import DatasetOutput
     from samtrt.sources import Source, Sources
@@ -51,11 +53,6 @@ class Target:
 
             return merge_at(self.address, files, sources)
         return str(files.merge(sources))
-
-
-def is_address(text: str) -> bool:
-    """Tell an address from a path."""
-    return "://" in text
 
 
 def is_one(images: str) -> bool:
@@ -117,6 +114,4 @@ def _check(address: str, ray: str | None, what: str) -> None:
         )
     if address.startswith("memory:"):
         raise OutputError(f"{address} is the memory of one process: give what all nodes reach")
-    from samtrt.cluster.places import Place
-
     Place(address)  # before any work
