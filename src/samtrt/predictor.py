@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,6 @@ from samtrt.feature_maps import IMAGE_EMBEDDINGS
 from samtrt.manifest import Manifest
 from samtrt.masks.prediction import Prediction
 from samtrt.masks.rle import Rle
-from samtrt.preparation.jpeg import JpegReader
 from samtrt.preparation.prompts import build_prompts, check_pixels, one_prompt
 from samtrt.types import (
     Closeable,
@@ -32,6 +31,9 @@ from samtrt.types import (
     FloatArray,
     Size,
 )
+
+if TYPE_CHECKING:
+    from samtrt.preparation.jpeg import JpegReader
 
 T = TypeVar("T")
 
@@ -126,6 +128,8 @@ class Predictor(Decoding, Closeable):
             BackendError: where images are not prepared on a GPU.
             MissingExtraError: where nvImageCodec is not installed.
         """
+        from samtrt.preparation.jpeg import JpegReader  # which takes all readers of pictures along
+
         return JpegReader(self.encoder.memory)
 
     def encode_many(
