@@ -143,27 +143,38 @@ __device__ inline void wait_for_phase(uint64_t* barrier, int phase) {
   }
 }
 
-#define SAMTRT_WGMMA_64(TYPE, TRANSPOSED)                                                         \
-  asm volatile(                                                                                   \
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPE "." TYPE                                 \
-      " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "   \
-      "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, "  \
-      "%36, 1, 1, 1, " TRANSPOSED ";\n"                                                           \
-      : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]), "+f"(c[1][1]), \
-        "+f"(c[1][2]), "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]), "+f"(c[2][2]), "+f"(c[2][3]), \
-        "+f"(c[3][0]), "+f"(c[3][1]), "+f"(c[3][2]), "+f"(c[3][3]), "+f"(c[4][0]), "+f"(c[4][1]), \
-        "+f"(c[4][2]), "+f"(c[4][3]), "+f"(c[5][0]), "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]), \
-        "+f"(c[6][0]), "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]), "+f"(c[7][0]), "+f"(c[7][1]), \
-        "+f"(c[7][2]), "+f"(c[7][3])                                                              \
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+// A product's accumulator c of so many tiles of 8 columns: its operands, and their names.
+#define SAMTRT_TILE(n) "+f"(c[n][0]), "+f"(c[n][1]), "+f"(c[n][2]), "+f"(c[n][3])
+#define SAMTRT_TILES_2 SAMTRT_TILE(0), SAMTRT_TILE(1)
+#define SAMTRT_TILES_7 \
+  SAMTRT_TILES_2, SAMTRT_TILE(2), SAMTRT_TILE(3), SAMTRT_TILE(4), SAMTRT_TILE(5), SAMTRT_TILE(6)
+#define SAMTRT_TILES_8 SAMTRT_TILES_7, SAMTRT_TILE(7)
+#define SAMTRT_TILES_10 SAMTRT_TILES_8, SAMTRT_TILE(8), SAMTRT_TILE(9)
+#define SAMTRT_TILES_16                                                                \
+  SAMTRT_TILES_10, SAMTRT_TILE(10), SAMTRT_TILE(11), SAMTRT_TILE(12), SAMTRT_TILE(13), \
+      SAMTRT_TILE(14), SAMTRT_TILE(15)
+#define SAMTRT_NAMES_2 "%0, %1, %2, %3, %4, %5, %6, %7"
+#define SAMTRT_NAMES_7                                 \
+  SAMTRT_NAMES_2                                       \
+  ", %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, " \
+  "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27"
+#define SAMTRT_NAMES_8 SAMTRT_NAMES_7 ", %28, %29, %30, %31"
+#define SAMTRT_NAMES_10 SAMTRT_NAMES_8 ", %32, %33, %34, %35, %36, %37, %38, %39"
+#define SAMTRT_NAMES_16                                            \
+  SAMTRT_NAMES_10                                                  \
+  ", %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, " \
+  "%52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 
-#define SAMTRT_WGMMA_16(TYPE, TRANSPOSED)                                                         \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n16k16.f32." TYPE "." TYPE                        \
-               " {%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9, %10, %11}, %12, 1, 1, 1, " TRANSPOSED \
-               ";\n"                                                                              \
-               : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]),       \
-                 "+f"(c[1][1]), "+f"(c[1][2]), "+f"(c[1][3])                                      \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+// One product with `COLUMNS` columns, 8 times `TILES`; what comes behind the accumulator is said by
+// `REST`, and given.
+#define SAMTRT_WGMMA(COLUMNS, TYPE, TILES, REST, ...)                               \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n" COLUMNS "k16.f32." TYPE "." TYPE \
+               " {" SAMTRT_NAMES_##TILES "}, " REST ";\n"                           \
+               : SAMTRT_TILES_##TILES                                               \
+               : __VA_ARGS__)
+// The same where the first factor is in the registers of four warps.
+#define SAMTRT_WGMMA_OF(COLUMNS, TYPE, TILES, REST) \
+  SAMTRT_WGMMA(COLUMNS, TYPE, TILES, REST, "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 
 // c += a @ b for a [64, 16] in the registers of four warps and b [16, 64] as `describe` says. The
 // rows of its tile are b's columns, unless `Transposed`: then they are b's rows.
@@ -171,15 +182,15 @@ template <typename T, bool Transposed>
 __device__ inline void multiply_async(float (&c)[8][4], uint32_t const (&a)[4], uint64_t b) {
   if constexpr (kIsHalf<T>) {
     if constexpr (Transposed) {
-      SAMTRT_WGMMA_64("f16", "1");
+      SAMTRT_WGMMA_OF("64", "f16", 8, "{%32, %33, %34, %35}, %36, 1, 1, 1, 1");
     } else {
-      SAMTRT_WGMMA_64("f16", "0");
+      SAMTRT_WGMMA_OF("64", "f16", 8, "{%32, %33, %34, %35}, %36, 1, 1, 1, 0");
     }
   } else {
     if constexpr (Transposed) {
-      SAMTRT_WGMMA_64("bf16", "1");
+      SAMTRT_WGMMA_OF("64", "bf16", 8, "{%32, %33, %34, %35}, %36, 1, 1, 1, 1");
     } else {
-      SAMTRT_WGMMA_64("bf16", "0");
+      SAMTRT_WGMMA_OF("64", "bf16", 8, "{%32, %33, %34, %35}, %36, 1, 1, 1, 0");
     }
   }
 }
@@ -188,14 +199,11 @@ __device__ inline void multiply_async(float (&c)[8][4], uint32_t const (&a)[4], 
 template <typename T>
 __device__ inline void multiply_async(float (&c)[2][4], uint32_t const (&a)[4], uint64_t b) {
   if constexpr (kIsHalf<T>) {
-    SAMTRT_WGMMA_16("f16", "1");
+    SAMTRT_WGMMA_OF("16", "f16", 2, "{%8, %9, %10, %11}, %12, 1, 1, 1, 1");
   } else {
-    SAMTRT_WGMMA_16("bf16", "1");
+    SAMTRT_WGMMA_OF("16", "bf16", 2, "{%8, %9, %10, %11}, %12, 1, 1, 1, 1");
   }
 }
-
-#undef SAMTRT_WGMMA_64
-#undef SAMTRT_WGMMA_16
 
 #endif
 
