@@ -16,6 +16,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from peer_samexporter import sessions_of
+
 MODEL = "sam2.1_hiera_tiny"
 CHECKPOINT = "tiny.pt"
 Point = tuple[float, float]
@@ -177,24 +179,12 @@ class Samexporter(Subject):
 
     def __init__(self, work: Path, threads: int) -> None:
         import cv2
-        import onnxruntime as ort
 
         cv2.setNumThreads(threads)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        plain, cpu = ort.InferenceSession, ["CPUExecutionProvider"]
-
-        def with_threads(path: str, providers: Any = None) -> Any:
-            del providers
-            return plain(path, options, providers=cpu)
-
-        ort.InferenceSession = with_threads
-        try:
+        with sessions_of(threads):
             module = importlib.import_module("samexporter.sam2_onnx")
             paths = (str(work / f"peer-{stage}.onnx") for stage in ("encoder", "decoder"))
             self.model = module.SegmentAnything2ONNX(*paths)
-        finally:
-            ort.InferenceSession = plain
 
     def set_image(self, image: np.ndarray) -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints its own times

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from peer_subject import Point, Subject
+
+
+@contextmanager
+def sessions_of(threads: int) -> Iterator[None]:
+    """Give ONNX Runtime's sessions so many threads, where other code opens them without asking."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    plain, cpu = ort.InferenceSession, ["CPUExecutionProvider"]
+
+    def with_threads(path: str, providers: Any = None) -> Any:
+        del providers
+        return plain(path, options, providers=cpu)
+
+    ort.InferenceSession = with_threads
+    try:
+        yield
+    finally:
+        ort.InferenceSession = plain
 
 
 class Samexporter(Subject):
@@ -65,26 +87,13 @@ class Samexporter(Subject):
             )
 
     def __init__(self, work: Path, threads: int) -> None:
-        import onnxruntime as ort
-
         if Samexporter.opened is not None:  # its other subject's: each holds 4 GB
             self.model = Samexporter.opened
             return
         module = importlib.import_module("samexporter.sam_onnx")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        plain, cpu = ort.InferenceSession, ["CPUExecutionProvider"]
-
-        def with_threads(path: str, providers: Any = None) -> Any:
-            del providers
-            return plain(path, options, providers=cpu)
-
-        ort.InferenceSession = with_threads
-        try:
+        with sessions_of(threads):
             paths = (str(work / f"peer-{stage}.onnx") for stage in ("encoder", "decoder"))
             self.model = Samexporter.opened = module.SegmentAnythingONNX(*paths)
-        finally:
-            ort.InferenceSession = plain
 
     def set_image(self, image: np.ndarray) -> None:
         self.embedding = self.model.encode(np.ascontiguousarray(image[..., ::-1]))
