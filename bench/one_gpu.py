@@ -4,11 +4,11 @@
     python bench/one_gpu.py --list                             # what there is to do, in order
     python bench/one_gpu.py ... --only vit_b mobile_sam        # such names, and what they need
 
-Exports run on the CPU while engines are built, several at once; what is timed runs alone, with all
-exports halted. Engines of a directory are built in copies of it, as one directory takes one build
-at a time. `--ready FILE` holds back what needs TensorRT until that file is there. The same command
-goes on where an earlier one was cut off; each task's output is OUT/NAME.log, its figures are
-OUT/NAME.json, and OUT/log.txt tells what ended when.
+Exports run on the CPU while engines are built, several at once; what is only checked runs beside
+the builds. What is timed runs alone, with all exports halted. Engines of a directory are built in
+copies of it, as one directory takes one build at a time. `--ready FILE` holds back what needs
+TensorRT until that file is there. The same command goes on where an earlier one was cut off; each
+task's output is OUT/NAME.log, its figures are OUT/NAME.json, and OUT/log.txt tells what ended when.
 
 `--trt-python` has PyTorch's CPU build and TensorRT, `--gpu-python` has PyTorch for the GPU. Needs
 the standard library alone.
@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MOST = {"cpu": 6, "build": 6, "time": 1}
-"""Tasks of a kind at once. While one is timed, no other is built, and none runs on the CPU."""
+MOST = {"cpu": 6, "build": 7, "time": 1}
+"""Tasks of a kind at once: on the CPU, built or checked on the GPU, and timed there, alone."""
 FILTERS = {"vit_b": "1.9 0.93", "vit_s": "0.6 0.88"}
 """For automatic masks: of seeded noise the official thresholds keep nearly everything."""
 STAGES = ("encoder", "decoder", "memory_attention", "memory_encoder", "video_decoder")
@@ -59,9 +59,13 @@ def planned(options: argparse.Namespace) -> dict[str, Task]:
     kernels = f"{options.gpu_python} bench/kernels.py {options.plugin}"
     tasks["kernels"] = Task("time", f"{kernels} --models vit_s vit_b vit_l vit_h {put('kernels')}")
     tests = f"{options.trt_python} -m pytest -m gpu -q --maxfail 30 -p no:cacheprovider tests"
-    tasks["tests"] = Task("time", tests)
-    clean = f"{options.gpu_python} bench/sanitize.py {options.plugin}"
-    tasks["sanitizer"] = Task("time", f"{clean} {put('sanitizer')}")
+    tasks["tests"] = Task("build", tests)
+    for name, python, subject in (
+        ("sanitizer-plugin", options.gpu_python, "plugin"),
+        ("sanitizer-masks", options.trt_python, "'masks and preparation'"),
+    ):
+        clean = f"{python} bench/sanitize.py {options.plugin} --subjects {subject}"
+        tasks[name] = Task("build", f"{clean} {put(name)}")
     return tasks
 
 
@@ -90,12 +94,11 @@ def image_tasks(model: str, options: argparse.Namespace) -> dict[str, Task]:
         both[0]: Task("build", f"{steps} --only build", (f"export-{model}",)),
         both[1]: Task("build", decoders, (f"export-{model}",)),
         f"warm-{model}": Task("build", f"{torch} --warm {put(f'warm-{model}')}"),
-        f"verify-{model}": Task("time", f"{verify} {put(f'verify-{model}')}", both),
+        f"verify-{model}": Task("build", f"{verify} {put(f'verify-{model}')}", both),
     }
-    timed = {
-        "device": f"{python} bench/device.py model {engines}",
-        "profile": f"{python} bench/trt_profile.py {engines} --stage encoder",
-    }
+    timed = {"device": f"{python} bench/device.py model {engines}"}
+    if model not in FAMILIES:
+        timed["profile"] = f"{python} bench/trt_profile.py {engines} --stage encoder"
     if model in FILTERS:
         least, stable = FILTERS[model].split()
         filters = f"--pred-iou-thresh {least} --stability-score-thresh {stable}"
