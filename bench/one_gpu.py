@@ -3,6 +3,7 @@
     python bench/one_gpu.py --plugin samtrt_plugin.so --trt-python A --gpu-python B --out results
     python bench/one_gpu.py --list                             # what there is to do, in order
     python bench/one_gpu.py ... --only vit_b mobile_sam        # such names, and what they need
+    python bench/one_gpu.py --out results --collect all.json   # all figures in one file
 
 Exports run on the CPU while engines are built, several at once; what is only checked runs beside
 the builds. What is timed runs alone, with all exports halted. Engines of a directory are built in
@@ -27,6 +28,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST = {"cpu": 6, "build": 7, "time": 1}
@@ -58,7 +60,8 @@ def planned(options: argparse.Namespace) -> dict[str, Task]:
         tasks |= video_tasks(model, options)
     kernels = f"{options.gpu_python} bench/kernels.py {options.plugin}"
     tasks["kernels"] = Task("time", f"{kernels} --models vit_s vit_b vit_l vit_h {put('kernels')}")
-    tests = f"{options.trt_python} -m pytest -m gpu -q --maxfail 30 -p no:cacheprovider tests"
+    tests = f"{options.trt_python} -m pytest -m gpu -q --maxfail 30 -p no:cacheprovider"
+    tests = " ".join([tests, *options.tests])
     tasks["tests"] = Task("build", tests)
     for name, python, subject in (
         ("sanitizer-plugin", options.gpu_python, "plugin"),
@@ -84,7 +87,8 @@ def image_tasks(model: str, options: argparse.Namespace) -> dict[str, Task]:
     build = f"{python} -m samtrt build $WORK/{model}/decoders -t tensorrt --precision fp16"
     decoders = f"cp -r $WORK/{model}/plugin $WORK/{model}/decoders && {build} --stage decoder"
     decoders += " --plugin $PLUGIN --exact 1x2,64x2"
-    joined = f"cp $WORK/{model}/decoders/decoder*.tensorrt.* {engines}/"
+    decoder = f"$WORK/{model}/decoders"
+    joined = f"cp {decoder}/decoder*.tensorrt.* {decoder}/samtrt_plugin.so {engines}/"
     run = f"{engines} --backend tensorrt --device cuda"
     reference = f"--reference $WORK/{model}/reference.safetensors"
     verify = f"{joined} && {python} -m samtrt verify {run} {reference}"
@@ -205,6 +209,10 @@ class Schedule:
             **{"TASK": name, "OUT": str(options.out), "WORK": str(options.work)},
             **{"PLUGIN": str(options.plugin), "SAMTRT_CACHE": str(options.work / "cache")},
         }
+        if (
+            task.kind == "cpu"
+        ):  # PyTorch would take all cores, for each of six at once
+            environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // 4))
         with (options.out / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 ["bash", "-c", task.command],
@@ -246,6 +254,20 @@ def chosen(tasks: dict[str, Task], words: list[str]) -> dict[str, Task]:
     return {name: task for name, task in tasks.items() if name in wanted}
 
 
+def collect(options: argparse.Namespace) -> None:
+    """Put the figures of all tasks into one file; masks are counted."""
+    figures: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "cpu_count": os.cpu_count()}
+    for name in planned(options):
+        kept = options.out / f"{name}.json"
+        if kept.exists():
+            found = json.loads(kept.read_text())
+            if "masks" in found:
+                found["masks"] = len(found["masks"])
+            found.pop("layers", None)
+            figures[name] = found
+    options.collect.write_text(json.dumps(figures, indent=1) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -259,12 +281,17 @@ def main() -> int:
     parser.add_argument("--ready", type=Path, help="a file: TensorRT is there once it is")
     parser.add_argument("--seconds", type=float, default=1e9, help="time for this run")
     parser.add_argument("--only", nargs="+", help="words of names")
+    parser.add_argument("--tests", nargs="+", default=["tests"], help="where a package is missing")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--collect", type=Path, help="put all figures of --out into one file")
     options = parser.parse_args()
     for name in ("plugin", "work", "out"):
         setattr(options, name, getattr(options, name).resolve())
     tasks = planned(options)
     tasks = chosen(tasks, options.only) if options.only else tasks
+    if options.collect:
+        collect(options)
+        return 0
     if options.list:
         for name, task in tasks.items():
             print(f"{task.kind:5}  {name}")
