@@ -1,0 +1,169 @@
+"""Other ways to write the same numbers in a graph, for `bench/trt_bisect.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+Edit = Callable[[onnx.ModelProto], None]
+
+
+def constants(model: onnx.ModelProto) -> dict[str, np.ndarray[Any, Any]]:
+    return {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+
+
+def add_constant(model: onnx.ModelProto, name: str, array: np.ndarray[Any, Any]) -> str:
+    model.graph.initializer.append(numpy_helper.from_array(array, name))
+    return name
+
+
+def rewrite(
+    model: onnx.ModelProto, change: Callable[[onnx.NodeProto], list[onnx.NodeProto] | None]
+) -> None:
+    """Put what `change` returns in the place of each node; None leaves it."""
+    nodes = [(node, change(node)) for node in model.graph.node]
+    del model.graph.node[:]
+    for node, instead in nodes:
+        model.graph.node.extend([node] if instead is None else instead)
+
+
+def mul_for_pow(model: onnx.ModelProto) -> None:
+    """x * x * x for Pow(x, 3), as in GELU by tanh."""
+    known = constants(model)
+
+    def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+        power = known.get(node.input[1]) if node.op_type == "Pow" else None
+        if power is None or power.size != 1 or power.item() != 3:
+            return None
+        x, square = node.input[0], f"{node.output[0]}_square"
+        return [
+            helper.make_node("Mul", [x, x], [square], f"{node.name}_square"),
+            helper.make_node("Mul", [square, x], [node.output[0]], node.name),
+        ]
+
+    rewrite(model, change)
+
+
+def identity_reshape_after_gelu(model: onnx.ModelProto) -> None:
+    """A reshape to the same shape after GELU, as the export had where 8.6.0 built the decoder."""
+    shapes = {one.name: one.type.tensor_type.shape.dim for one in model.graph.value_info}
+
+    def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+        if not node.name.startswith("node_gelu"):
+            return None
+        name = node.output[0]
+        dims = [-1 if dim.dim_param else dim.dim_value for dim in shapes[name]]
+        shape = add_constant(model, f"{name}_shape", np.array(dims))
+        node.output[0] = f"{name}_before"
+        return [node, helper.make_node("Reshape", [node.output[0], shape], [name], f"{name}_same")]
+
+    rewrite(model, change)
+
+
+def small_transposes(model: onnx.ModelProto) -> None:
+    """The masks' reordering from cells, of eight dimensions, in two transposes of four."""
+    known = constants(model)
+    nodes = {output: node for node in model.graph.node for output in node.output}
+
+    def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+        if node.op_type != "Transpose" or list(node.attribute[0].ints) != [0, 1, 2, 4, 6, 3, 5, 7]:
+            return None
+        before = nodes[node.input[0]]
+        side = int(known[before.input[1]][2])
+        name, source = node.output[0], before.input[0]
+        shapes = {
+            "a": add_constant(model, f"{name}_a", np.array([-1, side, 2, 8])),
+            "b": add_constant(model, f"{name}_b", np.array([-1, 2 * side, 2, 2])),
+        }
+        return [
+            helper.make_node("Reshape", [source, shapes["a"]], [f"{name}/1"], f"{name}/1"),
+            helper.make_node(
+                "Transpose", [f"{name}/1"], [f"{name}/2"], f"{name}/2", perm=[0, 2, 1, 3]
+            ),
+            helper.make_node("Reshape", [f"{name}/2", shapes["b"]], [f"{name}/3"], f"{name}/3"),
+            helper.make_node("Transpose", [f"{name}/3"], [name], f"{name}/4", perm=[0, 2, 1, 3]),
+        ]
+
+    rewrite(model, change)
+    shapes = [one for one in model.graph.value_info if len(one.type.tensor_type.shape.dim) < 8]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(shapes)
+
+
+def linear_as_convolution(model: onnx.ModelProto) -> None:
+    """Products with a constant of two dimensions as 1x1 convolutions over [1, C, N, 1]."""
+    known = constants(model)
+    shapes = {one.name: one.type.tensor_type.shape.dim for one in model.graph.value_info}
+
+    def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+        weight = known.get(node.input[1]) if node.op_type == "MatMul" else None
+        dims = [dim.dim_param or dim.dim_value for dim in shapes.get(node.output[0], ())]
+        if (
+            weight is None
+            or weight.ndim != 2
+            or not dims
+            or not all(isinstance(d, int) for d in dims)
+        ):
+            return None
+        wide = weight.shape[0]
+        name = node.output[0]
+        into = add_constant(model, f"{name}_into", np.array([1, -1, 1, wide]))
+        back = add_constant(model, f"{name}_back", np.array(dims))
+        kernel = np.ascontiguousarray(weight.T)[:, :, None, None]
+        kernel_name = add_constant(model, f"{name}_kernel", kernel)
+        steps = [f"{name}/{i}" for i in range(4)]
+        return [
+            helper.make_node("Reshape", [node.input[0], into], [steps[0]], steps[0]),
+            helper.make_node("Transpose", [steps[0]], [steps[1]], steps[1], perm=[0, 3, 1, 2]),
+            helper.make_node("Conv", [steps[1], kernel_name], [steps[2]], steps[2]),
+            helper.make_node("Transpose", [steps[2]], [steps[3]], steps[3], perm=[0, 2, 3, 1]),
+            helper.make_node("Reshape", [steps[3], back], [name], node.name),
+        ]
+
+    rewrite(model, change)
+
+
+def primitive_norms(model: onnx.ModelProto) -> None:
+    """Layer norms in means, differences and a root."""
+    shapes = {one.name: one.type.tensor_type.shape.dim for one in model.graph.value_info}
+
+    def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+        if node.op_type != "LayerNormalization" or node.output[0] not in shapes:
+            return None
+        settings = {one.name: one for one in node.attribute}
+        epsilon = settings["epsilon"].f if "epsilon" in settings else 1e-5
+        x, scale, bias = node.input
+        name = node.output[0]
+        small = add_constant(model, f"{name}_epsilon", np.array(epsilon, np.float32))
+        names = [
+            f"{name}/{word}"
+            for word in ("mean", "off", "square", "variance", "sum", "root", "unit", "scaled")
+        ]
+        mean, off, square, variance, total, root, unit, scaled = names
+        make = helper.make_node
+        return [
+            make("ReduceMean", [x], [mean], mean, axes=[-1]),
+            make("Sub", [x, mean], [off], off),
+            make("Mul", [off, off], [square], square),
+            make("ReduceMean", [square], [variance], variance, axes=[-1]),
+            make("Add", [variance, small], [total], total),
+            make("Sqrt", [total], [root], root),
+            make("Div", [off, root], [unit], unit),
+            make("Mul", [unit, scale], [scaled], scaled),
+            make("Add", [scaled, bias], [name], node.name),
+        ]
+
+    rewrite(model, change)
+
+
+EDITS: dict[str, Edit] = {
+    "identity-reshape-after-gelu": identity_reshape_after_gelu,
+    "linear-as-convolution": linear_as_convolution,
+    "mul-for-pow": mul_for_pow,
+    "primitive-norms": primitive_norms,
+    "small-transposes": small_transposes,
+}
