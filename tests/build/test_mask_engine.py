@@ -61,6 +61,27 @@ def test_it_is_built_last(directory: Path) -> None:
     assert find_exact(directory, Stage.DECODER, Target.TENSORRT) == [Exact(1, 2), Exact(64, 0)]
 
 
+def test_what_is_for_all_sizes_is_built_at_level_0(directory: Path) -> None:
+    """8.6 finds no implementation for tokens in any number but there."""
+    built = build_engines(directory, Target.TENSORRT, OPTIONS)
+    levels = {engine: record.flags.optimization_level for engine, (record, _) in built.items()}
+    assert levels == {
+        Stage.ENCODER: None,
+        Stage.DECODER: 0,
+        (Stage.DECODER, Exact(1, 2)): None,
+        (Stage.DECODER, Exact(64, 0)): 0,
+    }
+    _, decoder = built[Stage.DECODER]
+    assert "optimization level 0 alone" in " ".join(decoder.warnings)
+
+
+def test_a_level_that_was_asked_for_is_kept(directory: Path) -> None:
+    options = OPTIONS.model_copy(update={"optimization_level": 2})
+    built = build_engines(directory, Target.TENSORRT, options, [Stage.DECODER])
+    assert {record.flags.optimization_level for record, _ in built.values()} == {2}
+    assert not any("level" in word for _, one in built.values() for word in one.warnings)
+
+
 def test_what_needs_one() -> None:
     """Standard operators on tokens: without the plugin, and of decoders that it has none for."""
     old, new = weak_api(), SimpleNamespace(target=Target.TENSORRT, version=(10, 0))

@@ -66,7 +66,7 @@ def test_one_number_of_objects_has_engines_of_fixed_shapes(
     assert exact_sizes(manifest, stage, options, RTX) == ()
     api = assumed_api(TENSORRT)
     job = make_job(api, manifest, stage, tmp_path / "graph", tmp_path / "engine", options)
-    one = exact_job(job, manifest, Exact(8, 7), tmp_path)
+    one = exact_job(job, manifest, Exact(8, 7), tmp_path, options)
     assert one.output == tmp_path / "engine-8x7"
     for shapes in one.profiles.values():
         assert shapes.min == shapes.opt == shapes.max

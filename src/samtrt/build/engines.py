@@ -97,7 +97,7 @@ def build_engines(
                 built[stage] = _publish(directory, manifest, job, done), done
                 _remove_exact(directory, stage, target)  # of the engine that was there before
                 for exact in exact_sizes(manifest, stage, options, target):
-                    one = exact_job(job, manifest, exact, directory)
+                    one = exact_job(job, manifest, exact, directory, chosen)
                     with manifest.checked(directory, stage):
                         done = run_job(one, tell)
                     built[stage, exact] = _publish(directory, manifest, one, done), done
@@ -201,6 +201,11 @@ def _prepare(
     )
     named = graph if options.plugin else written
     job = make_job(api, manifest, stage, written, work / "engine", options, named)
+    if job.options.optimization_level != options.optimization_level:
+        notes.append(
+            f"{api.product} builds the decoder for all sizes at optimization level 0 alone, which "
+            "makes it slower; those for one size are built as asked"
+        )
     if job.plugin is None:
         return job, notes
     # The engine is built with the very file that it will run with.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from samtrt.backends.base import image_inputs, stage_tensors
+from samtrt.build.checks import parts_masks
 from samtrt.build.graph import node_precisions
 from samtrt.build.options import BuildOptions, Job, NodePrecision, Range
 from samtrt.choices import AnyStage, Precision, Stage, Target, VideoStage
@@ -53,11 +54,12 @@ def make_job(
         stage: Which engine.
         graph: What the parser takes.
         output: Where the engine goes.
-        options: As asked.
+        options: As asked. Where they name no optimization level, `all_sizes_level` does.
         named: A graph of the same nodes that tells their types, where `graph` does not.
     """
     timing = options.timing_cache and api.target is Target.TENSORRT
     precision = options.precision or manifest.precision
+    level = all_sizes_level(api, manifest, stage, options)
     nodes: tuple[NodePrecision, ...] = ()
     if not api.is_strongly_typed and precision is not Precision.FP32:
         nodes = node_precisions(named or graph, image_inputs(stage, manifest), options.float32)
@@ -70,10 +72,22 @@ def make_job(
         strongly_typed=api.is_strongly_typed,
         nodes=nodes,
         profiles=profiles(manifest, stage, options),
-        options=options,
+        options=options.model_copy(update={"optimization_level": level}),
         plugin=options.plugin,
         timing_cache=cache_dir() / "tensorrt" if timing else None,
     )
+
+
+def all_sizes_level(
+    api: Api, manifest: Manifest, stage: AnyStage, options: BuildOptions
+) -> int | None:
+    """Return the optimization level of the engine that takes prompts in any number.
+
+    TensorRT 8.6 finds no implementation for standard operators on tokens in any number, but at
+    level 0; for one number it does. None is the library's default.
+    """
+    is_weak = stage is Stage.DECODER and parts_masks(api, manifest, options.plugin)
+    return 0 if is_weak and options.optimization_level is None else options.optimization_level
 
 
 def profiles(manifest: Manifest, stage: AnyStage, options: BuildOptions) -> dict[str, Profile]:
@@ -154,10 +168,13 @@ def mask_job(job: Job, manifest: Manifest, work: Path, directory: Path) -> Job:
     )
 
 
-def exact_job(job: Job, manifest: Manifest, exact: Exact, directory: Path) -> Job:
+def exact_job(
+    job: Job, manifest: Manifest, exact: Exact, directory: Path, asked: BuildOptions
+) -> Job:
     """Return the job of a stage for one size, where that for all sizes is done.
 
-    TensorRT takes a profile that leaves no choice for fixed shapes.
+    TensorRT takes a profile that leaves no choice for fixed shapes. `asked` has the optimization
+    level, which the job for all sizes may not follow.
     """
     sizes = {"prompts": exact.prompts, "points": exact.points}
     if isinstance(job.stage, VideoStage):
@@ -172,6 +189,9 @@ def exact_job(job: Job, manifest: Manifest, exact: Exact, directory: Path) -> Jo
         update={
             "output": job.output.with_name(f"engine-{exact}"),
             "exact": exact,
+            "options": job.options.model_copy(
+                update={"optimization_level": asked.optimization_level}
+            ),
             "profiles": profiles(manifest, job.stage, options),
             "plugin": _published(job, directory),
         }
