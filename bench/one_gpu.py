@@ -209,9 +209,7 @@ class Schedule:
             **{"TASK": name, "OUT": str(options.out), "WORK": str(options.work)},
             **{"PLUGIN": str(options.plugin), "SAMTRT_CACHE": str(options.work / "cache")},
         }
-        if (
-            task.kind == "cpu"
-        ):  # PyTorch would take all cores, for each of six at once
+        if task.kind == "cpu":  # PyTorch would take all cores, for each of six at once
             environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // 4))
         with (options.out / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
