@@ -72,7 +72,7 @@ def content(path: Path) -> Any:
     if path.suffix != ".safetensors":
         return path.read_bytes()
     with safe_open(path, "np") as file:
-        return file.metadata(), {name: file.get_tensor(name).tobytes() for name in file.keys()}
+        return file.metadata(), {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
 
 
 def measured(command: str, work: Path, options: argparse.Namespace) -> dict[str, Any]:
