@@ -67,12 +67,12 @@ class Trial:
     """Builds parts of a graph, several at once."""
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
-        self._options, self._folder, self._number = options, folder, 0
+        self._options, self._folder = options, folder
 
     def builds(self, model: onnx.ModelProto) -> tuple[bool, str]:
         """Return whether a graph builds, and the first line of what was said otherwise."""
-        self._number += 1
-        path = self._folder / f"{self._number}.onnx"
+        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".onnx", delete=False) as file:
+            path = Path(file.name)
         onnx.save(model, path)
         command = [*self._options.builder, str(path)]
         try:
@@ -158,6 +158,14 @@ def cut_off(model: onnx.ModelProto, made: list[str]) -> onnx.ModelProto:
     return cut
 
 
+def with_edits(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+    edited = onnx.ModelProto()
+    edited.CopyFrom(model)
+    for name in names:
+        EDITS[name](edited)
+    return edited
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -195,13 +203,12 @@ def main() -> None:
             found["part"] = [f"{node.op_type} {node.name}" for node in part]
             print("\n".join(found["part"]) or "all of it builds")
         else:
-            for names in [*([name] for name in options.edits), options.edits]:
-                edited = onnx.ModelProto()
-                edited.CopyFrom(model)
-                for name in names:
-                    EDITS[name](edited)
-                found[" ".join(names)] = trial.builds(edited)
-                print(" ".join(names), *found[" ".join(names)], flush=True)
+            forms = [*([name] for name in options.edits), options.edits]
+            edited = [with_edits(model, names) for names in forms]
+            with ThreadPoolExecutor(options.jobs) as pool:
+                for names, built in zip(forms, pool.map(trial.builds, edited), strict=True):
+                    found[" ".join(names)] = built
+                    print(" ".join(names), *built, flush=True)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 
