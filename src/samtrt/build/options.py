@@ -79,7 +79,8 @@ class BuildOptions(_Frozen):
         exact_objects: Numbers of objects that a video's engines get others of their own for, which
             are faster and take objects that were pointed at on one frame. TensorRT only.
         batch: Images that one run of the encoder takes; needs `samtrt export --dynamic-batch`.
-        optimization_level: 0 (fast build) to 5 (fast engine); None for the library's default, 3.
+        optimization_level: 0 (fast build) to 5 (fast engine); None for the library's default, 3, or
+            for 0 where a decoder builds at no other.
         workspace: Bytes that a layer may use; None for all that the GPU has.
         compute_capabilities: GPUs to compile for, such as ("8.6", "8.9"); TensorRT-RTX only.
         hardware_compatible: Which other GPUs may run the engine; TensorRT only.
