@@ -26,8 +26,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
+from image_folder import make_images
 from ray_processes import observe
 from samtrt import assets
 from samtrt.checkpoints.load import load_checkpoint
@@ -48,15 +48,6 @@ from timed_job import SLEEP_SECONDS, SleepingJob, TimedJob
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
-
-
-def make_images(folder: Path, count: int, width: int) -> None:
-    folder.mkdir(parents=True)
-    with Image.open(assets.DEMO_PHOTOGRAPH) as photograph:
-        height = round(photograph.height * width / photograph.width)
-        picture = photograph.convert("RGB").resize((width, height))
-    for number in range(count):
-        picture.rotate(number).save(folder / f"{number:04}.jpg", quality=90)
 
 
 def results(

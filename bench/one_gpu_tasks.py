@@ -10,8 +10,6 @@ FILTERS = {"vit_b": "1.9 0.93", "vit_s": "0.6 0.88"}
 STAGES = ("encoder", "decoder", "memory_attention", "memory_encoder", "video_decoder")
 FAMILIES = ("mobile_sam", "efficientvit_sam_l0", "slim_sam_50", "sam_hq_vit_tiny", "sam_hq_vit_b")
 VIDEOS = ("sam2.1_hiera_tiny", "sam2.1_hiera_large")
-
-
 NOT_BUILT = {
     "plain": ("plain/decoder.onnx", "identity-reshape-after-gelu small-transposes primitive-norms"),
     "sam2.1_hiera_tiny": (
@@ -68,11 +66,10 @@ def image_tasks(model: str, options: argparse.Namespace) -> dict[str, Task]:
     engines, checkpoint = f"$WORK/{model}/fp16-plugin", f"$WORK/{model}/checkpoint.safetensors"
     if model == "vit_s":
         checkpoint = "src/samtrt_assets/vit_s.safetensors"
-    build = f"{python} -m samtrt build $WORK/{model}/decoders -t tensorrt --precision fp16"
-    decoders = f"cp -r $WORK/{model}/plugin $WORK/{model}/decoders && {build} --stage decoder"
-    decoders += " --plugin $PLUGIN --exact 1x2,64x2"
-    decoder = f"$WORK/{model}/decoders"
-    joined = f"cp {decoder}/decoder*.tensorrt.* {decoder}/samtrt_plugin.so {engines}/"
+    copy = f"$WORK/{model}/decoders"
+    build = f"{python} -m samtrt build {copy} -t tensorrt --precision fp16 --stage decoder"
+    decoders = f"cp -r $WORK/{model}/plugin {copy} && {build} --plugin $PLUGIN --exact 1x2,64x2"
+    joined = f"cp {copy}/decoder*.tensorrt.* {copy}/samtrt_plugin.so {engines}/"
     run = f"{engines} --backend tensorrt --device cuda"
     reference = f"--reference $WORK/{model}/reference.safetensors"
     verify = f"{joined} && {python} -m samtrt verify {run} {reference}"

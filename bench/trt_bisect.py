@@ -28,39 +28,25 @@ from typing import Any
 import onnx
 from onnx.utils import Extractor
 
-from samtrt.choices import Target
-from samtrt.tensorrt.api import load_api
-from trt_edits import EDITS
+from trt_edits import EDITS, dims_of
+from trt_network import parse_fp16
 
 SIZE = {"prompts": "1:1:16", "points": "1:2:6"}
 """Least, usual and most of the dimensions that are not fixed."""
 
 
-def shape_of(value: Any) -> list[int | str]:
-    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
-
-
 def build(path: Path, sizes: dict[str, str], level: int) -> None:
-    """Build one graph in fp16 for the GPU at hand; end with what TensorRT says otherwise."""
-    trt: Any = load_api(Target.TENSORRT).trt
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(path.read_bytes()):
-        raise SystemExit(f"not parsed: {parser.get_error(0)}")
-    config = builder.create_builder_config()
-    config.set_flag(trt.BuilderFlag.FP16)
-    config.builder_optimization_level = level
-    profile = builder.create_optimization_profile()
+    """Build one graph; end with what TensorRT says otherwise."""
+    parsed = parse_fp16(path)
+    parsed.config.builder_optimization_level = level
+    profile = parsed.builder.create_optimization_profile()
     for value in onnx.load(path, load_external_data=False).graph.input:
-        dims = shape_of(value)
+        dims = dims_of(value)
         if any(isinstance(dim, str) for dim in dims):
             limits = [sizes[dim].split(":") if isinstance(dim, str) else [dim] * 3 for dim in dims]
             profile.set_shape(value.name, *([int(one[i]) for one in limits] for i in range(3)))
-    config.add_optimization_profile(profile)
-    if builder.build_serialized_network(network, config) is None:
-        raise SystemExit("no engine")
+    parsed.config.add_optimization_profile(profile)
+    parsed.build()
 
 
 class Trial:
@@ -117,44 +103,26 @@ def failing_part(model: onnx.ModelProto, trial: Trial) -> list[onnx.NodeProto]:
         return []
     # From one tensor on: what else is needed stays an input of the part.
     part = cutter.extract_model(inputs, [ends[end]])
-    starts = [n.output[0] for n in part.graph.node if n.output[0] in known][:-1]
+    nodes = list(part.graph.node)[:-1]
 
     def later(cut: int) -> onnx.ModelProto:
-        return cut_off(part, starts[: len(starts) - cut])
+        done = nodes[: len(nodes) - cut]
+        return cut_off(part, [name for node in done for name in node.output if name in known])
 
-    start = trial.earliest(len(starts) + 1, later)
+    start = trial.earliest(len(nodes) + 1, later)
     return list((later(start) if start is not None else part).graph.node)
 
 
 def cut_off(model: onnx.ModelProto, made: list[str]) -> onnx.ModelProto:
     """Return the graph with these tensors as inputs, as far as it needs them."""
-    values = {v.name: v for v in [*model.graph.value_info, *model.graph.input]}
-    done = set(made) | {value.name for value in model.graph.input}
-    kept, needed = [], [value.name for value in model.graph.output]
-    makers = {output: node for node in model.graph.node for output in node.output}
-    inputs, seen = set(), set()
-    while needed:
-        name = needed.pop()
-        if name in seen or not name:
-            continue
-        seen.add(name)
-        node = makers.get(name)
-        if name in done:
-            inputs.add(name)
-        elif node is not None:
-            kept.append(node)
-            needed += node.input
-    order = {id(node): i for i, node in enumerate(model.graph.node)}
-    kept.sort(key=lambda node: order[id(node)])
-    cut = onnx.ModelProto()
-    cut.CopyFrom(model)
-    del cut.graph.node[:], cut.graph.input[:]
-    cut.graph.node.extend({node.name: node for node in kept}.values())
-    cut.graph.input.extend(values[name] for name in sorted(inputs))
+    inputs, outputs = (
+        [value.name for value in some] for some in (model.graph.input, model.graph.output)
+    )
+    cut = Extractor(model).extract_model([*inputs, *made], outputs)
     used = {name for node in cut.graph.node for name in node.input}
-    weights = [one for one in model.graph.initializer if one.name in used]
-    del cut.graph.initializer[:]
-    cut.graph.initializer.extend(weights)
+    needed = [value for value in cut.graph.input if value.name in used]
+    del cut.graph.input[:]
+    cut.graph.input.extend(needed)
     return cut
 
 
@@ -203,7 +171,8 @@ def main() -> None:
             found["part"] = [f"{node.op_type} {node.name}" for node in part]
             print("\n".join(found["part"]) or "all of it builds")
         else:
-            forms = [*([name] for name in options.edits), options.edits]
+            forms = [[name] for name in options.edits]
+            forms += [options.edits] if len(forms) > 1 else []
             edited = [with_edits(model, names) for names in forms]
             with ThreadPoolExecutor(options.jobs) as pool:
                 for names, built in zip(forms, pool.map(trial.builds, edited), strict=True):

@@ -16,6 +16,16 @@ def constants(model: onnx.ModelProto) -> dict[str, np.ndarray[Any, Any]]:
     return {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
 
 
+def dims_of(value: onnx.ValueInfoProto) -> list[int | str]:
+    """Return the sizes of a tensor's dimensions, or the names of those that are not fixed."""
+    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+
+def shapes_of(model: onnx.ModelProto) -> dict[str, list[int | str]]:
+    """Return the dimensions of the tensors between nodes."""
+    return {value.name: dims_of(value) for value in model.graph.value_info}
+
+
 def add_constant(model: onnx.ModelProto, name: str, array: np.ndarray[Any, Any]) -> str:
     model.graph.initializer.append(numpy_helper.from_array(array, name))
     return name
@@ -50,13 +60,13 @@ def mul_for_pow(model: onnx.ModelProto) -> None:
 
 def identity_reshape_after_gelu(model: onnx.ModelProto) -> None:
     """A reshape to the same shape after GELU, as the export had where 8.6.0 built the decoder."""
-    shapes = {one.name: one.type.tensor_type.shape.dim for one in model.graph.value_info}
+    shapes = shapes_of(model)
 
     def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
         if not node.name.startswith("node_gelu"):
             return None
         name = node.output[0]
-        dims = [-1 if dim.dim_param else dim.dim_value for dim in shapes[name]]
+        dims = [-1 if isinstance(dim, str) else dim for dim in shapes[name]]
         shape = add_constant(model, f"{name}_shape", np.array(dims))
         node.output[0] = f"{name}_before"
         return [node, helper.make_node("Reshape", [node.output[0], shape], [name], f"{name}_same")]
@@ -89,25 +99,20 @@ def small_transposes(model: onnx.ModelProto) -> None:
         ]
 
     rewrite(model, change)
-    shapes = [one for one in model.graph.value_info if len(one.type.tensor_type.shape.dim) < 8]
+    small = [value for value in model.graph.value_info if len(dims_of(value)) < 8]
     del model.graph.value_info[:]
-    model.graph.value_info.extend(shapes)
+    model.graph.value_info.extend(small)
 
 
 def linear_as_convolution(model: onnx.ModelProto) -> None:
     """Products with a constant of two dimensions as 1x1 convolutions over [1, C, N, 1]."""
     known = constants(model)
-    shapes = {one.name: one.type.tensor_type.shape.dim for one in model.graph.value_info}
+    shapes = shapes_of(model)
 
     def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
         weight = known.get(node.input[1]) if node.op_type == "MatMul" else None
-        dims = [dim.dim_param or dim.dim_value for dim in shapes.get(node.output[0], ())]
-        if (
-            weight is None
-            or weight.ndim != 2
-            or not dims
-            or not all(isinstance(d, int) for d in dims)
-        ):
+        dims = shapes.get(node.output[0])
+        if weight is None or weight.ndim != 2 or not dims or any(isinstance(d, str) for d in dims):
             return None
         wide = weight.shape[0]
         name = node.output[0]
@@ -129,7 +134,7 @@ def linear_as_convolution(model: onnx.ModelProto) -> None:
 
 def primitive_norms(model: onnx.ModelProto) -> None:
     """Layer norms in means, differences and a root."""
-    shapes = {one.name: one.type.tensor_type.shape.dim for one in model.graph.value_info}
+    shapes = shapes_of(model)
 
     def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
         if node.op_type != "LayerNormalization" or node.output[0] not in shapes:

@@ -23,8 +23,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from samtrt.choices import Target
-from samtrt.tensorrt.api import load_api
+from trt_network import parse_fp16
 
 WINDOWS, HEADS, TOKENS, WIDTH = 25, 5, 196, 32
 SCORES = [WINDOWS, HEADS, TOKENS, TOKENS]
@@ -109,22 +108,12 @@ def graph(form: str) -> onnx.ModelProto:
 
 def build(path: Path) -> None:
     """Build one graph, and print which layers the engine has."""
-    trt: Any = load_api(Target.TENSORRT).trt
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(path.read_bytes()):
-        raise SystemExit(str(parser.get_error(0)))
-    config = builder.create_builder_config()
-    config.set_flag(trt.BuilderFlag.FP16)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise SystemExit("no engine")
-    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+    parsed = parse_fp16(path)
+    engine = parsed.trt.Runtime(parsed.logger).deserialize_cuda_engine(parsed.build())
     inspector = engine.create_engine_inspector()
+    line = parsed.trt.LayerInformationFormat.ONELINE
     for layer in range(engine.num_layers):
-        print(inspector.get_layer_information(layer, trt.LayerInformationFormat.ONELINE).strip())
+        print(inspector.get_layer_information(layer, line).strip())
 
 
 def main() -> None:

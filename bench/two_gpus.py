@@ -3,7 +3,7 @@
     python bench/two_gpus.py DIR --json two-gpus.json
     python bench/two_gpus.py DIR --backend onnxruntime --first cpu --second cpu --images 2
 
-Pictures of 1800 x 1200 as JPEG, all different. Each command runs as a user runs it, a process of
+JPEGs of 1800 x 1200, turned differently. Each command runs as a user runs it, a process of
 its own for each device, on few pictures and on four times as many: the rate is that of the pictures
 between, so that starting does not count; the wall time of the longer run is told as well, and
 there all starting counts. Also checks that two devices write what one writes. Needs the engines of
@@ -23,24 +23,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from safetensors import safe_open
 
-from samtrt import assets
+from image_folder import make_images
 
-SIZE = (1800, 1200)
+WIDTH = 1800
 WORK = {"embed": ["--precision", "fp16"], "auto": ["--pred-iou-thresh", "0.6"]}
 """Commands, and what they take besides."""
-
-
-def pictures(folder: Path, count: int) -> None:
-    """Write as many different pictures: the demo's photograph, moved by some pixels each."""
-    folder.mkdir()
-    base = np.asarray(Image.open(assets.DEMO_PHOTOGRAPH).convert("RGB").resize(SIZE))
-    for number in range(count):
-        moved = np.roll(base, (number * 7 % SIZE[1], number * 13 % SIZE[0]), (0, 1))
-        Image.fromarray(moved).save(folder / f"{number:05}.jpg", quality=90)
 
 
 def run(
@@ -113,7 +102,7 @@ def main() -> int:
     result: dict[str, Any] = {"images": options.images, "cpu_count": os.cpu_count()}
     with tempfile.TemporaryDirectory(dir=options.work) as folder:
         work = Path(folder)
-        pictures(work / "many", 4 * options.images)
+        make_images(work / "many", 4 * options.images, WIDTH)
         (work / "few").mkdir()
         for path in sorted((work / "many").iterdir())[: options.images]:
             os.link(path, work / "few" / path.name)

@@ -26,9 +26,8 @@ from samtrt.predictor import Predictor
 from samtrt.registry import MaskThresholds
 from samtrt.types import BoolArray
 
-NMS = 0.7
-"""Box IoU above which the official generator, and ours, takes two masks for one thing."""
-USUAL = 1.0
+NMS = AutomaticMaskGenerator.box_nms_thresh
+USUAL = AutomaticMaskGenerator.stability_score_offset
 """The stability offset. Half of it stands for logits twice as steep (`steepen.py`)."""
 SCORES = (0.88, 0.75, 0.6, 0.5, 0.4, 0.3, 0.0)
 STABILITIES = (0.95, 0.88, 0.8, 0.0)

@@ -173,8 +173,8 @@ def exact_job(
 ) -> Job:
     """Return the job of a stage for one size, where that for all sizes is done.
 
-    TensorRT takes a profile that leaves no choice for fixed shapes. `asked` has the optimization
-    level, which the job for all sizes may not follow.
+    TensorRT takes a profile that leaves no choice for fixed shapes. The options are those that
+    were asked for: the job for all sizes may have another optimization level.
     """
     sizes = {"prompts": exact.prompts, "points": exact.points}
     if isinstance(job.stage, VideoStage):
@@ -182,16 +182,14 @@ def exact_job(
         objects, memories = exact
         sizes = {"objects": objects, "memories": memories, "pointers": manifest.video.pointers}
         sizes["points"] = 2  # of objects that are followed
-    options = job.options.model_copy(
+    options = asked.model_copy(
         update={name: Range(min=n, opt=n, max=n) for name, n in sizes.items()}
     )
     return job.model_copy(
         update={
             "output": job.output.with_name(f"engine-{exact}"),
             "exact": exact,
-            "options": job.options.model_copy(
-                update={"optimization_level": asked.optimization_level}
-            ),
+            "options": asked,
             "profiles": profiles(manifest, job.stage, options),
             "plugin": _published(job, directory),
         }
