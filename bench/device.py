@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from samtrt.preparation import host
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.spec import OFFICIAL
 
+CLOCK = "nvidia-smi --query-gpu=clocks.sm,power.draw --format=csv,noheader,nounits".split()
 SIZE = (1200, 1800)
 LIMITS = Limits(0.0, 1.0, -1.0)
 
@@ -214,7 +216,7 @@ def throughput(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 
     given: dict[tuple[int, int], Any] = {}
     for number, encoder in enumerate(encoders):
-        for count in (1, 2, 4, 8):
+        for count in options.counts:
             given[number, count] = {"images": encoder.memory.upload(images[:count])}
         encoder.memory.synchronize()
 
@@ -223,18 +225,22 @@ def throughput(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
             encoders[number].run(given[number, count], on_host=False)
 
     times: dict[str, Any] = {}
-    for count in (1, 2, 4, 8):
+    for count in options.counts:
         repeat(0, count)
+        asked = subprocess.Popen(CLOCK, stdout=subprocess.PIPE, text=True)
         start = time.perf_counter()
         repeat(0, count)
         wall = (time.perf_counter() - start) / options.runs
+        clock, watts = asked.communicate()[0].strip().split(", ")
         times[f"batch {count}"] = {
             "wall_ms": round(wall * 1e3, 3),
             "engine_ms": round(encoders[0].device_time_ms, 3),
             "images_per_second": round(count / wall, 1),
+            "mhz": float(clock),
+            "watts": float(watts),
         }
     with ThreadPoolExecutor(2) as pool:
-        for count in (1, 8):
+        for count in sorted({1, 8} & set(options.counts)):
             for _ in range(2):  # the first warms up
                 start = time.perf_counter()
                 list(pool.map(repeat, (0, 1), (count, count)))
@@ -274,6 +280,7 @@ def main() -> int:
     two.set_defaults(run=model)
     three = commands.add_parser("throughput")
     three.add_argument("directory", type=Path)
+    three.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4, 8])
     three.set_defaults(run=throughput)
     for command in (one, two, three):
         command.add_argument("--gpu", type=int, default=0)

@@ -146,6 +146,40 @@ def attention(kernels: Kernels, spec: ViTSpec, window: int, batch: int, inputs: 
     )
 
 
+def square_attention(
+    kernels: Kernels,
+    sizes: tuple[int, int, int],
+    window: int,
+    stride: int,
+    inputs: Inputs,
+    batch: int = 1,
+) -> Case:
+    """Hiera's attention; sizes are the grid, the heads and the width of each."""
+    from samtrt.export.operators.square_attention import SQUARE_ATTENTION
+
+    grid, heads, dim = sizes
+    qkv = inputs.normal(batch, grid, grid, 3 * heads * dim, scale=2)
+    bias, short = inputs.floats(3 * heads * dim), grid // stride
+    out = inputs.empty(batch, short, short, heads * dim)
+    side = window or grid
+    numbers = batch, grid, heads, dim, window, stride
+
+    def expected() -> list[Tensor]:
+        made = SQUARE_ATTENTION(qkv.float().permute(0, 3, 1, 2), bias, heads, window, stride)
+        return [made.permute(0, 2, 3, 1)]
+
+    return Case(
+        "attention in squares",
+        inputs.dtype,
+        lambda: kernels.call("square_attention", inputs.dtype, qkv, bias, out, *numbers),
+        [out],
+        expected,
+        {"grid": grid, "heads": heads, "width": dim, "window": window, "stride": stride},
+        flop=4 * batch * (-(-grid // side)) ** 2 * heads * side**4 // stride**2 * dim,
+        bytes=qkv.nbytes + out.nbytes,
+    )
+
+
 def layer_norm(
     kernels: Kernels, spec: ViTSpec, added: bool, inputs: Inputs, wants_sum: bool = True
 ) -> Case:
@@ -250,9 +284,11 @@ def patches(kernels: Kernels, spec: ViTSpec, floats: bool, inputs: Inputs) -> Ca
     )
 
 
-def embed_masks(kernels: Kernels, side: int, prompts: int, given: bool, inputs: Inputs) -> Case:
+def embed_masks(
+    kernels: Kernels, side: int, prompts: int, given: bool, inputs: Inputs, images: int = 1
+) -> Case:
     """The image plus each prompt's mask, given or not, and for every second one the reverse."""
-    image, out = inputs.normal(1, side * side, 256), inputs.empty(prompts, side * side, 256)
+    image, out = inputs.normal(images, side * side, 256), inputs.empty(prompts, side * side, 256)
     masks = torch.randn(prompts, 1, 4 * side, 4 * side, device=inputs.device) * 5
     has_mask = torch.full((prompts,), float(given), device=inputs.device)
     has_mask[1::2] = 1 - has_mask[1::2]
@@ -263,7 +299,7 @@ def embed_masks(kernels: Kernels, side: int, prompts: int, given: bool, inputs: 
     return Case(
         "masks to image" if given else "no masks to image",
         inputs.dtype,
-        lambda: kernels.call("embed_masks", inputs.dtype, *tensors, prompts, side, 1e-6),
+        lambda: kernels.call("embed_masks", inputs.dtype, *tensors, images, prompts, side, 1e-6),
         [out],
         lambda: [PlainKernels().embed_masks(image.float(), masks, has_mask, weights)],
         {"side": side, "prompts": prompts},

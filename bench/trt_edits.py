@@ -58,6 +58,47 @@ def mul_for_pow(model: onnx.ModelProto) -> None:
     rewrite(model, change)
 
 
+def sigmoid_for_tanh(model: onnx.ModelProto) -> None:
+    """2 sigmoid(2 x) - 1 for tanh(x)."""
+
+    def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+        if node.op_type != "Tanh":
+            return None
+        name = node.output[0]
+        two, one = (
+            add_constant(model, f"{name}_{word}", np.array(value, np.float32))
+            for word, value in (("two", 2), ("one", 1))
+        )
+        steps = [f"{name}/{i}" for i in range(3)]
+        return [
+            helper.make_node("Mul", [node.input[0], two], [steps[0]], steps[0]),
+            helper.make_node("Sigmoid", [steps[0]], [steps[1]], steps[1]),
+            helper.make_node("Mul", [steps[1], two], [steps[2]], steps[2]),
+            helper.make_node("Sub", [steps[2], one], [name], node.name),
+        ]
+
+    rewrite(model, change)
+
+
+def cast_after_depthwise(model: onnx.ModelProto) -> None:
+    """Round what convolutions of each channel give to half precision, so that nothing joins it."""
+
+    def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+        groups = next((one.i for one in node.attribute if one.name == "group"), 1)
+        if node.op_type != "Conv" or groups == 1:
+            return None
+        name = node.output[0]
+        node.output[0], half = f"{name}_made", f"{name}_half"
+        kinds = onnx.TensorProto
+        return [
+            node,
+            helper.make_node("Cast", [node.output[0]], [half], half, to=kinds.FLOAT16),
+            helper.make_node("Cast", [half], [name], f"{name}_back", to=kinds.FLOAT),
+        ]
+
+    rewrite(model, change)
+
+
 def identity_reshape_after_gelu(model: onnx.ModelProto) -> None:
     """A reshape to the same shape after GELU, as the export had where 8.6.0 built the decoder."""
     shapes = shapes_of(model)
@@ -166,9 +207,11 @@ def primitive_norms(model: onnx.ModelProto) -> None:
 
 
 EDITS: dict[str, Edit] = {
+    "cast-after-depthwise": cast_after_depthwise,
     "identity-reshape-after-gelu": identity_reshape_after_gelu,
     "linear-as-convolution": linear_as_convolution,
     "mul-for-pow": mul_for_pow,
     "primitive-norms": primitive_norms,
+    "sigmoid-for-tanh": sigmoid_for_tanh,
     "small-transposes": small_transposes,
 }

@@ -21,12 +21,12 @@ import numpy as np
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import stage_tensors
 from samtrt.backends.tensorrt.backend import TensorRtBackend
-from samtrt.choices import Stage, Target
+from samtrt.choices import AnyStage, Stage, Target, VideoStage
 from samtrt.manifest import Manifest
 
 GROUPS = {
     "reformatting": r"^Reformatting|reformat",
-    "attention (plugin)": r"rel_pos_attention",
+    "attention (plugin)": r"rel_pos_attention|square_attention",
     "layer norms (plugin)": r"layer_norm(?!.*ForeignNode)",
     "regions (Myelin)": r"ForeignNode|^\{",
     "activations": r"PWN|Erf|gelu",
@@ -35,13 +35,17 @@ GROUPS = {
 """The first whose pattern is in a layer's name is its group."""
 
 
+STAGES: dict[str, AnyStage] = {stage.value: stage for stage in (*Stage, *VideoStage)}
+SIZES = {"batch": 1, "prompts": 1, "points": 2, "objects": 1, "memories": 7, "pointers": 16}
+"""Sizes that may vary, and what they are where nothing is said."""
+
+
 def group_of(name: str) -> str:
     return next((g for g, pattern in GROUPS.items() if re.search(pattern, name, re.I)), "other")
 
 
-def feeds(manifest: Manifest, stage: Stage, prompts: int) -> dict[str, np.ndarray]:
-    """Return inputs of a stage: random, for one image or some prompts of two points."""
-    sizes = {"batch": 1, "prompts": prompts, "points": 2}
+def feeds(manifest: Manifest, stage: AnyStage, sizes: dict[str, int]) -> dict[str, np.ndarray]:
+    """Return random inputs of a stage."""
     generator = np.random.default_rng(0)
     return {
         info.name: generator.random(
@@ -78,23 +82,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--stage", type=Stage, default=Stage.ENCODER, choices=list(Stage))
+    parser.add_argument("--stage", default=Stage.ENCODER.value, choices=list(STAGES))
     parser.add_argument("--target", type=Target, default=Target.TENSORRT, choices=list(Target))
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--prompts", type=int, default=1)
+    for size, usual in SIZES.items():
+        parser.add_argument(f"--{size}", type=int, default=usual)
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--warmup", type=int, default=10)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     manifest = Manifest.load(options.directory)
+    stage, sizes = STAGES[options.stage], {name: getattr(options, name) for name in SIZES}
     backend = TensorRtBackend(
         options.directory,
         manifest,
-        options.stage,
+        stage,
         options.target,
         BackendOptions(device=options.device),
     )
-    inputs = feeds(manifest, options.stage, options.prompts)
+    inputs = feeds(manifest, stage, sizes)
     times = []
     for _ in range(options.warmup + options.runs):
         backend.run(inputs)
@@ -105,8 +111,8 @@ def main() -> None:
     for layer in layers:
         groups[layer["group"]] += layer["ms"]
     document = {
-        "stage": options.stage.value,
-        "prompts": options.prompts,
+        "stage": options.stage,
+        "sizes": sizes,
         "run_ms": {"p50": statistics.median(times), "least": times[0], "most": times[-1]},
         "groups": {name: round(ms, 4) for name, ms in sorted(groups.items(), key=lambda g: -g[1])},
         "layers": layers,

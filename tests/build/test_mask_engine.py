@@ -16,7 +16,6 @@ from samtrt.build.jobs import make_job, mask_job
 from samtrt.build.options import BuildOptions, Built, Job, Range
 from samtrt.choices import Precision, Stage, Target
 from samtrt.errors import BuildError
-from samtrt.feature_maps import FeatureMap
 from samtrt.manifest import Manifest
 from samtrt.tensorrt.engine_files import find_exact
 from samtrt.tensorrt.gpu import Gpu
@@ -83,15 +82,12 @@ def test_a_level_that_was_asked_for_is_kept(directory: Path) -> None:
 
 
 def test_what_needs_one() -> None:
-    """Standard operators on tokens: without the plugin, and of decoders that it has none for."""
+    """Standard operators on tokens: all without the plugin."""
     old, new = weak_api(), SimpleNamespace(target=Target.TENSORRT, version=(10, 0))
     plugin = Path("samtrt_plugin.so")
-    maps = FeatureMap("image_embeddings", (256, 64, 64)), FeatureMap("hq_features", (32, 256, 256))
-    sam, hq = (SimpleNamespace(maps=maps[:count]) for count in (1, 2))
-    found = [parts_masks(old, one, library) for one in (sam, hq) for library in (None, plugin)]
-    assert found == [True, False, True, True]
-    assert [default_points(old, one, plugin).min for one in (sam, hq)] == [0, 1]
-    assert not parts_masks(new, hq, None)
+    found = [parts_masks(api, library) for api in (old, new) for library in (None, plugin)]
+    assert found == [True, False, False, False]
+    assert [default_points(old, library).min for library in (None, plugin)] == [1, 0]
 
 
 def test_it_is_run_with_the_library_of_the_others(directory: Path, tmp_path: Path) -> None:

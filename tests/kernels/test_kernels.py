@@ -123,6 +123,30 @@ def test_kernels_are_of_the_operators_that_graphs_have(kernels: Kernels) -> None
         assert attributes == list(operator.attributes), name
 
 
+SQUARES = {
+    "squares of one block": ((16, 2, 96), 8, 1),
+    "pooled": ((16, 2, 96), 8, 2),
+    "few tokens": ((8, 1, 56), 4, 1),
+    "few tokens, pooled": ((8, 1, 56), 4, 2),
+    "padded": ((16, 2, 72), 14, 1),
+    "padded and pooled": ((16, 1, 72), 14, 2),
+    "an odd side": ((9, 1, 96), 7, 1),
+    "whole blocks": ((16, 1, 72), 16, 1),
+    "the whole grid": ((18, 2, 56), 0, 1),
+    "the whole grid, pooled": ((18, 1, 56), 0, 2),
+}
+"""Grid, heads and their width, side of the squares, by which queries are pooled."""
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("sizes", "window", "stride"), SQUARES.values(), ids=SQUARES)
+def test_attention_in_squares(
+    kernels: Kernels, dtype: torch.dtype, sizes: tuple[int, int, int], window: int, stride: int
+) -> None:
+    inputs = Inputs(dtype, kernels.device)
+    check(kernel_cases.square_attention(kernels, sizes, window, stride, inputs, batch=2))
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(
     ("width", "window"), [(32, 14), (64, 0), (80, 14)], ids=["windows", "global", "head of 80"]
@@ -231,7 +255,9 @@ def test_patches(kernels: Kernels, dtype: torch.dtype, floats: bool) -> None:
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_embed_masks(kernels: Kernels, dtype: torch.dtype) -> None:
-    check(kernel_cases.embed_masks(kernels, 8, 3, True, Inputs(dtype, kernels.device)))
+    inputs = Inputs(dtype, kernels.device)
+    check(kernel_cases.embed_masks(kernels, 8, 3, True, inputs))
+    check(kernel_cases.embed_masks(kernels, 8, 3, False, inputs, images=3))
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -134,7 +134,7 @@ def _on_gpu(name: str, places: Places) -> Path:
 
     api = load_api(Target.TENSORRT)
     directory = Path(shutil.copytree(for_tensorrt(places.exported), places.folder / "engines"))
-    points = Range(min=default_points(api, Manifest.load(directory), None).min, opt=5, max=10)
+    points = Range(min=default_points(api, None).min, opt=5, max=10)
     prompts = Range(min=1, opt=1, max=8)
     # What is asked is whether results are right: the library need not look for the fastest kernels.
     build_engines(

@@ -43,6 +43,9 @@ def install(
             samtrt_linear_gelu_supported=lambda inputs, outputs: int(
                 inputs % 64 == 0 and outputs % 128 == 0
             ),
+            samtrt_square_attention_supported=lambda grid, dim, window, stride: int(
+                grid % stride == window % stride == 0 and dim in (56, 72, 96)
+            ),
             samtrt_attention_supported=lambda grid, dim, window: int(
                 grid in (16, 32, 48, 64) and dim in head_dims and window in (0, 14)
             ),

@@ -17,7 +17,7 @@ from samtrt.choices import AnyStage, Precision, Stage, VideoStage
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.manifest import EncoderSizes, Manifest, Source, Video
 from samtrt.preparation.spec import PreparationChanges
-from samtrt.registry import Sam2Spec, ViTSpec
+from samtrt.registry import HieraSpec, Sam2Spec, ViTSpec
 from samtrt.types import DeviceArray, Tensor, to_host
 
 try:
@@ -134,7 +134,7 @@ def manifest_of(checkpoint: Checkpoint) -> Manifest:
         object_scores=spec.object_scores,
         family=spec.family,
         input_size=spec.encoder_size,
-        encoder=EncoderSizes.of(spec) if isinstance(spec, ViTSpec) else None,
+        encoder=EncoderSizes.of(spec) if isinstance(spec, ViTSpec | HieraSpec) else None,
         preparation=checkpoint.preparation,
         automatic=spec.thresholds,
         precision=Precision.FP32,

@@ -18,22 +18,23 @@ from samtrt.manifest import Manifest
 from samtrt.tensorrt.api import Api
 from samtrt.tensorrt.plugin.library import MOST_POINTS, PluginLibrary
 
+HIERA_GRID = 4
+"""Tokens of Hiera's first stage along a side, for each cell of the image embedding."""
 
-def default_points(api: Api, manifest: Manifest, plugin: Path | None) -> Range:
+
+def default_points(api: Api, plugin: Path | None) -> Range:
     """Return how many points prompts may have where nothing is said."""
-    return Range(min=1 if parts_masks(api, manifest, plugin) else 0, opt=5, max=20)
+    return Range(min=1 if parts_masks(api, plugin) else 0, opt=5, max=20)
 
 
-def parts_masks(api: Api, manifest: Manifest, plugin: Path | None) -> bool:
+def parts_masks(api: Api, plugin: Path | None) -> bool:
     """Tell whether prompts that are a mask alone need an engine of their own.
 
     TensorRT 8.6 finds no implementation for standard operators on tokens of which there may be none
     ("Could not find any implementation for node {ForeignNode[..."). The plugin has operators for
-    the tokens of SAM's own decoder, which takes one map of the image; of others, such as SAM-HQ's
-    and SAM 2's, for what runs over the image alone.
+    them.
     """
-    is_standard = plugin is None or len(manifest.maps) > 1
-    return api.target is Target.TENSORRT and api.version < (9,) and is_standard
+    return api.target is Target.TENSORRT and api.version < (9,) and plugin is None
 
 
 def uses_plugin(manifest: Manifest) -> bool:
@@ -199,9 +200,10 @@ def _check_plugin(api: Api, manifest: Manifest, options: BuildOptions, directory
         raise BuildError(f"{api.product} has no plugins (TensorRT has); leave out --plugin")
     if (options.precision or manifest.precision) is Precision.FP32:
         raise BuildError("the plugin computes in half precision; add --precision fp16")
-    if options.points.max > MOST_POINTS:
+    most = MOST_POINTS - (len(manifest.maps) > 1)  # SAM-HQ and SAM 2 have a token more
+    if options.points.max > most:
         raise BuildError(
-            f"the plugin takes up to {MOST_POINTS} points a prompt and --points allows "
+            f"the plugin takes up to {most} points a prompt and --points allows "
             f"{options.points.max}; lower its maximum, or leave out --plugin"
         )
     library = PluginLibrary.open(options.plugin)
@@ -214,10 +216,16 @@ def encoder_without_plugin(manifest: Manifest, plugin: Path) -> str | None:
 
     Its decoder is the same in every model. The library must be one that fits here.
     """
-    if manifest.family is not Family.VIT:
+    if manifest.family not in (Family.VIT, Family.HIERA):
         return f"the plugin has no operators for the encoder of {manifest.model}"
-    sizes, grid = manifest.encoder_sizes, manifest.embedding_size
-    if PluginLibrary.open(plugin).supports(sizes, grid):
+    sizes, library = manifest.encoder_sizes, PluginLibrary.open(plugin)
+    if manifest.family is Family.HIERA:
+        grid = HIERA_GRID * manifest.embedding_size
+        fits = library.supports_squares(sizes, grid)
+    else:
+        grid = manifest.embedding_size
+        fits = library.supports(sizes, grid)
+    if fits:
         return None
     return (
         f"{plugin.name} has no kernels for {manifest.model}'s encoder ({sizes.width} channels, "

@@ -101,7 +101,7 @@ def build_engines(
                     with manifest.checked(directory, stage):
                         done = run_job(one, tell)
                     built[stage, exact] = _publish(directory, manifest, one, done), done
-                if stage is Stage.DECODER and parts_masks(api, manifest, options.plugin):
+                if stage is Stage.DECODER and parts_masks(api, options.plugin):
                     one = mask_job(job, manifest, Path(work), directory)
                     built |= _for_masks(directory, manifest, one, built, tell)
     return built
@@ -138,7 +138,7 @@ def _for_stage(
     manifest: Manifest, target: Target, stage: AnyStage, options: BuildOptions
 ) -> tuple[BuildOptions, str | None]:
     """Return the options for one stage, and what to tell where it does without the plugin."""
-    if isinstance(stage, VideoStage):
+    if stage in (VideoStage.MEMORY_ATTENTION, VideoStage.MEMORY_ENCODER):  # standard operators
         return options.model_copy(update={"plugin": None}), None
     plugin = options.plugin if stage is Stage.ENCODER else None
     if plugin and (reason := encoder_without_plugin(manifest, plugin)):

@@ -59,7 +59,7 @@ def make_job(
     """
     timing = options.timing_cache and api.target is Target.TENSORRT
     precision = options.precision or manifest.precision
-    level = all_sizes_level(api, manifest, stage, options)
+    level = all_sizes_level(api, stage, options)
     nodes: tuple[NodePrecision, ...] = ()
     if not api.is_strongly_typed and precision is not Precision.FP32:
         nodes = node_precisions(named or graph, image_inputs(stage, manifest), options.float32)
@@ -78,15 +78,14 @@ def make_job(
     )
 
 
-def all_sizes_level(
-    api: Api, manifest: Manifest, stage: AnyStage, options: BuildOptions
-) -> int | None:
+def all_sizes_level(api: Api, stage: AnyStage, options: BuildOptions) -> int | None:
     """Return the optimization level of the engine that takes prompts in any number.
 
     TensorRT 8.6 finds no implementation for standard operators on tokens in any number, but at
     level 0; for one number it does. None is the library's default.
     """
-    is_weak = stage is Stage.DECODER and parts_masks(api, manifest, options.plugin)
+    decodes = stage in (Stage.DECODER, VideoStage.VIDEO_DECODER)
+    is_weak = decodes and parts_masks(api, options.plugin)
     return 0 if is_weak and options.optimization_level is None else options.optimization_level
 
 

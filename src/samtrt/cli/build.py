@@ -142,12 +142,11 @@ def command(
     """Compile a model directory's graphs into TensorRT engines."""
     from samtrt.build.checks import default_points
     from samtrt.build.options import BuildOptions, Range
-    from samtrt.manifest import Manifest
 
     gpu = _gpu_number(device)
     most_prompts = Range.parse(prompts, "--prompts")
     most_points = (
-        default_points(_api(target, explain), Manifest.load(directory), plugin)
+        default_points(_api(target, explain), plugin)
         if points is None
         else Range.parse(points, "--points")
     )

@@ -42,6 +42,7 @@ def finish_graph(path: Path, final: Path, opset: int) -> None:
         _axes_as_attributes(model)
         _spell_out_shapes(model)
         _flatten_biases(model)
+        _multiply_out_cubes(model)
     if domain.version != opset:
         raise ExportError(
             f"asked for opset {opset} and got {domain.version}; choose another --opset"
@@ -157,6 +158,27 @@ def _flatten_biases(model: onnx.ModelProto) -> None:
             make("Add", [f"{name}_row", bias], [f"{name}_added"], node.name),
             make("Reshape", [f"{name}_added", shapes[1]], [name], f"{node.name}_whole"),
         ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _multiply_out_cubes(model: onnx.ModelProto) -> None:
+    """Write third powers, as GELU by tanh has them, as two products.
+
+    TensorRT 8.6 joins an activation to the convolution before it, and has no implementation for one
+    with a power after a convolution of each channel.
+    """
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        power = weights.get(node.input[1]) if node.op_type == "Pow" else None
+        if power is None or onnx.numpy_helper.to_array(power).tolist() != 3:
+            nodes.append(node)
+            continue
+        x, name, make = node.input[0], node.output[0], onnx.helper.make_node
+        nodes.append(make("Mul", [x, x], [f"{name}_square"], f"{node.name}_square"))
+        nodes.append(make("Mul", [f"{name}_square", x], [name], node.name))
     del graph.node[:]
     graph.node.extend(nodes)
 

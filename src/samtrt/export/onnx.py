@@ -24,14 +24,17 @@ from samtrt.export.finish import check_borders, finish_graph
 from samtrt.export.float32_parts import EXPORTED_PARTS, FLOAT32_STAGES
 from samtrt.export.hush import hushed
 from samtrt.export.plugin import PluginKernels
-from samtrt.export.plugin_decoder import PluginDecoder
+from samtrt.export.plugin_decoder import PluginDecoder, PluginTransformer
+from samtrt.export.plugin_hiera import PluginHiera
 from samtrt.export.precision import BFLOAT16_OPSET, convert, load_graph, save_graph
 from samtrt.files import staging_directory
 from samtrt.manifest import FileEntry, Manifest, check_model_directory
 from samtrt.models import Sam
+from samtrt.models.hiera import Hiera
 from samtrt.models.mask_decoder import MaskDecoder
+from samtrt.models.pyramid import PyramidEncoder
 from samtrt.models.vit import ImageEncoderViT
-from samtrt.registry import ModelSpec, Sam2Spec, ViTSpec
+from samtrt.registry import HieraSpec, ModelSpec, Sam2Spec, ViTSpec
 
 NEWEST_OPSET = 22  # 23 turns attention into one operator, which TensorRT 10.0 does not parse
 OLDEST_OPSET = 17
@@ -143,14 +146,14 @@ def export_model(
 def plugin_notices(spec: ModelSpec) -> tuple[str, ...]:
     """Say what of a model stays in standard operators in the plugin's form, a line each."""
     told = []
-    if not isinstance(spec, ViTSpec):
+    if not isinstance(spec, ViTSpec | HieraSpec):
         told.append(
             f"in standard operators: the encoder, as the plugin has none for a {spec.family.value}"
         )
     if spec.hq or isinstance(spec, Sam2Spec):
         told.append(
-            "in standard operators: the decoder's work on tokens and its upscaling, as the "
-            "plugin's are for SAM's own decoder; the passes over the image are the plugin's"
+            "in standard operators: the decoder's upscaling and its heads, as the plugin's are for "
+            "SAM's own decoder; all before them is in the plugin's"
         )
     return tuple(told)
 
@@ -160,8 +163,14 @@ def _set_form(sam: Sam, form: AttentionForm, report: Callable[[str], None]) -> N
     is_vit = isinstance(sam.image_encoder, ImageEncoderViT)
     if form is AttentionForm.PLUGIN:  # a ViT's encoder is written anew, see trace_graph
         sam.kernels = PluginKernels()
-        if type(sam.mask_decoder) is MaskDecoder:  # SAM-HQ's has more tokens than its operators
-            sam.add_module("mask_decoder", PluginDecoder(sam.mask_decoder))
+        decoder = sam.mask_decoder
+        if type(decoder) is MaskDecoder:
+            sam.add_module("mask_decoder", PluginDecoder(decoder))
+        else:  # SAM-HQ's and SAM 2's have more tokens than the operator of their heads
+            decoder.add_module("transformer", PluginTransformer(decoder.transformer))
+        encoder = sam.image_encoder
+        if isinstance(encoder, PyramidEncoder) and isinstance(encoder.trunk, Hiera):
+            encoder.add_module("trunk", PluginHiera(encoder.trunk))
         for notice in plugin_notices(sam.spec):
             report(notice)
     elif not is_vit and form is not AttentionForm.ADD:

@@ -57,14 +57,14 @@ class PluginEncoder(nn.Module):
     def __init__(self, encoder: ImageEncoderViT) -> None:
         super().__init__()
         self.patch_embed = _patch_embedding(encoder.patch_embed.proj)
-        self.pos_embed = _constant(encoder.pos_embed[0])
+        self.pos_embed = constant(encoder.pos_embed[0])
         blocks = [_Block(block) for block in encoder.blocks]
         self.blocks = nn.ModuleList(blocks)
         self.early_index = encoder.early_index
         narrow, *rest = list(encoder.neck)
         self.narrow = narrow
         self.neck = nn.Sequential(
-            *(layer if isinstance(layer, nn.Conv2d) else _Norm(layer) for layer in rest)
+            *(layer if isinstance(layer, nn.Conv2d) else PluginNorm(layer) for layer in rest)
         )
         # What the last block adds goes to the neck alone: its layer and the neck's first are one of
         # a third of the work, or less.
@@ -96,9 +96,9 @@ class _Block(nn.Module):
         attention: Attention = block.attn
         self.num_heads, self.window = attention.num_heads, attention.window
         self.rel_pos_h, self.rel_pos_w = attention.rel_pos_h, attention.rel_pos_w
-        self.qkv, self.proj = _pointwise(attention.qkv), _pointwise(attention.proj)
-        self.norm1, self.norm2 = _Norm(block.norm1), _Norm(block.norm2)
-        self.lin1, self.lin2 = block.mlp.lin1, _pointwise(block.mlp.lin2)
+        self.qkv, self.proj = pointwise(attention.qkv), pointwise(attention.proj)
+        self.norm1, self.norm2 = PluginNorm(block.norm1), PluginNorm(block.norm2)
+        self.lin1, self.lin2 = block.mlp.lin1, pointwise(block.mlp.lin2)
 
     def forward(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
         """Map x and what is still to be added to it, [B, C, G, G], to the same one block on.
@@ -116,7 +116,7 @@ class _Block(nn.Module):
         return x, self.lin2(LINEAR_GELU(normed, self.lin1.weight, self.lin1.bias))
 
 
-class _Norm(nn.Module):
+class PluginNorm(nn.Module):
     """Layer norm over channels, alone or with the sum before it."""
 
     def __init__(self, norm: Any) -> None:
@@ -133,10 +133,10 @@ class _Norm(nn.Module):
         return PLACE_LAYER_NORM(x, places, self.weight, self.bias, self.eps)
 
 
-def _pointwise(linear: nn.Linear) -> nn.Conv2d:
+def pointwise(linear: nn.Linear) -> nn.Conv2d:
     """Return a linear layer as a 1x1 convolution that shares its weights."""
     conv = nn.Conv2d(linear.in_features, linear.out_features, 1, device="meta")
-    conv.weight, conv.bias = _constant(linear.weight[:, :, None, None]), linear.bias
+    conv.weight, conv.bias = constant(linear.weight[:, :, None, None]), linear.bias
     return conv
 
 
@@ -144,21 +144,22 @@ def _joined(first: nn.Conv2d, second: Any) -> nn.Conv2d:
     """Return two 1x1 convolutions, of which the second has no bias, as one."""
     conv = nn.Conv2d(first.in_channels, second.out_channels, 1, device="meta")
     weight, onto = first.weight[:, :, 0, 0].double(), second.weight[:, :, 0, 0].double()
-    conv.weight = _constant((onto @ weight).to(first.weight.dtype)[:, :, None, None])
+    conv.weight = constant((onto @ weight).to(first.weight.dtype)[:, :, None, None])
     if first.bias is not None:
-        conv.bias = _constant((onto @ first.bias.double()).to(first.bias.dtype))
+        conv.bias = constant((onto @ first.bias.double()).to(first.bias.dtype))
     return conv
 
 
 def _patch_embedding(conv: nn.Conv2d) -> nn.Conv2d:
     """Return the patches' convolution as one of 1x1 on what `PATCHES` gives."""
     pointwise = nn.Conv2d(conv.weight[0].numel(), conv.out_channels, 1, device="meta")
-    pointwise.weight = _constant(conv.weight.flatten(1)[:, :, None, None])
+    pointwise.weight = constant(conv.weight.flatten(1)[:, :, None, None])
     pointwise.bias = conv.bias
     return pointwise
 
 
-def _constant(tensor: Tensor) -> nn.Parameter:
+def constant(tensor: Tensor) -> nn.Parameter:
+    """Return a tensor as a parameter, which is a weight of the graph."""
     return nn.Parameter(tensor.detach(), requires_grad=False)
 
 

@@ -22,7 +22,7 @@ from samtrt.export.operators.token_heads import TOKEN_HEADS
 from samtrt.export.operators.token_keys import TOKEN_KEYS
 from samtrt.export.operators.token_mlp import TOKEN_MLP
 from samtrt.models.image_kernels import Image, ImageKernels
-from samtrt.models.mask_decoder import CrossAttention, MaskDecoder
+from samtrt.models.mask_decoder import CrossAttention, MaskDecoder, TwoWayTransformer
 
 
 class PluginDecoder(nn.Module):
@@ -37,26 +37,66 @@ class PluginDecoder(nn.Module):
         self, kernels: ImageKernels, image: Tensor, image_pe: Tensor, sparse: Tensor, side: int
     ) -> tuple[Tensor, Tensor]:
         """Do what `MaskDecoder.forward` does."""
-        decoder, transformer = self.decoder, self.decoder.transformer
-        fixed = decoder.fixed_tokens()
+        decoder, fixed = self.decoder, self.decoder.fixed_tokens()
         tokens = torch.cat([fixed.unsqueeze(0).expand(sparse.shape[0], -1, -1), sparse], dim=1)
-        token_pe = tokens
-        layers: Any = transformer.layers
-        for i, layer in enumerate(layers):
-            tokens = _attend_to_selves(layer, tokens, token_pe, is_first=i == 0)
-            to_image, to_tokens = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
-            placed = Image(image, image_pe, image)  # the operators add positions themselves
-            queries = IMAGE_QUERIES(tokens, token_pe, *_query_weights(to_image), 0)
-            mixed = kernels.tokens_to_image(queries, placed)
-            tokens = _update(layer, tokens, mixed)
-            weights = _key_weights(to_tokens)
-            keys, offsets, values = TOKEN_KEYS(tokens, token_pe, *weights)
-            image = kernels.image_to_tokens(placed, keys, offsets, values, layer.norm4)
-        final = transformer.final_attn_token_to_image
-        queries = IMAGE_QUERIES(tokens, token_pe, *_query_weights(final), len(fixed))
-        mixed = kernels.tokens_to_image(queries, Image(image, image_pe, image))
+        tokens, mixed, image = _transform(
+            decoder.transformer, kernels, image, image_pe, tokens, len(fixed)
+        )
         hyper, scores = _read_off(decoder, tokens, mixed)
         return kernels.upscale(image, hyper, decoder.output_upscaling, side), scores
+
+
+class PluginTransformer(nn.Module):
+    """`TwoWayTransformer` in the plugin's operators, for decoders with further tokens.
+
+    What is made of the fixed tokens after it stays in standard operators: their number is always
+    the same.
+    """
+
+    def __init__(self, transformer: TwoWayTransformer) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    def forward(
+        self, kernels: ImageKernels, image: Tensor, pe: Tensor, tokens: Tensor, wanted: int
+    ) -> tuple[Tensor, Tensor]:
+        """Do what `TwoWayTransformer.forward` does."""
+        transformer = self.transformer
+        tokens, mixed, image = _transform(transformer, kernels, image, pe, tokens, wanted)
+        final = transformer.final_attn_token_to_image
+        heads = mixed.reshape(mixed.shape[0], final.num_heads, wanted, mixed.shape[2])
+        return transformer.norm_final_attn(tokens[:, :wanted] + final.of_mixed(heads)), image
+
+
+def _transform(
+    transformer: TwoWayTransformer,
+    kernels: ImageKernels,
+    image: Tensor,
+    image_pe: Tensor,
+    tokens: Tensor,
+    wanted: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Let tokens and image attend to each other, arguments as of `TwoWayTransformer.forward`.
+
+    Returns:
+        The tokens [P, T, C]; what each head of the first `wanted` of them got of the image at last,
+        [P, heads * wanted, C]; and the image.
+    """
+    token_pe = tokens
+    layers: Any = transformer.layers
+    for i, layer in enumerate(layers):
+        tokens = _attend_to_selves(layer, tokens, token_pe, is_first=i == 0)
+        to_image, to_tokens = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
+        placed = Image(image, image_pe, image)  # the operators add positions themselves
+        queries = IMAGE_QUERIES(tokens, token_pe, *_query_weights(to_image), 0)
+        mixed = kernels.tokens_to_image(queries, placed)
+        tokens = _update(layer, tokens, mixed)
+        weights = _key_weights(to_tokens)
+        keys, offsets, values = TOKEN_KEYS(tokens, token_pe, *weights)
+        image = kernels.image_to_tokens(placed, keys, offsets, values, layer.norm4)
+    final = transformer.final_attn_token_to_image
+    queries = IMAGE_QUERIES(tokens, token_pe, *_query_weights(final), wanted)
+    return tokens, kernels.tokens_to_image(queries, Image(image, image_pe, image)), image
 
 
 def _attend_to_selves(layer: Any, tokens: Tensor, token_pe: Tensor, is_first: bool) -> Tensor:

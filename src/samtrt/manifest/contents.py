@@ -39,6 +39,7 @@ from samtrt.registry import (
     MASK_THRESHOLD,
     MODELS,
     OFFICIAL_THRESHOLDS,
+    HieraSpec,
     MaskThresholds,
     ViTSpec,
 )
@@ -70,7 +71,8 @@ class Manifest(Frozen):
     )
     family: Family = Field(default=Family.VIT, description="which image encoder it has")
     encoder: EncoderSizes | None = Field(
-        default=None, description="of a ViT; None in manifests of 0.1: see `encoder_sizes`"
+        default=None,
+        description="of a ViT or Hiera; None in older manifests: see `encoder_sizes`",
     )
     preparation: Preparation = Field(description="how images become the encoder's input")
     mask_threshold: float = MASK_THRESHOLD
@@ -117,7 +119,7 @@ class Manifest(Frozen):
 
     @property
     def encoder_sizes(self) -> EncoderSizes:
-        """The sizes of a ViT; of a manifest that lacks them, those of the model of its name.
+        """Sizes of a ViT or Hiera; of a manifest that lacks them, those of the model of its name.
 
         Raises:
             ManifestError: where it lacks them and no known model has the name.
@@ -125,7 +127,7 @@ class Manifest(Frozen):
         if self.encoder is not None:
             return self.encoder
         known = MODELS.get(self.model)
-        if not isinstance(known, ViTSpec):
+        if not isinstance(known, ViTSpec | HieraSpec):
             raise ManifestError(
                 f"the {MANIFEST_NAME} of this '{self.model}' model is of an older samtrt and does "
                 "not say the encoder's sizes; export the model again"

@@ -10,7 +10,7 @@ from samtrt.choices import Quantization
 from samtrt.errors import ManifestError
 from samtrt.files import sha256_of
 from samtrt.manifest.reading import MANIFEST_NAME
-from samtrt.registry import ViTSpec
+from samtrt.registry import HieraSpec, ViTSpec
 
 
 class Frozen(BaseModel):
@@ -71,7 +71,12 @@ class EncoderSizes(Frozen):
         return self.width // self.heads
 
     @classmethod
-    def of(cls, spec: ViTSpec) -> EncoderSizes:
+    def of(cls, spec: ViTSpec | HieraSpec) -> EncoderSizes:
+        """Return those of a ViT, or of a Hiera's last stage; heads are as wide in all."""
+        if isinstance(spec, HieraSpec):
+            widest = spec.stage_widths[-1]
+            heads = widest * spec.num_heads // spec.embed_dim
+            return cls(width=widest, depth=sum(spec.stages), heads=heads, window=spec.windows[-1])
         return cls(
             width=spec.embed_dim, depth=spec.depth, heads=spec.num_heads, window=spec.window_size
         )

@@ -38,28 +38,43 @@ class HieraAttention(nn.Module):
         side = self.window or grid
         pad = -grid % side
         qkv = F.pad(F.linear(x, self.qkv.weight), (0, 0, 0, pad, 0, pad)) + self.qkv.bias
-        q, k, v = self._squares(qkv, side).chunk(3, dim=-1)
-        short = side // self.stride
-        if self.stride > 1:
-            q = F.max_pool2d(q.permute(0, 3, 1, 2), self.stride).permute(0, 2, 3, 1)
-        q, k, v = (self._heads(one) for one in (q, k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        count, out_grid = (grid + pad) // side, grid // self.stride
-        out = mixed.transpose(1, 2).reshape(-1, count, count, short, short, self.proj.in_features)
-        out = out.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        out, out_grid = attend_squares(qkv, self.num_heads, side, self.stride), grid // self.stride
         return self.proj(out[:, :out_grid, :out_grid])
 
-    def _squares(self, x: Tensor, side: int) -> Tensor:
-        """Cut [B, P, P, C] into squares [B (P / side)^2, side, side, C]."""
-        count = x.shape[1] // side
-        cut = x.reshape(-1, count, side, count, side, x.shape[3]).transpose(2, 3)
-        return cut.reshape(-1, side, side, x.shape[3])
 
-    def _heads(self, x: Tensor) -> Tensor:
-        """[N, side, side, C] to [N, heads, side * side, C / heads]."""
-        side, width = x.shape[1], x.shape[3]
-        rows = x.reshape(-1, side * side, self.num_heads, width // self.num_heads)
-        return rows.transpose(1, 2)
+def attend_squares(qkv: Tensor, num_heads: int, side: int, stride: int) -> Tensor:
+    """Attend within each of the squares that a padded grid is made of.
+
+    Args:
+        qkv: [B, P, P, 3C] with P a multiple of `side`; channels are q, k, v, each by head.
+        num_heads: Number of heads.
+        side: Of the squares, in tokens.
+        stride: By which queries are pooled, in height and width.
+
+    Returns:
+        [B, P / stride, P / stride, C].
+    """
+    count, short = qkv.shape[1] // side, side // stride
+    q, k, v = _squares(qkv, side).chunk(3, dim=-1)
+    if stride > 1:
+        q = F.max_pool2d(q.permute(0, 3, 1, 2), stride).permute(0, 2, 3, 1)
+    q, k, v = (_heads(one, num_heads) for one in (q, k, v))
+    mixed = F.scaled_dot_product_attention(q, k, v)
+    out = mixed.transpose(1, 2).reshape(-1, count, count, short, short, qkv.shape[3] // 3)
+    return out.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+def _squares(x: Tensor, side: int) -> Tensor:
+    """Cut [B, P, P, C] into squares [B (P / side)^2, side, side, C]."""
+    count = x.shape[1] // side
+    cut = x.reshape(-1, count, side, count, side, x.shape[3]).transpose(2, 3)
+    return cut.reshape(-1, side, side, x.shape[3])
+
+
+def _heads(x: Tensor, num_heads: int) -> Tensor:
+    """[N, side, side, C] to [N, heads, side * side, C / heads]."""
+    side, width = x.shape[1], x.shape[3]
+    return x.reshape(-1, side * side, num_heads, width // num_heads).transpose(1, 2)
 
 
 class HieraBlock(nn.Module):

@@ -81,7 +81,7 @@ class ImageKernels(Protocol):
         """Add each prompt's mask to the image: [P, HW, C].
 
         Args:
-            image: [1, HW, C].
+            image: [1, HW, C], or [P, HW, C] where each prompt has its own.
             masks: Low-res logits [P, 1, 4 H, 4 W].
             has_mask: [P], 1 where a prompt has a mask.
             weights: Of the prompt encoder.

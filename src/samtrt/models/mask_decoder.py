@@ -56,7 +56,11 @@ class CrossAttention(nn.Module):
         """As `forward`, from tokens [P, T, C] to the image, whose cells are keys and values."""
         # The bias of k_proj adds the same to all of a query's scores, which softmax ignores.
         queries = self._split(self.q_proj(tokens) * self.scale) @ self._of_heads(self.k_proj.weight)
-        mixed = kernels.tokens_to_image(queries.flatten(1, 2), image).reshape(queries.shape)
+        mixed = kernels.tokens_to_image(queries.flatten(1, 2), image)
+        return self.of_mixed(mixed.reshape(queries.shape))
+
+    def of_mixed(self, mixed: Tensor) -> Tensor:
+        """Finish `tokens_to_image` from what each head mixed of the image: [P, heads, T, C]."""
         # Each row of attention sums to one, so that the bias of v_proj comes through unchanged.
         out = mixed @ self._of_heads(self.v_proj.weight).transpose(-2, -1)
         return self.out_proj(out.transpose(1, 2).flatten(2) + self.v_proj.bias)

@@ -32,6 +32,8 @@ def SamtrtEmbedMasks(
 ) -> FLOAT:
     """`ImageKernels.embed_masks`: [1, HW, 256], [P, 1, 4 * side, 4 * side], [P] to [P, HW, 256].
 
+    The image may be another one for each prompt, [P, HW, 256].
+
     The weights are those of `MaskWeights`.
     """
     one, two = op.Constant(value_ints=[1]), op.Constant(value_ints=[2])

@@ -14,6 +14,7 @@ from samtrt.export.operators.patches import PATCHES
 from samtrt.export.operators.place_layer_norm import PLACE_LAYER_NORM
 from samtrt.export.operators.rel_pos_attention import REL_POS_ATTENTION
 from samtrt.export.operators.self_attention import SELF_ATTENTION
+from samtrt.export.operators.square_attention import SQUARE_ATTENTION
 from samtrt.export.operators.token_heads import TOKEN_HEADS
 from samtrt.export.operators.token_keys import TOKEN_KEYS
 from samtrt.export.operators.token_mlp import TOKEN_MLP
@@ -24,6 +25,7 @@ OPERATORS: dict[str, Operator] = {
     operator.name: operator
     for operator in (
         REL_POS_ATTENTION,
+        SQUARE_ATTENTION,
         LAYER_NORM,
         ADD_LAYER_NORM,
         PLACE_LAYER_NORM,

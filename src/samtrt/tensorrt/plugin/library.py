@@ -63,7 +63,7 @@ class PluginLibrary:
             handle = _dlopen(path.absolute())
             major = int(handle.samtrt_plugin_tensorrt_major())
             handle.samtrt_architectures.restype = ctypes.c_char_p
-            _ = handle.samtrt_linear_gelu_supported  # not there: of an older samtrt
+            _ = handle.samtrt_square_attention_supported  # not there: of an older samtrt
             architectures = handle.samtrt_architectures().decode()
         except (OSError, AttributeError) as error:
             raise BackendError(
@@ -97,6 +97,13 @@ class PluginLibrary:
         return bool(self.handle.samtrt_layer_norm_supported(sizes.width)) and all(
             self.handle.samtrt_attention_supported(grid, sizes.head_width, window)
             for window in {sizes.window, 0}
+        )
+
+    def supports_squares(self, sizes: EncoderSizes, grid: int) -> bool:
+        """Tell whether it has kernels for a Hiera whose first stage has `grid` x `grid` tokens."""
+        attends = self.handle.samtrt_square_attention_supported
+        return bool(self.handle.samtrt_layer_norm_supported(sizes.width)) and all(
+            attends(grid, sizes.head_width, 0, stride) for stride in (1, 2)
         )
 
     def multiplies(self, gpu: Gpu, outputs: int, inputs: int) -> bool:

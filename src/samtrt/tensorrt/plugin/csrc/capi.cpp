@@ -37,6 +37,22 @@ SAMTRT_EXPORT int32_t samtrt_rel_pos_attention(int32_t type, void const* qkv, fl
                                    static_cast<cudaStream_t>(stream));
 }
 
+SAMTRT_EXPORT int32_t samtrt_square_attention_supported(int32_t grid, int32_t head_dim,
+                                                        int32_t window, int32_t stride) {
+  return samtrt::square_attention_supported(grid, head_dim, window, stride) ? 1 : 0;
+}
+
+SAMTRT_EXPORT int32_t samtrt_square_attention(int32_t type, void const* qkv, float const* qkv_bias,
+                                              void* out, int32_t batch, int32_t grid, int32_t heads,
+                                              int32_t head_dim, int32_t window, int32_t stride,
+                                              void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  return samtrt::square_attention(as_type(type), qkv, qkv_bias, out, batch, grid, heads, head_dim,
+                                  window, stride, static_cast<cudaStream_t>(stream));
+}
+
 SAMTRT_EXPORT int32_t samtrt_layer_norm_supported(int32_t channels) {
   return samtrt::layer_norm_supported(channels) ? 1 : 0;
 }
@@ -97,16 +113,16 @@ SAMTRT_EXPORT int32_t samtrt_patches(int32_t type, void const* images, int32_t f
 // `weights` are the pointers of MaskEmbedding in their order.
 SAMTRT_EXPORT int32_t samtrt_embed_masks(int32_t type, void const* image, float const* masks,
                                          float const* has_mask, float const* const* weights,
-                                         void* out, int32_t prompts, int32_t side, float epsilon,
-                                         void* stream) {
+                                         void* out, int32_t images, int32_t prompts, int32_t side,
+                                         float epsilon, void* stream) {
   if (!is_type(type)) {
     return cudaErrorInvalidValue;
   }
   float const* const* w = weights;
   samtrt::MaskEmbedding const embedding{w[0], w[1], w[2], w[3], w[4], w[5],
                                         w[6], w[7], w[8], w[9], w[10]};
-  return samtrt::embed_masks(as_type(type), image, masks, has_mask, embedding, out, prompts, side,
-                             epsilon, static_cast<cudaStream_t>(stream));
+  return samtrt::embed_masks(as_type(type), image, masks, has_mask, embedding, out, images, prompts,
+                             side, epsilon, static_cast<cudaStream_t>(stream));
 }
 
 SAMTRT_EXPORT int64_t samtrt_tokens_to_image_workspace(int32_t prompts, int32_t rows) {

@@ -20,7 +20,8 @@ constexpr int kBytes = (kSecond * kWidth + kWarps * kCells * kHiddenPitch) * 4;
 constexpr int kBlocks = 8;  // of a multiprocessor
 
 struct Problem {
-  void const* image;  // [side * side, kWidth]
+  void const* image;    // [side * side, kWidth]
+  size_t image_stride;  // from one prompt's to the next one's; 0 where all have the same
   float const* masks;
   float const* has_mask;
   MaskEmbedding weights;
@@ -82,7 +83,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks) embed_masks_kernel(Problem 
   int const prompt = blockIdx.y, side = problem.side;
   int const first = (blockIdx.x * kWarps + warp) * kCells;
   bool const is_inside = first < side * side;  // the same for a whole warp
-  T const* const image = static_cast<T const*>(problem.image) + first * kWidth + channel;
+  T const* const image = static_cast<T const*>(problem.image) + prompt * problem.image_stride +
+                         first * kWidth + channel;
   T* const out = static_cast<T*>(problem.out) +
                  (static_cast<size_t>(prompt) * side * side + first) * kWidth + channel;
   auto const write = [&](int cell, float const(&sum)[kVector]) {
@@ -153,10 +155,11 @@ cudaError_t launch_of(Problem const& problem, int prompts, cudaStream_t stream) 
 }  // namespace
 
 cudaError_t embed_masks(Type type, void const* image, float const* masks, float const* has_mask,
-                        MaskEmbedding const& weights, void* out, int prompts, int side,
-                        float epsilon, cudaStream_t stream) {
-  if (prompts < 1 || side < 1 || side * side % kCells != 0) return cudaErrorInvalidValue;
-  Problem const problem{image, masks, has_mask, weights, out, side, epsilon};
+                        MaskEmbedding const& weights, void* out, int images, int prompts,
+                        int side, float epsilon, cudaStream_t stream) {
+  if ((images != 1 && images != prompts) || prompts < 1 || side < 1 || side * side % kCells != 0) return cudaErrorInvalidValue;
+  size_t const stride = images > 1 ? static_cast<size_t>(side) * side * kWidth : 0;
+  Problem const problem{image, stride, masks, has_mask, weights, out, side, epsilon};
   auto const run = type == Type::kHalf ? launch_of<__half> : launch_of<__nv_bfloat16>;
   return run(problem, prompts, stream);
 }

@@ -38,6 +38,27 @@ cudaError_t rel_pos_attention(Type type, void const* qkv, float const* qkv_bias,
                               float const* rel_pos_h, float const* rel_pos_w, void* out, int batch,
                               int grid, int heads, int head_dim, int window, cudaStream_t stream);
 
+// Tells whether square_attention has kernels of these sizes: heads of 56, 72 or 96 channels, and an
+// even grid and window where queries are pooled.
+bool square_attention_supported(int grid, int head_dim, int window, int stride);
+
+// Multi-head attention within the squares of a grid of tokens, softmax(head_dim^-1/2 q.k) v, whose
+// queries may be the largest of 2 x 2 (`MultiScaleAttention` of SAM 2's
+// modeling/backbones/hieradet.py).
+//
+// qkv       [batch, grid, grid, 3 * heads * head_dim], as of rel_pos_attention
+// qkv_bias  [3 * heads * head_dim]: key and value of the tokens that pad squares at the right and
+//           bottom edge, which take part
+// window    the squares' side in tokens, 0 for one of the whole grid
+// stride    2 where queries are pooled, else 1
+// out       [batch, grid / stride, grid / stride, heads * head_dim]
+//
+// Returns cudaErrorInvalidValue where square_attention_supported is false or a size is not
+// positive, else what the launch returned.
+cudaError_t square_attention(Type type, void const* qkv, float const* qkv_bias, void* out,
+                             int batch, int grid, int heads, int head_dim, int window, int stride,
+                             cudaStream_t stream);
+
 // Tells whether layer_norm has kernels for rows of so many channels.
 bool layer_norm_supported(int channels);
 
@@ -112,13 +133,14 @@ struct MaskEmbedding {
 
 // out = image + embedding of each prompt's mask.
 //
-// image     [side * side, 256], of one image
+// image     [images, side * side, 256]
 // masks     float32 [prompts, 4 * side, 4 * side], low-res logits
 // has_mask  float32 [prompts], positive where a prompt has a mask
 // out       [prompts, side * side, 256]
+// images    1 for one that all prompts have, else prompts
 // side      such that side * side is a multiple of 32
 cudaError_t embed_masks(Type type, void const* image, float const* masks, float const* has_mask,
-                        MaskEmbedding const& weights, void* out, int prompts, int side,
+                        MaskEmbedding const& weights, void* out, int images, int prompts, int side,
                         float epsilon, cudaStream_t stream);
 
 // out = softmax(queries . (image + image_pe)) image, of each query by itself.

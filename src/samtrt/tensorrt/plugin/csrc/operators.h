@@ -12,6 +12,7 @@
 #include "operators/place_layer_norm.h"
 #include "operators/rel_pos_attention.h"
 #include "operators/self_attention.h"
+#include "operators/square_attention.h"
 #include "operators/token_heads.h"
 #include "operators/token_keys.h"
 #include "operators/token_mlp.h"
@@ -24,8 +25,8 @@ template <typename... Operators>
 struct List {};
 
 using AllOperators =
-    List<RelPosAttention, LayerNorm, AddLayerNorm, PlaceLayerNorm, Gelu, LinearGelu, Patches,
-         EmbedMasks, TokensToImage, ImageToTokens, UpscaleMasks, SelfAttention, ImageQueries,
-         TokenMlp, TokenKeys, TokenHeads>;
+    List<RelPosAttention, SquareAttention, LayerNorm, AddLayerNorm, PlaceLayerNorm, Gelu,
+         LinearGelu, Patches, EmbedMasks, TokensToImage, ImageToTokens, UpscaleMasks, SelfAttention,
+         ImageQueries, TokenMlp, TokenKeys, TokenHeads>;
 
 }  // namespace samtrt

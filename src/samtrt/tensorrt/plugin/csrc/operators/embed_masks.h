@@ -5,7 +5,7 @@
 namespace samtrt {
 
 // (image, masks, has_mask, 11 weights as in MaskEmbedding) -> out;
-// [1, S * S, 256], [P, 1, 4 S, 4 S], [P] -> [P, S * S, 256]
+// [1 or P, S * S, 256], [P, 1, 4 S, 4 S], [P] -> [P, S * S, 256]
 struct EmbedMasks : WithSide {
   static constexpr char const* kName = "SamtrtEmbedMasks";
   static constexpr int kInputs = 14, kOutputs = 1;
@@ -21,7 +21,7 @@ struct EmbedMasks : WithSide {
   }
 
   static bool supported(Attributes const& a, Tensor const& image) {
-    return is_image(image) && image[0] == 1 && image[1] == a.side * a.side;
+    return is_image(image) && image[1] == a.side * a.side;
   }
 
   static cudaError_t run(Attributes const& a, Tensor const* in, void const* const* inputs,
@@ -31,7 +31,7 @@ struct EmbedMasks : WithSide {
                                 floats(w[4]), floats(w[5]), floats(w[6]), floats(w[7]),
                                 floats(w[8]), floats(w[9]), floats(w[10])};
     return embed_masks(in->type, inputs[0], floats(inputs[1]), floats(inputs[2]), weights,
-                       outputs[0], in[1][0], a.side, a.epsilon, stream);
+                       outputs[0], in[0][0], in[1][0], a.side, a.epsilon, stream);
   }
 };
 
