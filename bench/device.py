@@ -36,7 +36,7 @@ from samtrt.preparation import host
 from samtrt.preparation.frame import Frame
 from samtrt.preparation.spec import OFFICIAL
 
-CLOCK = "nvidia-smi --query-gpu=clocks.sm,power.draw --format=csv,noheader,nounits".split()
+CLOCK = ["nvidia-smi", "--query-gpu=clocks.sm,power.draw", "--format=csv,noheader,nounits"]
 SIZE = (1200, 1800)
 LIMITS = Limits(0.0, 1.0, -1.0)
 

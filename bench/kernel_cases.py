@@ -536,6 +536,20 @@ def _placed(image: Tensor, pe: Tensor) -> Image:
     return Image(image.float(), pe.float(), (image + pe).float())
 
 
+SQUARES = {
+    "sam2.1_hiera_tiny": (
+        *(((256, 1, 96), 8, 1), ((256, 2, 96), 8, 2), ((128, 2, 96), 4, 1), ((128, 4, 96), 4, 2)),
+        *(((64, 4, 96), 14, 1), ((64, 4, 96), 0, 1), ((64, 8, 96), 14, 2), ((32, 8, 96), 7, 1)),
+    ),
+    "sam2.1_hiera_large": (
+        *(((256, 2, 72), 8, 1), ((256, 4, 72), 8, 2), ((128, 4, 72), 4, 1), ((128, 8, 72), 4, 2)),
+        *(((64, 8, 72), 16, 1), ((64, 8, 72), 0, 1), ((64, 16, 72), 16, 2), ((32, 16, 72), 8, 1)),
+    ),
+}
+"""What attention in squares is asked for: grid, heads and their width; side; by which queries are
+pooled."""
+
+
 def small_cases(kernels: Kernels, dtype: torch.dtype) -> Iterator[Case]:
     """Make every kernel's cases in small, one at a time: for tools that slow a GPU down."""
     inputs, tiny = Inputs(dtype, "cuda"), MODELS["vit_t"]
@@ -543,6 +557,8 @@ def small_cases(kernels: Kernels, dtype: torch.dtype) -> Iterator[Case]:
     wide = replace(MODELS["vit_b"], embed_dim=64, num_heads=1)  # which Hopper has kernels for
     for spec, window in ((one_head, 14), (one_head, 0), (wide, 0), (wide, 14)):
         yield attention(kernels, spec, window, 1, inputs)
+    for sizes, window, stride in (((16, 1, 72), 14, 1), ((16, 1, 96), 8, 2), ((18, 1, 56), 0, 1)):
+        yield square_attention(kernels, sizes, window, stride, inputs)
     yield layer_norm(kernels, tiny, True, inputs)
     yield place_layer_norm(kernels, tiny, 2, inputs)
     yield gelu(kernels, tiny, inputs)
@@ -566,8 +582,12 @@ def small_cases(kernels: Kernels, dtype: torch.dtype) -> Iterator[Case]:
 def gpu_cases(kernels: Kernels, models: list[str], dtype: torch.dtype) -> Iterator[Case]:
     """Make every case of a GPU's run, one at a time."""
     inputs = Inputs(dtype, "cuda")
+    for model in filter(SQUARES.__contains__, models):
+        for sizes, window, stride in SQUARES[model]:
+            yield square_attention(kernels, sizes, window, stride, inputs)
+    models = [model for model in models if isinstance(MODELS[model], ViTSpec)]
     for model in models:
-        spec = MODELS[model]
+        spec: Any = MODELS[model]
         for window in (spec.window_size, 0):
             for batch in (1, 2) if model == "vit_b" else (1,):
                 yield attention(kernels, spec, window, batch, inputs)

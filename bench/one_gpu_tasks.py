@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 FILTERS = {"vit_b": "1.9 0.93", "vit_s": "0.6 0.88"}
 """For automatic masks: of seeded noise the official thresholds keep nearly everything."""
-STAGES = ("encoder", "decoder", "memory_attention", "memory_encoder", "video_decoder")
+VIDEO_STAGES = ("memory_attention", "memory_encoder", "video_decoder")
 FAMILIES = ("mobile_sam", "efficientvit_sam_l0", "slim_sam_50", "sam_hq_vit_tiny", "sam_hq_vit_b")
+KERNELS = "vit_s vit_b vit_l vit_h sam2.1_hiera_tiny sam2.1_hiera_large"
 VIDEOS = ("sam2.1_hiera_tiny", "sam2.1_hiera_large")
 NOT_BUILT = {
     "plain": ("plain/decoder.onnx", "identity-reshape-after-gelu small-transposes primitive-norms"),
-    "sam2.1_hiera_tiny": (
-        "sam2.1_hiera_tiny/encoder.onnx",
-        "linear-as-convolution primitive-norms",
+    "efficientvit_sam_l0": (
+        "efficientvit_sam_l0/plugin/encoder.onnx",
+        "sigmoid-for-tanh cast-after-depthwise",
     ),
-    "efficientvit_sam_l0": ("efficientvit_sam_l0/plugin/encoder.onnx", "mul-for-pow"),
 }
 """Graphs that TensorRT 8.6.0 did not build, and other ways to write them."""
 
@@ -41,7 +41,7 @@ def planned(options: argparse.Namespace) -> dict[str, Task]:
     for model in VIDEOS:
         tasks |= video_tasks(model, options)
     kernels = f"{options.gpu_python} bench/kernels.py {options.plugin}"
-    tasks["kernels"] = Task("time", f"{kernels} --models vit_s vit_b vit_l vit_h {put('kernels')}")
+    tasks["kernels"] = Task("time", f"{kernels} --models {KERNELS} {put('kernels')}")
     tests = f"{options.trt_python} -m pytest -m gpu -q --maxfail 30 -p no:cacheprovider"
     tests = " ".join([tests, *options.tests])
     tasks["tests"] = Task("build", tests)
@@ -103,15 +103,19 @@ def batch_tasks(options: argparse.Namespace) -> dict[str, Task]:
     python, folder = options.trt_python, "$WORK/vit_b/batches"
     export = f"{python} -m samtrt export $WORK/vit_b/checkpoint.safetensors --model vit_b"
     export += f" -o {folder} --opset 17 --attention plugin --dynamic-batch"
-    build = f"{python} -m samtrt build {folder} -t tensorrt --precision fp16 --plugin $PLUGIN"
-    count = f"{python} bench/device.py throughput {folder} {put('batches')}"
-    return {
-        "export-batches": Task("cpu", export, ("export-vit_b",)),
-        "build-batches": Task(
-            "build", f"{build} --stage encoder --batch 1:8:8", ("export-batches",)
-        ),
-        "batches": Task("time", count, ("build-batches",)),
-    }
+    tasks = {"export-batches": Task("cpu", export, ("export-vit_b",))}
+    for name, sizes, counts in (("batches", "1:8:8", "1 2 4 8"), ("batch8", "8", "8")):
+        place = f"$WORK/vit_b/{name}-engine"
+        build = f"{python} -m samtrt build {place} -t tensorrt --precision fp16 --stage encoder"
+        build = f"cp -rl {folder} {place} && {build} --plugin $PLUGIN --batch {sizes}"
+        tasks[f"build-{name}"] = Task("build", build, ("export-batches",))
+        count = f"{python} bench/device.py throughput {place} --counts {counts} --runs 200"
+        tasks[name] = Task("time", f"{count} {put(name)}", (f"build-{name}",))
+        for batch in sorted({counts[0], counts[-1]}):
+            profile = f"{python} bench/trt_profile.py {place} --batch {batch}"
+            found = f"profile-{name}-{batch}"
+            tasks[found] = Task("time", f"{profile} {put(found)}", (f"build-{name}",))
+    return tasks
 
 
 def plain_tasks(options: argparse.Namespace) -> dict[str, Task]:
@@ -134,26 +138,61 @@ def plain_tasks(options: argparse.Namespace) -> dict[str, Task]:
 
 
 def video_tasks(model: str, options: argparse.Namespace) -> dict[str, Task]:
-    """Return what is done with a model of videos: five engines, and the official package beside."""
+    """Return what is done with a model of videos: its engines, and the official package beside.
+
+    Times are of engines for one number of objects; what `verify` checks are those for all.
+    """
     python, work = options.trt_python, f"$WORK/{model}"
-    export = f"{python} bench/seeded.py {model} {work}.pt && {python} -m samtrt export {work}.pt"
+    seed = f"{python} bench/seeded.py {model} {work}.pt"
+    export = f"{python} -m samtrt export {work}.pt -o {work} --model {model} --video --opset 17"
+    check = f"{python} -m samtrt verify {work} --checkpoint {work}.pt"
     tasks = {
-        f"export-{model}": Task("cpu", f"{export} -o {work} --model {model} --video --opset 17")
+        f"export-{model}": Task("cpu", f"{seed} && {export} --attention plugin"),
+        f"reference-{model}": Task(
+            "cpu", f"{check} --save-reference {work}.safetensors", (f"export-{model}",)
+        ),
     }
-    sizes = "--exact 1x2 --prompts 1:1:8 --points 1:2:8 --exact-objects 1,8"
-    for stage in STAGES:
-        copy = f"cp -r {work} {work}-{stage} && {python} -m samtrt build {work}-{stage}"
-        build = f"{copy} -t tensorrt --stage {stage} --precision fp16 {sizes}"
-        built = f"{build} --memories 7 --pointers 16 && cp {work}-{stage}/*.tensorrt.* {work}/"
-        tasks[f"{stage}-{model}"] = Task("build", built, (f"export-{model}",))
-    needs = tuple(f"{stage}-{model}" for stage in STAGES)
-    for part in ("image", "1", "8"):
+
+    def engine(stage: str, kind: str, sizes: str) -> str:
+        name = f"{stage}-{kind}-{model}" if kind else f"{stage}-{model}"
+        place = f"$WORK/{name}"
+        build = f"{python} -m samtrt build {place} -t tensorrt --stage {stage} --precision fp16"
+        build = f"cp -rl {work} {place} && {build} --plugin $PLUGIN {sizes}"
+        tasks[name] = Task("build", build, (f"export-{model}",))
+        return name
+
+    def joined(place: str, names: list[str]) -> str:
+        copies = [f"cp $WORK/{name}/*.tensorrt.* {place}/" for name in names]
+        library = f"cp $WORK/{names[0]}/samtrt_plugin.so {place}/"
+        return " && ".join([f"cp -rl {work} {place}", library, *copies])
+
+    def ours(part: str, names: list[str]) -> None:
         name = f"ours-{part}-{model}"
-        ours = f"{python} bench/video_ours.py {work} {part} --masks $OUT/{name}.npz {put(name)}"
-        tasks[name] = Task("time", ours, needs, 120)
+        run = f"{python} bench/video_ours.py $WORK/{name} {part} --masks $OUT/{name}.npz"
+        command = f"{joined(f'$WORK/{name}', names)} && {run} {put(name)}"
+        tasks[name] = Task("time", command, tuple(names), 120)
+
+    encoder = engine("encoder", "", "")
+    ours("image", [encoder, engine("decoder", "", "--exact 1x2")])
+    for number in ("1", "8"):
+        sizes = f"--objects {number} --points 2 --exact-objects none --memories 7 --pointers 16"
+        ours(number, [encoder, *(engine(stage, number, sizes) for stage in VIDEO_STAGES)])
+    every = [encoder, f"decoder-{model}"]
+    every += [engine(stage, "all", "--exact-objects none") for stage in VIDEO_STAGES]
+    run = f"$WORK/all-{model} --backend tensorrt --device cuda --reference {work}.safetensors"
+    verify = f"{python} -m samtrt verify {run} {put(f'verify-{model}')}"
+    tasks[f"verify-{model}"] = Task(
+        "build",
+        f"{joined(f'$WORK/all-{model}', every)} && {verify}",
+        (*every, f"reference-{model}"),
+    )
+    official = f"{options.gpu_python} bench/video_official.py {model} {work}.pt"
+    short = "--frames 12 --runs 3 --warmup 4"
+    warm = f"{official} compiled {short} --masks $WORK/warm-{model}.npz --json $WORK/warm.json"
+    tasks[f"warm-{model}"] = Task("build", warm, (f"export-{model}",))
     for subject in ("eager", "float32", "compiled"):
         name = f"{subject}-{model}"
-        theirs = f"{options.gpu_python} bench/video_official.py {model} {work}.pt {subject}"
-        theirs += f" --masks $OUT/{name}.npz {put(name)}"
-        tasks[name] = Task("time", theirs, (f"export-{model}",), 300)
+        needs = (f"warm-{model}" if subject == "compiled" else f"export-{model}",)
+        command = f"{official} {subject} --masks $OUT/{name}.npz {put(name)}"
+        tasks[name] = Task("time", command, needs, 300)
     return tasks
