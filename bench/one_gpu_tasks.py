@@ -107,7 +107,7 @@ def batch_tasks(options: argparse.Namespace) -> dict[str, Task]:
     for name, sizes, counts in (("batches", "1:8:8", "1 2 4 8"), ("batch8", "8", "8")):
         place = f"$WORK/vit_b/{name}-engine"
         build = f"{python} -m samtrt build {place} -t tensorrt --precision fp16 --stage encoder"
-        build = f"cp -rl {folder} {place} && {build} --plugin $PLUGIN --batch {sizes}"
+        build = f"cp -r {folder} {place} && {build} --plugin $PLUGIN --batch {sizes}"
         tasks[f"build-{name}"] = Task("build", build, ("export-batches",))
         count = f"{python} bench/device.py throughput {place} --counts {counts} --runs 200"
         tasks[name] = Task("time", f"{count} {put(name)}", (f"build-{name}",))
@@ -157,14 +157,14 @@ def video_tasks(model: str, options: argparse.Namespace) -> dict[str, Task]:
         name = f"{stage}-{kind}-{model}" if kind else f"{stage}-{model}"
         place = f"$WORK/{name}"
         build = f"{python} -m samtrt build {place} -t tensorrt --stage {stage} --precision fp16"
-        build = f"cp -rl {work} {place} && {build} --plugin $PLUGIN {sizes}"
+        build = f"cp -r {work} {place} && {build} --plugin $PLUGIN {sizes}"
         tasks[name] = Task("build", build, (f"export-{model}",))
         return name
 
     def joined(place: str, names: list[str]) -> str:
         copies = [f"cp $WORK/{name}/*.tensorrt.* {place}/" for name in names]
         library = f"cp $WORK/{names[0]}/samtrt_plugin.so {place}/"
-        return " && ".join([f"cp -rl {work} {place}", library, *copies])
+        return " && ".join([f"cp -r {work} {place}", library, *copies])
 
     def ours(part: str, names: list[str]) -> None:
         name = f"ours-{part}-{model}"
