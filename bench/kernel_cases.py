@@ -50,7 +50,13 @@ class Kernels:
 
     def __init__(self, path: Path, device: str = "cuda") -> None:
         self.library, self.device = ctypes.CDLL(str(path)), device
-        for name in ("tokens_to_image", "self_attention", "token_mlp", "token_heads"):
+        for name in (
+            "tokens_to_image",
+            "self_attention",
+            "token_mlp",
+            "token_heads",
+            "memory_attention",
+        ):
             getattr(self.library, f"samtrt_{name}_workspace").restype = ctypes.c_int64
 
     def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | float | int | None) -> None:
@@ -177,6 +183,40 @@ def square_attention(
         {"grid": grid, "heads": heads, "width": dim, "window": window, "stride": stride},
         flop=4 * batch * (-(-grid // side)) ** 2 * heads * side**4 // stride**2 * dim,
         bytes=qkv.nbytes + out.nbytes,
+    )
+
+
+def memory_attention(
+    kernels: Kernels, sizes: tuple[int, int, int, int], inputs: Inputs, masks: int = 1
+) -> Case:
+    """SAM 2's attention to memories; sizes are objects, queries, keys and the values' channels."""
+    objects, queries, keys, channels = sizes
+    q, k = (inputs.normal(objects, count, 256) for count in (queries, keys))
+    v, out = inputs.normal(objects, keys, channels), inputs.empty(objects, queries, channels)
+    mask = -30000.0 * (torch.rand(masks, keys, device=inputs.device) < 0.2).float()
+    workspace = inputs.empty(
+        int(kernels.library.samtrt_memory_attention_workspace(channels)) // 4, dtype=torch.float32
+    )
+    tensors = (q, k, v, mask, out, workspace)
+    numbers = objects, masks, queries, keys, channels
+
+    def expected() -> list[Tensor]:
+        made = []  # an object and some queries at a time: scores of all may be too large
+        for i in range(objects):
+            for part in q[i].float().split(1024):
+                scores = part @ k[i].float().T / 16 + mask[i % masks]
+                made.append(scores.softmax(-1) @ v[i].float())
+        return [torch.cat(made).reshape(out.shape)]
+
+    return Case(
+        "attention to memories",
+        inputs.dtype,
+        lambda: kernels.call("memory_attention", inputs.dtype, *tensors, *numbers),
+        [out],
+        expected,
+        {"objects": objects, "queries": queries, "keys": keys, "channels": channels},
+        flop=2 * objects * queries * keys * (256 + channels),
+        bytes=q.nbytes + k.nbytes + v.nbytes + out.nbytes,
     )
 
 
@@ -559,6 +599,8 @@ def small_cases(kernels: Kernels, dtype: torch.dtype) -> Iterator[Case]:
         yield attention(kernels, spec, window, 1, inputs)
     for sizes, window, stride in (((16, 1, 72), 14, 1), ((16, 1, 96), 8, 2), ((18, 1, 56), 0, 1)):
         yield square_attention(kernels, sizes, window, stride, inputs)
+    for channels in (64, 256):
+        yield memory_attention(kernels, (2, 200, 333, channels), inputs, 2)
     yield layer_norm(kernels, tiny, True, inputs)
     yield place_layer_norm(kernels, tiny, 2, inputs)
     yield gelu(kernels, tiny, inputs)
@@ -582,6 +624,9 @@ def small_cases(kernels: Kernels, dtype: torch.dtype) -> Iterator[Case]:
 def gpu_cases(kernels: Kernels, models: list[str], dtype: torch.dtype) -> Iterator[Case]:
     """Make every case of a GPU's run, one at a time."""
     inputs = Inputs(dtype, "cuda")
+    for objects in (1, 8) if SQUARES.keys() & set(models) else ():
+        for keys, channels in ((4096, 256), (7 * 4096 + 64, 64)):
+            yield memory_attention(kernels, (objects, 4096, keys, channels), inputs, objects)
     for model in filter(SQUARES.__contains__, models):
         for sizes, window, stride in SQUARES[model]:
             yield square_attention(kernels, sizes, window, stride, inputs)

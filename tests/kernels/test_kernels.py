@@ -147,6 +147,35 @@ def test_attention_in_squares(
     check(kernel_cases.square_attention(kernels, sizes, window, stride, inputs, batch=2))
 
 
+MEMORIES = {
+    "parts of keys": (1, 128, 300, 64),
+    "parts of keys of the frame": (1, 64, 192, 256),
+    "few queries, an odd number of keys": (2, 50, 77, 64),
+    "more objects than slots": (133, 4, 8, 64),
+    "more objects than slots, wide": (133, 4, 8, 256),
+}
+"""Objects, queries, keys, and channels of values."""
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("sizes", MEMORIES.values(), ids=MEMORIES)
+def test_attention_to_memories(
+    hopper: Kernels, dtype: torch.dtype, sizes: tuple[int, int, int, int]
+) -> None:
+    inputs = Inputs(dtype, hopper.device)
+    for masks in {1, sizes[0]}:
+        check(kernel_cases.memory_attention(hopper, sizes, inputs, masks))
+
+
+def test_attention_to_memories_is_for_hopper(kernels: Kernels) -> None:
+    if kernels.device == "cuda":
+        pytest.skip("on a GPU, which may be one")
+    with pytest.raises(RuntimeError, match="CUDA error 801"):
+        kernel_cases.memory_attention(
+            kernels, (1, 8, 8, 64), Inputs(torch.float16, kernels.device)
+        ).run()
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(
     ("width", "window"), [(32, 14), (64, 0), (80, 14)], ids=["windows", "global", "head of 80"]

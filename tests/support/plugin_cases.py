@@ -43,6 +43,7 @@ def install(
             samtrt_linear_gelu_supported=lambda inputs, outputs: int(
                 inputs % 64 == 0 and outputs % 128 == 0
             ),
+            samtrt_memory_attention_workspace=lambda channels: channels,
             samtrt_square_attention_supported=lambda grid, dim, window, stride: int(
                 grid % stride == window % stride == 0 and dim in (56, 72, 96)
             ),

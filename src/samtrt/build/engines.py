@@ -138,7 +138,7 @@ def _for_stage(
     manifest: Manifest, target: Target, stage: AnyStage, options: BuildOptions
 ) -> tuple[BuildOptions, str | None]:
     """Return the options for one stage, and what to tell where it does without the plugin."""
-    if stage in (VideoStage.MEMORY_ATTENTION, VideoStage.MEMORY_ENCODER):  # standard operators
+    if stage is VideoStage.MEMORY_ENCODER:  # standard operators alone
         return options.model_copy(update={"plugin": None}), None
     plugin = options.plugin if stage is Stage.ENCODER else None
     if plugin and (reason := encoder_without_plugin(manifest, plugin)):

@@ -64,10 +64,11 @@ def graph_to_build(
 
 
 def slow_operators(graph: Path, options: BuildOptions) -> frozenset[str]:
-    """Return names of the plugin's operators that the engine is faster without.
+    """Return names of the plugin's operators that the engine is faster without, or has to be.
 
     `SamtrtLinearGelu` is a matrix product, which TensorRT does faster, with its own convolution and
-    `SamtrtGelu` after it, wherever the plugin has not Hopper's kernel for it.
+    `SamtrtGelu` after it, wherever the plugin has not Hopper's kernel for it. For
+    `SamtrtMemoryAttention` the plugin has no other kernel.
 
     Args:
         graph: As exported.
@@ -77,19 +78,24 @@ def slow_operators(graph: Path, options: BuildOptions) -> frozenset[str]:
         BackendError: where there is no GPU.
         ExportError: where the graph cannot be read.
     """
-    from samtrt.export.operators.graph import weight_shapes
+    from samtrt.export.operators.graph import count_operators, weight_shapes
     from samtrt.export.operators.linear_gelu import LINEAR_GELU
+    from samtrt.export.operators.memory_attention import MEMORY_ATTENTION
 
     assert options.plugin
     shapes = weight_shapes(graph, LINEAR_GELU.name)
-    if not shapes:
+    attends = count_operators(graph)[MEMORY_ATTENTION.name] > 0
+    if not shapes and not attends:
         return frozenset()
-    library = PluginLibrary.open(options.plugin)
-    gpu = find_gpu(options.device)
+    library, gpu = PluginLibrary.open(options.plugin), find_gpu(options.device)
     elsewhere = options.hardware_compatible is HardwareCompatibility.AMPERE_PLUS
-    if not elsewhere and all(library.multiplies(gpu, *shape) for shape in shapes):
-        return frozenset()
-    return frozenset({LINEAR_GELU.name})
+    has_hopper = library.has_hopper(gpu) and not elsewhere
+    slow = set()
+    if shapes and not (has_hopper and all(library.multiplies(*shape) for shape in shapes)):
+        slow.add(LINEAR_GELU.name)
+    if attends and not has_hopper:
+        slow.add(MEMORY_ATTENTION.name)
+    return frozenset(slow)
 
 
 def without_operators(graph: Path, names: Collection[str], work: Path) -> Path:

@@ -23,7 +23,7 @@ from samtrt.errors import ExportError, OutputError, SamtrtError
 from samtrt.export.finish import check_borders, finish_graph
 from samtrt.export.float32_parts import EXPORTED_PARTS, FLOAT32_STAGES
 from samtrt.export.hush import hushed
-from samtrt.export.plugin import PluginKernels
+from samtrt.export.plugin import PluginKernels, attend_to_memories
 from samtrt.export.plugin_decoder import PluginDecoder, PluginTransformer
 from samtrt.export.plugin_hiera import PluginHiera
 from samtrt.export.precision import BFLOAT16_OPSET, convert, load_graph, save_graph
@@ -33,6 +33,7 @@ from samtrt.models import Sam
 from samtrt.models.hiera import Hiera
 from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.models.pyramid import PyramidEncoder
+from samtrt.models.rotary import RotaryAttention
 from samtrt.models.vit import ImageEncoderViT
 from samtrt.registry import HieraSpec, ModelSpec, Sam2Spec, ViTSpec
 
@@ -171,6 +172,9 @@ def _set_form(sam: Sam, form: AttentionForm, report: Callable[[str], None]) -> N
         encoder = sam.image_encoder
         if isinstance(encoder, PyramidEncoder) and isinstance(encoder.trunk, Hiera):
             encoder.add_module("trunk", PluginHiera(encoder.trunk))
+        for module in sam.modules():
+            if isinstance(module, RotaryAttention):
+                module.kernel = attend_to_memories
         for notice in plugin_notices(sam.spec):
             report(notice)
     elif not is_vit and form is not AttentionForm.ADD:

@@ -27,6 +27,7 @@ from samtrt.export.operators.embed_masks import EMBED_MASKS
 from samtrt.export.operators.image_to_tokens import IMAGE_TO_TOKENS
 from samtrt.export.operators.layer_norm import LAYER_NORM
 from samtrt.export.operators.linear_gelu import LINEAR_GELU
+from samtrt.export.operators.memory_attention import MEMORY_ATTENTION
 from samtrt.export.operators.patches import PATCHES
 from samtrt.export.operators.place_layer_norm import PLACE_LAYER_NORM
 from samtrt.export.operators.registry import OPERATORS
@@ -161,6 +162,14 @@ def _patch_embedding(conv: nn.Conv2d) -> nn.Conv2d:
 def constant(tensor: Tensor) -> nn.Parameter:
     """Return a tensor as a parameter, which is a weight of the graph."""
     return nn.Parameter(tensor.detach(), requires_grad=False)
+
+
+def attend_to_memories(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Do in the plugin's operator what `models.rotary.Kernel` says."""
+    if mask is None:
+        mask = q.new_zeros(1, k.shape[1])
+    out: Tensor = MEMORY_ATTENTION(q, k, v, mask)
+    return out
 
 
 class PluginKernels:

@@ -7,6 +7,7 @@ Results are those of the official `modeling/position_encoding.py` and `modeling/
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -88,11 +89,19 @@ class Tokens:
         return F.pad(cells, (0, 0, self.unplaced, 0))
 
 
+Kernel = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""Queries [N, HW, C], keys [N, K, C], values [N, K, C'] and a mask [N, K] to [N, HW, C']."""
+
+
 class RotaryAttention(nn.Module):
     """Attention of one head whose queries and keys are turned by their places in the image.
 
     The official code takes neighbouring channels as a complex number. Scores are blind to the order
     of channels, as long as queries and keys have the same: here the real parts come first.
+
+    Attributes:
+        kernel: What mixes values by scores in the place of PyTorch's own function, which takes
+            values as wide as keys alone; None for that.
     """
 
     cos: Tensor
@@ -110,6 +119,7 @@ class RotaryAttention(nn.Module):
         self.k_proj = nn.Linear(memory_dim, dim)
         self.v_proj = nn.Linear(memory_dim, dim)
         self.out_proj = nn.Linear(dim, dim)
+        self.kernel: Kernel | None = None
         self.side = side
         self.keys = None if keys == Tokens(side) else keys
         self.make_tables()
@@ -149,10 +159,16 @@ class RotaryAttention(nn.Module):
         images = k[:, :placed].reshape(k.shape[0], -1, cos.shape[0], k.shape[2])
         turned = _turned(images, cos, sin).flatten(1, 2)
         k = turned if mask is None else torch.cat([turned, k[:, placed:]], dim=1)
+        return self.out_proj(self._mixed(q, k, v, mask))
+
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Project v [N, K, C'] and mix it by the scores of q and k: [N, HW, C]."""
+        if self.kernel is not None:
+            # Scores of a query sum to one, so that projection and bias may come after the mixing.
+            return self.v_proj(self.kernel(q, k, v, mask))
         attn_mask = None if mask is None else mask[:, None, None]
         q, k, v = (one.unsqueeze(1) for one in (q, k, self.v_proj(v)))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
-        return self.out_proj(out.squeeze(1))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask).squeeze(1)
 
     @staticmethod
     def _in_halves(projection: nn.Linear, x: Tensor) -> Tensor:

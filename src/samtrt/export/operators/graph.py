@@ -93,6 +93,15 @@ def inline_fallback(path: Path, out: Path, names: Collection[str] | None = None)
     _save(model, path, out)
 
 
+def count_operators(path: Path) -> Counter[str]:
+    """Count the nodes of the plugin's operators in a graph, by their names.
+
+    Raises:
+        ExportError: where the graph cannot be read.
+    """
+    return Counter(node.op_type for node in _load(path).graph.node if node.domain == DOMAIN)
+
+
 def weight_shapes(path: Path, name: str) -> set[tuple[int, ...]]:
     """Return the shapes of the second inputs of an operator's nodes: its weights.
 

@@ -9,6 +9,7 @@ from samtrt.export.operators.image_queries import IMAGE_QUERIES
 from samtrt.export.operators.image_to_tokens import IMAGE_TO_TOKENS
 from samtrt.export.operators.layer_norm import LAYER_NORM
 from samtrt.export.operators.linear_gelu import LINEAR_GELU
+from samtrt.export.operators.memory_attention import MEMORY_ATTENTION
 from samtrt.export.operators.operator import Operator
 from samtrt.export.operators.patches import PATCHES
 from samtrt.export.operators.place_layer_norm import PLACE_LAYER_NORM
@@ -41,6 +42,7 @@ OPERATORS: dict[str, Operator] = {
         TOKEN_MLP,
         TOKEN_KEYS,
         TOKEN_HEADS,
+        MEMORY_ATTENTION,
     )
 }
 """By name."""

@@ -63,7 +63,7 @@ class PluginLibrary:
             handle = _dlopen(path.absolute())
             major = int(handle.samtrt_plugin_tensorrt_major())
             handle.samtrt_architectures.restype = ctypes.c_char_p
-            _ = handle.samtrt_square_attention_supported  # not there: of an older samtrt
+            _ = handle.samtrt_memory_attention_workspace  # not there: of an older samtrt
             architectures = handle.samtrt_architectures().decode()
         except (OSError, AttributeError) as error:
             raise BackendError(
@@ -106,10 +106,13 @@ class PluginLibrary:
             attends(grid, sizes.head_width, 0, stride) for stride in (1, 2)
         )
 
-    def multiplies(self, gpu: Gpu, outputs: int, inputs: int) -> bool:
-        """Tell whether it has Hopper's kernel for a linear layer with GELU, which a GPU runs."""
-        is_hopper = gpu.compute_capability == "9.0" and "sm_90a" in self.architectures
-        return is_hopper and bool(self.handle.samtrt_linear_gelu_supported(inputs, outputs))
+    def has_hopper(self, gpu: Gpu) -> bool:
+        """Tell whether it has Hopper's kernels, and a GPU runs them."""
+        return gpu.compute_capability == "9.0" and "sm_90a" in self.architectures
+
+    def multiplies(self, outputs: int, inputs: int) -> bool:
+        """Tell whether it has a kernel for a linear layer with GELU."""
+        return bool(self.handle.samtrt_linear_gelu_supported(inputs, outputs))
 
 
 _lock = threading.Lock()

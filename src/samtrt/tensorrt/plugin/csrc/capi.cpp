@@ -37,6 +37,23 @@ SAMTRT_EXPORT int32_t samtrt_rel_pos_attention(int32_t type, void const* qkv, fl
                                    static_cast<cudaStream_t>(stream));
 }
 
+SAMTRT_EXPORT int64_t samtrt_memory_attention_workspace(int32_t channels) {
+  return static_cast<int64_t>(samtrt::memory_attention_workspace(channels));
+}
+
+SAMTRT_EXPORT int32_t samtrt_memory_attention(int32_t type, void const* queries, void const* keys,
+                                              void const* values, float const* mask, void* out,
+                                              void* workspace, int32_t objects, int32_t masks,
+                                              int32_t query_count, int32_t key_count,
+                                              int32_t channels, void* stream) {
+  if (!is_type(type)) {
+    return cudaErrorInvalidValue;
+  }
+  return samtrt::memory_attention(as_type(type), queries, keys, values, mask, out, workspace,
+                                  objects, masks, query_count, key_count, channels,
+                                  static_cast<cudaStream_t>(stream));
+}
+
 SAMTRT_EXPORT int32_t samtrt_square_attention_supported(int32_t grid, int32_t head_dim,
                                                         int32_t window, int32_t stride) {
   return samtrt::square_attention_supported(grid, head_dim, window, stride) ? 1 : 0;

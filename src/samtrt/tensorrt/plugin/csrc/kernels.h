@@ -59,6 +59,22 @@ cudaError_t square_attention(Type type, void const* qkv, float const* qkv_bias, 
                              int batch, int grid, int heads, int head_dim, int window, int stride,
                              cudaStream_t stream);
 
+// Bytes that memory_attention needs.
+size_t memory_attention_workspace(int channels);
+
+// Attention of one head of 256 channels, softmax(q.k / 16 + mask) v (`RoPEAttention` of SAM 2's
+// modeling/sam/transformer.py, between its projections, queries and keys turned). For Hopper alone:
+// cudaErrorNotSupported elsewhere.
+//
+// queries  [objects, query_count, 256]
+// keys     [objects, key_count, 256]
+// values   [objects, key_count, channels]; channels is 64 or 256
+// mask     [masks, key_count], finite; masks is 1 or objects
+// out      [objects, query_count, channels]
+cudaError_t memory_attention(Type type, void const* queries, void const* keys, void const* values,
+                             float const* mask, void* out, void* workspace, int objects, int masks,
+                             int query_count, int key_count, int channels, cudaStream_t stream);
+
 // Tells whether layer_norm has kernels for rows of so many channels.
 bool layer_norm_supported(int channels);
 

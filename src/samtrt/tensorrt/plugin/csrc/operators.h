@@ -8,6 +8,7 @@
 #include "operators/image_to_tokens.h"
 #include "operators/layer_norm.h"
 #include "operators/linear_gelu.h"
+#include "operators/memory_attention.h"
 #include "operators/patches.h"
 #include "operators/place_layer_norm.h"
 #include "operators/rel_pos_attention.h"
@@ -27,6 +28,6 @@ struct List {};
 using AllOperators =
     List<RelPosAttention, SquareAttention, LayerNorm, AddLayerNorm, PlaceLayerNorm, Gelu,
          LinearGelu, Patches, EmbedMasks, TokensToImage, ImageToTokens, UpscaleMasks, SelfAttention,
-         ImageQueries, TokenMlp, TokenKeys, TokenHeads>;
+         ImageQueries, TokenMlp, TokenKeys, TokenHeads, MemoryAttention>;
 
 }  // namespace samtrt
