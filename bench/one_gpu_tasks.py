@@ -120,13 +120,21 @@ def batch_tasks(options: argparse.Namespace) -> dict[str, Task]:
 
 def plain_tasks(options: argparse.Namespace) -> dict[str, Task]:
     """Return what tells of TensorRT 8.6 without the plugin: whole builds, and why others fail."""
-    python, tasks = options.trt_python, {}
+    python, work = options.trt_python, "$WORK/plain"
+    checkpoint = "src/samtrt_assets/vit_s.safetensors"
+    export = f"{python} -m samtrt export {checkpoint} -o {work} --opset 17"
+    save = f"{python} -m samtrt verify {work} -c {checkpoint} --save-reference"
+    tasks = {
+        "export-plain": Task("cpu", export),
+        "reference-plain": Task("cpu", f"{save} {work}.safetensors", ("export-plain",)),
+    }
     for precision in ("fp32", "fp16"):
-        work = f"--work $WORK/plain-{precision} --out $OUT/plain-{precision}.json"
-        steps = f"{python} bench/trt.py --models vit_s --variants {precision} {work}"
-        tasks[f"plain-{precision}"] = Task("build", f"{steps} --only export reference build verify")
-    export = f"{python} -m samtrt export src/samtrt_assets/vit_s.safetensors -o $WORK/plain"
-    tasks["export-plain"] = Task("cpu", f"{export} --opset 17")
+        name = f"plain-{precision}"
+        build = f"{python} -m samtrt build $WORK/{name} -t tensorrt --precision {precision}"
+        verify = f"{python} -m samtrt verify $WORK/{name} --backend tensorrt --device cuda"
+        verify += f" --reference {work}.safetensors {put(name)}"
+        command = f"cp -r {work} $WORK/{name} && {build} --exact none && {verify}"
+        tasks[name] = Task("build", command, ("export-plain", "reference-plain"))
     for name, (graph, edits) in NOT_BUILT.items():
         bisect = f"{python} bench/trt_bisect.py $WORK/{graph} --jobs 3"
         needs = (f"export-{name}",)
@@ -189,7 +197,7 @@ def video_tasks(model: str, options: argparse.Namespace) -> dict[str, Task]:
     official = f"{options.gpu_python} bench/video_official.py {model} {work}.pt"
     short = "--frames 12 --runs 3 --warmup 4"
     warm = f"{official} compiled {short} --masks $WORK/warm-{model}.npz --json $WORK/warm.json"
-    tasks[f"warm-{model}"] = Task("build", warm, (f"export-{model}",))
+    tasks[f"warm-{model}"] = Task("build", warm, (f"export-{model}",), 240)
     for subject in ("eager", "float32", "compiled"):
         name = f"{subject}-{model}"
         needs = (f"warm-{model}" if subject == "compiled" else f"export-{model}",)

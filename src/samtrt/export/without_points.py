@@ -7,14 +7,18 @@ here they are taken out, and the inputs with them. Needs `onnx` and not PyTorch.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from samtrt.errors import ExportError, MissingExtraError
 from samtrt.files import write_atomic
 
 try:
     import onnx
-    from onnx import ModelProto, NodeProto, helper
+    from onnx import GraphProto, ModelProto, NodeProto, TensorShapeProto, helper
 except ImportError:
     raise MissingExtraError("Engines for prompts without a point", "export", "onnx") from None
 
@@ -44,19 +48,21 @@ def drop_points(model: ModelProto) -> None:
     """Take the points out of a decoder's graph, in place.
 
     What is computed of points alone is empty, and goes; where it is joined to something, that stays
-    as it is; their number is 0.
+    as it is; their number is 0, and shapes that are made of it are constants.
 
     Raises:
         ExportError: where something else is made of them.
     """
     graph = model.graph
     empty, kept = set(POINTS), [helper.make_node("Shape", ["has_mask_input"], [_PROMPTS])]
+    shapes = _Shapes(graph)
     for node in graph.node:
         of_points = [name for name in node.input if name in empty]
         if not of_points:
             kept.append(node)
+            shapes.follow(node)
         elif node.op_type == "Shape":
-            kept += _shape(node)
+            shapes.of_input(node)
         elif node.op_type == "Concat" and len(of_points) < len(node.input):
             others = [name for name in node.input if name not in empty]
             if len(others) == 1:
@@ -66,6 +72,7 @@ def drop_points(model: ModelProto) -> None:
                 kept.append(helper.make_node("Concat", others, node.output, node.name, axis=axis))
         else:
             empty.update(node.output)
+    shapes.settle(kept)
     outputs = {value.name for value in graph.output}
     kept = _needed(kept, set(outputs))
     used = {name for node in kept for name in node.input}
@@ -80,18 +87,89 @@ def drop_points(model: ModelProto) -> None:
             values.remove(value)
 
 
-def _shape(node: NodeProto) -> list[NodeProto]:
-    """Return what gives the shape, or sizes of it, of an input of points."""
-    if node.input[0] not in POINTS:
-        return []  # the shape of what is made of points, which only that needs
-    sizes = (None, *POINTS[node.input[0]])  # None: the number of prompts
-    wanted = sizes[_integer(node, "start", 0) : _integer(node, "end", len(sizes))]
-    names, nodes = [], []
-    for size in wanted:
-        names.append(_PROMPTS if size is None else f"{node.output[0]}_{size}")
-        if size is not None:
-            nodes.append(helper.make_node("Constant", [], names[-1:], value_ints=[size]))
-    return [*nodes, helper.make_node("Concat", names, node.output, node.name, axis=0)]
+class _Shapes:
+    """Whole numbers of a graph that are known, or are the number of prompts, which is None.
+
+    TensorRT 8.6 does not parse the graph where they are left to it ("first transpose is not
+    valid").
+    """
+
+    def __init__(self, graph: GraphProto) -> None:
+        self._graph = graph
+        self._known: dict[str, list[int | None]] = {}
+        self._sizes = {
+            value.name: [_size(dim) for dim in value.type.tensor_type.shape.dim]
+            for value in graph.value_info
+        }
+        for tensor in graph.initializer:
+            if tensor.data_type == onnx.TensorProto.INT64:
+                self._known[tensor.name] = onnx.numpy_helper.to_array(tensor).ravel().tolist()
+
+    def of_input(self, node: NodeProto) -> None:
+        """Take note of the shape, or sizes of it, of an input of points; of others nobody asks."""
+        if node.input[0] in POINTS:
+            sizes = (None, *POINTS[node.input[0]])
+            start, end = _integer(node, "start", 0), _integer(node, "end", len(sizes))
+            self._known[node.output[0]] = list(sizes[start:end])
+
+    def follow(self, node: NodeProto) -> None:
+        """Take note of what a node makes of known numbers, if it is one of a few."""
+        if not self._known.keys() >= set(node.input) or not node.input:
+            return
+        given = [self._known[name] for name in node.input]
+        match node.op_type:
+            case "Concat":
+                found = [one for each in given for one in each]
+            case "Squeeze" | "Unsqueeze" | "Reshape":
+                found = given[0]
+            case "Slice":
+                found = given[0][given[1][0] : given[2][0]]
+            case "Add" | "Mul" if None not in given[0] + given[1]:
+                a, b = (each[0] or 0 for each in given)
+                found = [a + b if node.op_type == "Add" else a * b]
+            case _:
+                return
+        self._known[node.output[0]] = found
+
+    def settle(self, nodes: list[NodeProto]) -> None:
+        """Put what is known in the place of what computes it."""
+        for node in nodes:
+            for index, name in enumerate(node.input):
+                known = self._known.get(name)
+                if known is None or name in self._constants():
+                    continue
+                if node.op_type == "Reshape" and index == 1 and known[:1] == [None]:
+                    node.input[index] = self._constant(self._reshaped(node, known))
+                elif None not in known:
+                    node.input[index] = self._constant(known)
+                elif known == [None]:
+                    node.input[index] = _PROMPTS
+
+    def _reshaped(self, node: NodeProto, known: list[int | None]) -> list[int | None]:
+        """Return a shape of which the first size is the number of prompts, as a constant."""
+        sizes = self._sizes.get(node.output[0], known)
+        each = zip(known[1:], sizes[1:], strict=True)
+        return [-1, *(size if one == -1 else one for one, size in each)]
+
+    def _constants(self) -> set[str]:
+        return {tensor.name for tensor in self._graph.initializer}
+
+    def _constant(self, values: Sequence[int | None]) -> str:
+        name = "_".join(["sizes", *map(str, values)])
+        if name not in self._constants():
+            array = np.array(values, np.int64)
+            self._graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+        return name
+
+
+def _size(dim: TensorShapeProto.Dimension) -> int | None:
+    """Return a size where there are no points, of which it may be made; None where of more."""
+    sums = [one.strip().split("*") for one in dim.dim_param.split("+")]
+    if not dim.dim_param:
+        return int(dim.dim_value)
+    if any("points" not in one and not all(part.isdecimal() for part in one) for one in sums):
+        return None
+    return sum(math.prod(int(part) for part in one) for one in sums if "points" not in one)
 
 
 def _integer(node: NodeProto, name: str, default: int) -> int:
