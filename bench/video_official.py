@@ -99,6 +99,16 @@ def compile_sooner() -> None:
     config.max_autotune_gemm_backends = config.max_autotune_conv_backends = "ATEN"
 
 
+def keep_prompts(model: Any) -> None:
+    """Have embedded prompts copied out of a CUDA graph's memory, as the video predictor does.
+
+    The predictor of images does not know that the model may be compiled.
+    """
+    encoder = model.sam_prompt_encoder
+    embed = encoder.forward
+    encoder.forward = lambda *args, **words: tuple(one.clone() for one in embed(*args, **words))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
@@ -115,6 +125,8 @@ def main() -> None:
     weights = torch.load(options.checkpoint, map_location="cpu", weights_only=True)["model"]
     model.load_state_dict(weights)
     model.to(device)
+    if options.subject == "compiled":
+        keep_prompts(model)
     model.fill_hole_area = 0  # takes an extension that PyPI's package has not
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not exact
     # Distances in time are shares of a short video's length: all sides need one that is not short.

@@ -25,7 +25,8 @@ except ImportError:
 POINTS = {"point_coords": (0, 2), "point_labels": (0,)}
 """The inputs, and their shapes after the number of prompts."""
 
-_PROMPTS = "prompts_of_no_point"
+_PROMPTS, _EACH = "prompts_of_no_point", "each_of_no_point"
+"""Tensors that are made here: the number of prompts, and a truth for each, [P, 1, 1]."""
 
 
 def write_without_points(path: Path, out: Path) -> None:
@@ -54,8 +55,8 @@ def drop_points(model: ModelProto) -> None:
         ExportError: where something else is made of them.
     """
     graph = model.graph
-    empty, kept = set(POINTS), [helper.make_node("Shape", ["has_mask_input"], [_PROMPTS])]
     shapes = _Shapes(graph)
+    empty, kept = set(POINTS), shapes.first_nodes()
     for node in graph.node:
         of_points = [name for name in node.input if name in empty]
         if not of_points:
@@ -90,8 +91,8 @@ def drop_points(model: ModelProto) -> None:
 class _Shapes:
     """Whole numbers of a graph that are known, or are the number of prompts, which is None.
 
-    TensorRT 8.6 does not parse the graph where they are left to it ("first transpose is not
-    valid").
+    Left to TensorRT 8.6, they are not parsed ("first transpose is not valid"), or its engine ends
+    the process that runs it.
     """
 
     def __init__(self, graph: GraphProto) -> None:
@@ -104,6 +105,16 @@ class _Shapes:
         for tensor in graph.initializer:
             if tensor.data_type == onnx.TensorProto.INT64:
                 self._known[tensor.name] = onnx.numpy_helper.to_array(tensor).ravel().tolist()
+
+    def first_nodes(self) -> list[NodeProto]:
+        """Return what `settle` puts in the place of other things."""
+        column = self._constant([-1, 1, 1])
+        flat = f"{_EACH}_flat"
+        return [
+            helper.make_node("Shape", ["has_mask_input"], [_PROMPTS]),
+            helper.make_node("Cast", ["has_mask_input"], [flat], flat, to=onnx.TensorProto.BOOL),
+            helper.make_node("Reshape", [flat, column], [_EACH], _EACH),
+        ]
 
     def of_input(self, node: NodeProto) -> None:
         """Take note of the shape, or sizes of it, of an input of points; of others nobody asks."""
@@ -134,6 +145,12 @@ class _Shapes:
     def settle(self, nodes: list[NodeProto]) -> None:
         """Put what is known in the place of what computes it."""
         for node in nodes:
+            if node.op_type == "Expand" and node.input[1] not in self._constants():
+                # To the number of prompts, as all that varies: a choice of twice the same.
+                x = node.input[0]
+                node.op_type = "Where"
+                del node.input[:]
+                node.input.extend([_EACH, x, x])
             for index, name in enumerate(node.input):
                 known = self._known.get(name)
                 if known is None or name in self._constants():
