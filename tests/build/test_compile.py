@@ -68,16 +68,16 @@ def nodes(model: Path, stage: Stage, operator: str) -> set[str]:
 
 def test_masks_alone_have_an_engine_without_points(model: Path, tmp_path: Path) -> None:
     with_points = job(model, tmp_path / "engine")
-    work = mask_job(with_points, Manifest.load(model), tmp_path, model)
+    work = mask_job(with_points, Manifest.load(model), tmp_path, with_points.options)
     facts = compile_engine(weak_api(), work)
     asked = json.loads(work.output.read_bytes())
     inputs = {"image_embeddings", "mask_input", "has_mask_input"}
     assert facts.profiles.keys() == inputs
     assert facts.profiles["mask_input"].min == (1, 1, 64, 64)
-    assert facts.profiles["mask_input"].max == (64, 1, 64, 64)
+    assert facts.profiles["mask_input"].max == (1, 1, 64, 64)
     assert nodes(model, Stage.DECODER, "LayerNormalization") <= asked["float32"].keys()
-    assert work.output.name == "engine-64x0"
-    assert work.exact == (64, 0)
+    assert work.output.name == "engine-1x0"
+    assert work.exact == (1, 0)
 
 
 @pytest.mark.parametrize("stage", Stage)

@@ -12,14 +12,12 @@ from samtrt.build import compile as compiling
 from samtrt.build import engines
 from samtrt.build.checks import default_points, parts_masks
 from samtrt.build.engines import build_engines
-from samtrt.build.jobs import make_job, mask_job
 from samtrt.build.options import BuildOptions, Built, Job, Range
 from samtrt.choices import Precision, Stage, Target
 from samtrt.errors import BuildError
 from samtrt.manifest import Manifest
 from samtrt.tensorrt.engine_files import find_exact
 from samtrt.tensorrt.gpu import Gpu
-from samtrt.tensorrt.plugin.library import LIBRARY_NAME
 from samtrt.tensorrt.record import Exact
 from support.weak_tensorrt import weak_api
 
@@ -52,12 +50,12 @@ def test_it_is_built_last(directory: Path) -> None:
     assert list(built) == [
         Stage.DECODER,
         (Stage.DECODER, Exact(1, 2)),
-        (Stage.DECODER, Exact(64, 0)),
+        (Stage.DECODER, Exact(1, 0)),
     ]
-    record, _ = built[Stage.DECODER, Exact(64, 0)]
-    assert record.exact == Exact(64, 0)
+    record, _ = built[Stage.DECODER, Exact(1, 0)]
+    assert record.exact == Exact(1, 0)
     assert not {"point_coords", "point_labels"} & record.profiles.keys()
-    assert find_exact(directory, Stage.DECODER, Target.TENSORRT) == [Exact(1, 2), Exact(64, 0)]
+    assert find_exact(directory, Stage.DECODER, Target.TENSORRT) == [Exact(1, 2), Exact(1, 0)]
 
 
 def test_what_is_for_all_sizes_is_built_at_level_0(directory: Path) -> None:
@@ -68,7 +66,7 @@ def test_what_is_for_all_sizes_is_built_at_level_0(directory: Path) -> None:
         Stage.ENCODER: None,
         Stage.DECODER: 0,
         (Stage.DECODER, Exact(1, 2)): None,
-        (Stage.DECODER, Exact(64, 0)): 0,
+        (Stage.DECODER, Exact(1, 0)): None,
     }
     _, decoder = built[Stage.DECODER]
     assert "optimization level 0 alone" in " ".join(decoder.warnings)
@@ -90,19 +88,11 @@ def test_what_needs_one() -> None:
     assert [default_points(old, library).min for library in (None, plugin)] == [1, 0]
 
 
-def test_it_is_run_with_the_library_of_the_others(directory: Path, tmp_path: Path) -> None:
-    manifest, graph = Manifest.load(directory), directory / "decoder.onnx"
-    decoder = make_job(weak_api(), manifest, Stage.DECODER, graph, tmp_path / "engine", OPTIONS)
-    decoder = decoder.model_copy(update={"plugin": tmp_path / "gone.so"})
-    job = mask_job(decoder, manifest, tmp_path, directory)
-    assert job.plugin == directory / LIBRARY_NAME
-
-
 def test_a_failure_leaves_the_others_and_is_told(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(job: Job, report: object) -> Built:
-        if job.exact == Exact(64, 0):
+        if job.exact == Exact(1, 0):
             raise BuildError("TensorRT 8.6.0 cannot build the decoder: no implementation")
         return run(job, report)
 

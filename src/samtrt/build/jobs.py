@@ -136,14 +136,17 @@ def exact_sizes(
     return ()
 
 
-def mask_job(job: Job, manifest: Manifest, work: Path, directory: Path) -> Job:
-    """Return the job of a decoder for prompts that are a mask alone, in any number.
+def mask_job(job: Job, manifest: Manifest, work: Path, asked: BuildOptions) -> Job:
+    """Return the job of a decoder for a prompt that is a mask alone, one at a time.
+
+    TensorRT 8.6 runs what it builds for any number of them once, and ends the process at the next
+    number.
 
     Args:
         job: Of the decoder for prompts with points, which is done.
         manifest: Of the model directory.
         work: Where the graph without points goes.
-        directory: Of the model, which has the plugin library once the other decoder is in place.
+        asked: As of `exact_job`.
 
     Raises:
         ExportError: where that cannot be made.
@@ -154,15 +157,16 @@ def mask_job(job: Job, manifest: Manifest, work: Path, directory: Path) -> Job:
     graph = work / "without-points" / job.onnx.name
     graph.parent.mkdir()
     write_without_points(job.onnx, graph)
-    exact = Exact(job.options.prompts.max, 0)
-    shapes = profiles(manifest, job.stage, job.options)
+    exact = Exact(1, 0)
+    one = asked.model_copy(update={"prompts": Range(min=1, opt=1, max=1)})
+    shapes = profiles(manifest, job.stage, one)
     return job.model_copy(
         update={
             "onnx": graph,
             "output": job.output.with_name(f"engine-{exact}"),
             "exact": exact,
+            "options": asked,
             "profiles": {name: shape for name, shape in shapes.items() if name not in POINTS},
-            "plugin": _published(job, directory),
         }
     )
 

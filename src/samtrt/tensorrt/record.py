@@ -30,8 +30,8 @@ class _Frozen(BaseModel):
 class Exact(NamedTuple):
     """The one number of prompts, and of points of each, that a decoder's engine takes.
 
-    Where an engine has no inputs of points, it takes prompts that are a mask alone, up to the
-    number. Of engines for videos, the number of objects, and of memories of each.
+    An engine for no points has no inputs of them either. Of engines for videos, the number of
+    objects, and of memories of each.
     """
 
     prompts: int

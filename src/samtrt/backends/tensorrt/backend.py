@@ -16,9 +16,9 @@ from samtrt.backends import BackendOptions
 from samtrt.backends.base import Backend, Tensors, is_zero, stage_tensors
 from samtrt.backends.tensorrt.context import Lane, Largest
 from samtrt.backends.tensorrt.jit_cache import JitCache
-from samtrt.choices import AnyStage, PixelWork, Target, VideoStage
+from samtrt.choices import AnyStage, PixelWork, Stage, Target, VideoStage
 from samtrt.cuda.kernels import check_kernels
-from samtrt.cuda.memory import Memory
+from samtrt.cuda.memory import Memory, joined
 from samtrt.cuda.runtime import Cuda
 from samtrt.errors import BackendError, EngineError
 from samtrt.files import cache_dir
@@ -94,7 +94,7 @@ class TensorRtBackend(Backend):
                 lean = not api.has_builder
                 record.check_runs_on(api.version_text, self._gpu, directory, lean=lean)
                 self._lanes[exact] = self._open(record)
-                if not _POINTS & record.profiles.keys():
+                if stage is Stage.DECODER and not _POINTS & record.profiles.keys():
                     self._for_masks = exact
         except BaseException:
             self.close()
@@ -162,7 +162,20 @@ class TensorRtBackend(Backend):
             self._cuda.use()
             lane, feeds, count = self._choose(feeds)
             self._last = lane
+            if self._for_masks and lane is self._lanes[self._for_masks]:
+                return self._run_each(lane, feeds, on_host)
             return dict(lane.run(feeds, on_host, count))
+
+    def _run_each(self, lane: Lane, feeds: Tensors, on_host: bool) -> dict[str, Tensor]:
+        """Run one prompt after the other."""
+        done = []
+        for i in range(len(feeds["has_mask_input"])):
+            one = {
+                name: tensor[i : i + 1] if _is_each(self.inputs[name]) else tensor
+                for name, tensor in feeds.items()
+            }
+            done.append(lane.run(one, on_host))
+        return {name: joined([each[name] for each in done]) for name in self.outputs}
 
     def _choose(self, feeds: Tensors) -> tuple[Lane, Tensors, int | None]:
         """Return the fastest engine for these feeds, what it takes, and how many prompts count.
