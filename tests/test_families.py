@@ -174,8 +174,9 @@ def test_the_plugins_form_gives_the_same_masks(
     assert isinstance(other.kernels, PluginKernels)
     own = type(plain.mask_decoder) is MaskDecoder
     assert isinstance(other.mask_decoder, PluginDecoder) is own
-    words = [] if checkpoint.spec.family is Family.VIT else ["the encoder"]
-    words += [] if own else ["work on tokens and its upscaling"]
+    has_encoder = checkpoint.spec.family in (Family.VIT, Family.HIERA)
+    words = [] if has_encoder else ["the encoder"]
+    words += [] if own else ["upscaling and its heads"]
     assert len(told) == len(words)
     assert all(word in line for word, line in zip(words, told, strict=True))
     example = example_inputs(plain, Stage.DECODER)

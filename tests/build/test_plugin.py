@@ -27,6 +27,7 @@ from samtrt.export.operators import graph as operators
 from samtrt.export.operators.gelu import GELU
 from samtrt.export.operators.layer_norm import LAYER_NORM
 from samtrt.export.operators.linear_gelu import LINEAR_GELU
+from samtrt.export.operators.memory_attention import MEMORY_ATTENTION
 from samtrt.export.operators.operator import PLUGIN_ATTRIBUTES
 from samtrt.export.operators.registry import OPERATORS
 from samtrt.manifest import FileEntry, Manifest
@@ -219,6 +220,13 @@ def test_refused(
             {"model": "custom", "encoder": {"width": 1536, "depth": 2, "heads": 48, "window": 14}},
             r"no kernels for custom's encoder \(1536 channels, heads of 32",
         ),
+        (
+            {
+                **{"model": "custom", "family": "hiera"},
+                "encoder": {"width": 256, "depth": 5, "heads": 8, "window": 3},
+            },
+            r"no kernels for custom's encoder \(256 channels, heads of 32, .* 64 x 64 tokens",
+        ),
         ({"model": "mobile_sam", "family": "tiny_vit"}, "no operators for the encoder of mobile_s"),
     ],
 )
@@ -352,6 +360,37 @@ def test_linear_gelu_is_for_hopper(
     )
     found = slow_operators(write_linear_gelu(directory, inputs=inputs), asked)
     assert found == ({LINEAR_GELU.name} if is_slow else set())
+
+
+@pytest.mark.parametrize(
+    ("capability", "architectures", "is_slow"),
+    [("9.0", b"sm_90a", False), ("9.0", b"sm_90", True), ("8.0", b"sm_80+sm_90a", True)],
+)
+def test_attention_to_memories_is_for_hopper(
+    directory: Path,
+    library: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capability: str,
+    architectures: bytes,
+    is_slow: bool,
+) -> None:
+    plugin_cases.install(monkeypatch, architectures=architectures)
+    gpu = replace(GPU, compute_capability=capability)
+    monkeypatch.setattr(graphs, "find_gpu", lambda _: gpu)
+    graph = helper.make_graph(
+        [
+            helper.make_node(
+                *(MEMORY_ATTENTION.name, ["q", "k", "v", "mask"], ["y"], "node_attention"),
+                domain=operators.DOMAIN,
+                **PLUGIN_ATTRIBUTES,
+            )
+        ],
+        *("memory_attention", [], []),
+    )
+    path = directory / "memory_attention.onnx"
+    onnx.save(helper.make_model(graph), path)
+    options = BuildOptions(precision=Precision.FP16, plugin=library)
+    assert slow_operators(path, options) == ({MEMORY_ATTENTION.name} if is_slow else set())
 
 
 def test_a_graph_without_such_an_operator_asks_no_gpu(directory: Path, library: Path) -> None:

@@ -170,3 +170,26 @@ def test_opset_17_adds_biases_of_one_dimension(
         for name in ("traced.onnx", "final.onnx")
     ]
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize(("power", "kinds"), [(3.0, ["Mul", "Mul"]), (2.0, ["Pow"])])
+def test_opset_17_has_products_for_third_powers(
+    tmp_path: Path, power: float, kinds: list[str]
+) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Pow", ["x", "power"], ["y"], "node_pow")],
+        "power",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])],
+        [numpy_helper.from_array(np.array(power, np.float32), "power")],
+    )
+    opsets = [helper.make_opsetid("", EXPORTER_OLDEST)]
+    traced, final = tmp_path / "traced.onnx", tmp_path / "final.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), traced)
+    finish_graph(traced, final, 17)
+    nodes = onnx.load(final).graph.node
+    assert [node.op_type for node in nodes] == kinds
+    assert nodes[-1].name == "node_pow", "by which builds know it"
+    x = np.linspace(-3, 3, 7, dtype=np.float32)
+    (y,) = ort.InferenceSession(final).run(None, {"x": x})
+    np.testing.assert_allclose(y, x**power, rtol=1e-6)

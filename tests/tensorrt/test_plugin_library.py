@@ -15,6 +15,13 @@ from samtrt.tensorrt.plugin.library import PluginLibrary, register_plugins
 from support import plugin_cases
 from support.weak_tensorrt import weak_api
 
+HIERAS = (
+    "sam2.1_hiera_tiny",
+    "sam2.1_hiera_base_plus",
+    "sam2.1_hiera_large",
+    "sam2.1_hiera_t",
+)
+
 
 def gpu(compute_capability: str) -> Gpu:
     return Gpu(0, "A GPU", compute_capability, 80_000_000_000, "13.0")
@@ -88,6 +95,15 @@ def test_sizes_are_asked_of_the_library(library: Path, monkeypatch: pytest.Monke
     assert not opened.supports(EncoderSizes.of(get_spec("vit_t")), 16), "heads of 32"
     wider = huge.model_copy(update={"width": 1600, "heads": 20})
     assert not opened.supports(wider, 64), "norms of 1600 channels"
+
+
+def test_sizes_of_a_hiera_are_asked_too(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin_cases.install(monkeypatch)
+    opened = PluginLibrary.open(library)
+    sizes = {name: EncoderSizes.of(get_spec(name)) for name in HIERAS}
+    assert [one.head_width for one in sizes.values()] == [96, 56, 72, 32]
+    assert [opened.supports_squares(one, 256) for one in sizes.values()] == [True] * 3 + [False]
+    assert not opened.supports_squares(sizes["sam2.1_hiera_tiny"], 255), "queries are pooled"
 
 
 def test_one_library_is_registered_once(
