@@ -2,7 +2,7 @@
 
     python bench/trt_bisect.py DIR/encoder.onnx --json found.json
     python bench/trt_bisect.py DIR/decoder.onnx --sizes prompts=1:1:16 points=1:2:6 --level 3
-    python bench/trt_bisect.py GRAPH --edits linear-as-convolution mul-for-pow
+    python bench/trt_bisect.py GRAPH --edits linear-as-convolution sigmoid-for-tanh
 
 Where TensorRT's compiler finds no implementation it names the first and the last node of a region
 of hundreds. This looks for the shortest part that fails: first the earliest tensor up to which the

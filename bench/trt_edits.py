@@ -41,23 +41,6 @@ def rewrite(
         model.graph.node.extend([node] if instead is None else instead)
 
 
-def mul_for_pow(model: onnx.ModelProto) -> None:
-    """x * x * x for Pow(x, 3), as in GELU by tanh."""
-    known = constants(model)
-
-    def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
-        power = known.get(node.input[1]) if node.op_type == "Pow" else None
-        if power is None or power.size != 1 or power.item() != 3:
-            return None
-        x, square = node.input[0], f"{node.output[0]}_square"
-        return [
-            helper.make_node("Mul", [x, x], [square], f"{node.name}_square"),
-            helper.make_node("Mul", [square, x], [node.output[0]], node.name),
-        ]
-
-    rewrite(model, change)
-
-
 def sigmoid_for_tanh(model: onnx.ModelProto) -> None:
     """2 sigmoid(2 x) - 1 for tanh(x)."""
 
@@ -210,7 +193,6 @@ EDITS: dict[str, Edit] = {
     "cast-after-depthwise": cast_after_depthwise,
     "identity-reshape-after-gelu": identity_reshape_after_gelu,
     "linear-as-convolution": linear_as_convolution,
-    "mul-for-pow": mul_for_pow,
     "primitive-norms": primitive_norms,
     "sigmoid-for-tanh": sigmoid_for_tanh,
     "small-transposes": small_transposes,
