@@ -270,16 +270,16 @@ def place_layer_norm(kernels: Kernels, spec: ViTSpec, batch: int, inputs: Inputs
     )
 
 
-def gelu(kernels: Kernels, spec: ViTSpec, inputs: Inputs) -> Case:
+def gelu(kernels: Kernels, spec: ViTSpec, inputs: Inputs, by_tanh: bool = False) -> Case:
     """The activation of one image's MLP."""
     rows, width = spec.embedding_size**2, int(spec.embed_dim * spec.mlp_ratio)
     x, y = inputs.normal(rows, width, scale=3), inputs.empty(rows, width)
     return Case(
-        "GELU",
+        "GELU by tanh" if by_tanh else "GELU",
         inputs.dtype,
-        lambda: kernels.call("gelu", inputs.dtype, x, y, rows, width),
+        lambda: kernels.call("gelu", inputs.dtype, int(by_tanh), x, y, rows, width),
         [y],
-        lambda: [F.gelu(x.float())],
+        lambda: [F.gelu(x.float(), approximate="tanh" if by_tanh else "none")],
         {"model": spec.name},
         bytes=2 * x.nbytes,
     )
@@ -603,7 +603,8 @@ def small_cases(kernels: Kernels, dtype: torch.dtype) -> Iterator[Case]:
         yield memory_attention(kernels, (2, 200, 333, channels), inputs, 2)
     yield layer_norm(kernels, tiny, True, inputs)
     yield place_layer_norm(kernels, tiny, 2, inputs)
-    yield gelu(kernels, tiny, inputs)
+    for by_tanh in (False, True):
+        yield gelu(kernels, tiny, inputs, by_tanh)
     for size in (tiny.image_size, 144):
         yield linear_gelu(kernels, replace(tiny, image_size=size), inputs)
     for floats in (False, True):
@@ -639,7 +640,8 @@ def gpu_cases(kernels: Kernels, models: list[str], dtype: torch.dtype) -> Iterat
         for added in (False, True):
             yield layer_norm(kernels, spec, added, inputs)
         yield place_layer_norm(kernels, spec, 1, inputs)
-        yield gelu(kernels, spec, inputs)
+        for by_tanh in (False, True):
+            yield gelu(kernels, spec, inputs, by_tanh)
         yield linear_gelu(kernels, spec, inputs)
         for floats in (False, True):
             yield patches(kernels, spec, floats, inputs)

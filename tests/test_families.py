@@ -22,11 +22,13 @@ from samtrt.errors import ExportError
 from samtrt.export import onnx as exporting
 from samtrt.export.float32_parts import float32_nodes
 from samtrt.export.onnx import ExportOptions, export_model
+from samtrt.export.operators.gelu_tanh import GELU_TANH
 from samtrt.export.plugin import PluginKernels
 from samtrt.export.plugin_decoder import PluginDecoder
 from samtrt.export.precision import convert, load_graph, save_graph
 from samtrt.export.quantize import QuantizeOptions, quantize_model
 from samtrt.manifest import FileEntry, Manifest
+from samtrt.models.efficientvit import ConvLayer
 from samtrt.models.graphs import example_inputs
 from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.predictor import Predictor
@@ -176,6 +178,8 @@ def test_the_plugins_form_gives_the_same_masks(
     assert isinstance(other.mask_decoder, PluginDecoder) is own
     has_encoder = checkpoint.spec.family in (Family.VIT, Family.HIERA)
     words = [] if has_encoder else ["the encoder"]
+    activations = [module for module in other.modules() if isinstance(module, ConvLayer)]
+    assert all(one.act in (None, GELU_TANH) for one in activations)
     words += [] if own else ["upscaling and its heads"]
     assert len(told) == len(words)
     assert all(word in line for word, line in zip(words, told, strict=True))

@@ -264,7 +264,8 @@ def test_layer_norm_with_places(kernels: Kernels, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", TYPES)
 def test_gelu(kernels: Kernels, dtype: torch.dtype) -> None:
     spec = replace(get_spec("vit_t"), image_size=48, embed_dim=40)  # not whole thread blocks
-    check(kernel_cases.gelu(kernels, spec, Inputs(dtype, kernels.device)))
+    for by_tanh in (False, True):
+        check(kernel_cases.gelu(kernels, spec, Inputs(dtype, kernels.device), by_tanh))
 
 
 @pytest.mark.parametrize("dtype", TYPES)

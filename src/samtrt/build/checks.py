@@ -216,6 +216,8 @@ def encoder_without_plugin(manifest: Manifest, plugin: Path) -> str | None:
 
     Its decoder is the same in every model. The library must be one that fits here.
     """
+    if manifest.family is Family.EFFICIENTVIT:  # its activations alone, of any width
+        return None
     if manifest.family not in (Family.VIT, Family.HIERA):
         return f"the plugin has no operators for the encoder of {manifest.model}"
     sizes, library = manifest.encoder_sizes, PluginLibrary.open(plugin)

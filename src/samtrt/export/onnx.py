@@ -23,6 +23,7 @@ from samtrt.errors import ExportError, OutputError, SamtrtError
 from samtrt.export.finish import check_borders, finish_graph
 from samtrt.export.float32_parts import EXPORTED_PARTS, FLOAT32_STAGES
 from samtrt.export.hush import hushed
+from samtrt.export.operators.gelu_tanh import GELU_TANH
 from samtrt.export.plugin import PluginKernels, attend_to_memories
 from samtrt.export.plugin_decoder import PluginDecoder, PluginTransformer
 from samtrt.export.plugin_hiera import PluginHiera
@@ -30,12 +31,13 @@ from samtrt.export.precision import BFLOAT16_OPSET, convert, load_graph, save_gr
 from samtrt.files import staging_directory
 from samtrt.manifest import FileEntry, Manifest, check_model_directory
 from samtrt.models import Sam
+from samtrt.models.efficientvit import ConvLayer
 from samtrt.models.hiera import Hiera
 from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.models.pyramid import PyramidEncoder
 from samtrt.models.rotary import RotaryAttention
 from samtrt.models.vit import ImageEncoderViT
-from samtrt.registry import HieraSpec, ModelSpec, Sam2Spec, ViTSpec
+from samtrt.registry import EfficientViTSpec, HieraSpec, ModelSpec, Sam2Spec, ViTSpec
 
 NEWEST_OPSET = 22  # 23 turns attention into one operator, which TensorRT 10.0 does not parse
 OLDEST_OPSET = 17
@@ -147,7 +149,9 @@ def export_model(
 def plugin_notices(spec: ModelSpec) -> tuple[str, ...]:
     """Say what of a model stays in standard operators in the plugin's form, a line each."""
     told = []
-    if not isinstance(spec, ViTSpec | HieraSpec):
+    if isinstance(spec, EfficientViTSpec):
+        told.append("in standard operators: the encoder but for its activations")
+    elif not isinstance(spec, ViTSpec | HieraSpec):
         told.append(
             f"in standard operators: the encoder, as the plugin has none for a {spec.family.value}"
         )
@@ -175,6 +179,8 @@ def _set_form(sam: Sam, form: AttentionForm, report: Callable[[str], None]) -> N
         for module in sam.modules():
             if isinstance(module, RotaryAttention):
                 module.kernel = attend_to_memories
+            elif isinstance(module, ConvLayer) and module.act:
+                module.act = GELU_TANH
         for notice in plugin_notices(sam.spec):
             report(notice)
     elif not is_vit and form is not AttentionForm.ADD:

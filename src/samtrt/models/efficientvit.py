@@ -7,6 +7,8 @@ exported (`fold_norms`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -25,7 +27,13 @@ SMALLEST_SUM = 1e-18
 
 
 class ConvLayer(nn.Module):
-    """Convolution; batch norm or else a bias; GELU where asked for."""
+    """Convolution; batch norm or else a bias; GELU where asked for.
+
+    Attributes:
+        act: The activation, or None.
+    """
+
+    act: Callable[[Tensor], Tensor] | None
 
     def __init__(
         self,
@@ -43,13 +51,13 @@ class ConvLayer(nn.Module):
         self.conv = nn.Conv2d(width, out, kernel, stride, kernel // 2, groups=groups, bias=has_bias)
         if norm:
             self.norm = Norm2d(out, EPSILON)
-        self.act = act
+        self.act = partial(F.gelu, approximate="tanh") if act else None
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
         if "norm" in self._modules:
             x = self.norm(x)
-        return F.gelu(x, approximate="tanh") if self.act else x
+        return self.act(x) if self.act else x
 
 
 class ResBlock(nn.Module):

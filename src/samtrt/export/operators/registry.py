@@ -5,6 +5,7 @@ from __future__ import annotations
 from samtrt.export.operators.add_layer_norm import ADD_LAYER_NORM
 from samtrt.export.operators.embed_masks import EMBED_MASKS
 from samtrt.export.operators.gelu import GELU
+from samtrt.export.operators.gelu_tanh import GELU_TANH
 from samtrt.export.operators.image_queries import IMAGE_QUERIES
 from samtrt.export.operators.image_to_tokens import IMAGE_TO_TOKENS
 from samtrt.export.operators.layer_norm import LAYER_NORM
@@ -31,6 +32,7 @@ OPERATORS: dict[str, Operator] = {
         ADD_LAYER_NORM,
         PLACE_LAYER_NORM,
         GELU,
+        GELU_TANH,
         LINEAR_GELU,
         PATCHES,
         EMBED_MASKS,

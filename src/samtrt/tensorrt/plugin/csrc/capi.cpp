@@ -96,12 +96,13 @@ SAMTRT_EXPORT int32_t samtrt_place_layer_norm(int32_t type, void const* x, float
                             rows, channels, epsilon, static_cast<cudaStream_t>(stream));
 }
 
-SAMTRT_EXPORT int32_t samtrt_gelu(int32_t type, void const* x, void* y, int32_t rows,
-                                  int32_t channels, void* stream) {
+SAMTRT_EXPORT int32_t samtrt_gelu(int32_t type, int32_t by_tanh, void const* x, void* y,
+                                  int32_t rows, int32_t channels, void* stream) {
   if (!is_type(type)) {
     return cudaErrorInvalidValue;
   }
-  return samtrt::gelu(as_type(type), x, y, rows, channels, static_cast<cudaStream_t>(stream));
+  return samtrt::gelu(as_type(type), by_tanh != 0, x, y, rows, channels,
+                      static_cast<cudaStream_t>(stream));
 }
 
 SAMTRT_EXPORT int32_t samtrt_linear_gelu_supported(int32_t inputs, int32_t outputs) {

@@ -16,4 +16,10 @@ __device__ inline float gelu(float x) {
   return x > 0.f ? x - 0.5f * x * tail : 0.5f * x * tail;
 }
 
+// x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), as x times a sigmoid.
+__device__ inline float gelu_by_tanh(float x) {
+  float const u = 0.7978845608028654f * fmaf(0.044715f * x * x, x, x);
+  return x * reciprocal_fast(1.f + exp2_fast(-2.f * kLog2E * u));
+}
+
 }  // namespace samtrt

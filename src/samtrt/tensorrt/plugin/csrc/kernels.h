@@ -98,12 +98,14 @@ cudaError_t layer_norm(Type type, void const* x, void const* delta, Places const
                        float const* weight, float const* bias, void* sum, void* y, int rows,
                        int channels, float epsilon, cudaStream_t stream);
 
-// y = x / 2 (1 + erf(x / sqrt 2)), computed in float32.
+// y = x / 2 (1 + erf(x / sqrt 2)), computed in float32; or `by_tanh`
+// y = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
 //
 // x, y  [rows, channels]; channels is a multiple of 8
 //
 // Returns cudaErrorInvalidValue where a size does not fit, else what the launch returned.
-cudaError_t gelu(Type type, void const* x, void* y, int rows, int channels, cudaStream_t stream);
+cudaError_t gelu(Type type, bool by_tanh, void const* x, void* y, int rows, int channels,
+                 cudaStream_t stream);
 
 // Squares of 16 x 16 pixels become tokens: channel = (color * 16 + row) * 16 + column.
 //

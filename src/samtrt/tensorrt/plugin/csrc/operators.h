@@ -27,7 +27,7 @@ struct List {};
 
 using AllOperators =
     List<RelPosAttention, SquareAttention, LayerNorm, AddLayerNorm, PlaceLayerNorm, Gelu,
-         LinearGelu, Patches, EmbedMasks, TokensToImage, ImageToTokens, UpscaleMasks, SelfAttention,
+         GeluTanh, LinearGelu, Patches, EmbedMasks, TokensToImage, ImageToTokens, UpscaleMasks, SelfAttention,
          ImageQueries, TokenMlp, TokenKeys, TokenHeads, MemoryAttention>;
 
 }  // namespace samtrt

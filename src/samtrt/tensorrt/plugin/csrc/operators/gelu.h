@@ -16,7 +16,17 @@ struct Gelu : Operator {
 
   static cudaError_t run(Attributes const&, Tensor const* in, void const* const* inputs,
                          void* const* outputs, void*, cudaStream_t stream) {
-    return gelu(in->type, inputs[0], outputs[0], tokens_of(*in), in[0][1], stream);
+    return gelu(in->type, false, inputs[0], outputs[0], tokens_of(*in), in[0][1], stream);
+  }
+};
+
+// The same by tanh.
+struct GeluTanh : Gelu {
+  static constexpr char const* kName = "SamtrtGeluTanh";
+
+  static cudaError_t run(Attributes const&, Tensor const* in, void const* const* inputs,
+                         void* const* outputs, void*, cudaStream_t stream) {
+    return gelu(in->type, true, inputs[0], outputs[0], tokens_of(*in), in[0][1], stream);
   }
 };
 
