@@ -7,7 +7,12 @@
 
 #define CUDART_VERSION 13000
 
-enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorNotSupported = 801, cudaErrorSymbolNotFound = 500 };
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorNotSupported = 801,
+  cudaErrorSymbolNotFound = 500
+};
 using cudaStream_t = void*;
 
 inline char const* cudaGetErrorString(cudaError_t) { return "an emulated error"; }

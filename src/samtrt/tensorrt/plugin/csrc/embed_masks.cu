@@ -155,9 +155,10 @@ cudaError_t launch_of(Problem const& problem, int prompts, cudaStream_t stream) 
 }  // namespace
 
 cudaError_t embed_masks(Type type, void const* image, float const* masks, float const* has_mask,
-                        MaskEmbedding const& weights, void* out, int images, int prompts,
-                        int side, float epsilon, cudaStream_t stream) {
-  if ((images != 1 && images != prompts) || prompts < 1 || side < 1 || side * side % kCells != 0) return cudaErrorInvalidValue;
+                        MaskEmbedding const& weights, void* out, int images, int prompts, int side,
+                        float epsilon, cudaStream_t stream) {
+  if ((images != 1 && images != prompts) || prompts < 1 || side < 1 || side * side % kCells != 0)
+    return cudaErrorInvalidValue;
   size_t const stride = images > 1 ? static_cast<size_t>(side) * side * kWidth : 0;
   Problem const problem{image, stride, masks, has_mask, weights, out, side, epsilon};
   auto const run = type == Type::kHalf ? launch_of<__half> : launch_of<__nv_bfloat16>;

@@ -34,8 +34,8 @@ cudaError_t gelu(Type type, bool by_tanh, void const* x, void* y, int rows, int 
   auto const half = by_tanh ? gelu_kernel<__half, true> : gelu_kernel<__half, false>;
   auto const bfloat =
       by_tanh ? gelu_kernel<__nv_bfloat16, true> : gelu_kernel<__nv_bfloat16, false>;
-  return launch(type == Type::kHalf ? half : bfloat, (vectors + kThreads - 1) / kThreads, kThreads, 0, stream,
-                static_cast<uint4 const*>(x), static_cast<uint4*>(y), vectors);
+  return launch(type == Type::kHalf ? half : bfloat, (vectors + kThreads - 1) / kThreads, kThreads,
+                0, stream, static_cast<uint4 const*>(x), static_cast<uint4*>(y), vectors);
 }
 
 }  // namespace samtrt

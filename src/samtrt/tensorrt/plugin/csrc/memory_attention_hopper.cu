@@ -152,7 +152,8 @@ __device__ inline void write(Problem const& problem, float const (&out)[V / 64][
 #pragma unroll
       for (int n = 0; n < V / 8; ++n) {
         float const(&c)[4] = out[n / 8][n % 8];
-        *reinterpret_cast<uint32_t*>(to + n * 8) = pack<T>(c[2 * half] / sum, c[2 * half + 1] / sum);
+        *reinterpret_cast<uint32_t*>(to + n * 8) =
+            pack<T>(c[2 * half] / sum, c[2 * half + 1] / sum);
       }
       continue;
     }
@@ -211,9 +212,9 @@ __global__ void __launch_bounds__(kGroups * 128 + 128, 1)
 #pragma unroll
     for (int k = 0; k < kWidth / kTile; ++k) {
       int const tile = k / 4, at = k % 4 * kTile;
-      multiply_shared_async<T, 1>(
-          score, describe<Swizzle::k128>(queries + tile * kQueries * 64 + at),
-          describe<Swizzle::k128>(keys + tile * S::kKeys * 64 + at));
+      multiply_shared_async<T, 1>(score,
+                                  describe<Swizzle::k128>(queries + tile * kQueries * 64 + at),
+                                  describe<Swizzle::k128>(keys + tile * S::kKeys * 64 + at));
     }
     end_products();
     wait_for_products<0>();
@@ -221,7 +222,7 @@ __global__ void __launch_bounds__(kGroups * 128 + 128, 1)
     float2 const shrink = update_softmax(score, peak, total);
 #pragma unroll
     for (int n = 0; n < V / 8; ++n) {
-      float(&c)[4] = out[n / 8][n % 8];
+      float (&c)[4] = out[n / 8][n % 8];
       c[0] *= shrink.x;
       c[1] *= shrink.x;
       c[2] *= shrink.y;
@@ -261,8 +262,7 @@ __global__ void __launch_bounds__(128) combine_kernel(Problem const problem, int
   float peak = -INFINITY, total = 0.f, sum[kEach] = {};
   for (int split = 0; split < problem.splits; ++split) {
     size_t const number = static_cast<size_t>(object) * problem.splits + split;
-    float const* const part =
-        problem.parts + (number * problem.queries + row) * Shape<V>::kPart;
+    float const* const part = problem.parts + (number * problem.queries + row) * Shape<V>::kPart;
     float const largest = fmaxf(peak, part[V]);
     float const shrink = exp2_fast((peak - largest) * exponent);
     float const share = exp2_fast((part[V] - largest) * exponent);
@@ -326,10 +326,10 @@ cudaError_t memory_attention(Type type, void const* queries, void const* keys, v
   cudaError_t error;
   if (!is_hopper(&error)) return error != cudaSuccess ? error : cudaErrorNotSupported;
   size_t const stride = masks > 1 ? key_count : 0;
-  Problem const problem{mask, stride, out, static_cast<float*>(workspace), query_count, key_count, 1};
+  Problem const problem{mask,        stride,    out, static_cast<float*>(workspace),
+                        query_count, key_count, 1};
   auto const half = channels == 64 ? launch_of<__half, 64> : launch_of<__half, 256>;
-  auto const bfloat =
-      channels == 64 ? launch_of<__nv_bfloat16, 64> : launch_of<__nv_bfloat16, 256>;
+  auto const bfloat = channels == 64 ? launch_of<__nv_bfloat16, 64> : launch_of<__nv_bfloat16, 256>;
   return (type == Type::kHalf ? half : bfloat)(problem, queries, keys, values, objects, stream);
 }
 
@@ -341,8 +341,8 @@ namespace samtrt {
 
 size_t memory_attention_workspace(int) { return 0; }
 
-cudaError_t memory_attention(Type, void const*, void const*, void const*, float const*, void*, void*,
-                             int, int, int, int, int, cudaStream_t) {
+cudaError_t memory_attention(Type, void const*, void const*, void const*, float const*, void*,
+                             void*, int, int, int, int, int, cudaStream_t) {
   return cudaErrorNotSupported;
 }
 

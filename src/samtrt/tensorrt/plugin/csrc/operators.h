@@ -26,8 +26,8 @@ template <typename... Operators>
 struct List {};
 
 using AllOperators =
-    List<RelPosAttention, SquareAttention, LayerNorm, AddLayerNorm, PlaceLayerNorm, Gelu,
-         GeluTanh, LinearGelu, Patches, EmbedMasks, TokensToImage, ImageToTokens, UpscaleMasks, SelfAttention,
+    List<RelPosAttention, SquareAttention, LayerNorm, AddLayerNorm, PlaceLayerNorm, Gelu, GeluTanh,
+         LinearGelu, Patches, EmbedMasks, TokensToImage, ImageToTokens, UpscaleMasks, SelfAttention,
          ImageQueries, TokenMlp, TokenKeys, TokenHeads, MemoryAttention>;
 
 }  // namespace samtrt

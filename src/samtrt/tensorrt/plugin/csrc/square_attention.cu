@@ -306,9 +306,15 @@ cudaError_t square_attention(Type type, void const* qkv, float const* qkv_bias, 
   }
   int const side = window > 0 ? window : grid;
   int const queries = side / stride * (side / stride);
-  Problem const problem{qkv,  qkv_bias, out,
-                        grid, heads,    side,
-                        (grid + side - 1) / side, stride, (queries + kQueries - 1) / kQueries};
+  Problem const problem{qkv,
+                        qkv_bias,
+                        out,
+                        grid,
+                        heads,
+                        side,
+                        (grid + side - 1) / side,
+                        stride,
+                        (queries + kQueries - 1) / kQueries};
   auto const run = type == Type::kHalf ? choose_width<__half> : choose_width<__nv_bfloat16>;
   return run(head_dim, problem, batch, stream);
 }

@@ -24,8 +24,7 @@ struct SquareAttention : Operator {
   }
 
   static Shape output(Attributes const& a, int) {
-    return {4,
-            {size_of(0, 0), size_of(0, 1, 3), size_of(0, 2, a.stride), size_of(0, 3, a.stride)}};
+    return {4, {size_of(0, 0), size_of(0, 1, 3), size_of(0, 2, a.stride), size_of(0, 3, a.stride)}};
   }
 
   static bool supported(Attributes const& a, Tensor const& qkv) {
