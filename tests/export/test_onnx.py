@@ -17,11 +17,16 @@ from samtrt.checkpoints.load import load_checkpoint, load_sam
 from samtrt.choices import AttentionForm, Precision, Stage
 from samtrt.cli import main
 from samtrt.errors import ExportError, ManifestError, OutputError
+from samtrt.export import onnx as exporting
 from samtrt.export import precision as half
 from samtrt.export.finish import finish_graph
 from samtrt.export.onnx import ExportOptions, default_opset, export_model
+from samtrt.export.plugin import attend_to_memories
 from samtrt.manifest import FileEntry, Manifest
+from samtrt.models import build_sam
+from samtrt.models.rotary import Kernel, RotaryAttention, mix_values
 from samtrt.predictor import Predictor
+from samtrt.registry import get_spec
 from support.samples import relative
 
 
@@ -165,6 +170,23 @@ def test_weights_beside_the_graph_where_it_would_pass_2_gib(
 def test_unsupported_opset(opset: int) -> None:
     with pytest.raises(ExportError, match=f"opset {opset} is not supported: choose 17 .* to 22"):
         ExportOptions(opset=opset)
+
+
+@pytest.mark.parametrize(
+    ("options", "kernel"),
+    [
+        (ExportOptions(), mix_values),
+        (ExportOptions(opset=17), None),  # TensorRT 8.6 wants values as wide as keys
+        (ExportOptions(opset=17, attention=AttentionForm.PLUGIN), attend_to_memories),
+    ],
+)
+def test_memories_are_mixed_before_they_are_projected(
+    options: ExportOptions, kernel: Kernel | None
+) -> None:
+    sam = build_sam(get_spec("sam2.1_hiera_t"))
+    exporting._set_memory_attention(sam, options)
+    found = {module.kernel for module in sam.modules() if isinstance(module, RotaryAttention)}
+    assert found == {kernel}
 
 
 def test_form_for_pytorch_alone_is_not_exported() -> None:

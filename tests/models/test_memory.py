@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from samtrt.checkpoints.layouts import SAM2
+from samtrt.export.plugin import attend_to_memories
 from samtrt.models import Sam, build_sam, seed_weights
-from samtrt.models.rotary import sine_grid, sine_times
+from samtrt.models.rotary import Kernel, RotaryAttention, mix_values, sine_grid, sine_times
 from samtrt.models.video import MemoryAttentionGraph, MemoryEncoderGraph
 from samtrt.registry import HieraSpec, get_spec
 from support.oracle import official_sam2
@@ -73,10 +74,20 @@ def test_memory_encoder(pair: tuple[Sam, Any], objects: int) -> None:
         assert close(got, expected)
 
 
+@pytest.mark.parametrize("kernel", [None, mix_values, attend_to_memories])
 @pytest.mark.parametrize("held", [(1, 1), (7, 16), (3, 5), (9, 2)], ids=str)
-def test_memory_attention_with_empty_places(pair: tuple[Sam, Any], held: tuple[int, int]) -> None:
+def test_memory_attention_with_empty_places(
+    pair: tuple[Sam, Any],
+    held: tuple[int, int],
+    kernel: Kernel | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Whatever lies in empty places, the result is that of the official code without them."""
     ours, theirs = pair
+    attentions = [module for module in ours.modules() if isinstance(module, RotaryAttention)]
+    assert len(attentions) == 8
+    for module in attentions:
+        monkeypatch.setattr(module, "kernel", kernel)
     torch.manual_seed(1)
     objects, (memories, pointers) = 2, held
     image = torch.randn(1, 256, G, G)

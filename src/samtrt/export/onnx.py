@@ -35,7 +35,7 @@ from samtrt.models.efficientvit import ConvLayer
 from samtrt.models.hiera import Hiera
 from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.models.pyramid import PyramidEncoder
-from samtrt.models.rotary import RotaryAttention
+from samtrt.models.rotary import RotaryAttention, mix_values
 from samtrt.models.vit import ImageEncoderViT
 from samtrt.registry import EfficientViTSpec, HieraSpec, ModelSpec, Sam2Spec, ViTSpec
 
@@ -130,6 +130,7 @@ def export_model(
     check_model_directory(directory, force)
     sam = load_sam(checkpoint)
     _set_form(sam, options.attention, report)
+    _set_memory_attention(sam, options)
     manifest = _manifest(checkpoint, options)
     set_masks(sam, manifest)
     weights = sum(p.numel() * p.element_size() for p in sam.parameters())
@@ -177,9 +178,7 @@ def _set_form(sam: Sam, form: AttentionForm, report: Callable[[str], None]) -> N
         if isinstance(encoder, PyramidEncoder) and isinstance(encoder.trunk, Hiera):
             encoder.add_module("trunk", PluginHiera(encoder.trunk))
         for module in sam.modules():
-            if isinstance(module, RotaryAttention):
-                module.kernel = attend_to_memories
-            elif isinstance(module, ConvLayer) and module.act:
+            if isinstance(module, ConvLayer) and module.act:
                 module.act = GELU_TANH
         for notice in plugin_notices(sam.spec):
             report(notice)
@@ -190,6 +189,22 @@ def _set_form(sam: Sam, form: AttentionForm, report: Callable[[str], None]) -> N
         )
     else:
         sam.set_attention_form(form)
+
+
+def _set_memory_attention(sam: Sam, options: ExportOptions) -> None:
+    """Have memories mixed before they are projected, as they are a quarter as wide.
+
+    Not for TensorRT 8.6 in standard operators, which computes attention wrongly where queries and
+    values differ in width.
+    """
+    kernel = attend_to_memories
+    if options.attention is not AttentionForm.PLUGIN:
+        if options.opset == OLDEST_OPSET:
+            return
+        kernel = mix_values
+    for module in sam.modules():
+        if isinstance(module, RotaryAttention):
+            module.kernel = kernel
 
 
 def _export_stage(

@@ -93,6 +93,14 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """Queries [N, HW, C], keys [N, K, C], values [N, K, C'] and a mask [N, K] to [N, HW, C']."""
 
 
+def mix_values(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Do what `Kernel` says in a product, a softmax and a product."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(1, 2)
+    if mask is not None:
+        scores = scores + mask.unsqueeze(1)
+    return scores.softmax(dim=-1) @ v
+
+
 class RotaryAttention(nn.Module):
     """Attention of one head whose queries and keys are turned by their places in the image.
 
