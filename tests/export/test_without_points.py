@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
+from samtrt.backends.base import stage_tensors
+from samtrt.choices import Stage
 from samtrt.errors import ExportError
 from samtrt.export.without_points import POINTS, drop_points, write_without_points
+from samtrt.manifest import Manifest
 
 
 def run(path: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -19,37 +23,45 @@ def run(path: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     return session.run(None, {one.name: feeds[one.name] for one in session.get_inputs()})
 
 
+MODELS = ["vit_t", "vit_t, hq", pytest.param("sam2.1_hiera_t", marks=pytest.mark.long)]
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(
+    request: pytest.FixtureRequest, tiny_model: Path, family_model: Callable[[str], Path]
+) -> Path:
+    return tiny_model if request.param == MODELS[0] else family_model(request.param)
+
+
 @pytest.fixture(scope="module")
-def without(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def without(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("without") / "decoder.onnx"
-    write_without_points(tiny_model / "decoder.onnx", path)
+    write_without_points(model / "decoder.onnx", path)
     return path
 
 
 @pytest.mark.parametrize("prompts", [1, 3])
 def test_it_gives_what_the_graph_gives_with_no_points(
-    tiny_model: Path, without: Path, prompts: int
+    model: Path, without: Path, prompts: int
 ) -> None:
     rng = np.random.default_rng(prompts)
+    sizes = {"prompts": prompts, "points": 0}
     feeds = {
-        "image_embeddings": rng.normal(size=(1, 256, 16, 16)),
-        "point_coords": np.zeros((prompts, 0, 2)),
-        "point_labels": np.zeros((prompts, 0)),
-        "mask_input": 5 * rng.normal(size=(prompts, 1, 64, 64)),
-        "has_mask_input": np.ones(prompts),
+        info.name: rng.normal(size=[sizes.get(str(size), size) for size in info.shape])
+        for info in stage_tensors(Manifest.load(model), Stage.DECODER)[0]
     }
+    feeds["has_mask_input"] = np.arange(prompts) % 2 == 0
     feeds = {name: value.astype(np.float32) for name, value in feeds.items()}
-    for got, wanted in zip(
-        run(without, feeds), run(tiny_model / "decoder.onnx", feeds), strict=True
-    ):
+    for got, wanted in zip(run(without, feeds), run(model / "decoder.onnx", feeds), strict=True):
         assert got.shape == wanted.shape
         assert np.abs(got - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
 def test_nothing_is_left_of_the_points(without: Path) -> None:
-    model = onnx.load(without)
-    onnx.checker.check_model(model, full_check=True)
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    graph_model = onnx.load(without)
+    onnx.checker.check_model(graph_model, full_check=True)
+    assert "Shape" not in {node.op_type for node in graph_model.graph.node}
+    inferred = onnx.shape_inference.infer_shapes(graph_model, strict_mode=True).graph
     assert not POINTS.keys() & {value.name for value in inferred.input}
     sizes = [d.dim_value for v in inferred.value_info for d in v.type.tensor_type.shape.dim]
     dynamic = {d.dim_param for v in inferred.value_info for d in v.type.tensor_type.shape.dim}

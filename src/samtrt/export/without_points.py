@@ -145,7 +145,7 @@ class _Shapes:
     def settle(self, nodes: list[NodeProto]) -> None:
         """Put what is known in the place of what computes it."""
         for node in nodes:
-            if node.op_type == "Expand" and node.input[1] not in self._constants():
+            if node.op_type == "Expand" and None in self._known.get(node.input[1], [None]):
                 # To the number of prompts, as all that varies: a choice of twice the same.
                 x = node.input[0]
                 node.op_type = "Where"
