@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from samtrt.build import compile as compiling
-from samtrt.build.compile import compile_engine
+from samtrt.build.compile import WITHOUT_IMPLEMENTATION, compile_engine
 from samtrt.build.float32 import keep_float32
 from samtrt.build.jobs import make_job, mask_job
 from samtrt.build.options import BuildOptions, Built, Job, NodePrecision
@@ -214,6 +214,11 @@ def test_timing_cache_is_kept_for_the_next_build(
         ("Error Code 2: OutOfMemory (no further information)", "out of memory; allow more with"),
         ("Error Code 10: Internal Error\n(no kernel)", "Error Code 10: Internal Error (no kernel)"),
         ("(cudaError 35: driver)", "there is no NVIDIA driver, or it is older"),
+        (
+            "Could not find any implementation for node {ForeignNode[a...b]}.",
+            "Could not find any implementation for node {ForeignNode[a...b]}."
+            + WITHOUT_IMPLEMENTATION,
+        ),
     ],
 )
 def test_failure_of_the_library(model: Path, tmp_path: Path, logged: str, words: str) -> None:

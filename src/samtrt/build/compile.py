@@ -201,6 +201,13 @@ def _save_timing_cache(config: Any, path: Path) -> None:
         temporary.write_bytes(config.get_timing_cache().serialize())
 
 
+_NO_IMPLEMENTATION = "couldnotfindanyimplementation"
+WITHOUT_IMPLEMENTATION = (
+    "; TensorRT 8.6 has none for many standard operators together: export with --attention plugin "
+    "--opset 17 and build with --plugin, or take TensorRT 10"
+)
+
+
 def _explain(api: Api, job: Job, messages: list[Message]) -> str:
     errors = list(dict.fromkeys(" ".join(m.text.split()) for m in messages if m.is_error))
     text = " ".join(errors)
@@ -213,7 +220,9 @@ def _explain(api: Api, job: Job, messages: list[Message]) -> str:
         )
     # What went wrong first, and what came of it: only the two together tell which layer it was.
     told = "; ".join(dict.fromkeys((errors[0], errors[-1]))) if errors else "no reason was logged"
-    return f"{what}: {explain_cuda_failure(text) or told}"
+    is_old = api.target is Target.TENSORRT and api.version < (9,) and job.plugin is None
+    advice = WITHOUT_IMPLEMENTATION if is_old and _NO_IMPLEMENTATION in squeezed else ""
+    return f"{what}: {explain_cuda_failure(text) or told}{advice}"
 
 
 def _make_monitor(api: Api, report: Report) -> Any:
