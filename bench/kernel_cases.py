@@ -631,11 +631,10 @@ def gpu_cases(kernels: Kernels, models: list[str], dtype: torch.dtype) -> Iterat
     for model in filter(SQUARES.__contains__, models):
         for sizes, window, stride in SQUARES[model]:
             yield square_attention(kernels, sizes, window, stride, inputs)
-    models = [model for model in models if isinstance(MODELS[model], ViTSpec)]
-    for model in models:
-        spec: Any = MODELS[model]
+    specs = [spec for spec in map(MODELS.get, models) if isinstance(spec, ViTSpec)]
+    for spec in specs:
         for window in (spec.window_size, 0):
-            for batch in (1, 2) if model == "vit_b" else (1,):
+            for batch in (1, 2) if spec.name == "vit_b" else (1,):
                 yield attention(kernels, spec, window, batch, inputs)
         for added in (False, True):
             yield layer_norm(kernels, spec, added, inputs)
@@ -652,7 +651,7 @@ def gpu_cases(kernels: Kernels, models: list[str], dtype: torch.dtype) -> Iterat
             yield image_queries(kernels, prompts, tokens, wanted, inputs)
         for case in (token_mlp, token_keys, token_heads):
             yield case(kernels, prompts, tokens, inputs)
-    for side in sorted({MODELS[model].embedding_size for model in models}):
+    for side in sorted({spec.embedding_size for spec in specs}):
         # A point; points and a box; as many as there may be.
         for prompts, tokens in ((1, 7), (1, 26), (8, 11), (64, 7), (64, 26)):
             yield tokens_to_image(kernels, side, prompts, tokens, inputs)

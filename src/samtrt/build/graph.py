@@ -78,22 +78,22 @@ def slow_operators(graph: Path, options: BuildOptions) -> frozenset[str]:
         BackendError: where there is no GPU.
         ExportError: where the graph cannot be read.
     """
-    from samtrt.export.operators.graph import count_operators, weight_shapes
+    from samtrt.export.operators.graph import weight_shapes
     from samtrt.export.operators.linear_gelu import LINEAR_GELU
     from samtrt.export.operators.memory_attention import MEMORY_ATTENTION
 
     assert options.plugin
-    shapes = weight_shapes(graph, LINEAR_GELU.name)
-    attends = count_operators(graph)[MEMORY_ATTENTION.name] > 0
-    if not shapes and not attends:
+    shapes = weight_shapes(graph)
+    if not shapes.keys() & {LINEAR_GELU.name, MEMORY_ATTENTION.name}:
         return frozenset()
     library, gpu = PluginLibrary.open(options.plugin), find_gpu(options.device)
     elsewhere = options.hardware_compatible is HardwareCompatibility.AMPERE_PLUS
     has_hopper = library.has_hopper(gpu) and not elsewhere
     slow = set()
-    if shapes and not (has_hopper and all(library.multiplies(*shape) for shape in shapes)):
+    linear = shapes.get(LINEAR_GELU.name, set())
+    if linear and not (has_hopper and all(library.multiplies(*shape) for shape in linear)):
         slow.add(LINEAR_GELU.name)
-    if attends and not has_hopper:
+    if MEMORY_ATTENTION.name in shapes and not has_hopper:
         slow.add(MEMORY_ATTENTION.name)
     return frozenset(slow)
 

@@ -97,6 +97,7 @@ class _Shapes:
 
     def __init__(self, graph: GraphProto) -> None:
         self._graph = graph
+        self._constants = {tensor.name for tensor in graph.initializer}
         self._known: dict[str, list[int | None]] = {}
         self._sizes = {
             value.name: [_size(dim) for dim in value.type.tensor_type.shape.dim]
@@ -153,7 +154,7 @@ class _Shapes:
                 node.input.extend([_EACH, x, x])
             for index, name in enumerate(node.input):
                 known = self._known.get(name)
-                if known is None or name in self._constants():
+                if known is None or name in self._constants:
                     continue
                 if node.op_type == "Reshape" and index == 1 and known[:1] == [None]:
                     node.input[index] = self._constant(self._reshaped(node, known))
@@ -168,22 +169,20 @@ class _Shapes:
         each = zip(known[1:], sizes[1:], strict=True)
         return [-1, *(size if one == -1 else one for one, size in each)]
 
-    def _constants(self) -> set[str]:
-        return {tensor.name for tensor in self._graph.initializer}
-
     def _constant(self, values: Sequence[int | None]) -> str:
         name = "_".join(["sizes", *map(str, values)])
-        if name not in self._constants():
+        if name not in self._constants:
             array = np.array(values, np.int64)
             self._graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+            self._constants.add(name)
         return name
 
 
 def _size(dim: TensorShapeProto.Dimension) -> int | None:
     """Return a size where there are no points, of which it may be made; None where of more."""
-    sums = [one.strip().split("*") for one in dim.dim_param.split("+")]
     if not dim.dim_param:
         return int(dim.dim_value)
+    sums = [one.strip().split("*") for one in dim.dim_param.split("+")]
     if any("points" not in one and not all(part.isdecimal() for part in one) for one in sums):
         return None
     return sum(math.prod(int(part) for part in one) for one in sums if "points" not in one)

@@ -93,25 +93,22 @@ def inline_fallback(path: Path, out: Path, names: Collection[str] | None = None)
     _save(model, path, out)
 
 
-def count_operators(path: Path) -> Counter[str]:
-    """Count the nodes of the plugin's operators in a graph, by their names.
+def weight_shapes(path: Path) -> dict[str, set[tuple[int, ...]]]:
+    """Return which of the plugin's operators a graph has, and the shapes of their weights.
 
-    Raises:
-        ExportError: where the graph cannot be read.
-    """
-    return Counter(node.op_type for node in _load(path).graph.node if node.domain == DOMAIN)
-
-
-def weight_shapes(path: Path, name: str) -> set[tuple[int, ...]]:
-    """Return the shapes of the second inputs of an operator's nodes: its weights.
+    Weights are second inputs that are constants.
 
     Raises:
         ExportError: where the graph cannot be read.
     """
     graph = _load(path).graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    nodes = [node for node in graph.node if (node.domain, node.op_type) == (DOMAIN, name)]
-    return {shapes[node.input[1]] for node in nodes}
+    found: dict[str, set[tuple[int, ...]]] = {}
+    for node in graph.node:
+        if node.domain == DOMAIN:
+            weights = {shapes[name] for name in node.input[1:2] if name in shapes}
+            found.setdefault(node.op_type, set()).update(weights)
+    return found
 
 
 def _shape_kernels(graph: GraphProto) -> None:

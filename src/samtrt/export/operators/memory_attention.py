@@ -25,8 +25,9 @@ def SamtrtMemoryAttention(q: FLOAT, k: FLOAT, v: FLOAT, mask: FLOAT) -> FLOAT:
 
 
 def _compute(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    scores = q @ k.transpose(1, 2) * q.shape[-1] ** -0.5 + mask.unsqueeze(1)
-    return scores.softmax(dim=-1).to(v.dtype) @ v
+    from samtrt.models.rotary import mix_values
+
+    return mix_values(q, k, v, mask)
 
 
 def _shape(q: Tensor, _k: Tensor, v: Tensor, _mask: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from samtrt.choices import AttentionForm
 from samtrt.export.operators.operator import FLOAT, Operator, meaning, op
+from samtrt.export.operators.squares import attend_padded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,15 +105,13 @@ def _compute(
 ) -> Tensor:
     from samtrt.models.vit import attend_squares, row_distances
 
-    batch, width, grid, _ = qkv.shape
-    side = window or grid
-    whole = -(-grid // side) * side
-    padded = qkv_bias.expand(batch, whole, whole, width).clone()
-    padded[:, :grid, :grid] = qkv.permute(0, 2, 3, 1)
+    side = window or qkv.shape[2]
     distance = row_distances(side).to(qkv.device)
     rel_pos = rel_pos_h[distance], rel_pos_w[distance]
-    out = attend_squares(padded, *rel_pos, num_heads, AttentionForm.TILED)
-    return out[:, :grid, :grid].permute(0, 3, 1, 2).contiguous()
+    return attend_padded(
+        *(qkv, qkv_bias, side),
+        lambda padded: attend_squares(padded, *rel_pos, num_heads, AttentionForm.TILED),
+    )
 
 
 def _shape(qkv: Tensor, *_: object) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from samtrt.export.operators.operator import FLOAT, Operator, meaning, op
+from samtrt.export.operators.squares import attend_padded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,13 +84,10 @@ def SamtrtSquareAttention(
 def _compute(qkv: Tensor, qkv_bias: Tensor, num_heads: int, window: int, stride: int) -> Tensor:
     from samtrt.models.hiera import attend_squares
 
-    batch, width, grid, _ = qkv.shape
-    side = window or grid
-    whole = -(-grid // side) * side
-    padded = qkv_bias.to(qkv.dtype).expand(batch, whole, whole, width).clone()
-    padded[:, :grid, :grid] = qkv.permute(0, 2, 3, 1)
-    out, left = attend_squares(padded, num_heads, side, stride), grid // stride
-    return out[:, :left, :left].permute(0, 3, 1, 2).contiguous()
+    side = window or qkv.shape[2]
+    return attend_padded(
+        qkv, qkv_bias, side, lambda padded: attend_squares(padded, num_heads, side, stride)
+    )
 
 
 def _shape(qkv: Tensor, _bias: Tensor, _heads: int, _window: int, stride: int) -> Tensor:

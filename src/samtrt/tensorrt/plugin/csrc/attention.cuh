@@ -15,6 +15,7 @@
 
 #include <cmath>
 
+#include "online_softmax.cuh"
 #include "square.cuh"
 
 namespace samtrt {
@@ -172,34 +173,6 @@ __device__ void begin_scores(float (&score)[Tiles][4], __half2 const (&term)[Col
     score[n][1] = above.y;
     score[n][2] = below.x;
     score[n][3] = below.y;
-  }
-}
-
-// Earlier sums shrink by update_softmax's answer.
-template <int Tiles>
-__device__ void scale(float (&out)[Tiles][4], float2 shrink) {
-#pragma unroll
-  for (int n = 0; n < Tiles; ++n) {
-    out[n][0] *= shrink.x;
-    out[n][1] *= shrink.x;
-    out[n][2] *= shrink.y;
-    out[n][3] *= shrink.y;
-  }
-}
-
-// Divide by the sum of weights and lay 16 queries' results down as [16, pitch].
-template <typename T, int Tiles>
-__device__ void finish(T* to, int pitch, float const (&out)[Tiles][4], float const (&total)[2]) {
-  int const lane = threadIdx.x % 32;
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    float const scale = 1.f / quad_sum(total[half]);
-    T* const row = to + (lane / 4 + half * 8) * pitch + lane % 4 * 2;
-#pragma unroll
-    for (int n = 0; n < Tiles; ++n) {
-      *reinterpret_cast<uint32_t*>(row + n * 8) =
-          pack<T>(out[n][2 * half] * scale, out[n][2 * half + 1] * scale);
-    }
   }
 }
 

@@ -12,11 +12,6 @@
 #include "hopper_products.cuh"
 #include "launch.cuh"
 
-// wgmma is of sm_90a alone, not of later GPUs: the compiler says which of its passes this is.
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-#define SAMTRT_HAS_WGMMA
-#endif
-
 namespace samtrt {
 namespace {
 

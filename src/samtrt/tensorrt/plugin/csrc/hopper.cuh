@@ -9,6 +9,11 @@
 #include <emulated_hopper.h>
 #endif
 
+// wgmma is of sm_90a alone, not of later GPUs: the compiler says which of its passes this is.
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define SAMTRT_HAS_WGMMA
+#endif
+
 namespace samtrt {
 
 template <typename T>

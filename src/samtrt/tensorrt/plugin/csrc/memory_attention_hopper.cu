@@ -16,10 +16,7 @@
 #include "hopper_host.cuh"
 #include "hopper_products.cuh"
 #include "launch.cuh"
-
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-#define SAMTRT_HAS_WGMMA
-#endif
+#include "online_softmax.cuh"
 
 namespace samtrt {
 namespace {
@@ -96,6 +93,9 @@ __device__ inline void produce(T* shared, uint64_t* barriers, Blocks<V> const& b
   }
 }
 
+// The factor between scores as they are kept and exponents of two.
+__device__ inline float score_exponent() { return kLog2E / sqrtf(static_cast<float>(kWidth)); }
+
 // What scores start from: the mask, which is kept without the factor that they lack.
 template <int Tiles>
 __device__ inline void begin_scores(float (&score)[Tiles][4], float const* mask, int first,
@@ -107,34 +107,6 @@ __device__ inline void begin_scores(float (&score)[Tiles][4], float const* mask,
     float const term = key < keys ? mask[key] * unscale : -INFINITY;
     score[i / 2][i % 2] = score[i / 2][2 + i % 2] = term;
   }
-}
-
-// Turn a lane's scores of two queries to weights; return by how much earlier sums shrink.
-template <int Tiles>
-__device__ inline float2 update_softmax(float (&score)[Tiles][4], float (&peak)[2],
-                                        float (&total)[2]) {
-  float const exponent = kLog2E / sqrtf(static_cast<float>(kWidth));
-  float shrink[2];
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    float largest = peak[half];
-#pragma unroll
-    for (int i = 0; i < 2 * Tiles; ++i) {
-      largest = fmaxf(largest, score[i / 2][half * 2 + i % 2]);
-    }
-    largest = quad_max(largest);
-    shrink[half] = exp2_fast((peak[half] - largest) * exponent);
-    peak[half] = largest;
-    float sum = 0.f;
-#pragma unroll
-    for (int i = 0; i < 2 * Tiles; ++i) {
-      float& one = score[i / 2][half * 2 + i % 2];
-      one = exp2_fast((one - largest) * exponent);
-      sum += one;
-    }
-    total[half] = total[half] * shrink[half] + sum;
-  }
-  return make_float2(shrink[0], shrink[1]);
 }
 
 template <typename T, int V>
@@ -219,15 +191,9 @@ __global__ void __launch_bounds__(kGroups * 128 + 128, 1)
     end_products();
     wait_for_products<0>();
 
-    float2 const shrink = update_softmax(score, peak, total);
+    float2 const shrink = update_softmax(score, peak, total, score_exponent());
 #pragma unroll
-    for (int n = 0; n < V / 8; ++n) {
-      float (&c)[4] = out[n / 8][n % 8];
-      c[0] *= shrink.x;
-      c[1] *= shrink.x;
-      c[2] *= shrink.y;
-      c[3] *= shrink.y;
-    }
+    for (int tile = 0; tile < S::kValueTiles; ++tile) scale(out[tile], shrink);
     uint32_t weights[S::kKeys / kTile][4];
 #pragma unroll
     for (int k = 0; k < S::kKeys / kTile; ++k) {
@@ -258,7 +224,7 @@ __global__ void __launch_bounds__(128) combine_kernel(Problem const problem, int
   int const query = blockIdx.x * 4 + threadIdx.x / 32, channel = threadIdx.x % 32 * kEach;
   if (query >= count) return;  // a whole warp
   int const object = query / problem.queries, row = query % problem.queries;
-  float const exponent = kLog2E / sqrtf(static_cast<float>(kWidth));
+  float const exponent = score_exponent();
   float peak = -INFINITY, total = 0.f, sum[kEach] = {};
   for (int split = 0; split < problem.splits; ++split) {
     size_t const number = static_cast<size_t>(object) * problem.splits + split;

@@ -10,7 +10,7 @@
 
 #include "kernels.h"
 #include "launch.cuh"
-#include "tensor_core.cuh"
+#include "online_softmax.cuh"
 
 namespace samtrt {
 namespace {
@@ -144,42 +144,19 @@ struct Square {
 template <typename T, int D>
 __device__ void clear_rest(T* to, int rows) {
   using S = Shape<D>;
-  if (S::kWidth == D) return;
-  for (int row = threadIdx.x; row < rows; row += kThreads) {
-    *reinterpret_cast<uint4*>(to + row * S::kPitch + D) = make_uint4(0, 0, 0, 0);
+  if constexpr (S::kWidth > D) {
+    for (int row = threadIdx.x; row < rows; row += kThreads) {
+      *reinterpret_cast<uint4*>(to + row * S::kPitch + D) = make_uint4(0, 0, 0, 0);
+    }
   }
 }
 
-// Turn 16 queries' scores with 64 keys to weights, and shrink what was summed before.
-template <int Tiles>
-__device__ void update(float (&score)[kKeys / 8][4], float (&out)[Tiles][4], float (&peak)[2],
-                       float (&total)[2], int keys, float exponent) {
-  int const column = threadIdx.x % 4 * 2;
+// Only the first `keys` scores of each query count.
+__device__ inline void mask_scores(float (&score)[kKeys / 8][4], int keys) {
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    float most = peak[half];
-#pragma unroll
-    for (int i = 0; i < kKeys / 4; ++i) {
-      float& one = score[i / 2][half * 2 + i % 2];
-      if (i / 2 * 8 + column + i % 2 >= keys) one = -INFINITY;
-      most = fmaxf(most, one);
-    }
-    most = quad_max(most);
-    float const shrink = exp2_fast((peak[half] - most) * exponent);
-    peak[half] = most;
-    float sum = 0.f;
-#pragma unroll
-    for (int i = 0; i < kKeys / 4; ++i) {
-      float& one = score[i / 2][half * 2 + i % 2];
-      one = exp2_fast((one - most) * exponent);
-      sum += one;
-    }
-    total[half] = total[half] * shrink + sum;
-#pragma unroll
-    for (int n = 0; n < Tiles; ++n) {
-      out[n][half * 2] *= shrink;
-      out[n][half * 2 + 1] *= shrink;
-    }
+  for (int i = 0; i < kKeys / 2; ++i) {
+    int const key = i / 4 * 8 + threadIdx.x % 4 * 2 + i % 2;
+    if (key >= keys) score[i / 4][i % 4] = -INFINITY;
   }
 }
 
@@ -237,7 +214,8 @@ __global__ void __launch_bounds__(kThreads) square_attention_kernel(Problem cons
         Math<T>::multiply(score[2 * n + 1], q[k], b[2], b[3]);
       }
     }
-    update(score, out, peak, total, square.tokens() - block * kKeys, exponent);
+    mask_scores(score, square.tokens() - block * kKeys);
+    scale(out, update_softmax(score, peak, total, exponent));
 #pragma unroll
     for (int k = 0; k < kKeys / kTile; ++k) {
       uint32_t weights[4];
@@ -254,16 +232,7 @@ __global__ void __launch_bounds__(kThreads) square_attention_kernel(Problem cons
   }
 
   if (start >= square.queries()) return;
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    float const scale = 1.f / quad_sum(total[half]);
-#pragma unroll
-    for (int n = 0; n < S::kWidth / 8; ++n) {
-      *reinterpret_cast<uint32_t*>(mine + (lane / 4 + half * 8) * S::kPitch + n * 8 +
-                                   lane % 4 * 2) =
-          pack<T>(out[n][half * 2] * scale, out[n][half * 2 + 1] * scale);
-    }
-  }
+  finish(mine, S::kPitch, out, total);
   __syncwarp();
   square.store(mine, start);
 }

@@ -14,11 +14,6 @@
 #include "launch.cuh"
 #include "window_products.cuh"
 
-// wgmma is of sm_90a alone, not of later GPUs: the compiler says which of its passes this is.
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-#define SAMTRT_HAS_WGMMA
-#endif
-
 namespace samtrt {
 namespace hopper_window {
 namespace {
