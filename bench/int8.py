@@ -30,6 +30,7 @@ from samtrt.backends.ort import OnnxRuntimeBackend
 from samtrt.checkpoints.load import load_checkpoint
 from samtrt.choices import AttentionForm
 from samtrt.encoding import prepare
+from samtrt.export.nodes import rewrite
 from samtrt.export.onnx import ExportOptions, export_model
 from samtrt.images import read_image
 from samtrt.predictor import Predictor
@@ -84,14 +85,14 @@ class Encoder:
         """Return the encoder with these layers in simulated int8."""
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
-        nodes = []
-        for node in model.graph.node:
+
+        def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
             name = node.input[1].removesuffix(".weight") if len(node.input) > 1 else ""
-            if node.op_type == "Conv" and name in layers:
-                nodes += self._round(model.graph, node, name, smoothed)
-            nodes.append(node)
-        del model.graph.node[:]
-        model.graph.node.extend(nodes)
+            if node.op_type != "Conv" or name not in layers:
+                return None
+            return [*self._round(model.graph, node, name, smoothed), node]
+
+        rewrite(model.graph, change)
         onnx.save(model, self._path)
         return OnnxRuntimeBackend(self._path, BackendOptions())
 

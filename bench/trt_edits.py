@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from samtrt.export.nodes import rewrite
+
 Edit = Callable[[onnx.ModelProto], None]
 
 
@@ -31,16 +33,6 @@ def add_constant(model: onnx.ModelProto, name: str, array: np.ndarray[Any, Any])
     return name
 
 
-def rewrite(
-    model: onnx.ModelProto, change: Callable[[onnx.NodeProto], list[onnx.NodeProto] | None]
-) -> None:
-    """Put what `change` returns in the place of each node; None leaves it."""
-    nodes = [(node, change(node)) for node in model.graph.node]
-    del model.graph.node[:]
-    for node, instead in nodes:
-        model.graph.node.extend([node] if instead is None else instead)
-
-
 def sigmoid_for_tanh(model: onnx.ModelProto) -> None:
     """2 sigmoid(2 x) - 1 for tanh(x)."""
 
@@ -60,7 +52,7 @@ def sigmoid_for_tanh(model: onnx.ModelProto) -> None:
             helper.make_node("Sub", [steps[2], one], [name], node.name),
         ]
 
-    rewrite(model, change)
+    rewrite(model.graph, change)
 
 
 def cast_after_depthwise(model: onnx.ModelProto) -> None:
@@ -79,7 +71,7 @@ def cast_after_depthwise(model: onnx.ModelProto) -> None:
             helper.make_node("Cast", [half], [name], f"{name}_back", to=kinds.FLOAT),
         ]
 
-    rewrite(model, change)
+    rewrite(model.graph, change)
 
 
 def identity_reshape_after_gelu(model: onnx.ModelProto) -> None:
@@ -95,7 +87,7 @@ def identity_reshape_after_gelu(model: onnx.ModelProto) -> None:
         node.output[0] = f"{name}_before"
         return [node, helper.make_node("Reshape", [node.output[0], shape], [name], f"{name}_same")]
 
-    rewrite(model, change)
+    rewrite(model.graph, change)
 
 
 def small_transposes(model: onnx.ModelProto) -> None:
@@ -122,7 +114,7 @@ def small_transposes(model: onnx.ModelProto) -> None:
             helper.make_node("Transpose", [f"{name}/3"], [name], f"{name}/4", perm=[0, 2, 1, 3]),
         ]
 
-    rewrite(model, change)
+    rewrite(model.graph, change)
     small = [value for value in model.graph.value_info if len(dims_of(value)) < 8]
     del model.graph.value_info[:]
     model.graph.value_info.extend(small)
@@ -153,7 +145,7 @@ def linear_as_convolution(model: onnx.ModelProto) -> None:
             helper.make_node("Reshape", [steps[3], back], [name], node.name),
         ]
 
-    rewrite(model, change)
+    rewrite(model.graph, change)
 
 
 def primitive_norms(model: onnx.ModelProto) -> None:
@@ -186,7 +178,7 @@ def primitive_norms(model: onnx.ModelProto) -> None:
             make("Add", [scaled, bias], [name], node.name),
         ]
 
-    rewrite(model, change)
+    rewrite(model.graph, change)
 
 
 EDITS: dict[str, Edit] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -81,7 +80,7 @@ def test_a_level_that_was_asked_for_is_kept(directory: Path) -> None:
 
 def test_what_needs_one() -> None:
     """Standard operators on tokens: all without the plugin."""
-    old, new = weak_api(), SimpleNamespace(target=Target.TENSORRT, version=(10, 0))
+    old, new = weak_api(), weak_api((10, 0))
     plugin = Path("samtrt_plugin.so")
     found = [parts_masks(api, library) for api in (old, new) for library in (None, plugin)]
     assert found == [True, False, False, False]

@@ -34,7 +34,7 @@ def parts_masks(api: Api, plugin: Path | None) -> bool:
     ("Could not find any implementation for node {ForeignNode[..."). The plugin has operators for
     them.
     """
-    return api.target is Target.TENSORRT and api.version < (9,) and plugin is None
+    return api.is_tensorrt_8 and plugin is None
 
 
 def uses_plugin(manifest: Manifest) -> bool:

@@ -220,8 +220,8 @@ def _explain(api: Api, job: Job, messages: list[Message]) -> str:
         )
     # What went wrong first, and what came of it: only the two together tell which layer it was.
     told = "; ".join(dict.fromkeys((errors[0], errors[-1]))) if errors else "no reason was logged"
-    is_old = api.target is Target.TENSORRT and api.version < (9,) and job.plugin is None
-    advice = WITHOUT_IMPLEMENTATION if is_old and _NO_IMPLEMENTATION in squeezed else ""
+    is_weak = api.is_tensorrt_8 and job.plugin is None
+    advice = WITHOUT_IMPLEMENTATION if is_weak and _NO_IMPLEMENTATION in squeezed else ""
     return f"{what}: {explain_cuda_failure(text) or told}{advice}"
 
 

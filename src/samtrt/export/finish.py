@@ -13,6 +13,7 @@ from samtrt._version import __version__
 from samtrt.backends.base import stage_tensors
 from samtrt.choices import AnyStage
 from samtrt.errors import ExportError, MissingExtraError
+from samtrt.export.nodes import rewrite
 from samtrt.export.operators.graph import add_functions
 from samtrt.export.precision import save_graph
 from samtrt.manifest import Manifest
@@ -103,12 +104,11 @@ def _axes_as_attributes(model: onnx.ModelProto) -> None:
 
 def _spell_out_shapes(model: onnx.ModelProto) -> None:
     """Write `Shape` of some dimensions as `Shape` and `Slice`: TensorRT 8.6 ignores which ones."""
-    nodes = []
-    for node in model.graph.node:
+
+    def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
         bounds = {a.name: a.i for a in node.attribute} if node.op_type == "Shape" else {}
-        nodes.append(node)
         if "end" not in bounds and not bounds.get("start"):
-            continue
+            return None
         name, whole = node.output[0], f"{node.output[0]}_whole"
         numbers = []
         for word in ("start", "end"):
@@ -117,11 +117,12 @@ def _spell_out_shapes(model: onnx.ModelProto) -> None:
             )
             numbers.append(f"{name}_{word}")
             model.graph.initializer.append(onnx.numpy_helper.from_array(value, numbers[-1]))
-        nodes.append(onnx.helper.make_node("Slice", [whole, *numbers], [name], f"{node.name}_part"))
         node.output[0] = whole
         del node.attribute[:]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+        part = onnx.helper.make_node("Slice", [whole, *numbers], [name], f"{node.name}_part")
+        return [node, part]
+
+    rewrite(model.graph, change)
 
 
 def _flatten_biases(model: onnx.ModelProto) -> None:
@@ -136,16 +137,15 @@ def _flatten_biases(model: onnx.ModelProto) -> None:
     readers = Counter(name for node in graph.node for name in node.input)
     values = onnx.shape_inference.infer_shapes(model).graph.value_info
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in values}
-    nodes = []
-    for node in graph.node:
-        nodes.append(node)
+
+    def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
         if node.op_type != "Add" or node.output[0] not in softened:
-            continue
+            return None
         scores, bias = sorted(node.input, key=lambda name: name in weights)
         dims = tuple(weights[bias].dims) if bias in weights else ()
         # All but the first dimension of the scores, of which windows and images are.
         if len(dims) < 2 or ranks.get(scores) != len(dims) + 1 or readers[bias] > 1:
-            continue
+            return None
         name, shapes = node.output[0], [f"{bias}_{word}_shape" for word in ("row", "whole")]
         for shape, value in zip(shapes, ((-1, math.prod(dims)), (-1, *dims)), strict=True):
             weight = onnx.numpy_helper.from_array(np.array(value, np.int64), shape)
@@ -153,13 +153,13 @@ def _flatten_biases(model: onnx.ModelProto) -> None:
         weights[bias].ClearField("dims")
         weights[bias].dims.append(math.prod(dims))
         make = onnx.helper.make_node
-        nodes[-1:] = [
+        return [
             make("Reshape", [scores, shapes[0]], [f"{name}_row"], f"{node.name}_row"),
             make("Add", [f"{name}_row", bias], [f"{name}_added"], node.name),
             make("Reshape", [f"{name}_added", shapes[1]], [name], f"{node.name}_whole"),
         ]
-    del graph.node[:]
-    graph.node.extend(nodes)
+
+    rewrite(graph, change)
 
 
 def _multiply_out_cubes(model: onnx.ModelProto) -> None:
@@ -168,19 +168,19 @@ def _multiply_out_cubes(model: onnx.ModelProto) -> None:
     TensorRT 8.6 joins an activation to the convolution before it, and has no implementation for one
     with a power after a convolution of each channel.
     """
-    graph = model.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    nodes = []
-    for node in graph.node:
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+
+    def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
         power = weights.get(node.input[1]) if node.op_type == "Pow" else None
         if power is None or onnx.numpy_helper.to_array(power).tolist() != 3:
-            nodes.append(node)
-            continue
+            return None
         x, name, make = node.input[0], node.output[0], onnx.helper.make_node
-        nodes.append(make("Mul", [x, x], [f"{name}_square"], f"{node.name}_square"))
-        nodes.append(make("Mul", [f"{name}_square", x], [name], node.name))
-    del graph.node[:]
-    graph.node.extend(nodes)
+        return [
+            make("Mul", [x, x], [f"{name}_square"], f"{node.name}_square"),
+            make("Mul", [f"{name}_square", x], [name], node.name),
+        ]
+
+    rewrite(model.graph, change)
 
 
 def check_borders(path: Path, stage: AnyStage, manifest: Manifest) -> None:

@@ -153,10 +153,10 @@ def _joined(first: nn.Conv2d, second: Any) -> nn.Conv2d:
 
 def _patch_embedding(conv: nn.Conv2d) -> nn.Conv2d:
     """Return the patches' convolution as one of 1x1 on what `PATCHES` gives."""
-    pointwise = nn.Conv2d(conv.weight[0].numel(), conv.out_channels, 1, device="meta")
-    pointwise.weight = constant(conv.weight.flatten(1)[:, :, None, None])
-    pointwise.bias = conv.bias
-    return pointwise
+    embedding = nn.Conv2d(conv.weight[0].numel(), conv.out_channels, 1, device="meta")
+    embedding.weight = constant(conv.weight.flatten(1)[:, :, None, None])
+    embedding.bias = conv.bias
+    return embedding
 
 
 def constant(tensor: Tensor) -> nn.Parameter:

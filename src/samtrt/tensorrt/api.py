@@ -78,13 +78,18 @@ class Api:
         return ".".join(map(str, self.version))
 
     @property
+    def is_tensorrt_8(self) -> bool:
+        """Tell whether it is TensorRT 8.6, or what else came before 9."""
+        return self.target is Target.TENSORRT and self.version < (9,)
+
+    @property
     def is_strongly_typed(self) -> bool:
         """Tell whether networks take each tensor's type from the graph.
 
         They do in TensorRT 10 and later, and in TensorRT-RTX. In TensorRT 8.6 flags and constraints
         of layers choose types.
         """
-        return self.target is Target.TENSORRT_RTX or self.version >= (9,)
+        return not self.is_tensorrt_8
 
     @property
     def newest_opset(self) -> int | None:
@@ -92,7 +97,7 @@ class Api:
 
         From the support matrix of onnx-tensorrt's release/8.6-GA: operators of opset 17.
         """
-        return 17 if self.target is Target.TENSORRT and self.version < (9,) else None
+        return 17 if self.is_tensorrt_8 else None
 
     @property
     def has_progress_monitor(self) -> bool:
