@@ -2,14 +2,16 @@
 
     python bench/one_gpu.py --plugin samtrt_plugin.so --trt-python A --gpu-python B --out results
     python bench/one_gpu.py --list                             # what there is to do, in order
-    python bench/one_gpu.py ... --only vit_b mobile_sam        # such names, and what they need
+    python bench/one_gpu.py ... --only vit_b mobile_sam        # such names, in this order
     python bench/one_gpu.py --out results --collect all.json   # all figures in one file
 
 Exports run on the CPU while engines are built, several at once; what is only checked runs beside
 the builds. What is timed runs alone, with all exports halted. Engines of a directory are built in
-copies of it, as one directory takes one build at a time. `--ready FILE` holds back what needs
-TensorRT until that file is there. The same command goes on where an earlier one was cut off; each
-task's output is OUT/NAME.log, its figures are OUT/NAME.json, and OUT/log.txt tells what ended when.
+copies of it, as one directory takes one build at a time. Where the host has a second GPU of the
+same kind, `--builds-on 1` has it build and check while the first one times, on a quarter of the
+cores, which nothing else gets. `--ready FILE` holds back what needs TensorRT until that file is
+there. The same command goes on where an earlier one was cut off; each task's output is
+OUT/NAME.log, its figures are OUT/NAME.json, and OUT/log.txt tells what ended when.
 
 `--trt-python` has PyTorch's CPU build and TensorRT, `--gpu-python` has PyTorch for the GPU. Needs
 the standard library alone.
@@ -33,7 +35,7 @@ from one_gpu_tasks import Task, planned
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST = {"cpu": 6, "build": 6, "time": 1}
-"""Tasks of a kind at once: on the CPU, built or checked on the GPU, and timed there, alone."""
+"""Tasks of a kind at once: on the CPU, built or checked on a GPU, and timed there, alone."""
 
 
 class Schedule:
@@ -67,7 +69,9 @@ class Schedule:
         return [self._tasks[name].kind for name in self._running]
 
     def _startable(self) -> Iterable[str]:
-        builds = any(self._tasks[name].kind == "build" for name in self._left())
+        builds = self._options.builds_on is None and any(
+            self._tasks[name].kind == "build" for name in self._left()
+        )
         for name in self._left():
             task, kinds = self._tasks[name], self._kinds()
             if any(self.done.get(need, 0) != 0 for need in task.needs):
@@ -75,9 +79,24 @@ class Schedule:
                 continue
             ready = all(need in self.done for need in task.needs)
             held = self._options.ready and not self._options.ready.exists() and task.kind != "cpu"
-            alone = "time" in kinds or (task.kind == "time" and ("build" in kinds or builds))
+            alone = self._holds_back(task.kind, kinds, builds)
             if ready and not held and not alone and kinds.count(task.kind) < MOST[task.kind]:
                 yield name
+
+    def _holds_back(self, kind: str, running: list[str], builds_left: bool) -> bool:
+        """Tell whether what is timed, or to be timed, keeps a task of a kind from beginning."""
+        if self._options.builds_on is not None:
+            return kind == "time" and "time" in running
+        return "time" in running or (kind == "time" and ("build" in running or builds_left))
+
+    def _place(self, kind: str) -> tuple[str, str | None]:
+        """Return words before a task's command, and the GPU that it sees; None for every one."""
+        if self._options.builds_on is None:
+            return "", None
+        cores, own = os.cpu_count() or 1, (os.cpu_count() or 1) // 4
+        if kind == "time":
+            return f"taskset -c 0-{own - 1}", "0"
+        return f"taskset -c {own}-{cores - 1}", str(self._options.builds_on)
 
     def _start(self, name: str) -> None:
         task, options = self._tasks[name], self._options
@@ -86,11 +105,14 @@ class Schedule:
             **{"TASK": name, "OUT": str(options.out), "WORK": str(options.work)},
             **{"PLUGIN": str(options.plugin), "SAMTRT_CACHE": str(options.work / "cache")},
         }
+        words, gpu = self._place(task.kind)
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
         if task.kind == "cpu":  # PyTorch would take all cores, for each of six at once
             environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // 4))
         with (options.out / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                ["bash", "-c", task.command],
+                [*words.split(), "bash", "-c", task.command],
                 **{"stdout": log, "stderr": log, "env": environment, "cwd": ROOT},
                 start_new_session=True,
             )
@@ -114,6 +136,8 @@ class Schedule:
             print(f"{at:5.0f} s: {name}: exit code {code} after {seconds:.0f} s", file=log)
 
     def _halt_or_go_on(self) -> None:
+        if self._options.builds_on is not None:
+            return
         what = signal.SIGSTOP if "time" in self._kinds() else signal.SIGCONT
         for name, (process, _) in self._running.items():
             if self._tasks[name].kind == "cpu":
@@ -121,12 +145,19 @@ class Schedule:
 
 
 def chosen(tasks: dict[str, Task], words: list[str]) -> dict[str, Task]:
-    """Return the tasks whose names hold one of the words, and what they need."""
-    wanted = {name for name in tasks if any(word in name for word in words)}
-    for name in reversed(tasks):
-        if name in wanted:
-            wanted.update(tasks[name].needs)
-    return {name: task for name, task in tasks.items() if name in wanted}
+    """Return the tasks whose names hold one of the words, word by word, after what they need."""
+    found: dict[str, Task] = {}
+
+    def take(name: str) -> None:
+        for need in tasks[name].needs:
+            take(need)
+        found.setdefault(name, tasks[name])
+
+    for word in words:
+        for name in tasks:
+            if word in name:
+                take(name)
+    return found
 
 
 def collect(options: argparse.Namespace) -> None:
@@ -154,6 +185,9 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("/tmp/samtrt-one-gpu"))
     parser.add_argument("--out", type=Path, default=Path("one-gpu"))
     parser.add_argument("--ready", type=Path, help="a file: TensorRT is there once it is")
+    parser.add_argument(
+        "--builds-on", type=int, help="number of another GPU, to build and check on"
+    )
     parser.add_argument("--seconds", type=float, default=1e9, help="time for this run")
     parser.add_argument("--only", nargs="+", help="words of names")
     parser.add_argument("--tests", nargs="+", default=["tests"], help="where a package is missing")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -14,6 +17,8 @@ from samtrt.backends import BackendOptions
 from samtrt.backends.base import Backend
 from samtrt.encoding import encode_together, prepare
 from samtrt.predictor import Predictor
+from samtrt.video import tracking
+from samtrt.video.engines import VideoEngines
 from samtrt.video.predictor import VideoPredictor
 from video_scene import KEPT, arguments, clicks, frames, percentiles, save_masks, write
 
@@ -50,6 +55,63 @@ def image(options: argparse.Namespace, backend: BackendOptions) -> dict[str, Any
     return result
 
 
+PARTS = {VideoEngines: ("encode", "attend", "find", "_decode", "remember", "at_size")}
+PARTS |= {tracking: ("queues_of",)}
+"""What a frame is made of; `_decode` is a part of `find`."""
+
+
+@contextmanager
+def watched() -> Iterator[dict[str, list[float]]]:
+    """Note the wall times of each part's calls, by its name."""
+    times: dict[str, list[float]] = defaultdict(list)
+
+    def noted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed_call(*arguments: Any, **words: Any) -> Any:
+            begun = time.perf_counter()
+            try:
+                return call(*arguments, **words)
+            finally:
+                times[name].append(time.perf_counter() - begun)
+
+        return timed_call
+
+    patches = [
+        patch.object(owner, name, noted(name, getattr(owner, name)))
+        for owner, names in PARTS.items()
+        for name in names
+    ]
+    for one in patches:
+        one.start()
+    try:
+        yield times
+    finally:
+        for one in patches:
+            one.stop()
+
+
+def parts_of(predictor: VideoPredictor, state: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """Return what a frame's parts take, each alone: frames are not encoded ahead of time."""
+    count, times = len(state.frames), []
+    with watched() as parts:
+        for number in range(options.frames // 2, count):
+            begun = time.perf_counter()
+            predictor.track_frame(state, number)
+            times.append(time.perf_counter() - begun)
+    return {
+        **percentiles(times),
+        "parts_ms": {name: percentiles(found)["p50_ms"] for name, found in parts.items()},
+        "engines_ms": engine_times(predictor.engines),
+    }
+
+
+def engine_times(engines: VideoEngines) -> dict[str, float | None]:
+    """Return what each engine's last run took by the GPU's clock, in ms; None on a CPU."""
+    every = {"encoder": engines.encoder}
+    every |= {stage.value: engine for stage, engine in engines._engines.items()}
+    own = {name: getattr(one, "device_time_ms", None) for name, one in every.items()}
+    return {name: ms and round(ms, 3) for name, ms in own.items()}
+
+
 def video(options: argparse.Namespace, backend: BackendOptions) -> dict[str, Any]:
     objects, shown = int(options.part), frames(options.frames)
     with VideoPredictor.load(options.directory, options.backend, backend) as predictor:
@@ -65,15 +127,14 @@ def video(options: argparse.Namespace, backend: BackendOptions) -> dict[str, Any
             begun = time.perf_counter()
         save_masks(options.masks, {objects: kept})
         counted = times[options.warmup :]
-        engines = {"encoder": predictor.engines.encoder} | {
-            stage.value: engine for stage, engine in predictor.engines._engines.items()
-        }
-        own = {name: getattr(one, "device_time_ms", None) for name, one in engines.items()}
+        own = engine_times(predictor.engines)
+        alone = parts_of(predictor, state, options)
     return {
         "objects": objects,
         "frames_per_second": round(len(counted) / sum(counted), 2),
         **percentiles(counted),
-        "engines_ms": {name: ms and round(ms, 3) for name, ms in own.items()},
+        "engines_ms": own,
+        "one_after_the_other": alone,
     }
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PADDING = -1
-EXACT_BOXES = 0.65
+EXACT_BOXES = 0.4
 COARSE = 128
 
 
