@@ -190,7 +190,7 @@ def test_facts_of_a_plain_build(model: Path, tmp_path: Path) -> None:
     assert (facts.library_version, facts.gpu) == ("8.6.0", GPU.name)
     assert facts.compute_capabilities == ("9.0",)
     assert facts.warnings == ("weights were rounded",), "each once"
-    assert facts.profiles["point_coords"].max == (64, 20, 2)
+    assert facts.profiles["point_coords"].max == (1, 20, 2), "one prompt at a time"
     assert [t.name for t in facts.outputs] == ["low_res_masks", "iou_predictions"]
 
 
@@ -257,7 +257,7 @@ def test_trtexec_command_names_the_layers_that_are_constrained(model: Path, tmp_
     asked, _ = built(model, tmp_path)
     assert named == set(asked["float32"])
     (shapes,) = (word for word in words if word.startswith("--maxShapes="))
-    assert "point_coords:64x20x2" in shapes
+    assert "point_coords:1x20x2" in shapes
 
 
 def test_trtexec_command_in_float32(model: Path) -> None:

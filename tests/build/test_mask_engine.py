@@ -68,14 +68,31 @@ def test_what_is_for_all_sizes_is_built_at_level_0(directory: Path) -> None:
         (Stage.DECODER, Exact(1, 0)): None,
     }
     _, decoder = built[Stage.DECODER]
-    assert "optimization level 0 alone" in " ".join(decoder.warnings)
+    assert "at optimization level 0 and for one prompt" in " ".join(decoder.warnings)
+
+
+def test_what_is_for_all_sizes_takes_one_prompt_at_a_time(directory: Path) -> None:
+    """8.6 ends the process at the second prompt."""
+    options = OPTIONS.model_copy(update={"exact": (Exact(16, 2),)})
+    built = build_engines(directory, Target.TENSORRT, options, [Stage.DECODER])
+    prompts = {
+        engine: record.profiles["has_mask_input"].max[0] for engine, (record, _) in built.items()
+    }
+    assert prompts == {
+        Stage.DECODER: 1,
+        (Stage.DECODER, Exact(16, 2)): 16,
+        (Stage.DECODER, Exact(1, 0)): 1,
+    }
+    many = OPTIONS.model_copy(update={"prompts": Range(min=4, opt=8, max=64), "exact": ()})
+    with pytest.raises(BuildError, match=r"let --prompts begin at 1, and name sizes, .* 8x2"):
+        build_engines(directory, Target.TENSORRT, many, [Stage.DECODER])
 
 
 def test_a_level_that_was_asked_for_is_kept(directory: Path) -> None:
     options = OPTIONS.model_copy(update={"optimization_level": 2})
     built = build_engines(directory, Target.TENSORRT, options, [Stage.DECODER])
     assert {record.flags.optimization_level for record, _ in built.values()} == {2}
-    assert not any("level" in word for _, one in built.values() for word in one.warnings)
+    assert "at optimization level 2" in " ".join(built[Stage.DECODER][1].warnings)
 
 
 def test_what_needs_one() -> None:

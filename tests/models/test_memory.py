@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from samtrt.checkpoints.layouts import SAM2
-from samtrt.export.plugin import attend_to_memories
+from samtrt.export.plugin import attend_to_memories, feed_as_image
 from samtrt.models import Sam, build_sam, seed_weights
 from samtrt.models.rotary import Kernel, RotaryAttention, mix_values, sine_grid, sine_times
 from samtrt.models.video import MemoryAttentionGraph, MemoryEncoderGraph
@@ -74,12 +75,17 @@ def test_memory_encoder(pair: tuple[Sam, Any], objects: int) -> None:
         assert close(got, expected)
 
 
-@pytest.mark.parametrize("kernel", [None, mix_values, attend_to_memories])
+@pytest.mark.parametrize(
+    ("kernel", "feed"),
+    [(None, None), (mix_values, None), (attend_to_memories, feed_as_image)],
+    ids=["PyTorch's", "mixed first", "plugin"],
+)
 @pytest.mark.parametrize("held", [(1, 1), (7, 16), (3, 5), (9, 2)], ids=str)
 def test_memory_attention_with_empty_places(
     pair: tuple[Sam, Any],
     held: tuple[int, int],
     kernel: Kernel | None,
+    feed: Callable[..., torch.Tensor] | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whatever lies in empty places, the result is that of the official code without them."""
@@ -88,6 +94,8 @@ def test_memory_attention_with_empty_places(
     assert len(attentions) == 8
     for module in attentions:
         monkeypatch.setattr(module, "kernel", kernel)
+    for layer in ours.memory.memory_attention.layers:
+        monkeypatch.setattr(layer, "feed", feed)
     torch.manual_seed(1)
     objects, (memories, pointers) = 2, held
     image = torch.randn(1, 256, G, G)

@@ -33,15 +33,22 @@ class GraphExec(Graph):
 class Cuda(CudaMemory):
     """The whole stand-in."""
 
+    def __init__(self, *arguments: Any, **words: Any) -> None:
+        super().__init__(*arguments, **words)
+        self.priorities: dict[int, int] = {}
+
     def cudaStreamCreate(self) -> tuple[Status, int | None]:
         with self._lock:
             if failed := self._enter("cudaStreamCreate"):
                 return failed, None
             return OK, self._new(Stream(self.device))
 
-    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Status, int | None]:
+    def cudaStreamCreateWithPriority(self, flags: int, priority: int) -> tuple[Status, int | None]:
         del flags
-        return self.cudaStreamCreate()
+        status, handle = self.cudaStreamCreate()
+        if handle is not None:
+            self.priorities[handle] = priority
+        return status, handle
 
     def cudaStreamDestroy(self, stream: Any) -> tuple[Status]:
         with self._lock:

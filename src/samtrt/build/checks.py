@@ -84,6 +84,11 @@ def _check_graph(api: Api, manifest: Manifest, options: BuildOptions, directory:
             raise BuildError("--batch must begin at 1 or more")
     if options.prompts.min < 1:
         raise BuildError("--prompts must begin at 1 or more")
+    if options.prompts.min > 1 and parts_masks(api, options.plugin):
+        raise BuildError(
+            f"{api.product} without --plugin takes several prompts at once for one size alone: let "
+            f"--prompts begin at 1, and name sizes, such as --exact {options.prompts.opt}x2"
+        )
     if options.exact and api.target is Target.TENSORRT_RTX:
         raise BuildError(f"{api.product} finishes engines for each size by itself: no --exact")
     for exact in options.exact:

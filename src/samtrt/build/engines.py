@@ -201,10 +201,11 @@ def _prepare(
     )
     named = graph if options.plugin else written
     job = make_job(api, manifest, stage, written, work / "engine", options, named)
-    if job.options.optimization_level != options.optimization_level:
+    if job.options != options:
         notes.append(
-            f"{api.product} builds the decoder for all sizes at optimization level 0 alone, which "
-            "makes it slower; those for one size are built as asked"
+            f"{api.product} builds the decoder for all sizes at optimization level "
+            f"{job.options.optimization_level} and for one prompt at a time, which makes it "
+            "slower; those for one size (--exact) are built as asked, and with --plugin all are"
         )
     if job.plugin is None:
         return job, notes

@@ -54,12 +54,12 @@ def make_job(
         stage: Which engine.
         graph: What the parser takes.
         output: Where the engine goes.
-        options: As asked. Where they name no optimization level, `all_sizes_level` does.
+        options: As asked; `for_all_sizes` says what of them may change.
         named: A graph of the same nodes that tells their types, where `graph` does not.
     """
     timing = options.timing_cache and api.target is Target.TENSORRT
     precision = options.precision or manifest.precision
-    level = all_sizes_level(api, stage, options)
+    options = for_all_sizes(api, stage, options)
     nodes: tuple[NodePrecision, ...] = ()
     if not api.is_strongly_typed and precision is not Precision.FP32:
         nodes = node_precisions(named or graph, image_inputs(stage, manifest), options.float32)
@@ -72,21 +72,26 @@ def make_job(
         strongly_typed=api.is_strongly_typed,
         nodes=nodes,
         profiles=profiles(manifest, stage, options),
-        options=options.model_copy(update={"optimization_level": level}),
+        options=options,
         plugin=options.plugin,
         timing_cache=cache_dir() / "tensorrt" if timing else None,
     )
 
 
-def all_sizes_level(api: Api, stage: AnyStage, options: BuildOptions) -> int | None:
-    """Return the optimization level of the engine that takes prompts in any number.
+def for_all_sizes(api: Api, stage: AnyStage, options: BuildOptions) -> BuildOptions:
+    """Return the options of the engine that is not for one size alone.
 
-    TensorRT 8.6 finds no implementation for standard operators on tokens in any number, but at
-    level 0; for one number it does. None is the library's default.
+    TensorRT 8.6 finds no implementation for a decoder of standard operators with points in any
+    number, but at optimization level 0. What it builds so for prompts in any number ends the
+    process at the second prompt (a segmentation fault in `execute_async_v3`), so that the engine
+    takes one at a time. Objects of a video are its decoder's prompts.
     """
     decodes = stage in (Stage.DECODER, VideoStage.VIDEO_DECODER)
-    is_weak = decodes and parts_masks(api, options.plugin)
-    return 0 if is_weak and options.optimization_level is None else options.optimization_level
+    if not decodes or not parts_masks(api, options.plugin):
+        return options
+    one, level = Range(min=1, opt=1, max=1), options.optimization_level
+    changed = {"prompts": one, "objects": one, "optimization_level": 0 if level is None else level}
+    return options.model_copy(update=changed)
 
 
 def profiles(manifest: Manifest, stage: AnyStage, options: BuildOptions) -> dict[str, Profile]:

@@ -14,6 +14,8 @@ LEGACY_STREAM = 1
 """CUDA's handle of the stream that waits for the streams of threads, and they for it."""
 THREAD_STREAM = 2
 """CUDA's handle of a stream that every thread has of its own, for each GPU."""
+_HIGHEST = -100
+"""A priority below all that there are, which CUDA takes for the highest."""
 _MISSING_DRIVER = {
     35: "there is no NVIDIA driver, or it is older than this CUDA needs",
     100: "there is no GPU that CUDA can see",
@@ -67,9 +69,11 @@ class Cuda:
     def free_pinned(self, pointer: int) -> None:
         self._release("cudaFreeHost", pointer)
 
-    def create_stream(self) -> int:
+    def create_stream(self, is_urgent: bool = False) -> int:
+        """Return a stream; what an urgent one holds goes before what others hold."""
         flags = int(self.runtime.cudaStreamNonBlocking)
-        return int(self._call("cudaStreamCreateWithFlags", flags))
+        priority = _HIGHEST if is_urgent else 0
+        return int(self._call("cudaStreamCreateWithPriority", flags, priority))
 
     def destroy_stream(self, stream: int) -> None:
         self._release("cudaStreamDestroy", stream)

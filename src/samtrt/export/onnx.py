@@ -24,7 +24,7 @@ from samtrt.export.finish import check_borders, finish_graph
 from samtrt.export.float32_parts import EXPORTED_PARTS, FLOAT32_STAGES
 from samtrt.export.hush import hushed
 from samtrt.export.operators.gelu_tanh import GELU_TANH
-from samtrt.export.plugin import PluginKernels, attend_to_memories
+from samtrt.export.plugin import PluginKernels, attend_to_memories, feed_as_image
 from samtrt.export.plugin_decoder import PluginDecoder, PluginTransformer
 from samtrt.export.plugin_hiera import PluginHiera
 from samtrt.export.precision import BFLOAT16_OPSET, convert, load_graph, save_graph
@@ -34,6 +34,7 @@ from samtrt.models import Sam
 from samtrt.models.efficientvit import ConvLayer
 from samtrt.models.hiera import Hiera
 from samtrt.models.mask_decoder import MaskDecoder
+from samtrt.models.memory import MemoryAttentionLayer
 from samtrt.models.pyramid import PyramidEncoder
 from samtrt.models.rotary import RotaryAttention, mix_values
 from samtrt.models.vit import ImageEncoderViT
@@ -194,6 +195,8 @@ def _set_form(sam: Sam, form: AttentionForm, report: Callable[[str], None]) -> N
 def _set_memory_attention(sam: Sam, options: ExportOptions) -> None:
     """Have memories mixed before they are projected, as they are a quarter as wide.
 
+    With the plugin, linear layers after that are convolutions.
+
     Not for TensorRT 8.6 in standard operators, which computes attention wrongly where queries and
     values differ in width.
     """
@@ -205,6 +208,8 @@ def _set_memory_attention(sam: Sam, options: ExportOptions) -> None:
     for module in sam.modules():
         if isinstance(module, RotaryAttention):
             module.kernel = kernel
+        elif isinstance(module, MemoryAttentionLayer) and kernel is attend_to_memories:
+            module.feed = feed_as_image
 
 
 def _export_stage(

@@ -8,6 +8,8 @@ numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,6 +27,13 @@ POINTERS = 16
 
 
 class MemoryAttentionLayer(nn.Module):
+    """One layer of `MemoryAttention`.
+
+    Attributes:
+        feed: What does as the two linear layers, given this layer and cells [N, HW, C]; None for
+            them.
+    """
+
     def __init__(self, dim: int, side: int, memory: Tokens, hidden: int = 2048) -> None:
         super().__init__()
         self.self_attn = RotaryAttention(dim, dim, side)
@@ -32,12 +41,16 @@ class MemoryAttentionLayer(nn.Module):
         self.linear1 = nn.Linear(dim, hidden)
         self.linear2 = nn.Linear(hidden, dim)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(dim) for _ in range(3))
+        self.feed: Callable[[MemoryAttentionLayer, Tensor], Tensor] | None = None
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, tokens: int) -> Tensor:
         normed = self.norm1(x)
         x = x + self.self_attn(normed, normed, normed)
         x = x + self.cross_attn_image(self.norm2(x), keys, values, mask, unplaced=tokens)
-        return x + self.linear2(F.relu(self.linear1(self.norm3(x))))
+        normed = self.norm3(x)
+        if self.feed is not None:
+            return x + self.feed(self, normed)
+        return x + self.linear2(F.relu(self.linear1(normed)))
 
 
 class MemoryAttention(nn.Module):

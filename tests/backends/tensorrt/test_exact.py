@@ -55,6 +55,31 @@ def test_the_fastest_engine_that_fits_runs(exact_directory: Path, picture: np.nd
             assert used == [wanted]
 
 
+def test_an_engine_for_one_prompt_takes_several_in_turn(
+    directory: Path, picture: np.ndarray
+) -> None:
+    """As TensorRT 8.6 builds it without the plugin; engines for a size take what they can."""
+    fake_tensorrt.write_engines(directory, prompts=1)
+    fake_tensorrt.write_engines(directory, exact=Exact(4, 2))
+    reference = expected(directory)
+    reference.set_image(picture)
+    masks = np.full((2, 1, 64, 64), 3.0)
+    points = {"point_coords": np.full((3, 2, 2), 40), "point_labels": np.ones((3, 2))}
+    cases = [
+        ({"boxes": boxes(1)}, Exact(4, 2)),
+        ({"boxes": boxes(2)}, Exact(4, 2)),  # one run of four is less than two of one
+        ({"boxes": boxes(6)}, None),
+        (points, None),
+        ({"mask_input": masks}, None),
+    ]
+    with load(directory) as predictor:
+        predictor.set_image(picture)
+        decoder = predictor.decoder
+        for arguments, wanted in cases:
+            same(predictor.predict_batch(**arguments), reference.predict_batch(**arguments))
+            assert decoder._last is decoder._lanes[wanted]
+
+
 def test_masks_alone_have_an_engine_where_others_want_points(
     directory: Path, picture: np.ndarray
 ) -> None:

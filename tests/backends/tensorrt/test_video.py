@@ -107,6 +107,20 @@ def test_fewer_objects_than_engines_take_are_made_up(
         np.testing.assert_allclose(mine, theirs, atol=1e-3)
 
 
+def test_the_next_frame_is_encoded_in_what_objects_leave(cuda: Cuda, directory: Path) -> None:
+    with load(directory) as predictor:
+        engines = predictor.engines
+        encoder, *others = (
+            cuda.priorities[lane._stream]
+            for engine in (engines.encoder, *engines._engines.values())
+            for lane in engine._lanes.values()
+        )
+    assert len(others) == 3
+    assert encoder == 0
+    assert {*others} == {min(others)}
+    assert min(others) < 0
+
+
 def test_nothing_but_masks_comes_to_the_host(
     cuda: Cuda, directory: Path, frames: list[np.ndarray]
 ) -> None:

@@ -37,7 +37,11 @@ from samtrt.types import Tensor, TensorInfo
 
 _POINTS = {"point_coords", "point_labels"}
 _OBJECTS = "objects"
+_EACH = "has_mask_input"
+"""An input of every decoder that has one row for each prompt."""
 
+MOST_IN_TURN = 64
+"""Prompts in one call where the engine for all sizes takes one at a time."""
 MOST_PADDING = 4 / 3
 """An engine for a size alone runs where its number of prompts is at most so many times as large:
 it takes up to half as long for them as the engine for all sizes."""
@@ -79,6 +83,9 @@ class TensorRtBackend(Backend):
         }
         self.outputs = {info.name: info for info in outputs}
         self._least = {name: profiles[name].min for name in self.inputs}
+        self._in_turn = stage is Stage.DECODER and profiles[_EACH].max[0] == 1
+        if self._in_turn:
+            self._take_in_turn()
         self._lock = threading.Lock()
         self._lanes: dict[Exact | None, Lane] = {}
         self._for_masks: Exact | None = None  # which engine is for prompts that are a mask alone
@@ -102,6 +109,13 @@ class TensorRtBackend(Backend):
         if options.pixels is PixelWork.DEVICE:
             self.memory = self._memory
 
+    def _take_in_turn(self) -> None:
+        """Let several prompts in, where the engine for all sizes takes them one after the other."""
+        for name, info in self.inputs.items():
+            if _is_each(info) and info.max_shape:
+                most = (MOST_IN_TURN, *info.max_shape[1:])
+                self.inputs[name] = replace(info, max_shape=most)
+
     def _open(self, record: EngineRecord) -> Lane:
         path = engine_path(self._directory, self._stage, self._target, record.exact)
         api, engine = self._api, self._deserialize(record, path)
@@ -111,7 +125,9 @@ class TensorRtBackend(Backend):
             jit = JitCache(api, engine, cache_dir() / self._target.value / name)
         taken = [info for name, info in self.inputs.items() if name in record.profiles]
         inputs, outputs = (self._largest(each, record) for each in (taken, self.outputs.values()))
-        return Lane(api, self._memory, engine, inputs, outputs, jit)
+        # The encoder of the next frame runs meanwhile, and leaves them no room where it may not.
+        is_urgent = isinstance(self._stage, VideoStage)
+        return Lane(api, self._memory, engine, inputs, outputs, jit, is_urgent)
 
     def _deserialize(self, record: EngineRecord, path: Path) -> Any:
         content = read_engine(self._directory, record)
@@ -162,14 +178,14 @@ class TensorRtBackend(Backend):
             self._cuda.use()
             lane, feeds, count = self._choose(feeds)
             self._last = lane
-            if self._for_masks and lane is self._lanes[self._for_masks]:
+            if self._stage is Stage.DECODER and len(feeds[_EACH]) > lane.largest_inputs[_EACH][0]:
                 return self._run_each(lane, feeds, on_host)
             return dict(lane.run(feeds, on_host, count))
 
     def _run_each(self, lane: Lane, feeds: Tensors, on_host: bool) -> dict[str, Tensor]:
         """Run one prompt after the other."""
         done = []
-        for i in range(len(feeds["has_mask_input"])):
+        for i in range(len(feeds[_EACH])):
             one = {
                 name: tensor[i : i + 1] if _is_each(self.inputs[name]) else tensor
                 for name, tensor in feeds.items()
@@ -191,8 +207,9 @@ class TensorRtBackend(Backend):
         if points == 0 and self._for_masks:
             without = {name: tensor for name, tensor in feeds.items() if name not in _POINTS}
             return self._lanes[self._for_masks], without, None
+        most = MOST_IN_TURN if self._in_turn else prompts * MOST_PADDING
         for exact in sorted(exact for exact in self._lanes if exact):
-            if exact.points != points or not prompts <= exact.prompts <= prompts * MOST_PADDING:
+            if exact.points != points or not prompts <= exact.prompts <= most:
                 continue
             if exact.prompts == prompts:
                 return self._lanes[exact], feeds, None

@@ -34,6 +34,7 @@ class Lane:
         inputs: Largest,
         outputs: Largest,
         jit: JitCache | None = None,
+        is_urgent: bool = False,
     ) -> None:
         self._api, self._engine = api, engine
         self.memory = memory
@@ -52,7 +53,7 @@ class Lane:
         self._capturable = jit is None
         self._context: Any = None
         try:
-            self._stream = cuda.create_stream()
+            self._stream = cuda.create_stream(is_urgent)
             for _ in range(2):
                 self._events.append(cuda.create_event())
             byte = np.dtype(np.uint8)
