@@ -38,7 +38,39 @@ PHOTO_PACKAGES = (
     "ukui-wallpapers",
 )
 # Pictures that joined after the first evaluation: none is held out, so that figures compare.
-TRAIN_ONLY = ("gcompris-photos",)
+TRAIN_ONLY = (
+    "gcompris-photos",
+    "argon-dashboard-react-1.2.0",
+    "blk-design-system-react-1.2.0",
+    "colorthief-2.3.2",
+    "create-strapi-app-5.55.0",
+    "creative-tim-official-argon-dashboard-2.0.4",
+    "cssgram-0.1.3",
+    "dojox-1.17.3",
+    "ecomplus-storefront-template-2.0.0-beta.301",
+    "flexslider-2.7.2",
+    "jquery-backstretch-2.1.18",
+    "jquery-colorbox-1.6.4",
+    "jquery-jcrop-0.9.15",
+    "kisskissbankbank-kitten-14.1.1",
+    "magento-venia-ui-11.7.3",
+    "massds-mayflower-assets-13.2.0",
+    "material-dashboard-2-react-2.1.0",
+    "material-dashboard-react-1.10.0",
+    "material-design-lite-1.1.3",
+    "material-kit-react-1.10.0",
+    "notus-js-1.1.0",
+    "now-ui-dashboard-react-1.5.0",
+    "react-native-elements-0.19.1",
+    "simplelightbox-2.14.3",
+    "skrollr-0.6.26",
+    "sneat-bootstrap-html-admin-template-free-1.0.0",
+    "soft-ui-dashboard-react-4.0.1",
+    "themekit-2.1.0",
+    "themesberg-volt-bootstrap-5-dashboard-1.4.1",
+    "vegas-3.0.0",
+    "vendure-create-1.9.7",
+)
 GCOMPRIS_OBJECTS = ("lang", "solar_system")
 # Of the npm packages and gcompris those pictures that are photographs.
 HERE = Path(__file__).parent
