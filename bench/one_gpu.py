@@ -80,7 +80,8 @@ class Schedule:
             ready = all(need in self.done for need in task.needs)
             held = self._options.ready and not self._options.ready.exists() and task.kind != "cpu"
             alone = self._holds_back(task.kind, kinds, builds)
-            if ready and not held and not alone and kinds.count(task.kind) < MOST[task.kind]:
+            most = {**MOST, "build": self._options.builds}[task.kind]
+            if ready and not held and not alone and kinds.count(task.kind) < most:
                 yield name
 
     def _holds_back(self, kind: str, running: list[str], builds_left: bool) -> bool:
@@ -185,6 +186,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("/tmp/samtrt-one-gpu"))
     parser.add_argument("--out", type=Path, default=Path("one-gpu"))
     parser.add_argument("--ready", type=Path, help="a file: TensorRT is there once it is")
+    parser.add_argument("--builds", type=int, default=MOST["build"], help="at once")
     parser.add_argument(
         "--builds-on", type=int, help="number of another GPU, to build and check on"
     )
