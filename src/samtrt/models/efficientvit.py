@@ -129,6 +129,12 @@ class LinearAttention(nn.Module):
         )
         self.proj = ConvLayer(2 * inner, width)
 
+    def ungroup(self, whole: Callable[[nn.Conv2d], nn.Conv2d]) -> None:
+        """Put what `whole` makes of each convolution in groups of channels in its place."""
+        for scale in self.aggreg:
+            assert isinstance(scale, nn.Sequential)
+            scale[1] = whole(scale[1])
+
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to the same shape."""
         qkv = self.qkv(x)
