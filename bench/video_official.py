@@ -99,14 +99,24 @@ def compile_sooner() -> None:
     config.max_autotune_gemm_backends = config.max_autotune_conv_backends = "ATEN"
 
 
-def keep_prompts(model: Any) -> None:
-    """Have embedded prompts copied out of a CUDA graph's memory, as the video predictor does.
+def keep_results(model: Any) -> None:
+    """Have results copied out of a CUDA graph's memory, where the package leaves them in it.
 
-    The predictor of images does not know that the model may be compiled.
+    It copies others itself. Its predictor of images does not know that the model may be compiled,
+    and what attention to memories gives is read after the next object's, which is an error.
     """
-    encoder = model.sam_prompt_encoder
-    embed = encoder.forward
-    encoder.forward = lambda *args, **words: tuple(one.clone() for one in embed(*args, **words))
+    for module in (model.sam_prompt_encoder, model.memory_attention):
+        module.forward = copied(module.forward)
+
+
+def copied(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of the same results, tensors or tuples of them, in memory of their own."""
+
+    def call_and_copy(*arguments: Any, **words: Any) -> Any:
+        found = call(*arguments, **words)
+        return found.clone() if torch.is_tensor(found) else tuple(one.clone() for one in found)
+
+    return call_and_copy
 
 
 def main() -> None:
@@ -126,7 +136,7 @@ def main() -> None:
     model.load_state_dict(weights)
     model.to(device)
     if options.subject == "compiled":
-        keep_prompts(model)
+        keep_results(model)
     model.fill_hole_area = 0  # takes an extension that PyPI's package has not
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = not exact
     # Distances in time are shares of a short video's length: all sides need one that is not short.

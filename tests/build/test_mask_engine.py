@@ -9,7 +9,7 @@ import pytest
 
 from samtrt.build import compile as compiling
 from samtrt.build import engines
-from samtrt.build.checks import default_points, parts_masks
+from samtrt.build.checks import default_points, takes_one_prompt
 from samtrt.build.engines import build_engines
 from samtrt.build.options import BuildOptions, Built, Job, Range
 from samtrt.choices import Precision, Stage, Target
@@ -68,23 +68,29 @@ def test_what_is_for_all_sizes_is_built_at_level_0(directory: Path) -> None:
         (Stage.DECODER, Exact(1, 0)): None,
     }
     _, decoder = built[Stage.DECODER]
-    assert "at optimization level 0 and for one prompt" in " ".join(decoder.warnings)
+    assert "takes one prompt at a time" in " ".join(decoder.warnings)
+    assert "at optimization level 0" in " ".join(decoder.warnings)
 
 
-def test_what_is_for_all_sizes_takes_one_prompt_at_a_time(directory: Path) -> None:
-    """8.6 ends the process at the second prompt."""
-    options = OPTIONS.model_copy(update={"exact": (Exact(16, 2),)})
-    built = build_engines(directory, Target.TENSORRT, options, [Stage.DECODER])
-    prompts = {
-        engine: record.profiles["has_mask_input"].max[0] for engine, (record, _) in built.items()
-    }
-    assert prompts == {
-        Stage.DECODER: 1,
-        (Stage.DECODER, Exact(16, 2)): 16,
-        (Stage.DECODER, Exact(1, 0)): 1,
-    }
-    many = OPTIONS.model_copy(update={"prompts": Range(min=4, opt=8, max=64), "exact": ()})
-    with pytest.raises(BuildError, match=r"let --prompts begin at 1, and name sizes, .* 8x2"):
+def test_decoders_take_one_prompt_at_a_time(directory: Path) -> None:
+    """8.6 is wrong for several."""
+    built = build_engines(directory, Target.TENSORRT, OPTIONS, [Stage.DECODER])
+    prompts = {record.profiles["has_mask_input"].max[0] for record, _ in built.values()}
+    assert prompts == {1}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"exact": (Exact(1, 2), Exact(16, 2))}, "--exact 16x2 say --exact 1x2"),
+        ({"prompts": Range(min=4, opt=8, max=64), "exact": ()}, "--prompts 4:8:64 say --prompts 1"),
+    ],
+)
+def test_several_prompts_at_once_are_refused(
+    directory: Path, options: dict[str, object], told: str
+) -> None:
+    many = OPTIONS.model_copy(update=options)
+    with pytest.raises(BuildError, match=f"wrong masks for several .* instead of {told}"):
         build_engines(directory, Target.TENSORRT, many, [Stage.DECODER])
 
 
@@ -99,7 +105,7 @@ def test_what_needs_one() -> None:
     """Standard operators on tokens: all without the plugin."""
     old, new = weak_api(), weak_api((10, 0))
     plugin = Path("samtrt_plugin.so")
-    found = [parts_masks(api, library) for api in (old, new) for library in (None, plugin)]
+    found = [takes_one_prompt(api, library) for api in (old, new) for library in (None, plugin)]
     assert found == [True, False, False, False]
     assert [default_points(old, library).min for library in (None, plugin)] == [1, 0]
 

@@ -232,6 +232,21 @@ def runs(record: EngineRecord, version: str = "10.3.0", gpu: Gpu = H100) -> bool
     return False
 
 
+def test_decoders_of_tensorrt_8_that_give_wrong_masks() -> None:
+    """In standard operators, for several prompts at once; earlier versions built them."""
+
+    def passes(version: str, prompts: int, **changes: object) -> bool:
+        rows = Profile(min=(1,), opt=(1,), max=(prompts,))
+        profiles = {"has_mask_input": rows}
+        return runs(make_record(library_version=version, profiles=profiles, **changes), version)
+
+    plugin = FileEntry(name="samtrt_plugin.so", size=1, sha256="3" * 64)
+    assert not passes("8.6.0", 64)
+    assert passes("8.6.0", 1)
+    assert passes("8.6.0", 64, plugin=plugin)
+    assert passes("10.3.0", 64)
+
+
 def test_other_version() -> None:
     record = make_record()
     assert runs(record)

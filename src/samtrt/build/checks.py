@@ -24,15 +24,16 @@ HIERA_GRID = 4
 
 def default_points(api: Api, plugin: Path | None) -> Range:
     """Return how many points prompts may have where nothing is said."""
-    return Range(min=1 if parts_masks(api, plugin) else 0, opt=5, max=20)
+    return Range(min=1 if takes_one_prompt(api, plugin) else 0, opt=5, max=20)
 
 
-def parts_masks(api: Api, plugin: Path | None) -> bool:
-    """Tell whether prompts that are a mask alone need an engine of their own.
+def takes_one_prompt(api: Api, plugin: Path | None) -> bool:
+    """Tell whether a decoder takes one prompt at a time, and a mask alone in an engine of its own.
 
-    TensorRT 8.6 finds no implementation for standard operators on tokens of which there may be none
-    ("Could not find any implementation for node {ForeignNode[..."). The plugin has operators for
-    them.
+    TensorRT 8.6 in standard operators is right for one prompt only: what it builds for any number
+    ends the process at the second one, and what it builds for 16 gives other masks (8.6.0 on an
+    H100). It finds no implementation where there may be no tokens at all ("Could not find any
+    implementation for node {ForeignNode[..."). The plugin has operators for all of these.
     """
     return api.is_tensorrt_8 and plugin is None
 
@@ -84,10 +85,13 @@ def _check_graph(api: Api, manifest: Manifest, options: BuildOptions, directory:
             raise BuildError("--batch must begin at 1 or more")
     if options.prompts.min < 1:
         raise BuildError("--prompts must begin at 1 or more")
-    if options.prompts.min > 1 and parts_masks(api, options.plugin):
+    several = [str(exact) for exact in options.exact if exact.prompts > 1]
+    if takes_one_prompt(api, options.plugin) and (options.prompts.min > 1 or several):
+        what = f"--exact {several[0]}" if several else f"--prompts {options.prompts}"
         raise BuildError(
-            f"{api.product} without --plugin takes several prompts at once for one size alone: let "
-            f"--prompts begin at 1, and name sizes, such as --exact {options.prompts.opt}x2"
+            f"{api.product} without --plugin gives wrong masks for several prompts at once; they "
+            f"run one after the other there: instead of {what} say "
+            f"{'--exact 1x2' if several else '--prompts 1'}, or take --plugin"
         )
     if options.exact and api.target is Target.TENSORRT_RTX:
         raise BuildError(f"{api.product} finishes engines for each size by itself: no --exact")

@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from samtrt._version import __version__
-from samtrt.build.checks import check_options, encoder_without_plugin, parts_masks
+from samtrt.build.checks import check_options, encoder_without_plugin, takes_one_prompt
 from samtrt.build.graph import (
     fallback_note,
     graph_to_build,
@@ -101,7 +101,7 @@ def build_engines(
                     with manifest.checked(directory, stage):
                         done = run_job(one, tell)
                     built[stage, exact] = _publish(directory, manifest, one, done), done
-                if stage is Stage.DECODER and parts_masks(api, options.plugin):
+                if stage is Stage.DECODER and takes_one_prompt(api, options.plugin):
                     one = mask_job(job, manifest, Path(work), chosen)
                     built |= _for_masks(directory, manifest, one, built, tell)
     return built
@@ -203,9 +203,9 @@ def _prepare(
     job = make_job(api, manifest, stage, written, work / "engine", options, named)
     if job.options != options:
         notes.append(
-            f"{api.product} builds the decoder for all sizes at optimization level "
-            f"{job.options.optimization_level} and for one prompt at a time, which makes it "
-            "slower; those for one size (--exact) are built as asked, and with --plugin all are"
+            f"{api.product} without --plugin takes one prompt at a time, and builds the decoder "
+            f"for all sizes at optimization level {job.options.optimization_level}: several "
+            "prompts run one after the other, which is slower"
         )
     if job.plugin is None:
         return job, notes

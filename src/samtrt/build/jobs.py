@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from samtrt.backends.base import image_inputs, stage_tensors
-from samtrt.build.checks import parts_masks
+from samtrt.build.checks import takes_one_prompt
 from samtrt.build.graph import node_precisions
 from samtrt.build.options import BuildOptions, Job, NodePrecision, Range
 from samtrt.choices import AnyStage, Precision, Stage, Target, VideoStage
@@ -82,12 +82,11 @@ def for_all_sizes(api: Api, stage: AnyStage, options: BuildOptions) -> BuildOpti
     """Return the options of the engine that is not for one size alone.
 
     TensorRT 8.6 finds no implementation for a decoder of standard operators with points in any
-    number, but at optimization level 0. What it builds so for prompts in any number ends the
-    process at the second prompt (a segmentation fault in `execute_async_v3`), so that the engine
-    takes one at a time. Objects of a video are its decoder's prompts.
+    number, but at optimization level 0, and `takes_one_prompt` says why it is built for one prompt.
+    Objects of a video are its decoder's prompts.
     """
     decodes = stage in (Stage.DECODER, VideoStage.VIDEO_DECODER)
-    if not decodes or not parts_masks(api, options.plugin):
+    if not decodes or not takes_one_prompt(api, options.plugin):
         return options
     one, level = Range(min=1, opt=1, max=1), options.optimization_level
     changed = {"prompts": one, "objects": one, "optimization_level": 0 if level is None else level}

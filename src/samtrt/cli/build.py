@@ -140,23 +140,21 @@ def command(
     force: ForceOption = False,
 ) -> None:
     """Compile a model directory's graphs into TensorRT engines."""
-    from samtrt.build.checks import default_points
+    from samtrt.build.checks import default_points, takes_one_prompt
     from samtrt.build.options import BuildOptions, Range
 
     gpu = _gpu_number(device)
     most_prompts = Range.parse(prompts, "--prompts")
-    most_points = (
-        default_points(_api(target, explain), plugin)
-        if points is None
-        else Range.parse(points, "--points")
-    )
+    api = _api(target, explain)
+    most_points = default_points(api, plugin) if points is None else Range.parse(points, "--points")
+    at_once = Range.parse("1", "") if takes_one_prompt(api, plugin) else most_prompts
     options = BuildOptions(
         precision=precision,
         tf32=tf32,
         **({"float32": tuple(float32)} if float32 else {}),
         prompts=most_prompts,
         points=most_points,
-        exact=exact_of(exact, target, most_prompts, most_points),
+        exact=exact_of(exact, target, at_once, most_points),
         objects=Range.parse(objects, "--objects"),
         memories=range_of(memories, "--memories"),
         pointers=range_of(pointers, "--pointers"),

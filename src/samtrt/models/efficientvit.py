@@ -133,7 +133,9 @@ class LinearAttention(nn.Module):
         """Put what `whole` makes of each convolution in groups of channels in its place."""
         for scale in self.aggreg:
             assert isinstance(scale, nn.Sequential)
-            scale[1] = whole(scale[1])
+            grouped = scale[1]
+            assert isinstance(grouped, nn.Conv2d)
+            scale[1] = whole(grouped)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to the same shape."""

@@ -161,11 +161,23 @@ class EngineRecord(_Frozen):
                 "is a lean runtime, which runs no other engines; build it again with that, or "
                 "install the whole TensorRT"
             )
+        if self._mixes_prompts:
+            raise EngineError(
+                f"{path} takes several prompts at once, for which TensorRT {built} gives wrong "
+                f"masks without the plugin; {again}"
+            )
         here = f"{gpu.name} (compute capability {gpu.compute_capability})"
         if not self._fits(gpu):
             there = f"compute capability {', '.join(self.compute_capabilities)}"
             there = f"{self.gpu} ({there})" if self.gpu else there
             raise EngineError(f"{path} was built for {there} and this GPU is {here}; {again}")
+
+    @property
+    def _mixes_prompts(self) -> bool:
+        """Tell whether it is what `build` does not make any more, see `build.checks`."""
+        prompts = self.profiles.get("has_mask_input")  # of decoders alone
+        is_8 = self.target is Target.TENSORRT and _numbers(self.library_version) < (9,)
+        return is_8 and self.plugin is None and prompts is not None and prompts.max[0] > 1
 
     def _fits(self, gpu: Gpu) -> bool:
         here = _numbers(gpu.compute_capability)

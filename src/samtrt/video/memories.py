@@ -23,8 +23,12 @@ Remembered = Tensor
 def to_bfloat16(values: Floats) -> npt.NDArray[np.uint16]:
     """Round to the nearest bfloat16, ties to even, as the official predictor stores memories."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return (rounded >> np.uint32(16)).astype(np.uint16)
+    rounded = bits >> np.uint32(16)
+    rounded &= np.uint32(1)
+    rounded += np.uint32(0x7FFF)
+    rounded += bits
+    rounded >>= np.uint32(16)
+    return rounded.astype(np.uint16)
 
 
 def from_bfloat16(bits: npt.NDArray[np.uint16]) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 
 from samtrt.encoding import in_order
@@ -40,7 +41,11 @@ class Tracker(Closeable):
         self.fill_hole_area, self.prompted_frames = fill_hole_area, prompted_frames
         self.add_all_frames_to_correct_as_cond = add_all_frames_to_correct_as_cond
 
+        self._mover = ThreadPoolExecutor(1, "memories")
+        self._moves: list[Future[None]] = []
+
     def close(self) -> None:
+        self._mover.shutdown()
         self.engines.close()
 
     def track_frames(
@@ -69,7 +74,6 @@ class Tracker(Closeable):
         """Find all objects on a frame, those together that were not prompted on it."""
         tracks = state.tracks
         moving = [track for track in tracks.values() if frame not in track.prompted]
-        reach = self.engines.video.pointers + 1
         most = self.engines.most_objects or max(len(moving), 1)
         for some in (moving[i : i + most] for i in range(0, len(moving), most)):
             embedding = self._encoded(state, frame)
@@ -77,7 +81,9 @@ class Tracker(Closeable):
             self.engines.remember(embedding, outputs)
             for track, output in zip(some, outputs, strict=True):
                 track.others[frame] = self._filled(output)
-                track.move_to_host(frame + reach * (1 if reverse else -1))
+        # Where far frames are forgotten, they are before this.
+        reach = self.engines.video.pointers + 2
+        self._move_to_host(moving, frame + reach * (1 if reverse else -1))
         found = []
         for track in tracks.values():
             track.tracked[frame] = reverse
@@ -85,6 +91,16 @@ class Tracker(Closeable):
             assert settled is not None
             found.append(settled.masks)
         return frame, state.obj_ids, self.engines.at_size(found, state.size)
+
+    def _move_to_host(self, tracks: Iterable[Track], frame: int) -> None:
+        """Bring what is remembered of a frame to the host, beside the work on the next one."""
+        for move in self._moves:
+            move.result()
+        self._moves = [
+            self._mover.submit(track.move_to_host, frame)
+            for track in tracks
+            if track.is_on_gpu(frame)
+        ]
 
     def settle(self, state: VideoState) -> None:
         """Remember the frames that were prompted since the last time."""

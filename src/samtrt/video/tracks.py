@@ -121,6 +121,11 @@ class Track:
         self.tracked = {at: one for at, one in self.tracked.items() if is_near(at)}
         self.prompts = {at: one for at, one in self.prompts.items() if is_near(at)}
 
+    def is_on_gpu(self, frame: int) -> bool:
+        """Tell whether what is remembered of a frame lies on a GPU."""
+        output = self.others.get(frame)
+        return output is not None and isinstance(output.memory, DeviceArray)
+
     def move_to_host(self, frame: int) -> None:
         """Bring what is remembered of a frame to the host, where that is to stay but is far."""
         output = self.others.get(frame)
