@@ -32,6 +32,8 @@ from samtrt.choices import AttentionForm
 from samtrt.encoding import prepare
 from samtrt.export.nodes import rewrite
 from samtrt.export.onnx import ExportOptions, export_model
+from samtrt.export.operators.graph import inline_fallback
+from samtrt.export.operators.linear_gelu import LINEAR_GELU
 from samtrt.images import read_image
 from samtrt.predictor import Predictor
 from samtrt.sources import find_sources
@@ -40,6 +42,8 @@ from samtrt.verification.report import REDUCED
 
 SCENES = Path(__file__).parent.parent / "tests" / "assets" / "heldout"
 KINDS = ("qkv", "proj", "lin1", "lin2")
+PREFIX = "encoder."
+"""Of the weights' names in a graph."""
 LIMIT = 127.0
 Row = dict[str, Any]
 
@@ -53,13 +57,14 @@ class Encoder:
     """
 
     def __init__(self, path: Path, images: list[np.ndarray]) -> None:
-        self._model = onnx.load(path)
         self._path = path.with_name("rounded.onnx")
+        inline_fallback(path, self._path, {LINEAR_GELU.name})  # whose layer is a convolution then
+        self._model = onnx.load(self._path)
         self._weights = {t.name: numpy_helper.to_array(t) for t in self._model.graph.initializer}
         self.layers = {
-            node.input[1].removesuffix(".weight"): node
+            layer_name(node): node
             for node in self._model.graph.node
-            if node.op_type == "Conv" and node.input[1].startswith("blocks.")
+            if layer_name(node).startswith("blocks.")
         }
         sizes = {name: self._weights[node.input[1]].size for name, node in self.layers.items()}
         self.work = {name: size / sum(sizes.values()) for name, size in sizes.items()}
@@ -87,8 +92,8 @@ class Encoder:
         model.CopyFrom(self._model)
 
         def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
-            name = node.input[1].removesuffix(".weight") if len(node.input) > 1 else ""
-            if node.op_type != "Conv" or name not in layers:
+            name = layer_name(node)
+            if name not in layers:
                 return None
             return [*self._round(model.graph, node, name, smoothed), node]
 
@@ -123,6 +128,13 @@ class Encoder:
             source = f"{name}.{number}"
         node.input[0], node.input[1] = source, f"{name}.rounded"
         return made
+
+
+def layer_name(node: onnx.NodeProto) -> str:
+    """Return the name of a convolution's layer, such as "blocks.0.qkv"; "" of other nodes."""
+    if node.op_type != "Conv":
+        return ""
+    return node.input[1].removeprefix(PREFIX).removesuffix(".weight")
 
 
 class Judge:
