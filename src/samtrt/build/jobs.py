@@ -88,7 +88,7 @@ def for_all_sizes(api: Api, stage: AnyStage, options: BuildOptions) -> BuildOpti
     decodes = stage in (Stage.DECODER, VideoStage.VIDEO_DECODER)
     if not decodes or not takes_one_prompt(api, options.plugin):
         return options
-    one, level = Range(min=1, opt=1, max=1), options.optimization_level
+    one, level = Range.only(1), options.optimization_level
     changed = {"prompts": one, "objects": one, "optimization_level": 0 if level is None else level}
     return options.model_copy(update=changed)
 
@@ -162,7 +162,7 @@ def mask_job(job: Job, manifest: Manifest, work: Path, asked: BuildOptions) -> J
     graph.parent.mkdir()
     write_without_points(job.onnx, graph)
     exact = Exact(1, 0)
-    one = asked.model_copy(update={"prompts": Range(min=1, opt=1, max=1)})
+    one = asked.model_copy(update={"prompts": Range.only(1)})
     shapes = profiles(manifest, job.stage, one)
     return job.model_copy(
         update={
@@ -189,9 +189,7 @@ def exact_job(
         objects, memories = exact
         sizes = {"objects": objects, "memories": memories, "pointers": manifest.video.pointers}
         sizes["points"] = 2  # of objects that are followed
-    options = asked.model_copy(
-        update={name: Range(min=n, opt=n, max=n) for name, n in sizes.items()}
-    )
+    options = asked.model_copy(update={name: Range.only(n) for name, n in sizes.items()})
     return job.model_copy(
         update={
             "output": job.output.with_name(f"engine-{exact}"),

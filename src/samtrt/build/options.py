@@ -44,6 +44,11 @@ class Range(_Frozen):
         return self.min <= size <= self.max
 
     @classmethod
+    def only(cls, size: int) -> Range:
+        """Return one size, which leaves no choice."""
+        return cls(min=size, opt=size, max=size)
+
+    @classmethod
     def parse(cls, text: str, what: str) -> Range:
         """Read `min:opt:max`, or one number for all three.
 

@@ -56,7 +56,11 @@ def command(
         typer.Option(help="Stays in float32 at half precision; repeatable. [norms, prompts]"),
     ] = None,
     prompts: Annotated[
-        str, typer.Option(metavar="MIN:OPT:MAX", help="Prompts that one decoder run takes.")
+        str,
+        typer.Option(
+            metavar="MIN:OPT:MAX",
+            help="Prompts that one decoder run takes; with TensorRT 8.6 and no --plugin one.",
+        ),
     ] = "1:1:64",
     points: Annotated[
         str | None,
@@ -147,7 +151,7 @@ def command(
     most_prompts = Range.parse(prompts, "--prompts")
     api = _api(target, explain)
     most_points = default_points(api, plugin) if points is None else Range.parse(points, "--points")
-    at_once = Range.parse("1", "") if takes_one_prompt(api, plugin) else most_prompts
+    at_once = Range.only(1) if takes_one_prompt(api, plugin) else most_prompts
     options = BuildOptions(
         precision=precision,
         tf32=tf32,

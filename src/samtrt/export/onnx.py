@@ -24,14 +24,14 @@ from samtrt.export.finish import check_borders, finish_graph
 from samtrt.export.float32_parts import EXPORTED_PARTS, FLOAT32_STAGES
 from samtrt.export.hush import hushed
 from samtrt.export.operators.gelu_tanh import GELU_TANH
-from samtrt.export.plugin import PluginKernels, attend_to_memories, feed_as_image, whole
+from samtrt.export.plugin import PluginKernels, attend_to_memories, feed_as_image
 from samtrt.export.plugin_decoder import PluginDecoder, PluginTransformer
 from samtrt.export.plugin_hiera import PluginHiera
 from samtrt.export.precision import BFLOAT16_OPSET, convert, load_graph, save_graph
 from samtrt.files import staging_directory
 from samtrt.manifest import FileEntry, Manifest, check_model_directory
 from samtrt.models import Sam
-from samtrt.models.efficientvit import ConvLayer, LinearAttention
+from samtrt.models.efficientvit import ConvLayer
 from samtrt.models.hiera import Hiera
 from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.models.memory import MemoryAttentionLayer
@@ -181,8 +181,6 @@ def _set_form(sam: Sam, form: AttentionForm, report: Callable[[str], None]) -> N
         for module in sam.modules():
             if isinstance(module, ConvLayer) and module.act:
                 module.act = GELU_TANH
-            elif isinstance(module, LinearAttention):
-                module.ungroup(whole)
         for notice in plugin_notices(sam.spec):
             report(notice)
     elif not is_vit and form is not AttentionForm.ADD:

@@ -18,7 +18,6 @@ from typing import Any
 from samtrt.errors import MissingExtraError
 
 try:
-    import torch
     import torch.nn.functional as F
     from torch import Tensor, nn
 except ImportError as error:
@@ -152,15 +151,6 @@ def _joined(first: nn.Conv2d, second: Any) -> nn.Conv2d:
     if first.bias is not None:
         conv.bias = constant((onto @ first.bias.double()).to(first.bias.dtype))
     return conv
-
-
-def whole(conv: nn.Conv2d) -> nn.Conv2d:
-    """Return a 1x1 convolution in groups as one without, most of whose weights are zeros."""
-    joined = nn.Conv2d(conv.in_channels, conv.out_channels, 1, device="meta")
-    parts = conv.weight.detach()[:, :, 0, 0].chunk(conv.groups)
-    weight = torch.block_diag(*parts)  # type: ignore[no-untyped-call]
-    joined.weight, joined.bias = constant(weight[:, :, None, None]), conv.bias
-    return joined
 
 
 def _patch_embedding(conv: nn.Conv2d) -> nn.Conv2d:

@@ -129,14 +129,6 @@ class LinearAttention(nn.Module):
         )
         self.proj = ConvLayer(2 * inner, width)
 
-    def ungroup(self, whole: Callable[[nn.Conv2d], nn.Conv2d]) -> None:
-        """Put what `whole` makes of each convolution in groups of channels in its place."""
-        for scale in self.aggreg:
-            assert isinstance(scale, nn.Sequential)
-            grouped = scale[1]
-            assert isinstance(grouped, nn.Conv2d)
-            scale[1] = whole(grouped)
-
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to the same shape."""
         qkv = self.qkv(x)
