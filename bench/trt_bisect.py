@@ -7,8 +7,9 @@
 Where TensorRT's compiler finds no implementation it names the first and the last node of a region
 of hundreds. This looks for the shortest part that fails: first the earliest tensor up to which the
 graph does not build, then the latest one from which on it does not, several cuts at a time, each
-built in a process of its own. Prints the operators of that part. `--edits` are other ways to write
-the same numbers: with them, the whole graph is built in each form, and all forms together.
+built in a process of its own. Prints the operators of that part. `--slow` looks for what is not
+done in time. `--edits` are other ways to write the same numbers: with them, the whole graph is
+built in each form, and all forms together.
 Needs `onnx` and TensorRT, not PyTorch.
 """
 
@@ -66,7 +67,10 @@ class Trial:
                 command, capture_output=True, text=True, timeout=self._options.seconds, check=False
             )
         except subprocess.TimeoutExpired:
-            return True, f"not done after {self._options.seconds:.0f} s: taken for one that builds"
+            taken = "fails" if self._options.slow else "builds"
+            return not self._options.slow, (
+                f"not done after {self._options.seconds:.0f} s: taken for one that {taken}"
+            )
         finally:
             path.unlink()
         lines = (done.stderr or done.stdout).strip().splitlines()
@@ -144,6 +148,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--edits", nargs="*", choices=sorted(EDITS))
     parser.add_argument("--jobs", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=90, help="for each build")
+    parser.add_argument("--slow", action="store_true", help="look for what takes longer than that")
     parser.add_argument(
         "--builder", type=shlex.split, help="words before a graph, instead of TensorRT"
     )

@@ -161,18 +161,10 @@ def mask_job(job: Job, manifest: Manifest, work: Path, asked: BuildOptions) -> J
     graph = work / "without-points" / job.onnx.name
     graph.parent.mkdir()
     write_without_points(job.onnx, graph)
-    exact = Exact(1, 0)
     one = asked.model_copy(update={"prompts": Range.only(1)})
     shapes = profiles(manifest, job.stage, one)
-    return job.model_copy(
-        update={
-            "onnx": graph,
-            "output": job.output.with_name(f"engine-{exact}"),
-            "exact": exact,
-            "options": asked,
-            "profiles": {name: shape for name, shape in shapes.items() if name not in POINTS},
-        }
-    )
+    kept = {name: shape for name, shape in shapes.items() if name not in POINTS}
+    return _for_size(job, Exact(1, 0), asked, kept).model_copy(update={"onnx": graph})
 
 
 def exact_job(
@@ -190,17 +182,12 @@ def exact_job(
         sizes = {"objects": objects, "memories": memories, "pointers": manifest.video.pointers}
         sizes["points"] = 2  # of objects that are followed
     options = asked.model_copy(update={name: Range.only(n) for name, n in sizes.items()})
-    return job.model_copy(
-        update={
-            "output": job.output.with_name(f"engine-{exact}"),
-            "exact": exact,
-            "options": asked,
-            "profiles": profiles(manifest, job.stage, options),
-            "plugin": _published(job, directory),
-        }
-    )
+    # The library lies there once the engine for all sizes is in place.
+    library = directory / LIBRARY_NAME if job.plugin else None
+    one = _for_size(job, exact, asked, profiles(manifest, job.stage, options))
+    return one.model_copy(update={"plugin": library})
 
 
-def _published(job: Job, directory: Path) -> Path | None:
-    """Return where the library of a job lies once its engine is in place."""
-    return directory / LIBRARY_NAME if job.plugin else None
+def _for_size(job: Job, exact: Exact, asked: BuildOptions, shapes: dict[str, Profile]) -> Job:
+    changed = {"output": job.output.with_name(f"engine-{exact}"), "exact": exact}
+    return job.model_copy(update={**changed, "options": asked, "profiles": shapes})
