@@ -279,5 +279,6 @@ def test_light_and_dark(open_page: Callable[..., PageDriver], fake: Served) -> N
     assert ground(light.page) != ground(dark.page)
     light.page.click("#theme")
     assert ground(light.page) == ground(dark.page)
+    light.page.wait_for_load_state("networkidle")  # what is cut off is an error in the console
     light.page.reload()
     assert ground(light.page) == ground(dark.page)

@@ -42,7 +42,7 @@ class PageDriver:
             self.prompts.append(request.post_data_json)
 
     def check_console(self) -> None:
-        assert self.trouble == []
+        assert self.trouble == [], self.trouble
 
     @property
     def clicks(self) -> list[dict[str, Any]]:
