@@ -34,6 +34,8 @@ from typing import Any
 from one_gpu_tasks import Task, planned
 
 ROOT = Path(__file__).resolve().parent.parent
+QUARTER = max(1, (os.cpu_count() or 1) // 4)
+"""Of the cores."""
 MOST = {"cpu": 6, "build": 6, "time": 1}
 """Tasks of a kind at once: on the CPU, built or checked on a GPU, and timed there, alone."""
 
@@ -43,6 +45,7 @@ class Schedule:
 
     def __init__(self, tasks: dict[str, Task], options: argparse.Namespace) -> None:
         self._tasks, self._options = tasks, options
+        self._most = {**MOST, "build": options.builds}
         self._began = time.monotonic()
         self._running: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
         kept = options.out / "done.json"
@@ -69,9 +72,7 @@ class Schedule:
         return [self._tasks[name].kind for name in self._running]
 
     def _startable(self) -> Iterable[str]:
-        builds = self._options.builds_on is None and any(
-            self._tasks[name].kind == "build" for name in self._left()
-        )
+        builds = any(self._tasks[name].kind == "build" for name in self._left())
         for name in self._left():
             task, kinds = self._tasks[name], self._kinds()
             if any(self.done.get(need, 0) != 0 for need in task.needs):
@@ -80,8 +81,7 @@ class Schedule:
             ready = all(need in self.done for need in task.needs)
             held = self._options.ready and not self._options.ready.exists() and task.kind != "cpu"
             alone = self._holds_back(task.kind, kinds, builds)
-            most = {**MOST, "build": self._options.builds}[task.kind]
-            if ready and not held and not alone and kinds.count(task.kind) < most:
+            if ready and not held and not alone and kinds.count(task.kind) < self._most[task.kind]:
                 yield name
 
     def _holds_back(self, kind: str, running: list[str], builds_left: bool) -> bool:
@@ -90,30 +90,29 @@ class Schedule:
             return kind == "time" and "time" in running
         return "time" in running or (kind == "time" and ("build" in running or builds_left))
 
-    def _place(self, kind: str) -> tuple[str, str | None]:
-        """Return words before a task's command, and the GPU that it sees; None for every one."""
+    def _place(self, kind: str) -> tuple[list[str], dict[str, str]]:
+        """Return words before a task's command, for its cores, and the variable for its GPU."""
         if self._options.builds_on is None:
-            return "", None
-        cores, own = os.cpu_count() or 1, (os.cpu_count() or 1) // 4
+            return [], {}
+        cores, gpu = f"{QUARTER}-{(os.cpu_count() or 1) - 1}", self._options.builds_on
         if kind == "time":
-            return f"taskset -c 0-{own - 1}", "0"
-        return f"taskset -c {own}-{cores - 1}", str(self._options.builds_on)
+            cores, gpu = f"0-{QUARTER - 1}", 0
+        return ["taskset", "-c", cores], {"CUDA_VISIBLE_DEVICES": str(gpu)}
 
     def _start(self, name: str) -> None:
         task, options = self._tasks[name], self._options
+        words, gpu = self._place(task.kind)
         environment = {
             **os.environ,
+            **gpu,
             **{"TASK": name, "OUT": str(options.out), "WORK": str(options.work)},
             **{"PLUGIN": str(options.plugin), "SAMTRT_CACHE": str(options.work / "cache")},
         }
-        words, gpu = self._place(task.kind)
-        if gpu is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = gpu
         if task.kind == "cpu":  # PyTorch would take all cores, for each of six at once
-            environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // 4))
+            environment["OMP_NUM_THREADS"] = str(QUARTER)
         with (options.out / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                [*words.split(), "bash", "-c", task.command],
+                [*words, "bash", "-c", task.command],
                 **{"stdout": log, "stderr": log, "env": environment, "cwd": ROOT},
                 start_new_session=True,
             )

@@ -6,7 +6,7 @@ import argparse
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -20,6 +20,7 @@ from samtrt.predictor import Predictor
 from samtrt.video import tracking
 from samtrt.video.engines import VideoEngines
 from samtrt.video.predictor import VideoPredictor
+from samtrt.video.state import VideoState
 from video_scene import KEPT, arguments, clicks, frames, percentiles, save_masks, write
 
 
@@ -75,25 +76,19 @@ def watched() -> Iterator[dict[str, list[float]]]:
 
         return timed_call
 
-    patches = [
-        patch.object(owner, name, noted(name, getattr(owner, name)))
-        for owner, names in PARTS.items()
-        for name in names
-    ]
-    for one in patches:
-        one.start()
-    try:
+    with ExitStack() as stack:
+        for owner, names in PARTS.items():
+            for name in names:
+                noting = noted(name, getattr(owner, name))
+                stack.enter_context(patch.object(owner, name, noting))
         yield times
-    finally:
-        for one in patches:
-            one.stop()
 
 
-def parts_of(predictor: VideoPredictor, state: Any, options: argparse.Namespace) -> dict[str, Any]:
+def parts_of(predictor: VideoPredictor, state: VideoState) -> dict[str, Any]:
     """Return what a frame's parts take, each alone: frames are not encoded ahead of time."""
     count, times = len(state.frames), []
     with watched() as parts:
-        for number in range(options.frames // 2, count):
+        for number in range(count // 2, count):
             begun = time.perf_counter()
             predictor.track_frame(state, number)
             times.append(time.perf_counter() - begun)
@@ -128,7 +123,7 @@ def video(options: argparse.Namespace, backend: BackendOptions) -> dict[str, Any
         save_masks(options.masks, {objects: kept})
         counted = times[options.warmup :]
         own = engine_times(predictor.engines)
-        alone = parts_of(predictor, state, options)
+        alone = parts_of(predictor, state)
     return {
         "objects": objects,
         "frames_per_second": round(len(counted) / sum(counted), 2),

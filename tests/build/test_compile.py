@@ -68,7 +68,7 @@ def nodes(model: Path, stage: Stage, operator: str) -> set[str]:
 
 def test_masks_alone_have_an_engine_without_points(model: Path, tmp_path: Path) -> None:
     with_points = job(model, tmp_path / "engine")
-    work = mask_job(with_points, Manifest.load(model), tmp_path, with_points.options)
+    work = mask_job(with_points, tmp_path, with_points.options)
     facts = compile_engine(weak_api(), work)
     asked = json.loads(work.output.read_bytes())
     inputs = {"image_embeddings", "mask_input", "has_mask_input"}

@@ -102,7 +102,7 @@ def build_engines(
                         done = run_job(one, tell)
                     built[stage, exact] = _publish(directory, manifest, one, done), done
                 if stage is Stage.DECODER and takes_one_prompt(api, options.plugin):
-                    one = mask_job(job, manifest, Path(work), chosen)
+                    one = mask_job(job, Path(work), chosen)
                     built |= _for_masks(directory, manifest, one, built, tell)
     return built
 

@@ -140,15 +140,14 @@ def exact_sizes(
     return ()
 
 
-def mask_job(job: Job, manifest: Manifest, work: Path, asked: BuildOptions) -> Job:
+def mask_job(job: Job, work: Path, asked: BuildOptions) -> Job:
     """Return the job of a decoder for a prompt that is a mask alone, one at a time.
 
     TensorRT 8.6 runs what it builds for any number of them once, and ends the process at the next
     number.
 
     Args:
-        job: Of the decoder for prompts with points, which is done.
-        manifest: Of the model directory.
+        job: Of the decoder for a prompt with points, which is done.
         work: Where the graph without points goes.
         asked: As of `exact_job`.
 
@@ -161,9 +160,7 @@ def mask_job(job: Job, manifest: Manifest, work: Path, asked: BuildOptions) -> J
     graph = work / "without-points" / job.onnx.name
     graph.parent.mkdir()
     write_without_points(job.onnx, graph)
-    one = asked.model_copy(update={"prompts": Range.only(1)})
-    shapes = profiles(manifest, job.stage, one)
-    kept = {name: shape for name, shape in shapes.items() if name not in POINTS}
+    kept = {name: shape for name, shape in job.profiles.items() if name not in POINTS}
     return _for_size(job, Exact(1, 0), asked, kept).model_copy(update={"onnx": graph})
 
 

@@ -48,6 +48,11 @@ class Message:
         return self.severity in ("error", "internal_error")
 
 
+def is_tensorrt_8(target: Target, version: tuple[int, ...]) -> bool:
+    """Tell whether a library is TensorRT 8.6, or what else came before 9."""
+    return target is Target.TENSORRT and version < (9,)
+
+
 @dataclass(frozen=True)
 class Api:
     """One TensorRT library and what it can do.
@@ -79,8 +84,8 @@ class Api:
 
     @property
     def is_tensorrt_8(self) -> bool:
-        """Tell whether it is TensorRT 8.6, or what else came before 9."""
-        return self.target is Target.TENSORRT and self.version < (9,)
+        """Tell what `is_tensorrt_8` does."""
+        return is_tensorrt_8(self.target, self.version)
 
     @property
     def is_strongly_typed(self) -> bool:

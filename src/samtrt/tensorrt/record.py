@@ -17,6 +17,7 @@ from samtrt.choices import AnyStage, HardwareCompatibility, Precision, Target
 from samtrt.errors import EngineError
 from samtrt.manifest import FileEntry
 from samtrt.sealed import CHECKSUM, check_json, sealed_json
+from samtrt.tensorrt.api import is_tensorrt_8
 from samtrt.tensorrt.gpu import Gpu
 
 FORMAT = 2
@@ -176,7 +177,7 @@ class EngineRecord(_Frozen):
     def _mixes_prompts(self) -> bool:
         """Tell whether it is what `build` does not make any more, see `build.checks`."""
         prompts = self.profiles.get("has_mask_input")  # of decoders alone
-        is_8 = self.target is Target.TENSORRT and _numbers(self.library_version) < (9,)
+        is_8 = is_tensorrt_8(self.target, _numbers(self.library_version))
         return is_8 and self.plugin is None and prompts is not None and prompts.max[0] > 1
 
     def _fits(self, gpu: Gpu) -> bool:

@@ -9,7 +9,7 @@ from contextlib import closing
 from samtrt.encoding import in_order
 from samtrt.errors import PromptError
 from samtrt.manifest import PROMPTED_FRAMES
-from samtrt.types import Closeable, Embedding, Tensor
+from samtrt.types import Closeable, DeviceArray, Embedding, Tensor
 from samtrt.video.engines import VideoEngines
 from samtrt.video.masks import fill_holes
 from samtrt.video.state import Found, VideoState
@@ -96,10 +96,11 @@ class Tracker(Closeable):
         """Bring what is remembered of a frame to the host, beside the work on the next one."""
         for move in self._moves:
             move.result()
+        far = (track.others.get(frame) for track in tracks)
         self._moves = [
-            self._mover.submit(track.move_to_host, frame)
-            for track in tracks
-            if track.is_on_gpu(frame)
+            self._mover.submit(one.move_to_host)
+            for one in far
+            if one is not None and isinstance(one.memory, DeviceArray)
         ]
 
     def settle(self, state: VideoState) -> None:

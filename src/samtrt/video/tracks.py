@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from samtrt.errors import PromptError
 from samtrt.manifest import Video
-from samtrt.types import DeviceArray, Tensor
+from samtrt.types import Tensor
 from samtrt.video.memories import Floats, Remembered, on_host, queued
 
 
@@ -36,6 +36,11 @@ class Output:
     pointer: Floats
     memory: Remembered | None = None
     is_users: bool = False
+
+    def move_to_host(self) -> None:
+        """Bring what is remembered to the host, from the GPU that it lies on."""
+        assert self.memory is not None
+        self.memory = on_host(self.memory)
 
 
 @dataclass(frozen=True)
@@ -120,17 +125,6 @@ class Track:
         self.others = {at: one for at, one in self.others.items() if is_near(at)}
         self.tracked = {at: one for at, one in self.tracked.items() if is_near(at)}
         self.prompts = {at: one for at, one in self.prompts.items() if is_near(at)}
-
-    def is_on_gpu(self, frame: int) -> bool:
-        """Tell whether what is remembered of a frame lies on a GPU."""
-        output = self.others.get(frame)
-        return output is not None and isinstance(output.memory, DeviceArray)
-
-    def move_to_host(self, frame: int) -> None:
-        """Bring what is remembered of a frame to the host, where that is to stay but is far."""
-        output = self.others.get(frame)
-        if output is not None and isinstance(output.memory, DeviceArray):
-            output.memory = on_host(output.memory)
 
     def settled(self, frame: int) -> Output | None:
         """Return what was found on a frame before the prompts that wait."""
