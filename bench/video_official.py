@@ -2,7 +2,9 @@
 
 Frames are resized and on the device before time begins. `float32` gives masks to compare with.
 Compiling tries no Triton products in the place of cuBLAS's and cuDNN's: with them, as the official
-`max-autotune` has it, it was not done after ten minutes on an H100.
+`max-autotune` has it, it was not done after ten minutes on an H100. With `--when FILE` everything
+is done once before, briefly, and nothing is measured until that file is there: compiling can go on
+beside other work, and times are taken when nothing else runs.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from video_scene import (
     write,
 )
 
+BRIEF = 12
+"""Frames that are followed so that everything is compiled."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -125,6 +129,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("subject", choices=SUBJECTS)
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--when", type=Path, help="a file: measure once it is there")
     arguments(parser)
     options = parser.parse_args()
     device, exact = options.device, options.subject == "float32"
@@ -143,25 +148,39 @@ def main() -> None:
     shown = frames(min(16, options.frames) if exact else options.frames)
     images = prepared(shown, spec.image_size, device)
     half = torch.autocast(device.partition(":")[0], torch.bfloat16)
-    result: dict[str, Any] = {"torch": torch.__version__}
-    begun = options.json.with_suffix(".begun.json")  # what there is where time runs out
-    masks: dict[int, list[np.ndarray]] = {}
     with torch.inference_mode(), nullcontext() if exact else half:
-        predictor = official_sam2_predictor(model)
-        predictor.set_image(shown[0])
-        click = {"point_coords": np.array(clicks(1)), "point_labels": np.ones(1)}
-        masks[0] = [predictor.predict(**click)[0] > 0]
+        if options.when:
+            brief = {"runs": 3, "json": options.when.with_suffix(".brief.json")}
+            measure(model, shown, images[:BRIEF], argparse.Namespace(**vars(options) | brief))
+            while not options.when.exists():
+                time.sleep(0.1)
+        measure(model, shown, images, options)
+
+
+def measure(
+    model: Any, shown: list[np.ndarray], images: torch.Tensor, options: argparse.Namespace
+) -> None:
+    """Write all figures, and masks; where time runs out, there is what was done by then."""
+    exact = options.subject == "float32"
+    result: dict[str, Any] = {"torch": torch.__version__}
+    begun = options.json.with_suffix(".begun.json")
+    predictor = official_sam2_predictor(model)
+    predictor.set_image(shown[0])
+    click = {"point_coords": np.array(clicks(1)), "point_labels": np.ones(1)}
+    masks: dict[int, list[np.ndarray]] = {0: [predictor.predict(**click)[0] > 0]}
+    if not exact:
+        for name, call in (
+            ("encode", lambda: model.forward_image(images[:1])),
+            ("click", lambda: predictor.predict(**click)),
+        ):
+            result[name] = clock(call, options.device, options.runs)
+        write(begun, result)
+    for objects in options.objects:
+        found, masks[objects] = follow(model, objects, images, options)
         if not exact:
-            runs = options.runs
-            result["encode"] = clock(lambda: model.forward_image(images[:1]), device, runs)
-            result["click"] = clock(lambda: predictor.predict(**click), device, runs)
+            result[f"objects_{objects}"] = found
             write(begun, result)
-        for objects in options.objects:
-            found, masks[objects] = follow(model, objects, images, options)
-            if not exact:
-                result[f"objects_{objects}"] = found
-                write(begun, result)
-            save_masks(options.masks, masks)
+        save_masks(options.masks, masks)
     write(options.json, result)
     begun.unlink(missing_ok=True)
 
