@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from samtrt.backends.base import stage_tensors
 from samtrt.build import compile as compiling
 from samtrt.build import engines
-from samtrt.build.checks import check_options
+from samtrt.build.checks import check_objects, check_options
 from samtrt.build.engines import build_engines
 from samtrt.build.jobs import exact_job, exact_sizes, make_job, profiles, stages_to_build
 from samtrt.build.options import BuildOptions, Range
@@ -91,6 +91,15 @@ def test_refused(tmp_path: Path, target: Target, options: dict[str, object], mes
     }
     with pytest.raises(BuildError, match=message):
         check_options(assumed_api(target), make_video_manifest(), BuildOptions(**asked), tmp_path)
+
+
+def test_several_objects_are_refused_where_decoders_take_one_prompt() -> None:
+    one = BuildOptions(objects=Range.only(1), exact_objects=(1,))
+    with pytest.raises(BuildError, match=r"8\.6\.0 without --plugin .* say --objects 1, or take"):
+        check_objects(weak_api(), EVERY_STAGE, BuildOptions())
+    check_objects(weak_api(), EVERY_STAGE, one)
+    check_objects(weak_api(), tuple(Stage), BuildOptions())
+    check_objects(weak_api((10, 3, 0)), EVERY_STAGE, BuildOptions())
 
 
 def test_stages_are_those_that_the_directory_has(manifest: Manifest, tmp_path: Path) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from samtrt.build.options import BuildOptions, Range
 from samtrt.choices import (
     DEFAULT_FLOAT32,
+    AnyStage,
     AttentionForm,
     Family,
     HardwareCompatibility,
     Precision,
     Target,
+    VideoStage,
 )
 from samtrt.errors import BuildError
 from samtrt.manifest import Manifest
@@ -59,6 +62,20 @@ def check_options(api: Api, manifest: Manifest, options: BuildOptions, directory
         _check_capabilities,
     ):
         check(api, manifest, options, directory)
+
+
+def check_objects(api: Api, stages: Sequence[AnyStage], options: BuildOptions) -> None:
+    """Make sure that no decoder of videos is to take several objects where it takes one prompt.
+
+    Raises:
+        BuildError: where it is; the message says what to change.
+    """
+    decodes = VideoStage.VIDEO_DECODER in stages and takes_one_prompt(api, options.plugin)
+    if decodes and options.objects.max > 1:
+        raise BuildError(
+            f"{api.product} without --plugin gives wrong masks for several objects at once: say "
+            "--objects 1, or take --plugin"
+        )
 
 
 def _check_graph(api: Api, manifest: Manifest, options: BuildOptions, directory: Path) -> None:

@@ -16,7 +16,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from samtrt._version import __version__
-from samtrt.build.checks import check_options, encoder_without_plugin, takes_one_prompt
+from samtrt.build.checks import (
+    check_objects,
+    check_options,
+    encoder_without_plugin,
+    takes_one_prompt,
+)
 from samtrt.build.graph import (
     fallback_note,
     graph_to_build,
@@ -83,6 +88,7 @@ def build_engines(
     _check_ours(directory, manifest, target, stages, options, force)
     api = load_api(target)
     check_options(api, manifest, options, directory)
+    check_objects(api, stages, options)
     built: dict[Engine, tuple[EngineRecord, Built]] = {}
     with _only_builder(directory, target):
         for stage in stages:

@@ -83,13 +83,13 @@ def for_all_sizes(api: Api, stage: AnyStage, options: BuildOptions) -> BuildOpti
 
     TensorRT 8.6 finds no implementation for a decoder of standard operators with points in any
     number, but at optimization level 0, and `takes_one_prompt` says why it is built for one prompt.
-    Objects of a video are its decoder's prompts.
+    Objects of a video are its decoder's prompts: `check_objects` refuses several.
     """
     decodes = stage in (Stage.DECODER, VideoStage.VIDEO_DECODER)
     if not decodes or not takes_one_prompt(api, options.plugin):
         return options
     one, level = Range.only(1), options.optimization_level
-    changed = {"prompts": one, "objects": one, "optimization_level": 0 if level is None else level}
+    changed = {"prompts": one, "optimization_level": 0 if level is None else level}
     return options.model_copy(update=changed)
 
 

@@ -176,13 +176,22 @@ class TensorRtBackend(Backend):
             if not self._lanes:
                 raise BackendError(f"the {self.name} backend is closed")
             self._cuda.use()
-            lane, feeds, count = self._choose(feeds)
-            self._last = lane
-            if self._stage is Stage.DECODER and len(feeds[_EACH]) > lane.largest_inputs[_EACH][0]:
-                return self._run_each(lane, feeds, on_host)
-            return dict(lane.run(feeds, on_host, count))
+            if self._goes_in_turn(feeds):
+                return self._run_each(feeds, on_host)
+            return self._run_once(feeds, on_host)
 
-    def _run_each(self, lane: Lane, feeds: Tensors, on_host: bool) -> dict[str, Tensor]:
+    def _goes_in_turn(self, feeds: Tensors) -> bool:
+        """Tell whether these are several prompts for an engine that takes one."""
+        if self._stage is not Stage.DECODER:
+            return False
+        prompts, points = feeds["point_labels"].shape
+        return prompts > 1 and (self._in_turn or (points == 0 and self._for_masks is not None))
+
+    def _run_once(self, feeds: Tensors, on_host: bool) -> dict[str, Tensor]:
+        self._last, feeds, count = self._choose(feeds)
+        return dict(self._last.run(feeds, on_host, count))
+
+    def _run_each(self, feeds: Tensors, on_host: bool) -> dict[str, Tensor]:
         """Run one prompt after the other."""
         done = []
         for i in range(len(feeds[_EACH])):
@@ -190,7 +199,7 @@ class TensorRtBackend(Backend):
                 name: tensor[i : i + 1] if _is_each(self.inputs[name]) else tensor
                 for name, tensor in feeds.items()
             }
-            done.append(lane.run(one, on_host))
+            done.append(self._run_once(one, on_host))
         return {name: joined([each[name] for each in done]) for name in self.outputs}
 
     def _choose(self, feeds: Tensors) -> tuple[Lane, Tensors, int | None]:
@@ -207,9 +216,8 @@ class TensorRtBackend(Backend):
         if points == 0 and self._for_masks:
             without = {name: tensor for name, tensor in feeds.items() if name not in _POINTS}
             return self._lanes[self._for_masks], without, None
-        most = MOST_IN_TURN if self._in_turn else prompts * MOST_PADDING
         for exact in sorted(exact for exact in self._lanes if exact):
-            if exact.points != points or not prompts <= exact.prompts <= most:
+            if exact.points != points or not prompts <= exact.prompts <= prompts * MOST_PADDING:
                 continue
             if exact.prompts == prompts:
                 return self._lanes[exact], feeds, None
