@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
-from samtrt.backends.base import Backend, Tensors, is_zero, stage_tensors
+from samtrt.backends.base import Backend, Tensors, stage_tensors
 from samtrt.backends.tensorrt.context import Lane, Largest
 from samtrt.backends.tensorrt.jit_cache import JitCache
+from samtrt.backends.tensorrt.rows import is_each, padded, zeros_or_rows
 from samtrt.choices import AnyStage, PixelWork, Stage, Target, VideoStage
 from samtrt.cuda.kernels import check_kernels
 from samtrt.cuda.memory import Memory, joined
@@ -112,7 +112,7 @@ class TensorRtBackend(Backend):
     def _take_in_turn(self) -> None:
         """Let several prompts in, where the engine for all sizes takes them one after the other."""
         for name, info in self.inputs.items():
-            if _is_each(info) and info.max_shape:
+            if is_each(info) and info.max_shape:
                 most = (MOST_IN_TURN, *info.max_shape[1:])
                 self.inputs[name] = replace(info, max_shape=most)
 
@@ -196,7 +196,7 @@ class TensorRtBackend(Backend):
         done = []
         for i in range(len(feeds[_EACH])):
             one = {
-                name: tensor[i : i + 1] if _is_each(self.inputs[name]) else tensor
+                name: tensor[i : i + 1] if is_each(self.inputs[name]) else tensor
                 for name, tensor in feeds.items()
             }
             done.append(self._run_once(one, on_host))
@@ -221,9 +221,9 @@ class TensorRtBackend(Backend):
                 continue
             if exact.prompts == prompts:
                 return self._lanes[exact], feeds, None
-            each = {name: feeds[name] for name, info in self.inputs.items() if _is_each(info)}
+            each = {name: feeds[name] for name, info in self.inputs.items() if is_each(info)}
             if all(isinstance(tensor, np.ndarray) for tensor in each.values()):
-                made = {name: _padded(each[name], exact.prompts) for name in each}
+                made = {name: padded(each[name], exact.prompts) for name in each}
                 return self._lanes[exact], {**feeds, **made}, prompts
         return general
 
@@ -238,7 +238,7 @@ class TensorRtBackend(Backend):
         if count >= least:
             return self._lanes[None], feeds, None
         rows = np.minimum(np.arange(least), count - 1)
-        made = {name: _zeros_or_rows(feeds[name], rows) for name in each}
+        made = {name: zeros_or_rows(feeds[name], rows) for name in each}
         return self._lanes[None], {**feeds, **made}, count
 
     def _check(self, feeds: Tensors) -> None:
@@ -284,26 +284,6 @@ class TensorRtBackend(Backend):
             self._lanes = {}
             self._memory.close()
             self._runtimes = []
-
-
-def _is_each(info: TensorInfo) -> bool:
-    """Tell whether an input has a row for each prompt."""
-    return info.shape[0] == "prompts"
-
-
-def _padded(array: Tensor, count: int) -> npt.NDArray[Any]:
-    """Make up `count` rows, with copies of the last one."""
-    assert isinstance(array, np.ndarray)
-    if not any(array.strides):  # one value for all of them
-        return np.broadcast_to(array.flat[0], (count, *array.shape[1:]))
-    return np.concatenate([array, np.repeat(array[-1:], count - len(array), axis=0)])
-
-
-def _zeros_or_rows(array: Tensor, rows: npt.NDArray[np.intp]) -> Tensor:
-    """Return these rows, where the array is; without a copy where it is one zero for all."""
-    if is_zero(array):
-        return np.broadcast_to(array.flat[0], (len(rows), *array.shape[1:]))  # type: ignore[union-attr]
-    return array[rows]
 
 
 def gpu_index(device: str, backend: str) -> int:
