@@ -33,6 +33,7 @@ from samtrt.manifest import FileEntry, Manifest, check_model_directory
 from samtrt.models import Sam
 from samtrt.models.efficientvit import ConvLayer
 from samtrt.models.hiera import Hiera
+from samtrt.models.hq import MaskDecoderHq
 from samtrt.models.mask_decoder import MaskDecoder
 from samtrt.models.memory import MemoryAttentionLayer
 from samtrt.models.pyramid import PyramidEncoder
@@ -132,6 +133,9 @@ def export_model(
     sam = load_sam(checkpoint)
     _set_form(sam, options.attention, report)
     _set_memory_attention(sam, options)
+    if isinstance(sam.mask_decoder, MaskDecoderHq):
+        # TensorRT 8.6 has met the convolution alone.
+        sam.mask_decoder.weighs_first = options.opset > OLDEST_OPSET
     manifest = _manifest(checkpoint, options)
     set_masks(sam, manifest)
     weights = sum(p.numel() * p.element_size() for p in sam.parameters())
