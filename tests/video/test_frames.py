@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from samtrt.errors import ImageError
+from samtrt.images import ReadOptions
 from samtrt.video.camera import Camera, is_live
-from samtrt.video.frames import FOLDER_RATE, open_frames
+from samtrt.video.folder import FOLDER_RATE
+from samtrt.video.frames import open_frames
 from support.videos import numbered, write_video
 
 COUNT = 30
@@ -137,3 +139,47 @@ def test_a_pipe_is_followed_as_it_comes(tmp_path: Path) -> None:
     writer.join()
     with pytest.raises(ImageError, match="cannot open"):
         Camera("/dev/null")
+
+
+def test_digits_that_are_no_numbers_sort_as_text(tmp_path: Path) -> None:
+    for number, name in enumerate(("1.png", "1²3.png", "10.png")):
+        Image.fromarray(numbered(3)[number]).save(tmp_path / name)
+    with open_frames(tmp_path) as frames:
+        assert sorted(frames.names) == ["1.png", "10.png", "1²3.png"]
+        assert frames.names.index("1.png") < frames.names.index("10.png")
+
+
+def test_an_order_that_a_file_does_not_tell_is_not_guessed(tmp_path: Path) -> None:
+    # H.264 whose frames are stored in another order, in a form that counts them as they lie.
+    with pytest.raises(ImageError, match="does not say when its frames are shown"):
+        open_frames(write_video(tmp_path / "clip.avi", numbered(12)))
+    with open_frames(write_video(tmp_path / "plain.avi", numbered(12), "mjpeg")) as frames:
+        assert numbers(list(frames)) == list(range(12))
+
+
+def test_what_is_cut_away_or_begins_late_is_not_cut_off(tmp_path: Path) -> None:
+    early = [Fraction(i - 10, 25) for i in range(COUNT)]
+    with open_frames(write_video(tmp_path / "cut.mp4", numbered(COUNT), times=early)) as frames:
+        assert numbers(list(frames)) == list(range(10, COUNT))
+        assert frames.notices == ()
+    late = [Fraction(i, 25) + 40 for i in range(COUNT)]
+    with open_frames(write_video(tmp_path / "late.mkv", numbered(COUNT), times=late)) as frames:
+        assert len(frames) == COUNT
+        assert frames.notices == ()
+
+
+def test_pictures_of_more_than_8_bits_are_told_once_and_have_a_range(tmp_path: Path) -> None:
+    for number in range(3):
+        values = np.full((48, 64), 1000 * (number + 1), np.uint16)
+        values[0] = 4095
+        Image.fromarray(values).save(tmp_path / f"{number}.png")
+    told: list[str] = []
+    with open_frames(tmp_path, tell=told.append) as frames:
+        assert len(list(frames)) == 3
+    assert len(told) == 1
+    assert "0.png: its uint16 values 1000 to 4095" in told[0]
+    with open_frames(tmp_path, ReadOptions(value_range=(0, 4095)), told.append) as ranged:
+        shown = [int(frame[1, 0, 0]) for frame in ranged]
+        assert ranged.identity != frames.identity
+    assert shown == [62, 125, 187]
+    assert len(told) == 1
