@@ -23,7 +23,7 @@ from samtrt.cli.options import (
     resolve_checkpoint,
 )
 from samtrt.cli.prompts import numbers
-from samtrt.cli.reading import ForceOption, note
+from samtrt.cli.reading import ForceOption, ImageReader, ValueRangeOption, note
 from samtrt.cli.runs import Bar
 from samtrt.files import printable
 
@@ -80,6 +80,7 @@ def command(
     fill_holes: Annotated[
         int, typer.Option("--fill-holes", min=0, help="Fill holes of so many low-res cells.")
     ] = 8,
+    value_range: ValueRangeOption = None,
     force: ForceOption = False,
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: DeviceOption = None,
@@ -107,6 +108,7 @@ def command(
         frames=frames,
         overlay=overlay,
         fill_holes=fill_holes,
+        read=ImageReader(value_range, "white"),
         force=force,
     )
     (_follow_live if is_live(video) else _follow_file)(run)
@@ -124,6 +126,7 @@ class _Run:
     frames: int | None
     overlay: bool
     fill_holes: int
+    read: ImageReader
     force: bool
 
     @property
@@ -157,13 +160,17 @@ def _asked(
         return prompts_of_ids(frame, read_ids(mask))
     rows = [numbers(text, "--point", (2, 3)) for text in point]
     points = [row[:2] for row in rows]
-    labels = [int(row[2]) if len(row) == 3 else 1 for row in rows]
+    labels = [_label(row[2]) if len(row) == 3 else 1 for row in rows]
     boxes = [numbers(text, "--box", (4,)) for text in box]
     if len(boxes) > 1 and points:
         raise PromptError("several boxes are objects of their own: give their points by --prompts")
     if not boxes:
         return [Prompt(frame, 1, points, labels)] if points else []
     return [Prompt(frame, i, points, labels, one) for i, one in enumerate(boxes, start=1)]
+
+
+def _label(value: float) -> float:
+    return int(value) if value.is_integer() else value  # what is no label is told with the others
 
 
 def _follow_file(run: _Run) -> None:
@@ -175,7 +182,10 @@ def _follow_file(run: _Run) -> None:
     from samtrt.video.recording import Recording
 
     begun, failure, is_whole = time.monotonic(), None, False
-    with open_frames(Path(run.video)) as frames:
+    path, options = Path(run.video), run.read.options
+    if options.value_range is not None and not path.is_dir():
+        raise ImageError(f"{run.video} is no folder of pictures: leave out --value-range")
+    with open_frames(path, options, lambda told: note(f"note: {told}")) as frames:
         for notice in frames.notices:
             note(f"note: {run.video}: {notice}")
         size = frames[0].shape[:2]
@@ -185,7 +195,7 @@ def _follow_file(run: _Run) -> None:
             predictor.fill_hole_area = run.fill_holes
             video = {**frames.identity, "order": [[*order[0]], [*order[-1]], len(order)]}
             settings = run.settings(predictor, video)
-            recording = Recording(run.output, frames.name, settings, run.force)
+            recording = Recording(run.output, frames.name, settings, run.force, frames.names)
             with contextlib.closing(recording), Bar(len(order)) as bar:
                 if recording.is_complete():
                     recording.finish(size, frames.names, is_last=False)
@@ -216,6 +226,8 @@ def _follow_live(run: _Run) -> None:
 
     if run.direction is not Direction.FORWARD:
         raise PromptError(f"{run.video} has no end to go back from: leave out --direction")
+    if run.read.options.value_range is not None:
+        raise PromptError(f"{run.video} is no folder of pictures: leave out --value-range")
     begun, size = time.monotonic(), (0, 0)
     with contextlib.ExitStack() as held:
         camera = held.enter_context(Camera(run.video))
