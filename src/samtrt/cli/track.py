@@ -217,7 +217,7 @@ def _follow_file(run: _Run) -> None:
 
 
 def _follow_live(run: _Run) -> None:
-    from samtrt.errors import PromptError
+    from samtrt.errors import ImageError, PromptError
     from samtrt.video.camera import Camera
     from samtrt.video.following import follow_live
     from samtrt.video.overlay import write_video
@@ -228,7 +228,7 @@ def _follow_live(run: _Run) -> None:
         raise PromptError(f"{run.video} has no end to go back from: leave out --direction")
     if run.read.options.value_range is not None:
         raise PromptError(f"{run.video} is no folder of pictures: leave out --value-range")
-    begun, size = time.monotonic(), (0, 0)
+    begun, size, failure = time.monotonic(), (0, 0), None
     with contextlib.ExitStack() as held:
         camera = held.enter_context(Camera(run.video))
         predictor = held.enter_context(run.load())
@@ -236,7 +236,6 @@ def _follow_live(run: _Run) -> None:
         settings = run.settings(predictor, {"name": camera.name})
         recording = Recording(run.output, camera.name, settings, run.force)
         held.callback(recording.close)
-        recording.begin()
 
         def opened(frame: UInt8Array) -> VideoWriter:
             return held.enter_context(write_video(run.drawn, frame.shape[:2]))
@@ -247,6 +246,7 @@ def _follow_live(run: _Run) -> None:
                 if not any(size):
                     size = frame.shape[:2]
                     check_prompts(run.prompts, size, run.frames)
+                    recording.begin()  # what was there goes once these can be meant
                 yield frame
 
         writer = opened if run.overlay else None
@@ -254,16 +254,24 @@ def _follow_live(run: _Run) -> None:
             follow_live(predictor, checked(), run.prompts, recording, writer, run.frames)
         except KeyboardInterrupt:  # how a camera is told to end
             note("interrupted: what was found so far is written")
+        except ImageError as error:  # what came before is good, drawn too
+            if not recording.steps:
+                raise
+            failure = error
         finally:
             if recording.steps:
                 names = [f"{i:05d}.png" for i in range(recording.steps)]
                 recording.finish(size, names, is_last=True)
+        if not recording.steps:
+            raise ImageError(f"{run.video} gave no frame")
         late = [one.frame for one in run.prompts if one.frame >= recording.steps]
         if late:
             note(f"note: {run.video} ended before frame {late[0]}, of which something was said")
         if camera.dropped:
             note(f"note: {camera.dropped} frames came faster than they were tracked, and were left")
     _report(run, recording, time.monotonic() - begun)
+    if failure is not None:
+        raise failure
 
 
 def _report(run: _Run, recording: Recording, seconds: float) -> None:
