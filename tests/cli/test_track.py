@@ -287,6 +287,19 @@ def test_labels_are_not_rounded(run: Run, light: Path, video: Path) -> None:
     assert not (light / "out").exists()
 
 
+def test_objects_that_have_no_id_are_told(run: Run, light: Path, video: Path) -> None:
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(light / "none.png")
+    many = [part for i in range(256) for part in ("--box", f"1,1,{i + 2},50")]
+    for asked, says in (
+        (["--mask", light / "none.png"], "none.png holds no object: all its pixels are 0"),
+        (many, "256 boxes are more than the 255 ids of a picture"),
+    ):
+        done = run("track", light, video, *asked, "-o", light / "out")
+        assert (done.code, done.err.count("\n")) == (2, 1), done
+        assert says in done.err
+    assert not (light / "out").exists()
+
+
 def test_a_range_of_values_is_of_folders(run: Run, light: Path, video: Path) -> None:
     (light / "frames").mkdir()
     for number in range(2):

@@ -190,6 +190,8 @@ def test_bad_prompts_are_refused(ours: VideoPredictor, states: tuple[Any, Any]) 
         ours.add_new_points_or_box(state, 0, 1)
     with pytest.raises(PromptError, match="one a point"):
         ours.add_new_points_or_box(state, 0, 1, points=[[1, 1]], labels=[4])
+    with pytest.raises(PromptError, match="of logits give logits > 0"):
+        ours.add_new_mask(state, 0, 1, np.full(SIZE, -3.0))
 
 
 def test_holes_are_filled() -> None:

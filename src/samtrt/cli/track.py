@@ -72,7 +72,11 @@ def command(
     ] = Direction.FORWARD,
     frames: Annotated[
         int | None,
-        typer.Option("--frames", min=1, help="Track so many frames at most, in each direction."),
+        typer.Option(
+            "--frames",
+            min=1,
+            help="Track so many frames after the first in each direction; of a camera, so many.",
+        ),
     ] = None,
     overlay: Annotated[
         bool, typer.Option("--overlay/--no-overlay", help="Draw the objects into overlay.mp4.")
@@ -149,6 +153,7 @@ def _asked(
     """Turn the command line's prompts into those of objects."""
     from samtrt.errors import PromptError
     from samtrt.video.prompts import Prompt, prompts_of_ids, read_ids, read_prompts
+    from samtrt.video.recording import MOST_OBJECTS
 
     if prompts is not None:
         if point or box or mask or frame:
@@ -157,13 +162,18 @@ def _asked(
     if mask is not None:
         if point or box:
             raise PromptError("--mask says what is there: leave out --point and --box")
-        return prompts_of_ids(frame, read_ids(mask))
+        asked = prompts_of_ids(frame, read_ids(mask))
+        if not asked:
+            raise PromptError(f"{mask} holds no object: all its pixels are 0")
+        return asked
     rows = [numbers(text, "--point", (2, 3)) for text in point]
     points = [row[:2] for row in rows]
     labels = [_label(row[2]) if len(row) == 3 else 1 for row in rows]
     boxes = [numbers(text, "--box", (4,)) for text in box]
     if len(boxes) > 1 and points:
         raise PromptError("several boxes are objects of their own: give their points by --prompts")
+    if len(boxes) > MOST_OBJECTS:
+        raise PromptError(f"{len(boxes)} boxes are more than the {MOST_OBJECTS} ids of a picture")
     if not boxes:
         return [Prompt(frame, 1, points, labels)] if points else []
     return [Prompt(frame, i, points, labels, one) for i, one in enumerate(boxes, start=1)]

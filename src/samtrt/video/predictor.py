@@ -124,7 +124,10 @@ class VideoPredictor(Tracker):
         """Say what an object is on a frame, by a mask, bool [H, W]; returns as for points."""
         state = inference_state
         self._check_frame(state, frame_idx)
-        values = np.asarray(mask).astype(np.bool_)
+        given = np.asarray(mask)
+        if given.dtype.kind not in "biuf" or (given.dtype.kind != "b" and not (given >= 0).all()):
+            raise PromptError("a mask is true where the object is: of logits give logits > 0")
+        values = given.astype(np.bool_)
         if values.ndim != 2 or not values.size:
             raise PromptError(f"a mask must have the shape H x W, not {values.shape}")
         side = self.engines.manifest.image_size
