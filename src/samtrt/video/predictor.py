@@ -16,6 +16,7 @@ from PIL import Image
 from samtrt.backends import BackendOptions
 from samtrt.choices import BackendName
 from samtrt.errors import ImageError, PromptError
+from samtrt.masks.given import given_mask
 from samtrt.preparation.host import check_image
 from samtrt.types import UInt8Array
 from samtrt.video.engines import NO_OBJECT, VideoEngines
@@ -124,12 +125,7 @@ class VideoPredictor(Tracker):
         """Say what an object is on a frame, by a mask, bool [H, W]; returns as for points."""
         state = inference_state
         self._check_frame(state, frame_idx)
-        given = np.asarray(mask)
-        if given.dtype.kind not in "biuf" or (given.dtype.kind != "b" and not (given >= 0).all()):
-            raise PromptError("a mask is true where the object is: of logits give logits > 0")
-        values = given.astype(np.bool_)
-        if values.ndim != 2 or not values.size:
-            raise PromptError(f"a mask must have the shape H x W, not {values.shape}")
+        values = given_mask(mask)
         side = self.engines.manifest.image_size
         if values.shape != (side, side):
             real = Image.fromarray(values.astype(np.float32))
