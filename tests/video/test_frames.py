@@ -7,6 +7,7 @@ import threading
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -183,3 +184,22 @@ def test_pictures_of_more_than_8_bits_are_told_once_and_have_a_range(tmp_path: P
         assert ranged.identity != frames.identity
     assert shown == [62, 125, 187]
     assert len(told) == 1
+
+
+def test_a_cover_is_no_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "song.mp4"), "w") as container:
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.height, cover.width, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        sound = container.add_stream("aac", rate=44100)
+        picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+        silence = av.AudioFrame.from_ndarray(
+            np.zeros((1, 4410), np.float32), format="fltp", layout="mono"
+        )
+        picture.pts = silence.pts = 0
+        silence.sample_rate = 44100
+        for stream, frame in ((cover, picture), (sound, silence)):
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    with pytest.raises(ImageError, match="has no video in it"):
+        open_frames(tmp_path / "song.mp4")

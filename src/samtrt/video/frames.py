@@ -167,9 +167,11 @@ class FileFrames(Frames):
                 f"{self.path} is no video that can be read: {reason_of(error)}"
             ) from None
         try:
-            if not container.streams.video:
+            cover = av.stream.Disposition.attached_pic
+            videos = [one for one in container.streams.video if not one.disposition & cover]
+            if not videos:
                 raise ImageError(f"{self.path} has no video in it")
-            stream = container.streams.video[0]
+            stream = videos[0]
             self._prepare(stream)
         except BaseException:
             container.close()
