@@ -17,7 +17,7 @@ from samtrt.images import ReadOptions
 from samtrt.video.camera import Camera, is_live
 from samtrt.video.folder import FOLDER_RATE
 from samtrt.video.frames import open_frames
-from support.videos import numbered, write_video
+from support.videos import moving_picture, numbered, write_video
 
 COUNT = 30
 
@@ -203,3 +203,26 @@ def test_a_cover_is_no_video(tmp_path: Path) -> None:
             container.mux(stream.encode())
     with pytest.raises(ImageError, match="has no video in it"):
         open_frames(tmp_path / "song.mp4")
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_what_depends_on_a_damaged_frame_is_damaged(tmp_path: Path, backward: bool) -> None:
+    path = write_video(tmp_path / "clip.mp4", moving_picture(24, (96, 160)))
+    with open_frames(path) as frames:
+        whole = list(frames)
+    with av.open(str(path)) as container:
+        packets = [one for one in container.demux(video=0) if one.size and one.is_keyframe]
+        place, size = packets[1].pos, packets[1].size
+    content = bytearray(path.read_bytes())
+    noise = np.random.default_rng(0).bytes(size - 4 - size // 3)
+    content[place + size // 3 : place + size - 4] = noise
+    path.write_bytes(content)
+    refused = []
+    with open_frames(path) as frames:
+        for number in reversed(range(24)) if backward else range(24):
+            try:
+                assert np.abs(frames[number].astype(int) - whole[number]).mean() < 1, number
+            except ImageError:
+                refused.append(number)
+    assert {12, 13, 23} <= {*refused}
+    assert min(refused) > 8

@@ -146,7 +146,7 @@ class FileFrames(Frames):
             )
         self._container: Any = None
         self._decoded: Any = None
-        self._next = 0
+        self._next = self._key = 0
 
     @property
     def names(self) -> list[str]:
@@ -214,6 +214,12 @@ class FileFrames(Frames):
             for frame in self._decoded:
                 number = self._number.get(frame.pts, -1)
                 if number < index:
+                    if frame.is_corrupt and number >= self._key:
+                        if self._key:  # from further back it may be whole
+                            return None
+                        raise ImageError(
+                            f"{self.path}: frame {index} is damaged: it depends on frame {number}"
+                        )
                     continue
                 self._next = number + 1
                 if number > index:
@@ -238,7 +244,7 @@ class FileFrames(Frames):
             except av.error.FFmpegError:  # a file that cannot be searched is read from its start
                 self.close()
                 self._container, stream = self._open()
-        self._decoded, self._next = self._container.decode(stream), key
+        self._decoded, self._next, self._key = self._container.decode(stream), key, key
 
     def close(self) -> None:
         container, self._container, self._decoded = self._container, None, None
