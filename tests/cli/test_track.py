@@ -20,6 +20,8 @@ from samtrt.video.frames import FileFrames, open_frames
 from samtrt.video.predictor import VideoPredictor
 from samtrt.video.recording import Recording
 from support.command_line import Run
+from support.fake_video import fake_engines
+from support.moving_objects import video_manifest
 from support.videos import moving_picture, write_video
 
 FRAMES, SIZE = 7, (96, 160)
@@ -223,3 +225,92 @@ def test_a_pipe_is_followed(run: Run, sam2_model: Path, tmp_path: Path) -> None:
     assert document["annotations"][0]["segmentations"][0] is None
     with av.open(str(out / "overlay.mp4")) as container:
         assert len([*container.decode(video=0)]) == 4
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A model without weights in the place of any that is named."""
+
+    def load(*_: object) -> VideoPredictor:
+        return VideoPredictor(fake_engines(video_manifest()))
+
+    monkeypatch.setattr(VideoPredictor, "load", load)
+    return tmp_path
+
+
+def through_a_pipe(source: Path, pipe: Path) -> threading.Thread:
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(source.read_bytes()))
+    writer.start()
+    return writer
+
+
+def test_what_came_before_a_camera_failed_is_drawn_too(run: Run, light: Path) -> None:
+    # Another size in the middle, as where a camera is turned.
+    large, small = (
+        write_video(light / name, [np.full((*size, 3), 90, np.uint8)] * 30)
+        for name, size in (("a.ts", SIZE), ("b.ts", (60, 80)))
+    )
+    both, out = light / "both.ts", light / "out"
+    both.write_bytes(large.read_bytes() + small.read_bytes())
+    writer = through_a_pipe(both, light / "camera")
+    done = run("track", light, light / "camera", "-p", POINT, "-o", out)
+    writer.join()
+    assert (done.code, done.err.count("\n")) == (2, 1), done
+    assert "the frame is 80 x 60 and those before were 160 x 96" in done.err
+    pictures = len([*(out / "Annotations/camera").iterdir()])
+    assert pictures > 20
+    with av.open(str(out / "overlay.mp4")) as container:
+        assert len([*container.decode(video=0)]) == pictures
+
+
+@pytest.mark.parametrize("asked", [["-p", "100,400"], ["--box", "9,9,2,2"], []])
+def test_what_a_camera_gave_before_stays_where_prompts_make_no_sense(
+    run: Run, light: Path, asked: list[str]
+) -> None:
+    (light / "out/Annotations/camera").mkdir(parents=True)
+    kept = [light / "out" / one for one in ("Annotations/camera/00000.png", "annotations.json")]
+    for path in (*kept, light / "out/.samtrt"):
+        path.write_text("of an earlier run")
+    source = write_video(light / "clip.mkv", moving_picture(4, SIZE))
+    writer = through_a_pipe(source, light / "camera")
+    done = run("track", light, light / "camera", *asked, "-o", light / "out")
+    writer.join()
+    assert (done.code, done.err.count("\n")) == (2, 1), done
+    assert all(path.read_text() == "of an earlier run" for path in kept)
+
+
+def test_labels_are_not_rounded(run: Run, light: Path, video: Path) -> None:
+    done = run("track", light, video, "-p", "100,40,0.5", "-o", light / "out")
+    assert (done.code, done.err.count("\n")) == (2, 1), done
+    assert "labels are one a point" in done.err
+    assert not (light / "out").exists()
+
+
+def test_objects_that_have_no_id_are_told(run: Run, light: Path, video: Path) -> None:
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(light / "none.png")
+    many = [part for i in range(256) for part in ("--box", f"1,1,{i + 2},50")]
+    for asked, says in (
+        (["--mask", light / "none.png"], "none.png holds no object: all its pixels are 0"),
+        (many, "256 boxes are more than the 255 ids of a picture"),
+    ):
+        done = run("track", light, video, *asked, "-o", light / "out")
+        assert (done.code, done.err.count("\n")) == (2, 1), done
+        assert says in done.err
+    assert not (light / "out").exists()
+
+
+def test_a_range_of_values_is_of_folders(run: Run, light: Path, video: Path) -> None:
+    (light / "frames").mkdir()
+    for number in range(2):
+        values = np.full(SIZE, 900 + number, np.uint16)
+        values[0] = 4095
+        Image.fromarray(values).save(light / f"frames/{number}.png")
+    asked = ("track", light, light / "frames", "-p", POINT, "-o", light / "out", "--no-overlay")
+    assert run(*asked).err.count("--value-range LOW:HIGH") == 1
+    ranged = run(*asked, "--value-range", "0:4095")
+    assert (ranged.code, ranged.err) == (0, "")
+    assert "before" not in ranged.out  # what others found is not taken up
+    done = run("track", light, video, "-p", POINT, "-o", light / "o", "--value-range", "0:9")
+    assert (done.code, done.err.count("\n")) == (2, 1), done
+    assert "is no folder of pictures: leave out --value-range" in done.err

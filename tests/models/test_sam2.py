@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 import torch
 
 from samtrt.backends.pytorch import manifest_of, open_checkpoint
+from samtrt.checkpoints.hugging_face import check_config
 from samtrt.checkpoints.layouts import SAM2
 from samtrt.checkpoints.load import load_checkpoint
 from samtrt.choices import Generation, MaskChoice, Stage
+from samtrt.errors import CheckpointError
 from samtrt.masks.prediction import Prediction
 from samtrt.models import build_sam, seed_weights
 from samtrt.predictor import Predictor
@@ -208,6 +211,29 @@ def test_hugging_faces_layout(sam2_checkpoint: Path, tmp_path: Path) -> None:
         for name, tensor in load_checkpoint(sam2_checkpoint).state_dict.items():
             if is_video or not name.startswith("memory."):
                 assert torch.equal(found.state_dict[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sigmoid_scale_for_mem_enc": 10.0},
+        {"max_object_pointers_in_encoder": 8},
+        {"multimask_output_for_tracking": False},
+        {"multimask_max_pt_num": 2},
+        {"memory_attention_num_attention_heads": 4},
+        {"memory_fuser_hidden_act": "relu"},
+        {"rope_parameters": {"rope_theta": 500.0}},
+        {"image_size": 1024},
+        {"enable_temporal_pos_encoding_for_object_pointers": False},
+        {"prompt_encoder_config": {"image_size": 1024}},
+    ],
+    ids=str,
+)
+def test_another_way_to_follow_objects_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "sam2_video", **change}))
+    (name,) = change
+    with pytest.raises(CheckpointError, match=rf"config\.json: {name}.* is "):
+        check_config(tmp_path, TINY)
 
 
 def hugging_face_model(state: dict[str, torch.Tensor]) -> Any:

@@ -7,14 +7,17 @@ import threading
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from samtrt.errors import ImageError
+from samtrt.images import ReadOptions
 from samtrt.video.camera import Camera, is_live
-from samtrt.video.frames import FOLDER_RATE, open_frames
-from support.videos import numbered, write_video
+from samtrt.video.folder import FOLDER_RATE
+from samtrt.video.frames import open_frames
+from support.videos import moving_picture, numbered, write_video
 
 COUNT = 30
 
@@ -137,3 +140,89 @@ def test_a_pipe_is_followed_as_it_comes(tmp_path: Path) -> None:
     writer.join()
     with pytest.raises(ImageError, match="cannot open"):
         Camera("/dev/null")
+
+
+def test_digits_that_are_no_numbers_sort_as_text(tmp_path: Path) -> None:
+    for number, name in enumerate(("1.png", "1²3.png", "10.png")):
+        Image.fromarray(numbered(3)[number]).save(tmp_path / name)
+    with open_frames(tmp_path) as frames:
+        assert sorted(frames.names) == ["1.png", "10.png", "1²3.png"]
+        assert frames.names.index("1.png") < frames.names.index("10.png")
+
+
+def test_an_order_that_a_file_does_not_tell_is_not_guessed(tmp_path: Path) -> None:
+    # H.264 whose frames are stored in another order, in a form that counts them as they lie.
+    with pytest.raises(ImageError, match="does not say when its frames are shown"):
+        open_frames(write_video(tmp_path / "clip.avi", numbered(12)))
+    with open_frames(write_video(tmp_path / "plain.avi", numbered(12), "mjpeg")) as frames:
+        assert numbers(list(frames)) == list(range(12))
+
+
+def test_what_is_cut_away_or_begins_late_is_not_cut_off(tmp_path: Path) -> None:
+    early = [Fraction(i - 10, 25) for i in range(COUNT)]
+    with open_frames(write_video(tmp_path / "cut.mp4", numbered(COUNT), times=early)) as frames:
+        assert numbers(list(frames)) == list(range(10, COUNT))
+        assert frames.notices == ()
+    late = [Fraction(i, 25) + 40 for i in range(COUNT)]
+    with open_frames(write_video(tmp_path / "late.mkv", numbered(COUNT), times=late)) as frames:
+        assert len(frames) == COUNT
+        assert frames.notices == ()
+
+
+def test_pictures_of_more_than_8_bits_are_told_once_and_have_a_range(tmp_path: Path) -> None:
+    for number in range(3):
+        values = np.full((48, 64), 1000 * (number + 1), np.uint16)
+        values[0] = 4095
+        Image.fromarray(values).save(tmp_path / f"{number}.png")
+    told: list[str] = []
+    with open_frames(tmp_path, tell=told.append) as frames:
+        assert len(list(frames)) == 3
+    assert len(told) == 1
+    assert "0.png: its uint16 values 1000 to 4095" in told[0]
+    with open_frames(tmp_path, ReadOptions(value_range=(0, 4095)), told.append) as ranged:
+        shown = [int(frame[1, 0, 0]) for frame in ranged]
+        assert ranged.identity != frames.identity
+    assert shown == [62, 125, 187]
+    assert len(told) == 1
+
+
+def test_a_cover_is_no_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "song.mp4"), "w") as container:
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.height, cover.width, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        sound = container.add_stream("aac", rate=44100)
+        picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+        silence = av.AudioFrame.from_ndarray(
+            np.zeros((1, 4410), np.float32), format="fltp", layout="mono"
+        )
+        picture.pts = silence.pts = 0
+        silence.sample_rate = 44100
+        for stream, frame in ((cover, picture), (sound, silence)):
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    with pytest.raises(ImageError, match="has no video in it"):
+        open_frames(tmp_path / "song.mp4")
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_what_depends_on_a_damaged_frame_is_damaged(tmp_path: Path, backward: bool) -> None:
+    path = write_video(tmp_path / "clip.mp4", moving_picture(24, (96, 160)))
+    with open_frames(path) as frames:
+        whole = list(frames)
+    with av.open(str(path)) as container:
+        packets = [one for one in container.demux(video=0) if one.size and one.is_keyframe]
+        place, size = packets[1].pos, packets[1].size
+    content = bytearray(path.read_bytes())
+    noise = np.random.default_rng(0).bytes(size - 4 - size // 3)
+    content[place + size // 3 : place + size - 4] = noise
+    path.write_bytes(content)
+    refused = []
+    with open_frames(path) as frames:
+        for number in reversed(range(24)) if backward else range(24):
+            try:
+                assert np.abs(frames[number].astype(int) - whole[number]).mean() < 1, number
+            except ImageError:
+                refused.append(number)
+    assert {12, 13, 23} <= {*refused}
+    assert min(refused) > 8

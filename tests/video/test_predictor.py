@@ -190,6 +190,8 @@ def test_bad_prompts_are_refused(ours: VideoPredictor, states: tuple[Any, Any]) 
         ours.add_new_points_or_box(state, 0, 1)
     with pytest.raises(PromptError, match="one a point"):
         ours.add_new_points_or_box(state, 0, 1, points=[[1, 1]], labels=[4])
+    with pytest.raises(PromptError, match="of logits give logits > 0"):
+        ours.add_new_mask(state, 0, 1, np.full(SIZE, -3.0))
 
 
 def test_holes_are_filled() -> None:
@@ -242,3 +244,50 @@ def test_a_camera_takes_no_more_memory_with_time(
     assert session.remove_object(1) == []
     with pytest.raises(ImageError, match="those before were 160 x 96"):
         session.track(frames[0][:50])
+
+
+def test_an_object_that_comes_while_others_are_tracked_waits(
+    ours: VideoPredictor, official: Any, states: tuple[Any, Any]
+) -> None:
+    both = Both(ours, official, states)
+    both.add_new_points_or_box(0, 1, points=[[100, 40]], labels=[1])
+    steps = [
+        one.propagate_in_video(state) for one, state in zip(both.predictors, states, strict=True)
+    ]
+    for number in range(4):
+        assert_same(*map(next, steps))
+        if number == 1:
+            both.add_new_points_or_box(1, 9, points=[[30, 50]], labels=[1])
+    both.add_new_points_or_box(2, 1, points=[[60, 50]], labels=[1])
+    assert both.propagate_in_video(start_frame_idx=1, max_frame_num_to_track=2) == 3
+
+
+def test_what_fails_leaves_no_object(ours: VideoPredictor, frames: list[np.ndarray]) -> None:
+    other = [*frames[:2], frames[2][:50]]
+    state = ours.init_state(other)
+    for add in (
+        lambda: ours.add_new_points_or_box(state, 2, 1, points=[[1, 1]], labels=[1]),
+        lambda: ours.add_new_mask(state, 2, 1, np.ones(SIZE, bool)),
+    ):
+        with pytest.raises(ImageError, match="frame 2 is 160 x 50 and the first is 160 x 96"):
+            add()
+    with pytest.raises(PromptError, match="the shape H x W"):
+        ours.add_new_mask(state, 0, 1, np.ones((0, 5), bool))
+    assert state.obj_ids == []
+    ours.add_new_points_or_box(state, 0, 1, points=[[100, 40]], labels=[1])
+    with pytest.raises(ImageError, match="frame 2 is"):
+        list(ours.propagate_in_video(state))
+
+
+def test_frames_that_are_not_there_are_told(
+    ours: VideoPredictor, frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    with pytest.raises(ImageError, match="open_frames"):
+        ours.init_state(str(tmp_path))  # type: ignore[arg-type]
+    state = ours.init_state(frames[:3])
+    ours.add_new_points_or_box(state, 0, 1, points=[[100, 40]], labels=[1])
+    for asked in ({"start_frame_idx": -1}, {"start_frame_idx": 3, "reverse": True}):
+        with pytest.raises(PromptError, match=r"the video has 0\.\.2"):
+            list(ours.propagate_in_video(state, **asked))  # type: ignore[arg-type]
+    with pytest.raises(PromptError, match=r"no frame 1\.5"):
+        ours.add_new_points_or_box(state, 1.5, 1, points=[[1, 1]], labels=[1])  # type: ignore[arg-type]

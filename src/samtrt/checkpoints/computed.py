@@ -41,7 +41,27 @@ COMPUTED: Sections = {
 }
 """What a SAM's layers compute, where the tensors do not tell."""
 
+_VIDEO: dict[str, tuple[Any, ...]] = {
+    "memory_attention_num_attention_heads": (1,),
+    "memory_attention_feed_forward_hidden_act": ("relu",),
+    "mask_downsampler_hidden_act": ("gelu",),
+    "mask_downsampler_stride": (2,),
+    "mask_downsampler_padding": (1,),
+    "memory_fuser_hidden_act": ("gelu",),
+    "memory_fuser_padding": (3,),
+    "sigmoid_scale_for_mem_enc": (20.0,),
+    "sigmoid_bias_for_mem_enc": (-10.0,),
+    "max_object_pointers_in_encoder": (16,),
+    "multimask_output_in_sam": (True,),
+    "multimask_output_for_tracking": (True,),
+    "multimask_min_pt_num": (0,),
+    "multimask_max_pt_num": (1,),
+}
+"""What follows objects, in the configuration itself."""
+
 COMPUTED_SAM2: Sections = {
+    "": _VIDEO,
+    "rope_parameters": {"rope_theta": (10_000.0,)},
     "vision_config": {
         "hidden_act": ("gelu",),
         "layer_norm_eps": (1e-6,),
@@ -71,15 +91,12 @@ COMPUTED_SAM2: Sections = {
 """As `COMPUTED`, of a SAM 2."""
 
 COMPUTED_EDGETAM: Sections = {
-    "": {  # the configuration itself, of an `EdgeTamVideoModel`
-        "memory_attention_num_attention_heads": (1,),
+    "": {
+        **_VIDEO,
         "memory_attention_mlp_hidden_act": ("relu",),
         "perceiver_resampler_num_attention_heads": (1,),
-        "mask_downsampler_hidden_act": ("gelu",),
-        "memory_fuser_hidden_act": ("gelu",),
-        "sigmoid_scale_for_mem_enc": (20.0,),
-        "sigmoid_bias_for_mem_enc": (-10.0,),
     },
+    "rope_parameters": COMPUTED_SAM2["rope_parameters"],
     "vision_config": {
         name: COMPUTED_SAM2["vision_config"][name]
         for name in ("fpn_kernel_size", "fpn_top_down_levels", "num_feature_levels")
@@ -108,6 +125,16 @@ def hiera_shape(spec: HieraSpec) -> dict[str, Any]:
         "window_size_per_stage": list(spec.windows),
         "global_attention_blocks": list(spec.global_attn_indexes),
     }
+
+
+def sam2_settings(spec: HieraSpec) -> dict[str, Any]:
+    """Return what the configuration says of a SAM 2 as a whole."""
+    settings: dict[str, Any] = {"image_size": [spec.image_size] * 2}
+    if spec.version is not None:
+        newer = spec.version == "2.1"
+        settings["enable_occlusion_spatial_embedding"] = newer
+        settings["enable_temporal_pos_encoding_for_object_pointers"] = newer
+    return settings
 
 
 def repvit_shape(spec: RepViTSpec) -> dict[str, Any]:

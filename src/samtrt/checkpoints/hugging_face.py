@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from samtrt.checkpoints.computed import COMPUTED, expected, hiera_shape, repvit_shape
+from samtrt.checkpoints.computed import COMPUTED, expected, hiera_shape, repvit_shape, sam2_settings
 from samtrt.choices import Resize, ResizeFilter, ValueScale
 from samtrt.errors import CheckpointError
 from samtrt.files import read_whole
@@ -63,6 +63,7 @@ def check_config(directory: Path, spec: ModelSpec) -> None:
         raise CheckpointError(f"{_CONFIG} says that this is a '{kind}' model, not a '{kinds[0]}'")
     sections = {name: _section(config, name) for name in COMPUTED}
     sections["backbone_config"] = _section(sections["vision_config"], "backbone_config")
+    sections["rope_parameters"] = _section(config, "rope_parameters")
     sections[""] = config
     for section, settings in computed.items():
         found = sections[section]
@@ -74,9 +75,10 @@ def check_config(directory: Path, spec: ModelSpec) -> None:
                 )
     if isinstance(spec, HieraSpec):
         _check_shape(sections, "backbone_config", hiera_shape(spec))
-        return
+        _check_shape(sections, "", sam2_settings(spec))
     if isinstance(spec, RepViTSpec):
         _check_shape(sections, "", repvit_shape(spec))
+    if isinstance(spec, HieraSpec | RepViTSpec):
         _check_shape(sections, "prompt_encoder_config", {"image_size": [spec.image_size] * 2})
         return
     vision = sections["vision_config"]

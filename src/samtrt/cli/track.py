@@ -23,7 +23,7 @@ from samtrt.cli.options import (
     resolve_checkpoint,
 )
 from samtrt.cli.prompts import numbers
-from samtrt.cli.reading import ForceOption, note
+from samtrt.cli.reading import ForceOption, ImageReader, ValueRangeOption, note
 from samtrt.cli.runs import Bar
 from samtrt.files import printable
 
@@ -72,7 +72,11 @@ def command(
     ] = Direction.FORWARD,
     frames: Annotated[
         int | None,
-        typer.Option("--frames", min=1, help="Track so many frames at most, in each direction."),
+        typer.Option(
+            "--frames",
+            min=1,
+            help="Track so many frames after the first in each direction; of a camera, so many.",
+        ),
     ] = None,
     overlay: Annotated[
         bool, typer.Option("--overlay/--no-overlay", help="Draw the objects into overlay.mp4.")
@@ -80,6 +84,7 @@ def command(
     fill_holes: Annotated[
         int, typer.Option("--fill-holes", min=0, help="Fill holes of so many low-res cells.")
     ] = 8,
+    value_range: ValueRangeOption = None,
     force: ForceOption = False,
     backend: BackendOption = BackendName.ONNXRUNTIME,
     device: DeviceOption = None,
@@ -107,6 +112,7 @@ def command(
         frames=frames,
         overlay=overlay,
         fill_holes=fill_holes,
+        read=ImageReader(value_range, "white"),
         force=force,
     )
     (_follow_live if is_live(video) else _follow_file)(run)
@@ -124,6 +130,7 @@ class _Run:
     frames: int | None
     overlay: bool
     fill_holes: int
+    read: ImageReader
     force: bool
 
     @property
@@ -146,6 +153,7 @@ def _asked(
     """Turn the command line's prompts into those of objects."""
     from samtrt.errors import PromptError
     from samtrt.video.prompts import Prompt, prompts_of_ids, read_ids, read_prompts
+    from samtrt.video.recording import MOST_OBJECTS
 
     if prompts is not None:
         if point or box or mask or frame:
@@ -154,16 +162,25 @@ def _asked(
     if mask is not None:
         if point or box:
             raise PromptError("--mask says what is there: leave out --point and --box")
-        return prompts_of_ids(frame, read_ids(mask))
+        asked = prompts_of_ids(frame, read_ids(mask))
+        if not asked:
+            raise PromptError(f"{mask} holds no object: all its pixels are 0")
+        return asked
     rows = [numbers(text, "--point", (2, 3)) for text in point]
     points = [row[:2] for row in rows]
-    labels = [int(row[2]) if len(row) == 3 else 1 for row in rows]
+    labels = [_label(row[2]) if len(row) == 3 else 1 for row in rows]
     boxes = [numbers(text, "--box", (4,)) for text in box]
     if len(boxes) > 1 and points:
         raise PromptError("several boxes are objects of their own: give their points by --prompts")
+    if len(boxes) > MOST_OBJECTS:
+        raise PromptError(f"{len(boxes)} boxes are more than the {MOST_OBJECTS} ids of a picture")
     if not boxes:
         return [Prompt(frame, 1, points, labels)] if points else []
     return [Prompt(frame, i, points, labels, one) for i, one in enumerate(boxes, start=1)]
+
+
+def _label(value: float) -> float:
+    return int(value) if value.is_integer() else value  # what is no label is told with the others
 
 
 def _follow_file(run: _Run) -> None:
@@ -175,7 +192,10 @@ def _follow_file(run: _Run) -> None:
     from samtrt.video.recording import Recording
 
     begun, failure, is_whole = time.monotonic(), None, False
-    with open_frames(Path(run.video)) as frames:
+    path, options = Path(run.video), run.read.options
+    if options.value_range is not None and not path.is_dir():
+        raise ImageError(f"{run.video} is no folder of pictures: leave out --value-range")
+    with open_frames(path, options, lambda told: note(f"note: {told}")) as frames:
         for notice in frames.notices:
             note(f"note: {run.video}: {notice}")
         size = frames[0].shape[:2]
@@ -185,7 +205,7 @@ def _follow_file(run: _Run) -> None:
             predictor.fill_hole_area = run.fill_holes
             video = {**frames.identity, "order": [[*order[0]], [*order[-1]], len(order)]}
             settings = run.settings(predictor, video)
-            recording = Recording(run.output, frames.name, settings, run.force)
+            recording = Recording(run.output, frames.name, settings, run.force, frames.names)
             with contextlib.closing(recording), Bar(len(order)) as bar:
                 if recording.is_complete():
                     recording.finish(size, frames.names, is_last=False)
@@ -207,7 +227,7 @@ def _follow_file(run: _Run) -> None:
 
 
 def _follow_live(run: _Run) -> None:
-    from samtrt.errors import PromptError
+    from samtrt.errors import ImageError, PromptError
     from samtrt.video.camera import Camera
     from samtrt.video.following import follow_live
     from samtrt.video.overlay import write_video
@@ -216,7 +236,9 @@ def _follow_live(run: _Run) -> None:
 
     if run.direction is not Direction.FORWARD:
         raise PromptError(f"{run.video} has no end to go back from: leave out --direction")
-    begun, size = time.monotonic(), (0, 0)
+    if run.read.options.value_range is not None:
+        raise PromptError(f"{run.video} is no folder of pictures: leave out --value-range")
+    begun, size, failure = time.monotonic(), (0, 0), None
     with contextlib.ExitStack() as held:
         camera = held.enter_context(Camera(run.video))
         predictor = held.enter_context(run.load())
@@ -224,7 +246,6 @@ def _follow_live(run: _Run) -> None:
         settings = run.settings(predictor, {"name": camera.name})
         recording = Recording(run.output, camera.name, settings, run.force)
         held.callback(recording.close)
-        recording.begin()
 
         def opened(frame: UInt8Array) -> VideoWriter:
             return held.enter_context(write_video(run.drawn, frame.shape[:2]))
@@ -235,6 +256,7 @@ def _follow_live(run: _Run) -> None:
                 if not any(size):
                     size = frame.shape[:2]
                     check_prompts(run.prompts, size, run.frames)
+                    recording.begin()  # what was there goes once these can be meant
                 yield frame
 
         writer = opened if run.overlay else None
@@ -242,16 +264,24 @@ def _follow_live(run: _Run) -> None:
             follow_live(predictor, checked(), run.prompts, recording, writer, run.frames)
         except KeyboardInterrupt:  # how a camera is told to end
             note("interrupted: what was found so far is written")
+        except ImageError as error:  # what came before is good, drawn too
+            if not recording.steps:
+                raise
+            failure = error
         finally:
             if recording.steps:
                 names = [f"{i:05d}.png" for i in range(recording.steps)]
                 recording.finish(size, names, is_last=True)
+        if not recording.steps:
+            raise ImageError(f"{run.video} gave no frame")
         late = [one.frame for one in run.prompts if one.frame >= recording.steps]
         if late:
             note(f"note: {run.video} ended before frame {late[0]}, of which something was said")
         if camera.dropped:
             note(f"note: {camera.dropped} frames came faster than they were tracked, and were left")
     _report(run, recording, time.monotonic() - begun)
+    if failure is not None:
+        raise failure
 
 
 def _report(run: _Run, recording: Recording, seconds: float) -> None:

@@ -60,7 +60,7 @@ def clip_to_follow(
         return None
     if video is None:
         return built_in_clip(frames)
-    with open_frames(video) as found:
+    with open_frames(video, tell=lambda told: note(f"note: {told}")) as found:
         return clip_of(found.name, found, frames)
 
 

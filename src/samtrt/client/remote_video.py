@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from samtrt.client.held import Held, decode_mask
 from samtrt.client.remote_image import listed
 from samtrt.errors import ImageError, PromptError, RemoteError, SamtrtError
 from samtrt.masks import rle
+from samtrt.masks.given import given_mask
 from samtrt.types import BoolArray, Size
 
 if TYPE_CHECKING:
@@ -74,12 +76,17 @@ class RemoteVideo(Held):
         """
         said: dict[str, Any] = {"points": listed(points, "points"), "box": listed(box, "box")}
         if labels is not None:
-            said["labels"] = [int(one) for one in listed(labels, "labels")]
+            kinds = np.ravel(listed(labels, "labels"))
+            if not np.isin(kinds, (0, 1)).all():
+                raise PromptError(
+                    "labels are one a point, 1 for the object and 0 for what is not of it"
+                )
+            said["labels"] = [int(one) for one in kinds]
         return self._point(frame_idx, obj_id, said)
 
     def add_new_mask(self, frame_idx: int, obj_id: int, mask: npt.ArrayLike) -> Seen:
         """Say by a mask, bool [H, W], what an object is on a frame; as for points."""
-        encoded = rle.compress(rle.encode(np.asarray(mask).astype(np.bool_)))
+        encoded = rle.compress(rle.encode(given_mask(mask)))
         return self._point(frame_idx, obj_id, {"mask": encoded})
 
     def propagate_in_video(
@@ -168,7 +175,10 @@ class RemoteVideo(Held):
     def _point(self, frame_idx: int, obj_id: int, said: dict[str, Any]) -> Seen:
         if frame_idx not in range(len(self)):
             raise PromptError(f"there is no frame {frame_idx}: the video has 0..{len(self) - 1}")
-        body = {"frame": frame_idx, "object": obj_id}
+        try:
+            body: dict[str, Any] = {"frame": int(frame_idx), "object": index(obj_id)}
+        except TypeError:
+            raise PromptError(f"an object's id is a whole number, not {obj_id!r}") from None
         body |= {name: value for name, value in said.items() if value is not None}
         answer = self._client.request("POST", f"{self._path}/prompts", json=body)
         return self._seen(json_of(answer))

@@ -81,6 +81,7 @@ def follow(
             else:
                 predictor.add_new_points_or_box(state, one.frame, one.obj_id, **one.arguments)
         predictor.settle(state)
+        recording.begin()  # what was there goes once these are known to be meant
     else:
         state.tracks.update(remembered)
     tell(recording.steps)

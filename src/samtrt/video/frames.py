@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from typing import Any, overload
@@ -15,13 +13,9 @@ import numpy as np
 
 from samtrt.errors import ImageError, MissingExtraError
 from samtrt.files import sha256_of
-from samtrt.images import read_image
-from samtrt.sources import find_sources
+from samtrt.images import ReadOptions
 from samtrt.types import Closeable, Size, UInt8Array
 from samtrt.video.limits import OPTIONS, VideoLimits
-
-FOLDER_RATE = Fraction(25)
-"""Frames a second of a folder of pictures, which says nothing of it."""
 
 _SILENT_END = Fraction(1, 3)
 """Seconds that a file may last longer than its last frame, as sound often does."""
@@ -90,42 +84,23 @@ class Frames(Sequence[UInt8Array], Closeable):
         """Read a frame that there is; raises `ImageError`."""
 
 
-def open_frames(path: Path) -> Frames:
+def open_frames(
+    path: Path, options: ReadOptions | None = None, tell: Callable[[str], None] | None = None
+) -> Frames:
     """Open a video file, or a folder whose pictures are the frames, in the order of their numbers.
+
+    Args:
+        path: Of either.
+        options: How pictures are read.
+        tell: Called with what was assumed to read them, once; None for an `ImageNotice`.
 
     Raises:
         ImageError: where there is no such video, or it has no frame.
         MissingExtraError: for a file, where PyAV is not installed.
     """
-    return FolderFrames(path) if path.is_dir() else FileFrames(path)
+    from samtrt.video.folder import FolderFrames
 
-
-class FolderFrames(Frames):
-    """Pictures of a folder: `2.jpg` is before `10.jpg`."""
-
-    def __init__(self, path: Path) -> None:
-        found = sorted(find_sources([path]).paths, key=lambda one: _natural(one.name))
-        times = [i / FOLDER_RATE for i in range(len(found))]
-        super().__init__(path, path.resolve().name, times)
-        self.paths = found
-
-    @property
-    def names(self) -> list[str]:
-        return [path.name for path in self.paths]
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        digest = sha256()
-        for path in self.paths:
-            status = path.stat()
-            digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-        return {"name": self.name, "pictures": len(self.paths), "sha256": digest.hexdigest()}
-
-    def _read(self, index: int) -> UInt8Array:
-        return read_image(self.paths[index])
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
+    return FolderFrames(path, options, tell) if path.is_dir() else FileFrames(path)
 
 
 class FileFrames(Frames):
@@ -144,14 +119,13 @@ class FileFrames(Frames):
         av = load_av()
         try:
             for packet in container.demux(stream):
-                if packet.size and not packet.is_discard:
-                    if packet.pts is None:
-                        raise ImageError(
-                            f"{path} does not say when its frames are shown: bring it to MP4 with "
-                            "ffmpeg, or its frames to pictures in a folder"
-                        )
-                    shown.append((packet.pts, packet.is_keyframe))
+                if packet.size and packet.is_discard:
+                    promised -= 1  # cut away, and still in the file
+                elif packet.size:
+                    shown.append((_pts_of(packet, path), packet.is_keyframe))
                     self._limits.check_count(len(shown), str(path))
+            if shown == sorted(shown) and _is_reordered_untold(container, stream):
+                raise ImageError(_untimed(path))
         except av.error.FFmpegError:
             promised = max(promised, len(shown) + 1)
         finally:
@@ -164,14 +138,15 @@ class FileFrames(Frames):
         self._keys = [i for i, (_, is_key) in enumerate(shown) if is_key] or [0]
         times = [(pts - self._pts[0]) * base for pts in self._pts]
         super().__init__(path, path.stem, times)
-        if promised > len(shown) or lasts - times[-1] > _SILENT_END:
+        last = max(times[-1], self._pts[-1] * base)  # some count from the first frame, some from 0
+        if promised > len(shown) or lasts - last > _SILENT_END:
             self.notices = (
                 f"the file is cut off, or lasts longer than its pictures: its {len(shown)} frames "
                 f"end after {float(times[-1]):.2f} s",
             )
         self._container: Any = None
         self._decoded: Any = None
-        self._next = 0
+        self._next = self._key = 0
 
     @property
     def names(self) -> list[str]:
@@ -192,9 +167,11 @@ class FileFrames(Frames):
                 f"{self.path} is no video that can be read: {reason_of(error)}"
             ) from None
         try:
-            if not container.streams.video:
+            cover = av.stream.Disposition.attached_pic
+            videos = [one for one in container.streams.video if not one.disposition & cover]
+            if not videos:
                 raise ImageError(f"{self.path} has no video in it")
-            stream = container.streams.video[0]
+            stream = videos[0]
             self._prepare(stream)
         except BaseException:
             container.close()
@@ -237,6 +214,12 @@ class FileFrames(Frames):
             for frame in self._decoded:
                 number = self._number.get(frame.pts, -1)
                 if number < index:
+                    if frame.is_corrupt and number >= self._key:
+                        if self._key:  # from further back it may be whole
+                            return None
+                        raise ImageError(
+                            f"{self.path}: frame {index} is damaged: it depends on frame {number}"
+                        )
                     continue
                 self._next = number + 1
                 if number > index:
@@ -261,7 +244,7 @@ class FileFrames(Frames):
             except av.error.FFmpegError:  # a file that cannot be searched is read from its start
                 self.close()
                 self._container, stream = self._open()
-        self._decoded, self._next = self._container.decode(stream), key
+        self._decoded, self._next, self._key = self._container.decode(stream), key, key
 
     def close(self) -> None:
         container, self._container, self._decoded = self._container, None, None
@@ -269,16 +252,34 @@ class FileFrames(Frames):
             container.close()
 
 
+def _pts_of(packet: Any, path: Path) -> int:
+    """Return when a packet's frame is shown; raises `ImageError` where it does not say so."""
+    if packet.pts is None:
+        raise ImageError(_untimed(path))
+    return int(packet.pts)
+
+
+def _is_reordered_untold(container: Any, stream: Any) -> bool:
+    """Tell whether frames are shown in another order than that of a form which counts them so.
+
+    AVI counts frames as they are stored, which tells nothing of H.264's order.
+    """
+    reordered = stream.codec_context.has_b_frames
+    codec = stream.codec_context.codec.canonical_name
+    return container.format.name == "avi" and reordered and codec in ("h264", "hevc")
+
+
+def _untimed(path: Path) -> str:
+    return (
+        f"{path} does not say when its frames are shown: bring it to MP4 with ffmpeg, or its "
+        "frames to pictures in a folder"
+    )
+
+
 def upright(frame: Any) -> UInt8Array:
     """Return a decoded frame as players show it: telephones store how they were held."""
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Return what sorts numbers within names by their values."""
-    parts = re.split(r"(\d+)", name)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def reason_of(error: Exception) -> str:

@@ -15,7 +15,8 @@ from PIL import Image
 
 from samtrt.backends import BackendOptions
 from samtrt.choices import BackendName
-from samtrt.errors import PromptError
+from samtrt.errors import ImageError, PromptError
+from samtrt.masks.given import given_mask
 from samtrt.preparation.host import check_image
 from samtrt.types import UInt8Array
 from samtrt.video.engines import NO_OBJECT, VideoEngines
@@ -45,9 +46,14 @@ class VideoPredictor(Tracker):
             video_path: Its frames, uint8 [H, W, 3], RGB, which may be read as they are asked for.
 
         Raises:
-            ImageError: where the first is no such array.
+            ImageError: where the first is no such array, or this is a path.
             PromptError: where there is none.
         """
+        if isinstance(video_path, str | Path):
+            raise ImageError(
+                f"give the frames of {video_path}, such as "
+                "samtrt.video.frames.open_frames(path), not its path"
+            )
         if not len(video_path):
             raise PromptError("the video has no frames")
         check_image(video_path[0])
@@ -90,13 +96,12 @@ class VideoPredictor(Tracker):
         scale = np.array((width, height), np.float32) if normalize_coords else np.float32(1)
         side = self.engines.manifest.image_size
         new = Points(given.coords / scale * np.float32(side), given.labels)
-        track = state.tracks.setdefault(obj_id, Track())
+        track = state.tracks.get(obj_id, Track())
         before = track.prompts.get(frame_idx)
         if not clear_old_points and isinstance(before, Points):
             new = Points(
                 np.concatenate([before.coords, new.coords]), np.append(before.labels, new.labels)
             )
-        track.prompts[frame_idx] = new
         is_first = frame_idx not in track.tracked
         is_prompted = is_first or self.add_all_frames_to_correct_as_cond
         earlier = track.waiting(is_prompted).get(frame_idx) or track.settled(frame_idx)
@@ -107,6 +112,8 @@ class VideoPredictor(Tracker):
             seen = self._seen(state, [track], frame_idx, track.tracked[frame_idx])
         previous = earlier.masks if earlier else None
         output = self.engines.find(embedding, seen, new, previous)[0]
+        state.tracks[obj_id] = track  # once nothing can fail any more
+        track.prompts[frame_idx] = new
         track.waiting(is_prompted)[frame_idx] = self._filled(output)
         return self._answer(state, frame_idx, is_prompted)
 
@@ -118,17 +125,16 @@ class VideoPredictor(Tracker):
         """Say what an object is on a frame, by a mask, bool [H, W]; returns as for points."""
         state = inference_state
         self._check_frame(state, frame_idx)
-        values = np.asarray(mask).astype(np.bool_)
-        if values.ndim != 2:
-            raise PromptError(f"a mask must have the shape H x W, not {values.shape}")
+        values = given_mask(mask)
         side = self.engines.manifest.image_size
         if values.shape != (side, side):
             real = Image.fromarray(values.astype(np.float32))
             values = np.asarray(real.resize((side, side), Image.Resampling.BILINEAR)) >= 0.5
-        track = state.tracks.setdefault(obj_id, Track())
-        track.prompts[frame_idx] = values
+        track = state.tracks.get(obj_id, Track())
         is_prompted = frame_idx not in track.tracked or self.add_all_frames_to_correct_as_cond
         output = self.engines.take_mask(self._encoded(state, frame_idx), values)
+        state.tracks[obj_id] = track
+        track.prompts[frame_idx] = values
         track.waiting(is_prompted)[frame_idx] = self._filled(output)
         return self._answer(state, frame_idx, is_prompted)
 
@@ -148,9 +154,11 @@ class VideoPredictor(Tracker):
             reverse: Whether time runs backwards.
 
         Raises:
-            PromptError: where there is no object, or one without a prompt.
+            PromptError: where there is no object, or one without a prompt, or no such frame.
         """
         state = inference_state
+        if start_frame_idx is not None:
+            self._check_frame(state, start_frame_idx)
         self.settle(state)
         tracks = list(state.tracks.values())
         if start_frame_idx is None:
@@ -227,7 +235,8 @@ class VideoPredictor(Tracker):
         return frame, state.obj_ids, self.engines.at_size(masks, state.size)
 
     def _check_frame(self, state: VideoState, frame: int) -> None:
-        if not 0 <= frame < len(state.frames):
+        is_whole = isinstance(frame, int | np.integer)
+        if not is_whole or not 0 <= frame < len(state.frames):
             raise PromptError(
                 f"there is no frame {frame}: the video has 0..{len(state.frames) - 1}"
             )

@@ -18,6 +18,7 @@ from samtrt.files import read_whole
 from samtrt.images.formats import FORMATS
 from samtrt.types import BoolArray, Size
 from samtrt.video.recording import MOST_OBJECTS
+from samtrt.video.tracks import Points
 
 _MOST_BYTES = 1 << 24
 
@@ -38,7 +39,7 @@ class Prompt:
     frame: int
     obj_id: int
     points: Sequence[Sequence[float]] = ()
-    labels: Sequence[int] = ()
+    labels: Sequence[float] = ()
     box: Sequence[float] | None = None
     mask: BoolArray | None = None
 
@@ -61,6 +62,8 @@ class Prompt:
         given: dict[str, Any] = {}
         if len(self.points):
             given |= {"points": self.points, "labels": self.labels}
+        elif len(self.labels):
+            given["labels"] = self.labels
         return given if self.box is None else {**given, "box": self.box}
 
 
@@ -162,6 +165,10 @@ def check_prompts(prompts: Sequence[Prompt], size: Size, count: int | None) -> N
             continue
         if not len(one.points) and one.box is None:
             raise PromptError(f"{where} has no point, no box and no mask")
+        try:
+            Points.of(**one.arguments)
+        except PromptError as error:
+            raise PromptError(f"{where}: {error}") from None
         corners = [] if one.box is None else [one.box[:2], one.box[2:]]
         for x, y in (*one.points, *corners):
             if not (0 <= x <= width and 0 <= y <= height):

@@ -1,7 +1,8 @@
 """The files of a tracked video, written as it goes on, so that a restart begins where it ended.
 
 OUT/annotations.json             all masks in the form of YouTube-VIS, as COCO RLE
-OUT/Annotations/NAME/00000.png   the objects' ids, a PNG with a palette a frame, as DAVIS has them
+OUT/Annotations/NAME/00000.png   the objects' ids, a PNG with a palette a frame, as DAVIS has them;
+                                 of a folder's pictures by their names
 OUT/overlay.mp4                  the video with its objects drawn
 OUT/frames.jsonl                 a line a frame, from which the others are made
 OUT/tracks.safetensors           what is remembered of the objects, until all frames are done
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TextIO
 
 import numpy as np
@@ -45,7 +46,14 @@ class Recording:
         pictures: Where the pictures of ids go.
     """
 
-    def __init__(self, directory: Path, name: str, settings: dict[str, Any], force: bool) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        settings: dict[str, Any],
+        force: bool,
+        names: Sequence[str] = (),
+    ) -> None:
         """Claim a directory.
 
         Args:
@@ -53,6 +61,8 @@ class Recording:
             name: Of the video.
             settings: All that masks depend on. What was found with others does not count.
             force: Whether files are replaced that samtrt did not write.
+            names: Of its frames, as files are called; empty for numbers. Pictures have the same,
+                as DAVIS pairs them with frames by it.
 
         Raises:
             OutputError: where it cannot be written, or has such files of another tool.
@@ -63,6 +73,7 @@ class Recording:
         self._lines = directory / "frames.jsonl"
         self._state = directory / "tracks.safetensors"
         self.pictures = directory / "Annotations" / name
+        self._stems = [PurePath(name).stem for name in names]
         self._file: TextIO | None = None
         self._claim(force)
 
@@ -90,13 +101,12 @@ class Recording:
         """Take up what an earlier run with the same settings has done.
 
         Returns:
-            What it remembered of the objects; None where all begins anew.
+            What it remembered of the objects; None where all is to `begin` anew.
         """
         found = load_tracks(self._state, {"settings": self.settings})
         lines = self._read_lines() if found else []
         steps = int(found[1].get("steps", 0)) if found else 0
         if found is None or len(lines) < steps:
-            self.begin()
             return None
         self.steps = self.before = steps
         for line in lines[:steps]:
@@ -129,10 +139,13 @@ class Recording:
 
     def begin(self, lines: Sequence[dict[str, Any]] = ()) -> None:
         """Begin anew, or with the lines of an earlier run."""
+        self.path("overlay.mp4").unlink(missing_ok=True)  # of what was done by then
         if not lines:
-            self._state.unlink(missing_ok=True)
+            for path in (self._state, self.path("annotations.json")):
+                path.unlink(missing_ok=True)
+            known = {*self._stems}
             for path in self.pictures.glob("*.png"):
-                if path.stem.isdigit():
+                if path.stem.isdigit() or path.stem in known:
                     path.unlink()
         with write_atomic(self._lines) as temporary:
             texts = [_json(line) for line in ({"settings": self.settings}, *lines)]
@@ -172,7 +185,8 @@ class Recording:
     def _save_picture(self, frame: int, ids: Sequence[int], logits: Floats) -> None:
         picture = Image.fromarray(label_picture(ids, logits))
         picture.putpalette([*(0, 0, 0), *(v for i in range(255) for v in colour_of(i))])
-        with write_atomic(self.pictures / f"{frame:05d}.png") as temporary:
+        name = self._stems[frame] if self._stems else f"{frame:05d}"
+        with write_atomic(self.pictures / f"{name}.png") as temporary:
             picture.save(temporary, format="PNG")
 
     def save(self, tracks: Mapping[int, Track]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from samtrt.errors import ImageError
+from samtrt.preparation.host import check_image
 from samtrt.types import Embedding, Size, UInt8Array
 from samtrt.video.memories import Floats
 from samtrt.video.tracks import Track
@@ -32,6 +34,21 @@ class VideoState:
         """Height and width of the video: to look at its first frame again would seek back."""
         height, width = self.frames[0].shape[:2]
         return height, width
+
+    def frame(self, index: int) -> UInt8Array:
+        """Return a frame.
+
+        Raises:
+            ImageError: where it is damaged, or of another size than the first.
+        """
+        frame = check_image(self.frames[index])
+        if frame.shape[:2] != self.size:
+            height, width = frame.shape[:2]
+            raise ImageError(
+                f"frame {index} is {width} x {height} and the first is {self.size[1]} x "
+                f"{self.size[0]}: a video has frames of one size"
+            )
+        return frame
 
     @property
     def obj_ids(self) -> list[int]:

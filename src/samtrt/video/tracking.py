@@ -62,7 +62,7 @@ class Tracker(Closeable):
             known = state.encoded
             if known and known[0] == frame:
                 return known[1]
-            return self.engines.encode(state.frames[frame])
+            return self.engines.encode(state.frame(frame))
 
         with closing(in_order(order, encode, 1, ahead=1)) as ready:
             for frame, future in ready:
@@ -71,8 +71,11 @@ class Tracker(Closeable):
                 yield self.track_frame(state, frame, reverse)
 
     def track_frame(self, state: VideoState, frame: int, reverse: bool = False) -> Found:
-        """Find all objects on a frame, those together that were not prompted on it."""
-        tracks = state.tracks
+        """Find all objects on a frame, those together that were not prompted on it.
+
+        One that is new since what was prompted was settled waits until that is done again.
+        """
+        tracks = {one: track for one, track in state.tracks.items() if track.prompted}
         moving = [track for track in tracks.values() if frame not in track.prompted]
         most = self.engines.most_objects or max(len(moving), 1)
         for some in (moving[i : i + most] for i in range(0, len(moving), most)):
@@ -90,7 +93,7 @@ class Tracker(Closeable):
             settled = track.settled(frame)
             assert settled is not None
             found.append(settled.masks)
-        return frame, state.obj_ids, self.engines.at_size(found, state.size)
+        return frame, list(tracks), self.engines.at_size(found, state.size)
 
     def _move_to_host(self, tracks: Iterable[Track], frame: int) -> None:
         """Bring what is remembered of a frame to the host, beside the work on the next one."""
@@ -134,7 +137,7 @@ class Tracker(Closeable):
     def _encoded(self, state: VideoState, frame: int) -> Embedding:
         """Encode a frame; the last one is kept, for a user who points at it again."""
         if state.encoded is None or state.encoded[0] != frame:
-            state.encoded = frame, self.engines.encode(state.frames[frame])
+            state.encoded = frame, self.engines.encode(state.frame(frame))
         return state.encoded[1]
 
     def _filled(self, output: Output) -> Output:

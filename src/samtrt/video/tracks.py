@@ -53,10 +53,10 @@ class Points:
     @classmethod
     def of(
         cls,
-        points: npt.ArrayLike | None,
-        labels: npt.ArrayLike | None,
-        box: npt.ArrayLike | None,
-        clear_old_points: bool,
+        points: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
+        box: npt.ArrayLike | None = None,
+        clear_old_points: bool = True,
     ) -> Points:
         """Check points and put a box before them, as two with the labels 2 and 3.
 
@@ -75,21 +75,38 @@ class Points:
             raise PromptError("give points or a box")
         if box is not None and not clear_old_points:
             raise PromptError("a box comes before all points: leave out clear_old_points=False")
-        coords = np.asarray([] if points is None else points, np.float32).reshape(-1, 2)
-        kinds = np.asarray([] if labels is None else labels, np.float32).reshape(-1)
+        coords, kinds = _numbers(points, "points"), _numbers(labels, "labels").reshape(-1)
+        if coords.size and coords.shape[-1] != 2:
+            raise PromptError(f"points are x, y each: [N, 2], not of the shape {coords.shape}")
+        coords = coords.reshape(-1, 2)
         if len(coords) != len(kinds) or not np.isin(kinds, (0, 1)).all():
             raise PromptError(
                 "labels are one a point, 1 for the object and 0 for what is not of it"
             )
+        if not len(coords) and box is None and clear_old_points:
+            raise PromptError("give points or a box")
         if box is not None:
-            corners = np.asarray(box, np.float32)
+            corners = _numbers(box, "a box")
             if corners.size != 4:
                 raise PromptError(f"a box is x1, y1, x2, y2, not of the shape {corners.shape}")
+            x1, y1, x2, y2 = corners.reshape(4)
+            if x2 <= x1 or y2 <= y1:
+                raise PromptError(
+                    f"the box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) is empty: it must be x1, y1, x2, y2 "
+                    "with x1 < x2, y1 < y2 (of x, y, width, height: x, y, x + width, y + height)"
+                )
             coords = np.concatenate([corners.reshape(2, 2), coords])
             kinds = np.concatenate([np.array([2, 3], np.float32), kinds])
         if not np.isfinite(coords).all():
             raise PromptError("points must be finite numbers")
         return cls(coords, kinds)
+
+
+def _numbers(values: npt.ArrayLike | None, what: str) -> Floats:
+    try:
+        return np.asarray([] if values is None else values, np.float32)
+    except (TypeError, ValueError):
+        raise PromptError(f"{what} must be numbers, the same count in each") from None
 
 
 @dataclass

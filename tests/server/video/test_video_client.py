@@ -50,7 +50,7 @@ def test_objects_are_followed_as_here(client: Client, served: Served, clip: Path
         mask[5:20, 30:50] = True
         for ask in (
             lambda one: one.add_new_points_or_box(2, 1, [[20, 20]], [1]),
-            lambda one: one.add_new_points_or_box(2, 5, box=BOX),
+            lambda one: one.add_new_points_or_box(np.int64(2), np.int64(5), box=BOX),
             lambda one: one.add_new_mask(2, 9, mask),
             lambda one: one.propagate_in_video(),
             lambda one: one.add_new_points_or_box(6, 1, [[30, 30], [1, 1]], [1, 0]),
@@ -105,6 +105,12 @@ def test_errors_of_videos_are_ours(client: Client, clip: Path) -> None:
             video.add_new_points_or_box(99, 1, box=BOX)
         with pytest.raises(PromptError, match="outside of the video"):
             video.add_new_points_or_box(0, 1, [[500, 5]], [1])
+        with pytest.raises(PromptError, match="labels are one a point"):
+            video.add_new_points_or_box(0, 1, [[5, 5]], [0.5])
+        with pytest.raises(PromptError, match="of logits give logits > 0"):
+            video.add_new_mask(0, 1, np.full(SIZE, -2.0))
+        with pytest.raises(PromptError, match="an object's id is a whole number, not 'car'"):
+            video.add_new_points_or_box(0, "car", [[5, 5]], [1])  # type: ignore[arg-type]
         with pytest.raises(PromptError, match="no object is pointed at"):
             next(video.propagate_in_video())
         with pytest.raises(RemoteError, match="no object 3"):
