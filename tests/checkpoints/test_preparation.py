@@ -148,6 +148,11 @@ def test_newer_directories_say_it_in_another_file(tmp_path: Path) -> None:
         ({"mask_decoder_config": {"hidden_act": "gelu"}}, "mask_decoder_config.hidden_act"),
         ({"mask_decoder_config": {"layer_norm_eps": 0.1}}, "mask_decoder_config.layer_norm_eps"),
         ({"prompt_encoder_config": {"hidden_act": "silu"}}, "prompt_encoder_config.hidden_act"),
+        (  # it is what points are divided by
+            {"prompt_encoder_config": {"image_size": 1024}},
+            "prompt_encoder_config.image_size is 1024, and the tensors say 128",
+        ),
+        ({"prompt_encoder_config": {"patch_size": 8}}, "prompt_encoder_config.patch_size is 8"),
     ],
     ids=str,
 )

@@ -79,15 +79,16 @@ def check_config(directory: Path, spec: ModelSpec) -> None:
         _check_shape(sections, "", repvit_shape(spec))
         _check_shape(sections, "prompt_encoder_config", {"image_size": [spec.image_size] * 2})
         return
-    vision = sections["vision_config"]
-    shape = {"image_size": spec.image_size, "patch_size": spec.patch_size}
-    if isinstance(spec, ViTSpec):
-        shape["num_attention_heads"] = spec.num_heads
-    for name, value in shape.items():
-        if name in vision and vision[name] != value:
-            raise CheckpointError(
-                f"{_CONFIG}: vision_config.{name} is {vision[name]!r}, and the tensors say {value}"
-            )
+    size = {"image_size": spec.image_size, "patch_size": spec.patch_size}
+    heads = {"num_attention_heads": spec.num_heads} if isinstance(spec, ViTSpec) else {}
+    # The prompts' sizes say what points are divided by.
+    for section, sizes in (("vision_config", size | heads), ("prompt_encoder_config", size)):
+        for name, value in sizes.items():
+            found = sections[section].get(name, value)
+            if found != value:
+                raise CheckpointError(
+                    f"{_CONFIG}: {section}.{name} is {found!r}, and the tensors say {value}"
+                )
 
 
 def _check_shape(sections: dict[str, dict[str, Any]], section: str, shape: dict[str, Any]) -> None:
