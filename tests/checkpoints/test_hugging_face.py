@@ -136,7 +136,14 @@ def test_sharded_weights_change_the_hash_when_one_shard_does(hf_model: Any, tmp_
             json.dumps({"weight_map": {"a": "model-1.safetensors"}}),
             "names model-1.safetensors, mis",
         ),
+        (json.dumps({"weight_map": {"a": "x\ny"}}), r"names x\ny, missing here"),
+        (
+            json.dumps({"weight_map": {str(i): f"f{i:04}" for i in range(5000)}}),
+            "names f0000, f0001, f0002 and 4997 more, missing here",
+        ),
+        (json.dumps({"weight_map": {"a": "n" * 200}}), f"names {'n' * 120}..., missing"),
     ],
+    ids=lambda text: text[:40],
 )
 def test_indexes_that_cannot_be_followed(tmp_path: Path, index: str, said: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(index)
