@@ -216,8 +216,15 @@ def _rgb(values: list[float]) -> RGB:
 
 @cache
 def _shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in Sam(spec).state_dict().items()}
+    try:
+        with torch.device("meta"):
+            return {name: tuple(tensor.shape) for name, tensor in Sam(spec).state_dict().items()}
+    except (ValueError, ArithmeticError, RuntimeError) as error:  # no layer has such sizes
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"its tensors' shapes are not those of a {spec.family.value} ({reason}); get the file "
+            "again"
+        ) from None
 
 
 def _check_names_and_shapes(state: Mapping[str, Tensor], spec: ModelSpec) -> None:
