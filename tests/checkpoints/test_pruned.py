@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from samtrt.checkpoints.load import load_checkpoint, load_sam
 from samtrt.models import build_sam, seed_weights
 from samtrt.models.graphs import EncoderGraph
+from samtrt.registry import MODELS, ViTSpec
 from support.checkpoint_cases import SPEC, State, refusal
+from support.oracle import official_sam
 
 # SlimSAM-77 has heads of 14 and MLPs of 696 channels at a width of 168.
 SLIM = replace(SPEC, embed_dim=42, num_heads=3, mlp_ratio=174 / 42)
@@ -117,6 +119,50 @@ def test_sam_hq_in_hugging_faces_layout(tmp_path: Path) -> None:
     torch.testing.assert_close(scores[:, :1], answer.iou_scores[0], atol=1e-4, rtol=0)
     # Masks are compared with the official code (tests/models/test_families.py), not with these:
     # transformers 5.23 upscales the image as it was before the transformer, height for width.
+
+
+HQ_WIDE = replace(SPEC, prompt_embed_dim=256, hq=True, window_size=8)  # of a grid of 8 x 8
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (HQ_WIDE, "no tensor tells which it is where windows may be as wide as the grid of 8"),
+        (replace(HQ_WIDE, window_size=5, global_attn_indexes=()), "all blocks have some"),
+    ],
+)
+def test_the_block_that_sam_hqs_decoder_looks_at_is_sure(
+    spec: ViTSpec, words: str, save: Callable[[object], Path]
+) -> None:
+    sam = build_sam(spec)
+    seed_weights(sam)
+    assert words in refusal(save(sam.state_dict()))
+
+
+def test_windows_as_wide_as_the_grid_are_those_of_the_published_model(
+    save: Callable[[object], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MODELS, "small", replace(HQ_WIDE, name="small", image_size=512))
+    official = official_sam(HQ_WIDE)
+    seed_weights(official)
+    checkpoint = load_checkpoint(save(official.state_dict()))
+    assert checkpoint.spec == HQ_WIDE
+    images = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        _, early = load_sam(checkpoint).image_encoder.forward_early(images)
+        _, theirs = official.image_encoder(images)
+    torch.testing.assert_close(early, theirs[0].permute(0, 3, 1, 2), atol=1e-4, rtol=0)
+
+
+def test_the_configuration_says_another_block(tmp_path: Path) -> None:
+    from transformers import SamHQModel
+
+    model = SamHQModel(configuration("hq", "SamHQ"))
+    seed_weights(model)
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace("1\n    ],", "2\n    ],"))
+    assert "vision_config.global_attn_indexes is [2], and the tensors say [1]" in refusal(tmp_path)
 
 
 def test_three_layers_are_joined(state: State, save: Callable[[object], Path]) -> None:

@@ -80,9 +80,13 @@ def check_config(directory: Path, spec: ModelSpec) -> None:
         _check_shape(sections, "prompt_encoder_config", {"image_size": [spec.image_size] * 2})
         return
     size = {"image_size": spec.image_size, "patch_size": spec.patch_size}
-    heads = {"num_attention_heads": spec.num_heads} if isinstance(spec, ViTSpec) else {}
+    vision: dict[str, Any] = dict(size)
+    if isinstance(spec, ViTSpec):
+        vision["num_attention_heads"] = spec.num_heads
+    if isinstance(spec, ViTSpec) and spec.hq:  # its decoder takes features of the first
+        vision["global_attn_indexes"] = list(spec.global_attn_indexes)
     # The prompts' sizes say what points are divided by.
-    for section, sizes in (("vision_config", size | heads), ("prompt_encoder_config", size)):
+    for section, sizes in (("vision_config", vision), ("prompt_encoder_config", size)):
         for name, value in sizes.items():
             found = sections[section].get(name, value)
             if found != value:
