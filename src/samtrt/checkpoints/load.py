@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -32,7 +33,7 @@ from torch import Tensor
 
 from samtrt.checkpoints.adapters import merge_adapters
 from samtrt.checkpoints.recognise import UNUSED, detect
-from samtrt.checkpoints.search import Found, find_model
+from samtrt.checkpoints.search import Found, find_model, same
 from samtrt.checkpoints.split_qkv import join_qkv
 from samtrt.checkpoints.weight_files import HF_NAMES, find_weights, read_weights
 from samtrt.models import Sam
@@ -98,7 +99,7 @@ def load_checkpoint(
         files = find_weights(path)
         loaded: dict[object, object] = {}
         for file in files:
-            loaded.update(read_weights(file))
+            _add_shard(loaded, read_weights(file), file.name)
         found, others = find_model(loaded, tensors)
         for name in [name for name in found.state if UNUSED.search(name)]:
             del found.state[name]
@@ -124,6 +125,17 @@ def load_checkpoint(
     if tensors is not None:
         sha256 = _joined(sha256, tensors)
     return Checkpoint(spec, state, path, sha256, prepared, tensors, tuple(notices))
+
+
+def _add_shard(loaded: dict[object, object], shard: Mapping[Any, object], name: str) -> None:
+    """Add what a shard holds; refuse what another one has already, with other numbers."""
+    for key in loaded.keys() & shard.keys():
+        one, other = loaded[key], shard[key]
+        if isinstance(one, Tensor) and isinstance(other, Tensor) and not same(one, other):
+            raise CheckpointError(
+                f"{name} and another shard disagree about {some([str(key)])}; get the files again"
+            )
+    loaded.update(shard)
 
 
 def _joined(*digests: str) -> str:
