@@ -235,6 +235,15 @@ def test_what_cannot_be_had_is_one_clear_line(there: Hub) -> None:
         download.resolve(REPO)
 
 
+@pytest.mark.parametrize("commit", ["../../../elsewhere", "main"])
+def test_a_server_that_names_no_commit(there: Hub, commit: str, tmp_path: Path) -> None:
+    there.commit = commit
+    with pytest.raises(DownloadError, match="names no commit; check HF_ENDPOINT"):
+        download.resolve(REPO)
+    assert there.fetched == []
+    assert not (tmp_path / "hub").exists()
+
+
 def test_paths_come_first(there: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / REPO

@@ -94,7 +94,7 @@ def fetch(name: HubName) -> Path:
     commit = None
     try:
         info = hub.HfApi(endpoint=endpoint).model_info(name.repo, revision=name.revision)
-        commit = str(info.sha)
+        commit = _commit(info.sha)
         folder = _folder_of(cache, name) / "snapshots" / commit
         names = {each.rfilename for each in info.siblings or ()}
         weights = _weights_of(name, names)
@@ -111,7 +111,7 @@ def fetch(name: HubName) -> Path:
         get([weights])
         get(_shards(name, folder, weights, names))
         _note(folder, name.revision or "main", [each for each in about if each not in names])
-    except CheckpointError:
+    except CheckpointError:  # and DownloadError, which is one
         raise
     except errors.HFValidationError:
         raise CheckpointError(
@@ -138,6 +138,13 @@ def fetch(name: HubName) -> Path:
         folder, weights = _cached(cache, name, commit, error)
     place = folder / weights
     return place.parent if place.name in (_WHOLE, _INDEX) else place
+
+
+def _commit(said: object) -> str:
+    """Return the commit that a server says a repository is at; it is part of paths."""
+    if not re.fullmatch(r"[0-9a-f]{40}", str(said)):
+        raise DownloadError("the Hub's answer names no commit; check HF_ENDPOINT")
+    return str(said)
 
 
 def _folder_of(cache: Path, name: HubName) -> Path:
