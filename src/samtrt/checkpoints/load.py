@@ -203,7 +203,11 @@ def _preparation(
 
 def _normalisation(said: Mapping[str, Tensor], base: Preparation) -> Preparation:
     """Take mean and deviation from a checkpoint's `pixel_mean` and `pixel_std`."""
-    values = {name: tensor.flatten().tolist() for name, tensor in said.items()}
+    values: dict[str, list[float]] = {}
+    for name, tensor in said.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_complex():
+            raise CheckpointError(f"{name} holds no plain numbers; leave it out of the file")
+        values[name] = tensor.flatten()[:4].tolist()
     mean, std = (values.get(name, []) for name in _PIXELS)
     listed = " and ".join(f"{name} is {found[:3]}" for name, found in values.items())
     if len(mean) == len(std) == 3:
