@@ -19,6 +19,7 @@ from support.checkpoint_cases import SPEC, State, refusal
 from support.oracle import official_sam
 
 # SlimSAM-77 has heads of 14 and MLPs of 696 channels at a width of 168.
+ATTENTION = "image_encoder.blocks.1.attn"
 SLIM = replace(SPEC, embed_dim=42, num_heads=3, mlp_ratio=174 / 42)
 
 
@@ -179,6 +180,15 @@ def test_three_layers_are_joined(state: State, save: Callable[[object], Path]) -
         (
             lambda s: s.update({"image_encoder.blocks.1.attn.v.bias": torch.zeros(7)}),
             "have the shapes 42, 42, 7, not one",
+        ),
+        (
+            lambda s: s.update({f"{ATTENTION}.{which}.bias": torch.tensor(1.0) for which in "qkv"}),
+            "have the shapes a scalar, a scalar, a scalar, not one of rows",
+        ),
+        (
+            lambda s: s.update({f"{ATTENTION}.qkv.bias": torch.ones(3 * 42)}),
+            f"{ATTENTION}.qkv.bias and {ATTENTION}.q.bias, {ATTENTION}.k.bias, {ATTENTION}.v.bias "
+            "are there and disagree",
         ),
     ],
 )
