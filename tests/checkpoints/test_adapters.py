@@ -66,6 +66,12 @@ def test_half_a_pair_and_a_pair_of_another_shape(save: Save, state: State) -> No
     assert "does not fit its weight" in refusal(save(wide))
 
 
+def test_a_wrapped_layer_beside_another(save: Save, state: State) -> None:
+    name = f"{LAYER}.weight"
+    wrapped = {**state, f"{LAYER}.qkv.weight": state[name] + 1}
+    assert f"{name} and {LAYER}.qkv.weight are there and disagree" in refusal(save(wrapped))
+
+
 @pytest.mark.parametrize(
     "name",
     [

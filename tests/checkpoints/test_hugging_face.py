@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from samtrt.checkpoints.load import load_checkpoint, load_sam
 from samtrt.models import seed_weights
-from support.checkpoint_cases import SPEC, refusal
+from support.checkpoint_cases import SPEC, equal, refusal
 from support.oracle import official_sam
 
 
@@ -124,6 +125,19 @@ def test_sharded_weights_change_the_hash_when_one_shard_does(hf_model: Any, tmp_
     assert load_checkpoint(path).sha256 != before
 
 
+def test_shards_that_disagree(hf_model: Any, tmp_path: Path) -> None:
+    path = save_hf(hf_model, tmp_path, "sharded")
+    before = load_checkpoint(path)
+    first, *_, last = sorted(path.glob("model-*.safetensors"))
+    tensors = load_file(first)
+    name = sorted(tensors)[0]
+    held = load_file(last)
+    save_file({**held, name: tensors[name]}, last)
+    assert equal(load_checkpoint(path), before.state_dict)
+    save_file({**held, name: tensors[name] + 1}, last)
+    assert f"{last.name} and another shard disagree about {name}" in refusal(path)
+
+
 @pytest.mark.parametrize(
     ("index", "said"),
     [
@@ -136,7 +150,14 @@ def test_sharded_weights_change_the_hash_when_one_shard_does(hf_model: Any, tmp_
             json.dumps({"weight_map": {"a": "model-1.safetensors"}}),
             "names model-1.safetensors, mis",
         ),
+        (json.dumps({"weight_map": {"a": "x\ny"}}), r"names x\ny, missing here"),
+        (
+            json.dumps({"weight_map": {str(i): f"f{i:04}" for i in range(5000)}}),
+            "names f0000, f0001, f0002 and 4997 more, missing here",
+        ),
+        (json.dumps({"weight_map": {"a": "n" * 200}}), f"names {'n' * 120}..., missing"),
     ],
+    ids=lambda text: text[:40],
 )
 def test_indexes_that_cannot_be_followed(tmp_path: Path, index: str, said: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(index)

@@ -17,7 +17,7 @@ from samtrt.checkpoints.load import load_checkpoint
 from samtrt.choices import Resize, ResizeFilter, ValueScale
 from samtrt.errors import CheckpointError
 from samtrt.preparation.spec import OFFICIAL, Preparation, PreparationChanges
-from support.checkpoint_cases import SPEC, State
+from support.checkpoint_cases import SPEC, State, refusal
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SIDE = 1024
@@ -148,6 +148,11 @@ def test_newer_directories_say_it_in_another_file(tmp_path: Path) -> None:
         ({"mask_decoder_config": {"hidden_act": "gelu"}}, "mask_decoder_config.hidden_act"),
         ({"mask_decoder_config": {"layer_norm_eps": 0.1}}, "mask_decoder_config.layer_norm_eps"),
         ({"prompt_encoder_config": {"hidden_act": "silu"}}, "prompt_encoder_config.hidden_act"),
+        (  # it is what points are divided by
+            {"prompt_encoder_config": {"image_size": 1024}},
+            "prompt_encoder_config.image_size is 1024, and the tensors say 128",
+        ),
+        ({"prompt_encoder_config": {"patch_size": 8}}, "prompt_encoder_config.patch_size is 8"),
     ],
     ids=str,
 )
@@ -176,6 +181,20 @@ def test_a_state_dict_says_its_normalisation(save: Save, state: State) -> None:
     path = save({**state, **pixels([120, 110, 100], [50, 50, 50])})
     assert load_checkpoint(path).preparation == Preparation(mean=(120, 110, 100), std=(50,) * 3)
     assert load_checkpoint(save(state)).preparation == OFFICIAL
+
+
+@pytest.mark.parametrize(
+    "mean",
+    [
+        torch.ones(3, dtype=torch.complex64),
+        torch.ones(3, device="meta"),
+        torch.ones(3).to_sparse(),
+    ],
+    ids=["complex", "meta", "sparse"],
+)
+def test_a_normalisation_that_is_no_numbers(save: Save, state: State, mean: torch.Tensor) -> None:
+    told = refusal(save({**state, "pixel_mean": mean, "pixel_std": torch.ones(3)}))
+    assert "pixel_mean holds no plain numbers" in told
 
 
 def test_the_users_word_comes_first(save: Save, state: State) -> None:

@@ -14,9 +14,12 @@ import torch.nn.functional as F
 from samtrt.checkpoints.load import load_checkpoint, load_sam
 from samtrt.models import build_sam, seed_weights
 from samtrt.models.graphs import EncoderGraph
+from samtrt.registry import MODELS, ViTSpec
 from support.checkpoint_cases import SPEC, State, refusal
+from support.oracle import official_sam
 
 # SlimSAM-77 has heads of 14 and MLPs of 696 channels at a width of 168.
+ATTENTION = "image_encoder.blocks.1.attn"
 SLIM = replace(SPEC, embed_dim=42, num_heads=3, mlp_ratio=174 / 42)
 
 
@@ -119,6 +122,50 @@ def test_sam_hq_in_hugging_faces_layout(tmp_path: Path) -> None:
     # transformers 5.23 upscales the image as it was before the transformer, height for width.
 
 
+HQ_WIDE = replace(SPEC, prompt_embed_dim=256, hq=True, window_size=8)  # of a grid of 8 x 8
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (HQ_WIDE, "no tensor tells which it is where windows may be as wide as the grid of 8"),
+        (replace(HQ_WIDE, window_size=5, global_attn_indexes=()), "all blocks have some"),
+    ],
+)
+def test_the_block_that_sam_hqs_decoder_looks_at_is_sure(
+    spec: ViTSpec, words: str, save: Callable[[object], Path]
+) -> None:
+    sam = build_sam(spec)
+    seed_weights(sam)
+    assert words in refusal(save(sam.state_dict()))
+
+
+def test_windows_as_wide_as_the_grid_are_those_of_the_published_model(
+    save: Callable[[object], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MODELS, "small", replace(HQ_WIDE, name="small", image_size=512))
+    official = official_sam(HQ_WIDE)
+    seed_weights(official)
+    checkpoint = load_checkpoint(save(official.state_dict()))
+    assert checkpoint.spec == HQ_WIDE
+    images = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        _, early = load_sam(checkpoint).image_encoder.forward_early(images)
+        _, theirs = official.image_encoder(images)
+    torch.testing.assert_close(early, theirs[0].permute(0, 3, 1, 2), atol=1e-4, rtol=0)
+
+
+def test_the_configuration_says_another_block(tmp_path: Path) -> None:
+    from transformers import SamHQModel
+
+    model = SamHQModel(configuration("hq", "SamHQ"))
+    seed_weights(model)
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace("1\n    ],", "2\n    ],"))
+    assert "vision_config.global_attn_indexes is [2], and the tensors say [1]" in refusal(tmp_path)
+
+
 def test_three_layers_are_joined(state: State, save: Callable[[object], Path]) -> None:
     loaded = load_checkpoint(save(split(state)))
     assert loaded.spec == SLIM
@@ -133,6 +180,15 @@ def test_three_layers_are_joined(state: State, save: Callable[[object], Path]) -
         (
             lambda s: s.update({"image_encoder.blocks.1.attn.v.bias": torch.zeros(7)}),
             "have the shapes 42, 42, 7, not one",
+        ),
+        (
+            lambda s: s.update({f"{ATTENTION}.{which}.bias": torch.tensor(1.0) for which in "qkv"}),
+            "have the shapes a scalar, a scalar, a scalar, not one of rows",
+        ),
+        (
+            lambda s: s.update({f"{ATTENTION}.qkv.bias": torch.ones(3 * 42)}),
+            f"{ATTENTION}.qkv.bias and {ATTENTION}.q.bias, {ATTENTION}.k.bias, {ATTENTION}.v.bias "
+            "are there and disagree",
         ),
     ],
 )

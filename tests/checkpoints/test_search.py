@@ -98,6 +98,13 @@ def test_what_is_left_out_is_told(save: Save, state: State) -> None:
     assert load_checkpoint(save(state)).notices == ()
 
 
+def test_names_are_told_on_one_line(save: Save, state: State) -> None:
+    odd = {"notes.a\nb": torch.ones(2), "notes.\x1b[2J": torch.ones(2)}
+    (notice,) = load_checkpoint(save({**state, **odd})).notices
+    assert notice.endswith(r"not its own: notes.a\nb, notes.\x1b[2J")
+    assert r"mask_decoder.a\nb" in refusal(save({**state, "mask_decoder.a\nb": torch.ones(2)}))
+
+
 def test_two_models_are_an_error_and_one_can_be_chosen(save: Save, state: State) -> None:
     ema = {**state, QKV: state[QKV] + 1}
     path = save({"model": state, "ema": {"module": ema}})

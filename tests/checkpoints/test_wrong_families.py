@@ -121,6 +121,22 @@ def test_what_is_refused(seeded: Seeded, kind: str) -> None:
     assert re.search(reason, refusal(seeded.save(make(seeded.state, seeded.attention))))
 
 
+IMPOSSIBLE = {
+    "vit_t, hq": "image_encoder.neck.0.weight",
+    "mobile_sam_t": "image_encoder.neck.0.weight",
+    "efficientvit_sam_t": "image_encoder.backbone.stages.4.op_list.0.main.point_conv.conv.weight",
+}
+
+
+def test_sizes_that_no_layer_has(seeded: Seeded) -> None:
+    if seeded.name not in IMPOSSIBLE:
+        pytest.skip("its sizes are the published ones alone")
+    name = IMPOSSIBLE[seeded.name]
+    turned = seeded.state[name].transpose(0, -1).contiguous()
+    told = refusal(seeded.save({**seeded.state, name: turned}))
+    assert re.search(r"shapes are not those of a \w+ \(.*\); get the file again", told)
+
+
 def test_half_a_file(seeded: Seeded) -> None:
     content = seeded.save(seeded.state).read_bytes()
     seeded.path.write_bytes(content[: len(content) // 2])

@@ -14,13 +14,19 @@ from samtrt.checkpoints.download import cache_dir, fetch
 from samtrt.errors import DownloadError
 from samtrt.registry import MODELS, Download
 
-CONTENT = random.Random(0).randbytes(200_000)
+CONTENT = b"PK\x03\x04" + random.Random(0).randbytes(199_996)
 CLIENT = httpx.Client(trust_env=False)  # making one takes longer than a download here
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     download = Download(url, len(CONTENT), DIGEST, "Apache-2.0")
+    monkeypatch.setitem(MODELS, "vit_b", replace(MODELS["vit_b"], download=download))
+
+
+def publish_unseen(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Publish it without a size and a hash, as of files that were not seen."""
+    download = Download(url, None, None, "Apache-2.0")
     monkeypatch.setitem(MODELS, "vit_b", replace(MODELS["vit_b"], download=download))
 
 

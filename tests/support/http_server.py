@@ -28,6 +28,7 @@ class FileServer:
     content: bytes
     etag: str | None = '"v1"'
     last_modified: str | None = None
+    linked_etag: str | None = None  # as Hugging Face tells a file's hash
     answers: list[Answer] = field(default_factory=list)  # used up one by one
     always: Answer = field(default_factory=Answer)  # after that
     requests: list[dict[str, str]] = field(default_factory=list)
@@ -53,6 +54,8 @@ def serve(state: FileServer) -> Iterator[FileServer]:
             answer = state.answers.pop(0) if state.answers else state.always
             state.may_answer.wait(60)
             _answer(self, state, answer)
+
+        do_HEAD = do_GET  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
@@ -92,7 +95,11 @@ def _answer(handler: BaseHTTPRequestHandler, state: FileServer, answer: Answer) 
         handler.send_header("ETag", state.etag)
     if state.last_modified:
         handler.send_header("Last-Modified", state.last_modified)
+    if state.linked_etag:
+        handler.send_header("X-Linked-ETag", state.linked_etag)
     handler.end_headers()
+    if handler.command == "HEAD":
+        return
     handler.wfile.write(content[start:][: answer.drop_after])
 
 

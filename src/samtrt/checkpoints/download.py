@@ -161,6 +161,12 @@ def _fetch_into(
                 "make room or choose another place with SAMTRT_CACHE"
             )
         receive(session, download, part, report)
+    if unseen and not _begins_as_weights(part):
+        discard(part)
+        raise DownloadError(
+            f"{download.url} answered with {download.size} bytes that are no checkpoint, such as a "
+            "network's login page; the download was removed, try again from another network"
+        )
     found = sha256_of(part)
     if unseen and found == (download.sha256 or found):
         with write_atomic(_note_of(target)) as note:
@@ -172,6 +178,15 @@ def _fetch_into(
             "removed, try again (if it stays so, the published file has changed: do not use it)"
         )
     keep(part, target)
+
+
+def _begins_as_weights(path: Path) -> bool:
+    """Tell whether a file is of a format that checkpoints have: PyTorch's two, or safetensors."""
+    if not bytes_there(path):
+        return False
+    with path.open("rb") as file:
+        head = file.read(9)
+    return head.startswith((b"PK\x03\x04", b"\x80")) or head[8:] == b"{"
 
 
 @contextmanager

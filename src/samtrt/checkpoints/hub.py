@@ -8,22 +8,27 @@ downloaded.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from samtrt.errors import CheckpointError, DownloadError, MissingExtraError
+from samtrt.files import read_whole
 
 _NAME = re.compile(
     r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
-    r"(?:/(?P<file>[\w./-]+\.(?:safetensors|pth|pt)))?"
+    r"(?:/(?P<file>[\w./-]+\.(?:safetensors|pth|pt|safetensors\.index\.json)))?"
     r"(?:@(?P<revision>[\w./-]+))?",
     re.ASCII,
 )
 _SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>.+)", re.ASCII)
-_CONFIGURATION = ("config.json", "preprocessor_config.json", "processor_config.json")
-_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors", re.ASCII)
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json")  # how images are prepared
+_CONFIGURATION = ("config.json", *_PROCESSORS)
+_WHOLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_ABSENT = ".no_exist"  # huggingface_hub's folder of what a repository is known not to have
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 _WEIGHTS = (".safetensors", ".pth", ".pt")
 
@@ -41,6 +46,10 @@ class HubName:
     repo: str
     file: str | None = None
     revision: str | None = None
+
+    def __str__(self) -> str:
+        file = f"/{self.file}" if self.file else ""
+        return f"{self.repo}{file}" + (f"@{self.revision}" if self.revision else "")
 
 
 def parse(text: str) -> HubName | None:
@@ -82,17 +91,32 @@ def fetch(name: HubName) -> Path:
         raise MissingExtraError("A name of the Hub", "hub", "huggingface_hub") from None
     cache = Path(os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE)
     endpoint = os.environ.get("HF_ENDPOINT")
+    commit = None
     try:
         info = hub.HfApi(endpoint=endpoint).model_info(name.repo, revision=name.revision)
-        wanted = _chosen(name, [each.rfilename for each in info.siblings or ()])
-        for each in wanted:
-            hub.hf_hub_download(
-                name.repo, each, revision=info.sha, cache_dir=cache, endpoint=endpoint
-            )
-        folder = _folder_of(cache, name) / "snapshots" / str(info.sha)
-        _note_branch(folder, name.revision or "main")
-    except CheckpointError:
+        commit = _commit(info.sha)
+        folder = _folder_of(cache, name) / "snapshots" / commit
+        names = {each.rfilename for each in info.siblings or ()}
+        weights = _weights_of(name, names)
+
+        def get(files: list[str]) -> None:
+            for each in files:
+                hub.hf_hub_download(
+                    name.repo, each, revision=commit, cache_dir=cache, endpoint=endpoint
+                )
+
+        # Configuration first: weights in the cache without it would be prepared for as SAM's own.
+        about = _beside(weights, _CONFIGURATION)
+        get([each for each in about if each in names])
+        get([weights])
+        get(_shards(name, folder, weights, names))
+        _note(folder, name.revision or "main", [each for each in about if each not in names])
+    except CheckpointError:  # and DownloadError, which is one
         raise
+    except errors.HFValidationError:
+        raise CheckpointError(
+            f"there is no file or directory '{name}', and no repository of the Hub has such a name"
+        ) from None
     except errors.GatedRepoError:
         raise DownloadError(
             f"{name.repo} is gated: accept its terms at https://huggingface.co/{name.repo}, then "
@@ -102,7 +126,7 @@ def fetch(name: HubName) -> Path:
         raise DownloadError(f"{name.repo} has no revision '{name.revision}'") from None
     except errors.RepositoryNotFoundError:
         raise DownloadError(
-            f"there is no file or directory '{name.repo}', and no such repository on the Hub, or "
+            f"there is no file or directory '{name}', and no such repository on the Hub, or "
             "it is private: log in with 'hf auth login' or set HF_TOKEN"
         ) from None
     except Exception as error:  # the clients that it has had for HTTP share no base class
@@ -111,54 +135,84 @@ def fetch(name: HubName) -> Path:
                 f"cannot store {name.repo} in {cache}: {error.strerror}; make room or choose "
                 "another place with HF_HUB_CACHE"
             ) from None
-        folder, wanted = _cached(cache, name, error)
-    weights = [each for each in wanted if each.endswith(_WEIGHTS)]
-    if len(weights) == 1 and Path(weights[0]).name != "model.safetensors":
-        return folder / weights[0]
-    return folder
+        folder, weights = _cached(cache, name, commit, error)
+    place = folder / weights
+    return place.parent if place.name in (_WHOLE, _INDEX) else place
+
+
+def _commit(said: object) -> str:
+    """Return the commit that a server says a repository is at; it is part of paths."""
+    if not re.fullmatch(r"[0-9a-f]{40}", str(said)):
+        raise DownloadError("the Hub's answer names no commit; check HF_ENDPOINT")
+    return str(said)
 
 
 def _folder_of(cache: Path, name: HubName) -> Path:
     return cache / f"models--{name.repo.replace('/', '--')}"
 
 
-def _cached(cache: Path, name: HubName, error: Exception) -> tuple[Path, list[str]]:
-    """Return what is in the cache, where the Hub is out of reach.
+def _cached(cache: Path, name: HubName, commit: str | None, error: Exception) -> tuple[Path, str]:
+    """Return snapshot and weights of what is in the cache, where the Hub is out of reach.
+
+    Args:
+        cache: Of huggingface_hub.
+        name: What is asked for.
+        commit: Which it is, where the Hub could still tell: no older one stands in for it.
+        error: Why the Hub gave no more.
 
     Raises:
         DownloadError: where it is not all there.
     """
     folder, revision = _folder_of(cache, name), name.revision or "main"
     try:
-        commit = (folder / "refs" / revision).read_text(encoding="ascii").strip()
+        commit = commit or (folder / "refs" / revision).read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         commit = revision
     snapshot = folder / "snapshots" / commit
-    names = [each.relative_to(snapshot).as_posix() for each in snapshot.rglob("*")]
+    names = {each.relative_to(snapshot).as_posix() for each in snapshot.rglob("*")}
     try:
-        return snapshot, _chosen(name, names)
+        weights = _weights_of(name, names)
+        _shards(name, snapshot, weights, names)
     except CheckpointError:
         raise DownloadError(
-            f"{name.repo} is not in the cache and the Hub is out of reach ({_line(error)}): check "
-            "the network and run the same command again"
+            f"there is no file or directory '{name}'; on the Hub, {name.repo} is not in the cache "
+            f"and the Hub is out of reach ({_line(error)}): check the path, or the network, and "
+            "run the same command again"
         ) from None
+    processors = _beside(weights, _PROCESSORS)
+    place = snapshot / weights
+    known = names | {each for each in processors if (folder / _ABSENT / commit / each).exists()}
+    if place.name in (_WHOLE, _INDEX) and not (
+        names & set(processors) or known.issuperset(processors)
+    ):
+        raise DownloadError(
+            f"{name.repo} is in the cache without {processors[0]}, which says how images are "
+            f"prepared, and the Hub is out of reach ({_line(error)}): run the same command with a "
+            f"network, or, where the repository has none, give {place.parent}"
+        )
+    return snapshot, weights
 
 
-def _chosen(name: HubName, names: list[str]) -> list[str]:
-    """Return which of a repository's files are needed."""
+def _weights_of(name: HubName, names: set[str]) -> str:
+    """Return which of a repository's files has the weights, or is the index of their shards."""
     if name.file is not None:
         if name.file not in names:
             raise CheckpointError(f"{name.repo} holds no file {name.file}")
-        return [name.file]
-    configuration = [each for each in _CONFIGURATION if each in names]
-    if "model.safetensors" in names:
-        return ["model.safetensors", *configuration]
-    if "model.safetensors.index.json" in names:
-        shards = [each for each in names if _SHARD.fullmatch(each)]
-        return ["model.safetensors.index.json", *shards, *configuration]
-    weights = sorted(each for each in names if each.endswith(_WEIGHTS))
+        return name.file
+    for each in (_WHOLE, _INDEX):
+        if each in names:
+            return each
+    indexes = [each for each in names if PurePosixPath(each).name == _INDEX]
+    sharded = {PurePosixPath(each).parent for each in indexes}
+    weights = sorted(
+        each
+        for each in names
+        if each.endswith(_WEIGHTS)
+        and (PurePosixPath(each).parent not in sharded or PurePosixPath(each).name == _WHOLE)
+    )
+    weights = sorted((*weights, *indexes))
     if len(weights) == 1:
-        return weights
+        return weights[0]
     if weights:
         raise CheckpointError(
             f"{name.repo} holds {len(weights)} weight files: name one, such as "
@@ -170,13 +224,48 @@ def _chosen(name: HubName, names: list[str]) -> list[str]:
     )
 
 
-def _note_branch(folder: Path, branch: str) -> None:
-    """Note which commit a branch is at, so that the cache is found by the branch when offline."""
+def _beside(weights: str, files: tuple[str, ...]) -> list[str]:
+    """Return the names of files in the folder of the weights; none where no format has them."""
+    place = PurePosixPath(weights)
+    return [str(place.with_name(each)) for each in files] if place.name in (_WHOLE, _INDEX) else []
+
+
+def _shards(name: HubName, folder: Path, weights: str, names: set[str]) -> list[str]:
+    """Return the files that an index of shards names; none of other weights.
+
+    An index that cannot be followed is told of where it is read.
+
+    Raises:
+        CheckpointError: where the repository does not hold them all.
+    """
+    if PurePosixPath(weights).name != _INDEX:
+        return []
+    try:
+        found = sorted(set(json.loads(read_whole(folder / weights))["weight_map"].values()))
+        shards = [each for each in found if "/" not in each and each.endswith(".safetensors")]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []
+    files = _beside(weights, tuple(shards))
+    missing = [each for each in files if each not in names]
+    if missing:
+        raise CheckpointError(f"{name.repo} does not hold {missing[0]}, which {weights} names")
+    return files
+
+
+def _note(folder: Path, branch: str, absent: list[str]) -> None:
+    """Note for offline use, as huggingface_hub does: a branch's commit, and which files are not."""
+    repo, commit = folder.parent.parent, folder.name
+    for each in absent:
+        mark = repo / _ABSENT / commit / each
+        if not mark.exists():
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+    note = repo / "refs" / branch
     if re.fullmatch(r"[0-9a-f]{40}", branch):
         return
-    note = folder.parent.parent / "refs" / branch
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(folder.name, encoding="ascii")
+    if not note.is_file() or note.read_bytes() != commit.encode():
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(commit, encoding="ascii")
 
 
 def _line(error: Exception) -> str:

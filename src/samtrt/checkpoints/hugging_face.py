@@ -81,15 +81,20 @@ def check_config(directory: Path, spec: ModelSpec) -> None:
     if isinstance(spec, HieraSpec | RepViTSpec):
         _check_shape(sections, "prompt_encoder_config", {"image_size": [spec.image_size] * 2})
         return
-    vision = sections["vision_config"]
-    shape = {"image_size": spec.image_size, "patch_size": spec.patch_size}
+    size = {"image_size": spec.image_size, "patch_size": spec.patch_size}
+    vision: dict[str, Any] = dict(size)
     if isinstance(spec, ViTSpec):
-        shape["num_attention_heads"] = spec.num_heads
-    for name, value in shape.items():
-        if name in vision and vision[name] != value:
-            raise CheckpointError(
-                f"{_CONFIG}: vision_config.{name} is {vision[name]!r}, and the tensors say {value}"
-            )
+        vision["num_attention_heads"] = spec.num_heads
+    if isinstance(spec, ViTSpec) and spec.hq:  # its decoder takes features of the first
+        vision["global_attn_indexes"] = list(spec.global_attn_indexes)
+    # The prompts' sizes say what points are divided by.
+    for section, sizes in (("vision_config", vision), ("prompt_encoder_config", size)):
+        for name, value in sizes.items():
+            found = sections[section].get(name, value)
+            if found != value:
+                raise CheckpointError(
+                    f"{_CONFIG}: {section}.{name} is {found!r}, and the tensors say {value}"
+                )
 
 
 def _check_shape(sections: dict[str, dict[str, Any]], section: str, shape: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -32,7 +33,7 @@ from torch import Tensor
 
 from samtrt.checkpoints.adapters import merge_adapters
 from samtrt.checkpoints.recognise import UNUSED, detect
-from samtrt.checkpoints.search import Found, find_model
+from samtrt.checkpoints.search import Found, find_model, same
 from samtrt.checkpoints.split_qkv import join_qkv
 from samtrt.checkpoints.weight_files import HF_NAMES, find_weights, read_weights
 from samtrt.models import Sam
@@ -98,7 +99,7 @@ def load_checkpoint(
         files = find_weights(path)
         loaded: dict[object, object] = {}
         for file in files:
-            loaded.update(read_weights(file))
+            _add_shard(loaded, read_weights(file), file.name)
         found, others = find_model(loaded, tensors)
         for name in [name for name in found.state if UNUSED.search(name)]:
             del found.state[name]
@@ -124,6 +125,17 @@ def load_checkpoint(
     if tensors is not None:
         sha256 = _joined(sha256, tensors)
     return Checkpoint(spec, state, path, sha256, prepared, tensors, tuple(notices))
+
+
+def _add_shard(loaded: dict[object, object], shard: Mapping[Any, object], name: str) -> None:
+    """Add what a shard holds; refuse what another one has already, with other numbers."""
+    for key in loaded.keys() & shard.keys():
+        one, other = loaded[key], shard[key]
+        if isinstance(one, Tensor) and isinstance(other, Tensor) and not same(one, other):
+            raise CheckpointError(
+                f"{name} and another shard disagree about {some([str(key)])}; get the files again"
+            )
+    loaded.update(shard)
 
 
 def _joined(*digests: str) -> str:
@@ -191,7 +203,11 @@ def _preparation(
 
 def _normalisation(said: Mapping[str, Tensor], base: Preparation) -> Preparation:
     """Take mean and deviation from a checkpoint's `pixel_mean` and `pixel_std`."""
-    values = {name: tensor.flatten().tolist() for name, tensor in said.items()}
+    values: dict[str, list[float]] = {}
+    for name, tensor in said.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_complex():
+            raise CheckpointError(f"{name} holds no plain numbers; leave it out of the file")
+        values[name] = tensor.flatten()[:4].tolist()
     mean, std = (values.get(name, []) for name in _PIXELS)
     listed = " and ".join(f"{name} is {found[:3]}" for name, found in values.items())
     if len(mean) == len(std) == 3:
@@ -216,8 +232,15 @@ def _rgb(values: list[float]) -> RGB:
 
 @cache
 def _shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in Sam(spec).state_dict().items()}
+    try:
+        with torch.device("meta"):
+            return {name: tuple(tensor.shape) for name, tensor in Sam(spec).state_dict().items()}
+    except (ValueError, ArithmeticError, RuntimeError) as error:  # no layer has such sizes
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"its tensors' shapes are not those of a {spec.family.value} ({reason}); get the file "
+            "again"
+        ) from None
 
 
 def _check_names_and_shapes(state: Mapping[str, Tensor], spec: ModelSpec) -> None:

@@ -59,6 +59,8 @@ def detect(state: State) -> ModelSpec:
     else:
         spec = _vit(state)
     spec = replace(spec, hq=_HQ in state)
+    if isinstance(spec, ViTSpec) and spec.hq:
+        spec = _early_block(spec)
     return next((known for known in MODELS.values() if _is_like(spec, known)), spec)
 
 
@@ -102,6 +104,36 @@ def _vit(state: State) -> ViTSpec:
         window_size=windows.pop() if windows else ViTSpec.window_size,
         mlp_ratio=_shape_of(state, encoder + "blocks.0.mlp.lin1.weight", 2)[0] / embed_dim,
         prompt_embed_dim=_shape_of(state, encoder + "neck.0.weight", 4)[0],
+    )
+
+
+def _early_block(spec: ViTSpec) -> ViTSpec:
+    """Return the spec where its first global block is sure: SAM-HQ's decoder takes its features.
+
+    Windows as wide as the grid have the tables of global blocks. Which ones are global is then as
+    in the published model of these sizes.
+    """
+    if not spec.global_attn_indexes:
+        raise CheckpointError(
+            "a SAM-HQ's decoder takes features of the first block without windows, and all blocks "
+            "have some"
+        )
+    if len(spec.global_attn_indexes) < spec.depth or spec.depth == 1:
+        return spec
+    sizes = (spec.embed_dim, spec.depth, spec.num_heads, spec.embedding_size)
+    for known in MODELS.values():
+        if isinstance(known, ViTSpec):
+            windowed = (known.embed_dim, known.depth, known.num_heads, known.window_size)
+            if windowed == sizes:
+                return replace(
+                    spec,
+                    global_attn_indexes=known.global_attn_indexes,
+                    window_size=known.window_size,
+                )
+    raise CheckpointError(
+        "a SAM-HQ's decoder takes features of the first block without windows, and no tensor tells "
+        f"which it is where windows may be as wide as the grid of {spec.embedding_size} patches; "
+        "train it at another size of image"
     )
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from samtrt.checkpoints.search import same
 from samtrt.checkpoints.wording import dims
 from samtrt.errors import CheckpointError, MissingExtraError
 
@@ -51,9 +52,13 @@ def _join(state: dict[str, Tensor], whole: str, parts: Sequence[str]) -> int:
         if missing:
             raise CheckpointError(f"{names[0]} is there and {missing[0]} is missing")
         found = [state.pop(name) for name in names]
-        if len({tuple(one.shape) for one in found}) > 1:
+        if len({tuple(one.shape) for one in found}) > 1 or not found[0].ndim:
             listed = f"{', '.join(parts[:-1])} and {parts[-1]}"
             shapes = ", ".join(dims(one.shape) for one in found)
-            raise CheckpointError(f"{listed} of {layer} have the shapes {shapes}, not one")
-        state[f"{layer}.{whole}.{kind}"] = torch.cat([one.detach() for one in found])
+            raise CheckpointError(f"{listed} of {layer} have the shapes {shapes}, not one of rows")
+        joined = torch.cat([one.detach() for one in found])
+        name = f"{layer}.{whole}.{kind}"
+        if name in state and not same(state[name], joined):
+            raise CheckpointError(f"{name} and {', '.join(names)} are there and disagree")
+        state[name] = joined
     return len({match["layer"] for match in first})

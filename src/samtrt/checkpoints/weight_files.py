@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from samtrt.checkpoints.hugging_face import refuse_adapter
+from samtrt.checkpoints.wording import some
 from samtrt.errors import CheckpointError, MissingExtraError
 from samtrt.files import open_regular, read_whole
 
@@ -72,7 +73,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
     shards = tuple(index.parent / name for name in names)
     missing = [shard.name for shard in shards if not shard.is_file()]
     if missing:
-        raise CheckpointError(f"{index.name} names {', '.join(missing)}, missing here; get it too")
+        raise CheckpointError(f"{index.name} names {some(missing)}, missing here; get it too")
     return shards
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from samtrt.files import printable
+
+_LONGEST = 120  # letters of a name
+
 
 def dims(shape: Iterable[int]) -> str:
     """Write a shape."""
@@ -11,7 +15,12 @@ def dims(shape: Iterable[int]) -> str:
 
 
 def some(names: Iterable[str], limit: int = 3) -> str:
-    """List the first few names and say how many more there are."""
+    """List the first few names, on one line whatever they are, and say how many more there are."""
     listed = list(names)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
+    return ", ".join(map(_name, listed[:limit])) + more
+
+
+def _name(name: str) -> str:
+    shown = printable(name)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
