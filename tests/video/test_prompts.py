@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from samtrt.errors import PromptError
-from samtrt.video.prompts import Prompt, check_prompts
+from samtrt.video.prompts import Prompt, check_prompts, read_prompts
 from samtrt.video.tracks import Points
 
 SIZE, FRAMES = (96, 160), 7
@@ -43,3 +45,13 @@ def test_what_makes_no_sense_is_told_with_its_place(said: dict[str, Any], part: 
 def test_arrays_that_are_no_prompts_are_told(said: dict[str, Any], part: str) -> None:
     with pytest.raises(PromptError, match=part):
         Points.of(**said)
+
+
+def test_one_object_has_one_prompt_on_a_frame(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.json"
+    said = [{"frame": f, "object": o, "points": [[1, 2]]} for f, o in ((0, 1), (0, 2), (3, 1))]
+    file.write_text(json.dumps(said))
+    assert [(one.frame, one.obj_id) for one in read_prompts(file)] == [(0, 1), (0, 2), (3, 1)]
+    file.write_text(json.dumps([*said, said[0]]))
+    with pytest.raises(PromptError, match="object 1 has two prompts on frame 0: make them one"):
+        read_prompts(file)

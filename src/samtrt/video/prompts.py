@@ -103,8 +103,12 @@ def read_prompts(path: Path) -> list[Prompt]:
         raise PromptError(f"cannot read prompts from {path}: {reason}") from None
     if not entries:
         raise PromptError(f"{path} holds no prompt")
-    found = []
+    found: list[Prompt] = []
     for one in entries:
+        if any((one.frame, one.object) == (before.frame, before.obj_id) for before in found):
+            raise PromptError(
+                f"{path}: object {one.object} has two prompts on frame {one.frame}: make them one"
+            )
         mask = None if one.mask is None else read_ids(path.parent / one.mask) > 0
         labels = [1] * len(one.points) if one.labels is None else one.labels
         found.append(Prompt(one.frame, one.object, one.points, labels, one.box, mask))
