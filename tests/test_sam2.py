@@ -24,6 +24,7 @@ from samtrt.verification.compare import verify
 from support.oracle import fit_sizes, official_sam2, sam2_package
 from support.server_cases import live
 
+EVERY_MASK = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 0.95}
 POINT = {"point_coords": [[90, 60]], "point_labels": [1]}
 
 
@@ -74,6 +75,24 @@ def test_embeddings_on_disk(predictor: Predictor, picture: np.ndarray, tmp_path:
     [
         pytest.param({}, id="defaults"),
         pytest.param({"crop_n_layers": 1, "points_per_side": 4}, id="crops"),
+        pytest.param({"use_m2m": True}, id="m2m"),
+        pytest.param({"multimask_output": False}, id="single"),
+        pytest.param({"use_m2m": True, "multimask_output": False}, id="m2m-single"),
+        pytest.param({"use_m2m": True, "points_per_batch": 7, **EVERY_MASK}, id="m2m-all"),
+        pytest.param(
+            {"multimask_output": False, "points_per_batch": 5, **EVERY_MASK}, id="single-all"
+        ),
+        pytest.param(
+            {"use_m2m": True, "crop_n_layers": 1, "points_per_side": 4, "points_per_batch": 3},
+            id="m2m-crops",
+        ),
+        pytest.param(
+            {"multimask_output": False, "crop_n_layers": 1, "points_per_side": 4}, id="single-crops"
+        ),
+        pytest.param(
+            {"use_m2m": True, "multimask_output": False, "crop_n_layers": 1, "points_per_side": 4},
+            id="m2m-single-crops",
+        ),
     ],
 )
 def test_automatic_masks_are_the_official_ones(
