@@ -24,6 +24,18 @@ from samtrt.verification.compare import verify
 from support.oracle import fit_sizes, official_sam2, sam2_package
 from support.server_cases import live
 
+EVERY_MASK = {
+    "pred_iou_thresh": 0.0,
+    "stability_score_thresh": 0.0,
+    "box_nms_thresh": 1.0,
+    "crop_nms_thresh": 1.0,
+}
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"use_m2m": True, "points_per_batch": 7},
+    {"multimask_output": False, "points_per_batch": 5},
+    {"use_m2m": True, "multimask_output": False},
+]
 POINT = {"point_coords": [[90, 60]], "point_labels": [1]}
 
 
@@ -74,10 +86,17 @@ def test_embeddings_on_disk(predictor: Predictor, picture: np.ndarray, tmp_path:
     [
         pytest.param({}, id="defaults"),
         pytest.param({"crop_n_layers": 1, "points_per_side": 4}, id="crops"),
+        pytest.param({**EVERY_MASK, "crop_n_layers": 1, "points_per_side": 2}, id="every-crops"),
+        pytest.param(EVERY_MASK, id="every"),
     ],
 )
+@pytest.mark.parametrize("way", WAYS, ids="-".join)
 def test_automatic_masks_are_the_official_ones(
-    predictor: Predictor, sam2_checkpoint: Path, picture: np.ndarray, options: dict[str, Any]
+    predictor: Predictor,
+    sam2_checkpoint: Path,
+    picture: np.ndarray,
+    options: dict[str, Any],
+    way: dict[str, Any],
 ) -> None:
     model = official_sam2(predictor_spec())
     model.load_state_dict(torch.load(sam2_checkpoint, weights_only=True)["model"])
@@ -86,6 +105,7 @@ def test_automatic_masks_are_the_official_ones(
         "pred_iou_thresh": 0.3,
         "stability_score_thresh": 0.5,
         **options,
+        **way,
     }
     generator = sam2_package().automatic_mask_generator.SAM2AutomaticMaskGenerator
     official = generator(model, **common)

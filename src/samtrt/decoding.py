@@ -14,6 +14,7 @@ from samtrt.cuda.memory import CudaArray, all_to_host
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
 from samtrt.masks.forming import Former, former_of
+from samtrt.masks.planes import count_above, limited
 from samtrt.masks.prediction import Prediction
 from samtrt.masks.rle import Rle
 from samtrt.masks.specks import without_specks
@@ -71,7 +72,11 @@ class Decoding:
         return _joined(logits), _joined(scores)
 
     def decode_wanted(
-        self, embedding: Embedding, prompts: DecoderPrompts, wanted: Wanted
+        self,
+        embedding: Embedding,
+        prompts: DecoderPrompts,
+        wanted: Wanted,
+        multimask_output: bool = True,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
         """Decode prompts and bring back only the masks that their scores ask for.
 
@@ -79,7 +84,8 @@ class Decoding:
             embedding: As `encode` returns it.
             prompts: P of them.
             wanted: Given IoU predictions [p, C] of the masks that `choose_masks` picks of some
-                prompts' for `multimask_output`, tells which are wanted, [p, C].
+                prompts', tells which are wanted, [p, C].
+            multimask_output: Three masks of each prompt, or one.
 
         Returns:
             Low-res logits [K, M, M] of the wanted masks, which they are [K, 2] (prompt and one of
@@ -90,7 +96,7 @@ class Decoding:
             out = self.decoder.run(feeds, on_host=False)
             masks, every = out["low_res_masks"], to_host(out["iou_predictions"])
             check_results(every)
-            chosen = choose_masks(masks, every, True, self.manifest.mask_choice)
+            chosen = choose_masks(masks, every, multimask_output, self.manifest.mask_choice)
             score = _taken(every, chosen)
             asked = wanted(score)
             planes = planes_of(chosen).reshape(chosen.shape)[asked]
@@ -230,12 +236,9 @@ def are_stable(logits: Tensor) -> BoolArray:
     As the official `MaskDecoder._get_stability_scores` of SAM 2: the areas above and below 0 by
     `STABILITY_OFFSET`, one by the other, in float32.
     """
-    firsts = logits.reshape(-1, *logits.shape[2:])[:: logits.shape[1]]
-    planes = to_host(firsts).reshape(len(logits), -1)
-    inner, outer = (
-        np.count_nonzero(planes > np.float32(limit), axis=1).astype(np.float32)
-        for limit in (STABILITY_OFFSET, -STABILITY_OFFSET)
-    )
+    flat, firsts = logits.reshape(-1, *logits.shape[2:]), np.arange(len(logits)) * logits.shape[1]
+    counts = count_above(flat, firsts, (STABILITY_OFFSET, -STABILITY_OFFSET))
+    inner, outer = counts.astype(np.float32)
     # Where nothing is mask at all, that is certain.
     scores = np.divide(inner, outer, out=np.ones_like(outer), where=outer > 0)
     return np.asarray(scores >= LEAST_STABILITY)
@@ -248,6 +251,20 @@ def returned_logits(
     if generation is Generation.SAM2:
         return np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT)
     return logits
+
+
+def mask_prompts(logits: Tensor, chosen: npt.NDArray[np.intp]) -> Tensor:
+    """Return masks of SAM 2 as it takes them as prompts itself, where they are.
+
+    Args:
+        logits: Low-res logits [P, 4, M, M].
+        chosen: [P, C], as of `choose_masks`.
+
+    Returns:
+        float32 [P * C, 1, M, M], within `LOGIT_LIMIT`.
+    """
+    size = logits.shape[2:]
+    return limited(logits.reshape(-1, *size), planes_of(chosen), LOGIT_LIMIT).reshape(-1, 1, *size)
 
 
 def select_masks(

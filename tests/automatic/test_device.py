@@ -11,13 +11,14 @@ pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
 
 from samtrt.automatic import device
 from samtrt.automatic.generator import AutomaticMaskGenerator
+from samtrt.backends.base import Backend
 from samtrt.errors import BackendError
 from samtrt.masks import rle
 from support.blobs import blob_predictor
 from support.on_device import on_device
 from support.oracle import random_image
 from support.places import PLACES
-from support.samples import make_manifest
+from support.samples import make_manifest, make_video_manifest
 
 on_places = pytest.mark.parametrize("place", PLACES)
 
@@ -45,6 +46,76 @@ def test_every_setting_gives_the_masks_of_the_host(
     with on_device(monkeypatch, host, place) as (predictor, _):
         got = AutomaticMaskGenerator(predictor, **options).generate(image)
     check(got, wanted)
+
+
+@on_places
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"crop_n_layers": 1, "points_per_batch": 7},
+        {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 0.9},
+    ],
+    ids=lambda settings: "-".join(settings) or "default",
+)
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"use_m2m": True},
+        {"multimask_output": False},
+        {"use_m2m": True, "multimask_output": False},
+    ],
+    ids="-".join,
+)
+def test_sam2s_ways_give_the_masks_of_the_host(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], way: dict[str, Any], place: str
+) -> None:
+    """Refined masks and single ones, which the host finds as the official generator does."""
+    host, image = blob_predictor(make_video_manifest()), random_image(150, 200)
+    some = {"pred_iou_thresh": 0.8, "stability_score_thresh": 0.85}
+    options: dict[str, Any] = {"points_per_side": 5, "output_mode": "uncompressed_rle"}
+    options |= {**some, **settings, **way}
+    wanted = AutomaticMaskGenerator(host, **options).generate(image)
+    with on_device(monkeypatch, host, place) as (predictor, _):
+        got = AutomaticMaskGenerator(predictor, **options).generate(image)
+    assert got
+    check(got, wanted)
+
+
+def test_no_masks_come_to_the_host_to_be_refined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the stand-in, which counts what is copied: less than a twentieth of the masks."""
+    host, image = blob_predictor(make_video_manifest()), random_image(150, 200)
+    masks = 8 * 8 * 3 * host.manifest.mask_size**2 * 4
+
+    def copied(**options: Any) -> int:
+        with monkeypatch.context() as patch, on_device(patch, host) as (predictor, cuda):
+            embedding = predictor.encode(image)
+            predictor.decoder = Counted(predictor.decoder, cuda)
+            before = cuda.copied_to_host
+            AutomaticMaskGenerator(
+                predictor, points_per_side=8, output_mode="uncompressed_rle", **options
+            ).generate(embedding)
+            return int(cuda.copied_to_host - before - predictor.decoder.copied)
+
+    assert copied() < masks / 20
+    assert copied(use_m2m=True) < masks / 20
+
+
+class Counted(Backend):
+    """A backend of the stand-in, whose engine computes on the host: knows what that copied."""
+
+    def __init__(self, backend: Backend, cuda: Any) -> None:
+        self._backend, self._cuda, self.copied = backend, cuda, 0
+        vars(self).update({**vars(backend), **vars(self)})
+
+    def _run(self, feeds: Any, on_host: bool) -> Any:
+        before = self._cuda.copied_to_host
+        outputs = self._backend._run(feeds, on_host)
+        self.copied += self._cuda.copied_to_host - before
+        return outputs
+
+    def close(self) -> None:
+        self._backend.close()
 
 
 def test_only_what_is_kept_leaves_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

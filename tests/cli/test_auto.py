@@ -6,17 +6,22 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from samtrt.automatic.generator import AutomaticMaskGenerator
 from samtrt.backends.fake import FakeBackend
 from samtrt.choices import Stage
 from samtrt.manifest import Manifest
+from samtrt.predictor import Predictor
+from support import fake_runtime
 from support.command_line import Run
 from support.oracle import random_image
+from support.samples import make_video_manifest
 
 OPTIONS = ("--points-per-side", "3", "--box-nms-thresh", "0.5")
 OPTIONS += ("--pred-iou-thresh", "0.84")
@@ -101,6 +106,60 @@ def test_other_settings_or_another_image_are_not_taken_as_done(
     assert run("auto", fake_directory, folder, "-o", out, *OPTIONS).out.startswith("1 image")
     changed = run("auto", fake_directory, folder, "-o", out, *OPTIONS, "--crop-n-layers", "1")
     assert changed.out.startswith("3 images")
+
+
+SAM2_WAYS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("--use-m2m",),
+    ("--no-multimask-output",),
+    ("--use-m2m", "--no-multimask-output"),
+)
+
+
+@pytest.mark.usefixtures("fake_directory")
+def test_sam2s_ways_give_the_generators_masks_and_are_not_mixed(run: Run, folder: Path) -> None:
+    """Each is done anew in the same directory, and the same again is done already."""
+    model = fake_runtime.write_directory(folder.parent / "sam2", make_video_manifest())
+    out, one = folder.parent / "out", folder / "a.png"
+    some = ("--points-per-side", "3", "--box-nms-thresh", "1", "--pred-iou-thresh", "0.1")
+    seen = []
+    for way in SAM2_WAYS:
+        command = ("auto", model, one, "-o", out, "--specks", "0", "-f", "none", *some, *way)
+        done = run(*command)
+        assert done.code == 0, done.err
+        assert done.out.startswith("1 image")
+        assert "1 done before" in run(*command).out
+        options: dict[str, Any] = {
+            "use_m2m": "--use-m2m" in way,
+            "multimask_output": "--no-multimask-output" not in way,
+        }
+        with Predictor.load(model) as predictor:
+            wanted = AutomaticMaskGenerator(
+                predictor,
+                points_per_side=3,
+                box_nms_thresh=1,
+                pred_iou_thresh=0.1,
+                output_mode="coco_rle",
+                **options,
+            ).generate(np.asarray(Image.open(one)))
+        dataset = json.loads((out / "annotations.json").read_text())
+        assert {name: dataset["info"][name] for name in options} == options
+        seen.append([found["segmentation"] for found in dataset["annotations"]])
+        assert seen[-1] == [record["segmentation"] for record in wanted]
+    assert len(seen[0]) > len(seen[2]) > 3
+    assert seen[0] != seen[1]
+
+
+@pytest.mark.parametrize("way", SAM2_WAYS[1:], ids="".join)
+def test_sam2s_ways_are_refused_for_a_sam(
+    run: Run, fake_directory: Path, folder: Path, way: tuple[str, ...]
+) -> None:
+    out = folder.parent / "out"
+    done = run("auto", fake_directory, folder / "a.png", "-o", out, *OPTIONS, *way)
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert "is for models of SAM 2's kind" in done.err
+    assert not list(out.glob("coco/*"))
 
 
 def test_a_changed_dataset_is_neither_done_nor_lost(

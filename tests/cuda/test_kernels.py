@@ -13,9 +13,10 @@ pytest.importorskip("cuda.core", reason="needs cuda-core")
 from samtrt.cuda import kernels
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.masks import cuda as masks
+from samtrt.masks import planes
 from samtrt.preparation import cuda as preparation
 
-SOURCES = [masks._SOURCE, preparation._SOURCE]
+SOURCES = [masks._SOURCE, planes._SOURCE, preparation._SOURCE]
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from samtrt.automatic.generator import AutomaticMaskGenerator
 from samtrt.backends.pytorch import manifest_of, open_checkpoint
 from samtrt.checkpoints.load import Checkpoint, load_checkpoint, load_sam
 from samtrt.choices import MaskChoice, Stage
+from samtrt.errors import PromptError
 from samtrt.masks.prediction import Prediction
 from samtrt.models import build_sam, seed_weights
 from samtrt.models.efficientvit import LinearAttention
@@ -141,11 +142,20 @@ def test_predictor_gives_the_official_masks(
         assert (got.masks != expected.masks).mean() < 1e-4
 
 
-def test_automatic_masks_are_the_official_ones(pair: Pair, picture: np.ndarray) -> None:
+@pytest.mark.parametrize("multimask", [True, False])
+def test_automatic_masks_are_the_official_ones(
+    pair: Pair, picture: np.ndarray, multimask: bool
+) -> None:
+    """The generator of SAM-HQ alone can be asked for one mask a point."""
     options = {"points_per_side": 2, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
+    asked: dict[str, bool] = {} if multimask else {"multimask_output": False}
+    if asked and not pair.spec.hq:
+        with pytest.raises(PromptError, match="SAM-HQs"):
+            AutomaticMaskGenerator(pair.predictor, **options, **asked)
+        return
     theirs = official_generator(pair.spec, pair.official, **options)
-    expected = theirs.generate(picture)
-    got = AutomaticMaskGenerator(pair.predictor, **options).generate(picture)
+    expected = theirs.generate(picture, **asked)
+    got = AutomaticMaskGenerator(pair.predictor, **options, **asked).generate(picture)
     assert len(got) == len(expected) > 0
     for mine, other in zip(got, expected, strict=True):
         assert (mine["segmentation"] != other["segmentation"]).mean() < 1e-4

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from samtrt.client import Client
 from samtrt.manifest import Manifest
 from samtrt.masks import rle
 from samtrt.masks.logits import box_of_mask, mask_iou
 from samtrt.predictor import Predictor
-from support.server_cases import Gated, wait_for
+from support.samples import make_video_manifest
+from support.server_cases import Gated, live, wait_for
 
 POINT = {"points": [[50, 60]], "labels": [1]}
 BOX = {"box": [20, 30, 120, 100]}
@@ -245,6 +247,41 @@ def test_automatic_masks_are_the_generators(served: Any, picture: np.ndarray) ->
         assert got["area"] == record["area"]
         assert got["score"] == pytest.approx(record["predicted_iou"])
         assert got["point"] == record["point_coords"][0]
+
+
+SAM2_WAYS: list[dict[str, Any]] = [
+    {"use_m2m": True},
+    {"multimask_output": False},
+    {"use_m2m": True, "multimask_output": False},
+]
+
+
+@pytest.mark.parametrize("way", SAM2_WAYS, ids="-".join)
+def test_sam2s_automatic_masks_are_the_generators(
+    serve: Callable[..., Any], picture: np.ndarray, way: dict[str, Any]
+) -> None:
+    from samtrt.automatic.generator import AutomaticMaskGenerator
+
+    served = serve(make_video_manifest(video=None, files={}))
+    options = {"points_per_side": 4, "box_nms_thresh": 1.0, **way}
+    wanted = AutomaticMaskGenerator(served.predictor, **options).generate(picture)
+    assert len(wanted) == 16 * (3 if way.get("multimask_output", True) else 1)
+    with live(served.app) as url, Client(url) as client, client.upload(picture) as image:
+        found = image.auto(**options)
+    for got, record in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(got["segmentation"], record["segmentation"])
+        assert got["score"] == pytest.approx(record["predicted_iou"])
+
+
+@pytest.mark.parametrize("way", SAM2_WAYS, ids="-".join)
+def test_sam2s_automatic_masks_are_refused_for_a_sam(
+    served: Any, picture: np.ndarray, way: dict[str, Any]
+) -> None:
+    response = served.client.post(f"/v1/images/{served.add(picture)}/auto", json=way)
+    assert response.status_code == 422
+    message = response.json()["error"]["message"]
+    assert "is for models of SAM 2's kind" in message
+    assert "\n" not in message
 
 
 def test_automatic_masks_need_no_options(served: Any, picture: np.ndarray) -> None:

@@ -304,7 +304,15 @@ def test_automatic_masks_stop_when_the_time_is_up(
 
 
 @pytest.mark.parametrize(
-    "options", [{"points_per_side": 0}, {"points_per_side": 1000}, {"crop_n_layers": 1}, []]
+    "options",
+    [
+        {"points_per_side": 0},
+        {"points_per_side": 1000},
+        {"crop_n_layers": 1},
+        {"use_m2m": "yes"},
+        {"multimask_output": 1},
+        [],
+    ],
 )
 def test_bad_automatic_options(alive: Any, picture: np.ndarray, options: Any) -> None:
     response = alive.client.post(f"/v1/images/{alive.add(picture)}/auto", json=options)

@@ -15,7 +15,8 @@ from samtrt.predictor import Predictor
 class BlobBackend(FakeBackend):
     """Logits fall off from the prompt's first point, with size, slope and noise drawn for each.
 
-    Draws are seeded by the point and the image, so that equal prompts get equal answers.
+    Draws are seeded by the point and the image, so that equal prompts get equal answers. A mask
+    prompt is half of each answer, and moves its score.
     """
 
     def __init__(self, manifest: Manifest, stage: Stage, seed: int = 0) -> None:
@@ -26,14 +27,24 @@ class BlobBackend(FakeBackend):
         if self._stage is Stage.ENCODER:
             return super()._compute(feeds)
         image = int(abs(feeds["image_embeddings"]).sum() * 10)
-        answers = [self._blobs(xy, image) for xy in feeds["point_coords"][:, 0]]
+        given = (
+            mask[0] if has else None
+            for mask, has in zip(feeds["mask_input"], feeds["has_mask_input"], strict=True)
+        )
+        answers = [
+            self._blobs(xy, image, mask)
+            for xy, mask in zip(feeds["point_coords"][:, 0], given, strict=True)
+        ]
         return {
             "low_res_masks": np.stack([masks for masks, _ in answers]),
             "iou_predictions": np.stack([scores for _, scores in answers]),
         }
 
-    def _blobs(self, point: np.ndarray, image: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng([self.seed, image, *np.round(point * 8).astype(int)])
+    def _blobs(
+        self, point: np.ndarray, image: int, given: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        place = np.round(point * 8).astype(int).tolist()
+        rng = np.random.default_rng([self.seed, image, *place, *([] if given is None else [1])])
         size, grid = self._manifest.mask_size, np.arange(self._manifest.mask_size)
         x, y = (point * size / self._manifest.image_size)[:, None]
         masks = []
@@ -43,7 +54,10 @@ class BlobBackend(FakeBackend):
             noise = cv2.GaussianBlur(rng.normal(size=(size, size)), (0, 0), size / 20)
             logits = (radius - distance) * rng.uniform(0.5, 6) + rng.uniform(0, 40) * noise
             masks.append(logits + rng.uniform(0, 2) * rng.normal(size=(size, size)))
-        return np.stack(masks).astype(np.float32), rng.uniform(0.8, 1, 4).astype(np.float32)
+        logits, scores = np.stack(masks), rng.uniform(0.8, 1, 4)
+        if given is not None:
+            logits, scores = (logits + given) / 2, scores + given.mean() / 400
+        return logits.astype(np.float32), scores.astype(np.float32)
 
 
 def blob_predictor(manifest: Manifest) -> Predictor:

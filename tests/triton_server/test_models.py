@@ -192,6 +192,7 @@ def test_what_is_wrong_is_told(strict: FakeTriton, name: str) -> None:
         (b"{", "options: the whole text"),
         (b'{"points": 3}', "options: points: Extra"),
         (b'{"points_per_side": 1000}', "options: points_per_side"),
+        (b'{"use_m2m": true}', "use_m2m is for models of SAM 2's kind"),
     ],
 )
 def test_wrong_options_are_told(strict: FakeTriton, text: bytes, message: str) -> None:

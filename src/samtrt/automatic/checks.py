@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samtrt.choices import MOST_SPECKS
+from samtrt.choices import MOST_SPECKS, Generation, MaskChoice
 from samtrt.cuda.memory import Memory
 from samtrt.encoding import Image
 from samtrt.errors import PromptError
@@ -50,6 +50,7 @@ def check_settings(given: AutomaticMaskGenerator) -> None:
         value = getattr(given, name)
         if value is not None and not least <= value <= most:
             raise PromptError(f"{name} must be {least}..{most:,}, not {value:,}")
+    _check_family(given)
     if not 0 <= given.crop_overlap_ratio < 1:
         raise PromptError("crop_overlap_ratio must be at least 0 and less than 1")
     if given.points_per_side is not None:
@@ -72,6 +73,22 @@ def check_settings(given: AutomaticMaskGenerator) -> None:
         raise PromptError(
             f"{given.crop_n_layers} layers of crops need {given.crop_n_layers + 1} point grids, "
             f"not {len(given.grids)}"
+        )
+
+
+def _check_family(given: AutomaticMaskGenerator) -> None:
+    """Raise `PromptError` for what the official generator of the model's family has not."""
+    manifest = given.predictor.manifest
+    if manifest.generation is Generation.SAM2:
+        return
+    if given.use_m2m:
+        raise PromptError(
+            f"use_m2m is for models of SAM 2's kind: leave it out for {manifest.model}"
+        )
+    if not given.multimask_output and manifest.mask_choice is not MaskChoice.BEST:
+        raise PromptError(
+            "one mask a point (multimask_output) is for models of SAM 2's kind and SAM-HQs: leave "
+            f"it out for {manifest.model}"
         )
 
 

@@ -49,6 +49,7 @@ class DeviceSieve:
         crop: The crop.
         size: (height, width) of the whole image.
         choice: Which of each prompt's masks are looked at.
+        multimask_output: Whether there may be three of them.
     """
 
     former: MaskFormer
@@ -57,6 +58,7 @@ class DeviceSieve:
     crop: CropBox
     size: Size
     choice: MaskChoice = MaskChoice.SAM
+    multimask_output: bool = True
     _held: list[_Held] = field(default_factory=list)
 
     def add(self, logits: Tensor, scores: Tensor, points: npt.NDArray[np.float64]) -> None:
@@ -70,7 +72,7 @@ class DeviceSieve:
         Raises:
             BackendError: where scores are no numbers.
         """
-        planes = planes_of(choose_masks(logits, scores, True, self.choice))
+        planes = planes_of(choose_masks(logits, scores, self.multimask_output, self.choice))
         points = np.repeat(points, len(planes) // len(points), axis=0)
         flat, ious = logits.reshape(-1, *logits.shape[2:]), scores.reshape(-1)
         assert isinstance(flat, CudaArray)

@@ -10,13 +10,14 @@ RLE.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from samtrt.automatic.batches import Batch, grid_batches, refined
 from samtrt.automatic.candidates import Candidate, Check, Prospects, Sieve, StabilityTest
 from samtrt.automatic.checks import check_settings, checked_image
 from samtrt.automatic.device import DeviceSieve
@@ -31,16 +32,11 @@ from samtrt.masks.record import MaskRecords
 from samtrt.masks.specks import cell_area
 from samtrt.masks.upscaling import Upscaler
 from samtrt.predictor import Predictor
-from samtrt.preparation.prompts import DecoderPrompts, build_prompts
 from samtrt.registry import MaskThresholds
 from samtrt.types import BoolArray, Embedding, Size
 
 Progress = Callable[[int, int], None]
 """Called with the points done and the points in all."""
-
-
-_Batch = tuple[npt.NDArray[np.float64], DecoderPrompts]
-"""Points [P, 2] in the crop's pixels, and what the decoder takes for them."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +61,9 @@ class AutomaticMaskGenerator:
         min_mask_region_area: Holes and islands smaller than this many pixels are removed.
         output_mode: "binary_mask", "uncompressed_rle" or "coco_rle".
         specks: As `Predictor.specks`, of the crop that a mask was found in; 0 removes none.
+        use_m2m: Each mask goes back to the decoder once, with its point, and what comes of it is
+            kept in its place. Of models of SAM 2's kind alone.
+        multimask_output: Three masks a point, or one: of models of SAM 2's kind and of SAM-HQs.
     """
 
     predictor: Predictor
@@ -82,6 +81,8 @@ class AutomaticMaskGenerator:
     min_mask_region_area: int = 0
     output_mode: OutputMode = "binary_mask"
     specks: int = 0
+    use_m2m: bool = False
+    multimask_output: bool = True
 
     def __post_init__(self) -> None:
         if (self.points_per_side is None) == (self.point_grids is None):
@@ -187,7 +188,9 @@ class AutomaticMaskGenerator:
             self.stability_score_offset,
             self.thresholds.stability,
         )
-        batches = self._batches(embedding, grid, check)
+        batches: Iterable[Batch] = grid_batches(embedding, grid, self.points_per_batch, check)
+        if self.use_m2m:
+            batches = refined(self.predictor, embedding, batches, self.multimask_output, check)
         memory = self.predictor.decoder.memory
         if memory is not None:
             former = device_former(memory, embedding.frame)
@@ -198,30 +201,16 @@ class AutomaticMaskGenerator:
                 crop,
                 size,
                 self.predictor.manifest.mask_choice,
+                self._several,
             )
             return self._search_on_device(embedding, batches, on_device, count)
         sieve = Sieve(Upscaler(embedding.frame), test, crop, size, check)
         return self._search_on_host(embedding, batches, sieve, count)
 
-    def _batches(
-        self, embedding: Embedding, grid: npt.NDArray[np.float64], check: Check
-    ) -> Iterator[_Batch]:
-        """Yield the points of a grid, a batch at a time, as the decoder takes them."""
-        height, width = embedding.original_size
-        points = grid * (width, height)
-        # A point on the far edge is inside for the official code; in float32, which the decoder
-        # takes, the next smaller float64 is the same number.
-        inside = np.minimum(points, np.nextafter((width, height), 0))
-        prompts = build_prompts(embedding.frame, inside[:, None], np.ones((len(points), 1)))
-        for start in range(0, len(points), self.points_per_batch):
-            check()
-            stop = start + self.points_per_batch
-            yield points[start:stop], DecoderPrompts(**prompts.part(start, stop))
-
     def _search_on_host(
         self,
         embedding: Embedding,
-        batches: Iterator[_Batch],
+        batches: Iterable[Batch],
         sieve: Sieve,
         count: _Counter,
     ) -> list[Candidate]:
@@ -229,25 +218,25 @@ class AutomaticMaskGenerator:
         workers = _workers()
         with ThreadPoolExecutor(workers) as pool:
             prospects = Prospects(sieve, pool)
-            for points, prompts in batches:
+            for points, prompts, asked in batches:
                 logits, places, scores = self.predictor.decode_wanted(
-                    embedding, prompts, self._promising
+                    embedding, prompts, self._promising, self._several
                 )
                 prospects.add(logits, scores[tuple(places.T)], points[places[:, 0]])
-                count(len(points))
+                count(asked)
             return select(prospects.all(), sieve.form, self.box_nms_thresh, pool, ahead=workers)
 
     def _search_on_device(
         self,
         embedding: Embedding,
-        batches: Iterator[_Batch],
+        batches: Iterable[Batch],
         sieve: DeviceSieve,
         count: _Counter,
     ) -> list[Candidate]:
         """Look at a run's masks on the GPU while it decodes the next one."""
         waiting: Future[None] | None = None
         with ThreadPoolExecutor(1) as pool:  # one thread, so that masks keep their order
-            for points, prompts in batches:
+            for points, prompts, asked in batches:
                 start = 0
                 for logits, scores in self.predictor.decoded(embedding, prompts):
                     if waiting:
@@ -255,10 +244,15 @@ class AutomaticMaskGenerator:
                     stop = start + len(logits)
                     waiting = pool.submit(sieve.add, logits, scores, points[start:stop])
                     start = stop
-                count(len(points))
+                count(asked)
             if waiting:
                 waiting.result()
         return sieve.select(self.box_nms_thresh)
+
+    @property
+    def _several(self) -> bool:
+        """Whether the masks that are looked at may be three of a prompt."""
+        return self.multimask_output and not self.use_m2m
 
     def _promising(self, scores: npt.NDArray[np.float32]) -> BoolArray:
         if self.thresholds.pred_iou > 0:

@@ -27,6 +27,8 @@ class AutoOptions(BaseModel):
     box_nms_thresh: float = Field(0.7, ge=0, le=1, strict=True)
     min_mask_region_area: int = Field(0, ge=0, le=100_000_000, strict=True)
     specks: int = Field(0, ge=0, le=MOST_SPECKS, strict=True)
+    use_m2m: bool = Field(False, strict=True)
+    multimask_output: bool = Field(True, strict=True)
 
 
 def describe(record: MaskRecord, scale: tuple[float, float] = (1.0, 1.0)) -> dict[str, Any]:

@@ -99,6 +99,16 @@ def command(
         int, typer.Option(min=0, help="Remove smaller holes and islands, in pixels.")
     ] = 0,
     specks: SpecksOption = SPECKS,
+    use_m2m: Annotated[
+        bool, typer.Option("--use-m2m", help="Refine each mask once, by the decoder (SAM 2).")
+    ] = False,
+    multimask_output: Annotated[
+        bool,
+        typer.Option(
+            "--multimask-output/--no-multimask-output",
+            help="Three masks a point, or one (SAM 2, SAM-HQ).",
+        ),
+    ] = True,
     recursive: RecursiveOption = False,
     value_range: ValueRangeOption = None,
     background: BackgroundOption = "white",
@@ -133,6 +143,8 @@ def command(
         "crop_n_points_downscale_factor": crop_n_points_downscale_factor,
         "min_mask_region_area": min_mask_region_area,
         "specks": specks,
+        "use_m2m": use_m2m,
+        "multimask_output": multimask_output,
     }
     engines = Engines(directory, backend, device, threads, checkpoint, pixels).on_cluster(ray)
     place = target(output, ray)

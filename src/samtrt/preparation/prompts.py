@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from samtrt.choices import Generation
 from samtrt.errors import PromptError
 from samtrt.preparation.frame import Frame
-from samtrt.types import Size
+from samtrt.types import Size, Tensor, to_host
 
 LABEL_PADDING = -1
 LABEL_BOX = (2, 3)
@@ -32,19 +33,20 @@ class DecoderPrompts:
     Attributes:
         point_coords: float32 [P, N, 2], in the padded input image's pixels.
         point_labels: float32 [P, N]: -1 padding, 0 background, 1 foreground, 2 and 3 box corners.
-        mask_input: float32 [P, 1, M, M] logits; zeros where there is none.
+        mask_input: float32 [P, 1, M, M] logits, on the host or where a decoder left them; zeros
+            where there is none.
         has_mask_input: float32 [P], 0 or 1.
     """
 
     point_coords: npt.NDArray[np.float32]
     point_labels: npt.NDArray[np.float32]
-    mask_input: npt.NDArray[np.float32]
+    mask_input: Tensor
     has_mask_input: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.point_coords)
 
-    def part(self, start: int, stop: int) -> dict[str, npt.NDArray[np.float32]]:
+    def part(self, start: int, stop: int) -> dict[str, Any]:
         """Return prompts start..stop as named decoder inputs."""
         return {name: value[start:stop] for name, value in vars(self).items()}
 
@@ -56,7 +58,7 @@ class DecoderPrompts:
             for name in ("point_coords", "point_labels", "has_mask_input")
         }
         if arrays["has_mask_input"].any():
-            masks = np.concatenate([part.mask_input for part in parts])
+            masks = np.concatenate([to_host(part.mask_input) for part in parts])
         else:
             masks = _no_masks(len(arrays["point_coords"]), parts[0].mask_input.shape[-1])
         return cls(mask_input=masks, **arrays)
