@@ -53,6 +53,19 @@ def test_planes_are_cut_and_counted(memory: Memory | None, side: int) -> None:
     np.testing.assert_array_equal(counts, wanted)
 
 
+def test_without_kernels_planes_are_counted_on_the_host(
+    memory: Memory | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if memory is None:
+        pytest.skip("there are none on the host")
+    monkeypatch.setattr(memory, "has_kernels", False)
+    monkeypatch.delattr("samtrt.masks.planes.load_kernels")
+    planes = np.random.default_rng(0).normal(size=(5, 8, 8)).astype(np.float32)
+    counts = count_above(placed(planes, memory), np.array([4, 1]), (0.5, -0.5))
+    wanted = [(planes[[4, 1]] > np.float32(one)).sum(axis=(1, 2)) for one in (0.5, -0.5)]
+    np.testing.assert_array_equal(counts, wanted)
+
+
 def test_sam2s_masks_are_chosen_and_become_prompts(memory: Memory | None) -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 40, (6, 4, 16, 16)).astype(np.float32)

@@ -70,7 +70,7 @@ class OnnxRuntimeBackend(Backend):
         if "device_id" in provider[1]:
             index = int(provider[1]["device_id"])
             self.device = f"cuda:{index}"
-            self._memory = Memory(Cuda(index, "ort-gpu"))
+            self._memory = Memory(Cuda(index, "ort-gpu"), has_kernels=False)
             self._bound = BoundSession(session, self._memory, ("cuda", index), self.outputs)
 
     def _run(self, feeds: Tensors, on_host: bool) -> dict[str, Tensor]:

@@ -29,10 +29,14 @@ PINNED_MOST = 1 << 31
 
 
 class Memory:
-    """Arrays on one GPU, and what is copied from there to the host."""
+    """Arrays on one GPU, and what is copied from there to the host.
 
-    def __init__(self, cuda: Cuda) -> None:
-        self.cuda = cuda
+    Attributes:
+        has_kernels: Whether kernels of ours work on them (`--pixels host` does without).
+    """
+
+    def __init__(self, cuda: Cuda, has_kernels: bool = True) -> None:
+        self.cuda, self.has_kernels = cuda, has_kernels
         self.pool = Pool(cuda)
         self.pinned = Pool(cuda, pinned=True)
         self._kept: OrderedDict[Any, Any] = OrderedDict()

@@ -35,8 +35,11 @@ def limited(logits: Tensor, planes: Numbers, limit: float) -> Tensor:
 def count_above(
     logits: Tensor, planes: Numbers, limits: tuple[float, float]
 ) -> npt.NDArray[np.integer]:
-    """Count the cells above each of two limits of planes [K] of logits [N, M, M]: [2, K]."""
-    if not isinstance(logits, CudaArray):
+    """Count the cells above each of two limits of planes [K] of logits [N, M, M]: [2, K].
+
+    Where the GPU has no kernels the planes come to the host.
+    """
+    if not isinstance(logits, CudaArray) or not logits.memory.has_kernels:
         flat = to_host(logits[planes]).reshape(len(planes), -1)
         return np.stack([np.count_nonzero(flat > np.float32(one), axis=1) for one in limits])
     kernels, chosen, cells = _begin(logits, planes)

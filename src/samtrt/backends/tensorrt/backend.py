@@ -93,7 +93,7 @@ class TensorRtBackend(Backend):
         record.check_runs_on(api.version_text, self._gpu, directory, lean=not api.has_builder)
         self._cuda = Cuda(index)
         self._cuda.use()
-        self._memory = Memory(self._cuda)
+        self._memory = Memory(self._cuda, options.pixels is PixelWork.DEVICE)
         try:
             self._last = self._lanes[None] = self._open(record)
             for exact in find_exact(directory, stage, target):
