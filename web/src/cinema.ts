@@ -57,12 +57,15 @@ export class Cinema {
     try {
       const { VideoApi, VideoMode } = await load();
       const api = new VideoApi(this.api);
-      this.video = new VideoMode(api, await api.describe(kept.id), this.site);
+      this.video = new VideoMode(api, await api.describe(kept.id), this.site, kept.names);
       this.enter();
-      await this.video.restore(kept);
+      await this.video.restore();
+      this.site.passed("video");
     } catch (error) {
-      if (error instanceof ApiError && [404, 410].includes(error.status)) keepOpen(null);
-      this.site.failed("video", error);
+      const gone = error instanceof ApiError && [404, 410].includes(error.status);
+      if (gone) keepOpen(null);
+      const told = gone ? new Error("The server no longer has the video that was open here. Open it again.") : error;
+      this.site.failed("video", told, gone ? undefined : () => void this.restore());
     }
   }
 
