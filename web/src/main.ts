@@ -94,8 +94,8 @@ storage.onfailure = (message) => toast(message);
 const workspace = new Workspace(session, history, storage, {
   opening: (name) => progress.start(`Opening ${name}…`),
   opened({ name, picture, size }) {
+    candidates.setImage(picture, size); // first: the picture of the image before is closed
     showImage();
-    candidates.setImage(picture, size);
     const backdrop = new Backdrop(picture.small);
     history.pickColor = (mask, others) => backdrop.choose(mask, others.map((s) => s.color));
     failures.clear();
