@@ -31,10 +31,10 @@ export class Cinema {
   /** The model is known: offer what it can do. */
   setModel(model: ModelInfo): void {
     this.model = model;
-    if (!model.video) return;
-    byId<HTMLInputElement>("file").accept += ",video/*";
-    byId("takes-videos").hidden = false;
-    byId("server-videos").hidden = !model.video.folder;
+    const file = byId<HTMLInputElement>("file");
+    file.accept = file.accept.replace(",video/*", "") + (model.video ? ",video/*" : "");
+    byId("takes-videos").hidden = !model.video;
+    byId("server-videos").hidden = !model.video?.folder;
   }
 
   async upload(file: File): Promise<void> {
