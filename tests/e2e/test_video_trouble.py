@@ -22,6 +22,16 @@ pytestmark = pytest.mark.long  # the page, in a browser, for most of a minute
 COUNT = 24
 GONE = "cannot be reached"
 
+OVERLAPS = """() => {
+    const boxes = [...document.querySelectorAll("header button")]
+        .filter((one) => one.checkVisibility({visibilityProperty: true}))
+        .map((one) => [one.id, one.getBoundingClientRect()]);
+    return boxes.flatMap(([a, x]) => boxes
+        .filter(([b, y]) => a < b && x.left < y.right - 1 && y.left < x.right - 1
+            && x.top < y.bottom - 1 && y.top < x.bottom - 1)
+        .map(([b]) => `${a} and ${b}`));
+}"""
+
 
 @pytest.fixture
 def driver(open_page: Callable[..., PageDriver], film: Served, clip: Path) -> PageDriver:
@@ -168,3 +178,23 @@ def test_no_name_leads_out_of_the_zip(
     driver.still()
     with zipfile.ZipFile(driver.download("#export-davis")) as archive:
         assert archive.namelist() == ["Annotations/video/00000.png"]
+
+
+@pytest.mark.parametrize("width", [390, 700, 1280])
+def test_no_button_lies_on_another(
+    open_page: Callable[..., PageDriver], film: Served, clip: Path, photo: Path, width: int
+) -> None:
+    driver = open_page(film.url, viewport={"width": width, "height": 800})
+
+    def check() -> None:
+        assert driver.page.evaluate(OVERLAPS) == []
+        assert driver.page.evaluate("document.documentElement.scrollWidth") == width
+
+    check()
+    driver.upload(photo)
+    check()
+    driver.open_video(clip)
+    check()
+    driver.upload(photo)
+    driver.page.wait_for_selector("#to-video")
+    check()
