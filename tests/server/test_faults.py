@@ -138,7 +138,6 @@ BAD_PROMPTS: list[tuple[Any, str]] = [
     ({"points": [[1, 1]], "labels": [1, 0]}, "one label a point"),
     ({"points": [[1, 1]], "labels": [2]}, "labels"),
     ({"points": [[1, 1]], "labels": [True]}, "integer"),
-    ({"points": [[1, 1]], "labels": [1.0]}, "integer"),
     ({"labels": [1]}, "labels without points"),
     ({"points": [[True, 1]]}, "number"),
     ({"points": [[5000, 1]]}, "outside"),

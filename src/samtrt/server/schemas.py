@@ -12,9 +12,9 @@ from samtrt.choices import MOST_SPECKS, Generation, MaskChoice
 from samtrt.preparation.spec import Preparation
 
 
-def _whole(value: object) -> object:
-    # To Python true is 1, and so is 1.0: what says so was not meant as a number of these.
-    if isinstance(value, bool | float):
+def _no_bool(value: object) -> object:
+    # To Python true is 1. JSON has one kind of numbers: 1.0 is 1, and our client says so.
+    if isinstance(value, bool):
         raise PydanticCustomError("int_type", "Input should be a valid integer")
     return value
 
@@ -33,7 +33,7 @@ LongestSide = Annotated[
         "its pixels; null is the image's own size",
     ),
 ]
-Label = Annotated[Literal[0, 1], BeforeValidator(_whole)]
+Label = Annotated[Literal[0, 1], BeforeValidator(_no_bool)]
 Flag = Annotated[bool, Field(strict=True)]
 # Far above any useful prompt; the server's own, lower limits are in its settings.
 _MANY = 20_000
@@ -100,7 +100,7 @@ class MasksRequest(_Model):
     )
 
     prompts: Annotated[list[Prompt], Field(min_length=1, max_length=1000, fail_fast=True)]
-    candidates: Annotated[Literal[1, 3, 4], BeforeValidator(_whole)] = Field(
+    candidates: Annotated[Literal[1, 3, 4], BeforeValidator(_no_bool)] = Field(
         3,
         description="masks for each prompt: 3 (whole, part, subpart: best for one point), "
         "1 (best for several points or a box), or 4 (the one, then the three); a model whose "
