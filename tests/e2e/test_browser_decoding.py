@@ -188,3 +188,65 @@ def test_a_decoder_that_does_not_load_leaves_the_server_in_charge(
     driver.page.mouse.click(*driver.place(100, 60, (200, 120)))
     driver.settle()
     assert len(driver.candidates()) == 3
+
+
+@LONG
+def test_a_server_that_has_another_model_now(
+    open_page: Callable[..., PageDriver],
+    family_model: Callable[[str], Path],
+    photo: Path,
+    picture: np.ndarray,
+    tmp_path: Path,
+) -> None:
+    from samtrt.predictor import Predictor
+    from samtrt.server.app import create_app
+
+    before, after = (family_model(name) for name in ("mobile_sam_t", "sam2.1_hiera_t"))
+    other = tmp_path / "other.png"
+    Image.fromarray(picture).save(other)
+    size = picture.shape[1], picture.shape[0]
+    with live(create_app(Predictor.load(before), directory=before)) as url:
+        driver = open_page(url, expect_errors=True)
+        driver.page.uncheck("#hover", force=True)
+        driver.upload(photo)
+        choose(driver, "browser")
+        driver.click(320, 200)
+        assert driver.candidates()
+    port = int(url.rpartition(":")[2])
+    with live(create_app(Predictor.load(after), directory=after), port=port):
+        driver.upload(other)
+        driver.page.mouse.click(*driver.place(100, 60, size))
+        driver.settle()
+        driver.toast("another model now: sam2.1_hiera_t")
+        driver.until("document.querySelector('#decoder').textContent.includes('hiera')")
+        assert "Decoded in this browser" in driver.page.inner_text("#decoder")
+        browser = driver.masks(tmp_path)["Object 1"]
+        choose(driver, "server")
+        driver.press("n")
+        driver.insist(*driver.place(100, 60, size))
+        driver.settle()
+        assert mask_iou(driver.masks(tmp_path)["Object 2"], browser) > 0.99
+
+
+@LONG
+def test_going_back_to_the_server_while_the_browser_decodes(
+    open_page: Callable[..., PageDriver], url: str, photo: Path
+) -> None:
+    driver = open_page(url)
+    driver.page.uncheck("#hover", force=True)
+    driver.upload(photo)
+    choose(driver, "browser")
+    driver.click(320, 200)
+    driver.press("n")
+    driver.page.evaluate(
+        """async () => {
+            const canvas = document.querySelector("#canvas");
+            for (const key of ["ArrowRight", "Enter"]) {
+                canvas.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+            }
+            await new Promise((resolve) => setTimeout(resolve, 0));
+            document.querySelector("[data-decoder=server]").click();
+        }"""
+    )
+    driver.settle()
+    assert driver.candidates()

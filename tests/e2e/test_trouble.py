@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from samtrt.manifest import Manifest
 from samtrt.server.settings import Settings
@@ -185,3 +186,31 @@ def test_messages_leave_and_no_retry_where_it_cannot_help(
     driver.page.keyboard.press("n")
     driver.click(500, 300)
     assert len(driver.candidates()) == 3
+
+
+def test_what_is_there_can_be_saved_when_the_server_is_gone(
+    open_page: Callable[..., PageDriver], manifest: Manifest, photo: Path, tmp_path: Path
+) -> None:
+    with live(Served(manifest, Settings()).app) as url:
+        driver = open_page(url)
+        driver.upload(photo)
+        driver.click(320, 200)
+        driver.page.wait_for_load_state("networkidle")
+    assert driver.masks(tmp_path)["Object 1"].any()
+
+
+def test_what_was_said_of_a_refused_image_is_not_asked_of_the_next(
+    open_page: Callable[..., PageDriver], fake: Served, photo: Path, tmp_path: Path
+) -> None:
+    driver = open_page(fake.url, expect_errors=True)
+    driver.page.uncheck("#hover", force=True)
+    tall = tmp_path / "tall.png"
+    Image.new("RGB", (3, 3000), "red").save(tall)
+    driver.upload(tall)
+    driver.toast("cut it into tiles")
+    driver.page.mouse.click(*driver.place(1.5, 1500, (3, 3000)))
+    driver.upload(photo)
+    driver.click(320, 200)
+    assert len(driver.candidates()) == 3
+    assert [asked["points"] for asked in driver.clicks] == [[[320, 200]]]
+    assert driver.page.locator(".toast").count() == 0

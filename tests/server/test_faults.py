@@ -137,6 +137,7 @@ BAD_PROMPTS: list[tuple[Any, str]] = [
     ({"points": [[1, 2, 3]]}, "at most 2"),
     ({"points": [[1, 1]], "labels": [1, 0]}, "one label a point"),
     ({"points": [[1, 1]], "labels": [2]}, "labels"),
+    ({"points": [[1, 1]], "labels": [True]}, "integer"),
     ({"labels": [1]}, "labels without points"),
     ({"points": [[True, 1]]}, "number"),
     ({"points": [[5000, 1]]}, "outside"),
@@ -146,6 +147,7 @@ BAD_PROMPTS: list[tuple[Any, str]] = [
     ({"box": [900, 900, 950, 950]}, "outside"),
     ({"colour": 1}, "colour"),
     ({"mask": {"size": [5, 5], "counts": "0"}}, "image 120 x 200"),
+    ({"mask": {"size": ["120", 200], "counts": "5"}}, "integer"),
     ({"mask": {"size": [120, 200], "counts": "###"}}, "compressed COCO"),
     ({"mask": {"size": [120, 200], "counts": "5"}}, "add up"),
     ({"low_res_logits": "%%%"}, "base64"),
@@ -165,6 +167,16 @@ def test_bad_prompts(alive: Any, picture: np.ndarray, prompt: Any, words: str) -
         headers={"Content-Type": "application/json"},
     )
     check(response, 422, words)
+
+
+@pytest.mark.parametrize(
+    "options", [{"candidates": True}, {"best_only": "yes"}, {"low_res_logits": 1}]
+)
+def test_options_of_another_type(
+    alive: Any, picture: np.ndarray, options: dict[str, object]
+) -> None:
+    (name,) = options
+    check(alive.masks(alive.add(picture), POINT, **options), 422, name)
 
 
 @pytest.mark.parametrize(

@@ -112,10 +112,10 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 
 @contextmanager
-def live(app: Any, settings: Settings | None = None) -> Iterator[str]:
+def live(app: Any, settings: Settings | None = None, port: int = 0) -> Iterator[str]:
     """Serve an application over real sockets from a thread; yield its URL."""
     options = options_of(settings or Settings())
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, **options)
+    config = uvicorn.Config(app, port=port, log_config=None, access_log=False, **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -31,10 +31,10 @@ export class Cinema {
   /** The model is known: offer what it can do. */
   setModel(model: ModelInfo): void {
     this.model = model;
-    if (!model.video) return;
-    byId<HTMLInputElement>("file").accept += ",video/*";
-    byId("takes-videos").hidden = false;
-    byId("server-videos").hidden = !model.video.folder;
+    const file = byId<HTMLInputElement>("file");
+    file.accept = file.accept.replace(",video/*", "") + (model.video ? ",video/*" : "");
+    byId("takes-videos").hidden = !model.video;
+    byId("server-videos").hidden = !model.video?.folder;
   }
 
   async upload(file: File): Promise<void> {
@@ -57,12 +57,15 @@ export class Cinema {
     try {
       const { VideoApi, VideoMode } = await load();
       const api = new VideoApi(this.api);
-      this.video = new VideoMode(api, await api.describe(kept.id), this.site);
+      this.video = new VideoMode(api, await api.describe(kept.id), this.site, kept.names);
       this.enter();
-      await this.video.restore(kept);
+      await this.video.restore();
+      this.site.passed("video");
     } catch (error) {
-      if (error instanceof ApiError && [404, 410].includes(error.status)) keepOpen(null);
-      this.site.failed("video", error);
+      const gone = error instanceof ApiError && [404, 410].includes(error.status);
+      if (gone) keepOpen(null);
+      const told = gone ? new Error("The server no longer has the video that was open here. Open it again.") : error;
+      this.site.failed("video", told, gone ? undefined : () => void this.restore());
     }
   }
 

@@ -48,6 +48,8 @@ export class BrowserDecoding implements Decoding {
   private constructor(
     private readonly api: Api,
     private readonly worker: Worker,
+    private readonly model: ModelInfo,
+    private readonly replace: (model: ModelInfo) => Promise<void>,
     public label: string,
   ) {
     worker.onmessage = ({ data }: MessageEvent<Reply>) => {
@@ -55,21 +57,25 @@ export class BrowserDecoding implements Decoding {
       this.pending.delete(data.id);
     };
     worker.onerror = (event) => {
-      for (const [id, resolve] of this.pending) {
-        resolve({ id, error: event.message || "its script could not be loaded" });
-      }
-      this.pending.clear();
+      this.fail(event.message || "its script could not be loaded");
     };
   }
 
-  /** Load the decoder: on the GPU where the browser offers it, else as WebAssembly. */
-  static async start(api: Api, model: ModelInfo): Promise<BrowserDecoding> {
+  /**
+   * Load the decoder: on the GPU where the browser offers it, else as WebAssembly. `replace` is
+   * called where the server turns out to have another model, whose embeddings are not for it.
+   */
+  static async start(
+    api: Api,
+    model: ModelInfo,
+    replace: (model: ModelInfo) => Promise<void>,
+  ): Promise<BrowserDecoding> {
     if (!model.decoder) throw new Error("This server does not give its decoder away.");
     const graph = await api.decoder(model.decoder.url);
     let note = "";
     if (await hasWebGpu()) {
       try {
-        return await BrowserDecoding.open(api, model, graph, "worker-webgpu.js", () => "WebGPU");
+        return await BrowserDecoding.open(api, model, replace, graph, "worker-webgpu.js", () => "WebGPU");
       } catch (error) {
         note = `; WebGPU failed: ${(error as Error).message}`;
         console.warn(note);
@@ -78,6 +84,7 @@ export class BrowserDecoding implements Decoding {
     return BrowserDecoding.open(
       api,
       model,
+      replace,
       graph,
       "worker-wasm.js",
       (threads) => `WebAssembly, ${threads} ${threads === 1 ? "thread" : "threads"}${note}`,
@@ -87,12 +94,13 @@ export class BrowserDecoding implements Decoding {
   private static async open(
     api: Api,
     model: ModelInfo,
+    replace: (model: ModelInfo) => Promise<void>,
     graph: ArrayBuffer,
     script: string,
     label: (threads: number) => string,
   ): Promise<BrowserDecoding> {
     const worker = new Worker(new URL(script, import.meta.url), { type: "module" });
-    const decoding = new BrowserDecoding(api, worker, "");
+    const decoding = new BrowserDecoding(api, worker, model, replace, "");
     try {
       const loaded = await decoding.call({
         kind: "load",
@@ -120,6 +128,11 @@ export class BrowserDecoding implements Decoding {
   ): Promise<Prediction> {
     if (image.id !== this.imageId) {
       const { data, resized } = await this.api.embedding(image.id);
+      const model = await this.api.model();
+      if (model.decoder?.sha256 !== this.model.decoder?.sha256) {
+        await this.replace(model);
+        throw new Error("The server has another model now.");
+      }
       await this.call({ kind: "image", embedding: data, original: image.size, resized });
       this.imageId = image.id;
     }
@@ -130,8 +143,15 @@ export class BrowserDecoding implements Decoding {
     return { candidates: reply.candidates ?? [], ms: performance.now() - start };
   }
 
+  /** End it; whoever waits for an answer is told. */
   stop(): void {
     this.worker.terminate();
+    this.fail("it was stopped");
+  }
+
+  private fail(error: string): void {
+    for (const [id, resolve] of this.pending) resolve({ id, error });
+    this.pending.clear();
   }
 
   private async call(

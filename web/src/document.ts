@@ -94,14 +94,13 @@ export class History {
     return { past: this.past, current: this.current, future: this.future };
   }
 
-  /** Take up what was saved of an image; nothing was where it is new. */
+  /** Take up what was saved of an image; nothing was where it is new. The caller tells of it. */
   load(saved: Saved | null): void {
     this.past = [...(saved?.past ?? [])];
     this.future = [...(saved?.future ?? [])];
     this.current = saved?.current ?? EMPTY;
     const all = [...this.past, this.current, ...this.future].flatMap((doc) => doc.segments);
     this.nextId = 1 + all.reduce((most, { id }) => Math.max(most, id), 0);
-    this.onchange();
   }
 
   undo(): void {

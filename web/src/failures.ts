@@ -38,5 +38,8 @@ export class Failures {
 }
 
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  // Each browser has its own words for it.
+  const missing = error instanceof TypeError && /module/i.test(error.message);
+  return missing ? "A part of this page cannot be loaded. Is the server running?" : error.message;
 }

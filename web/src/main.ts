@@ -30,7 +30,6 @@ import type { ModelInfo } from "./types";
 import { View } from "./view";
 import { Workspace } from "./workspace";
 
-
 const api = new Api();
 api.askToken = askToken;
 const history = new History();
@@ -62,6 +61,8 @@ const session = new Session(
       if (ms === null) return;
       byId("encode-ms").textContent = milliseconds(ms);
       keepEncoding(model, ms);
+      // It may have been started again, with another one. Where it does not tell, that is no news.
+      api.model().then(setModel, () => undefined);
     },
     prompted: (ms) => (byId("prompt-ms").textContent = milliseconds(ms)),
     hovered: (candidate) => view.setHover(candidate),
@@ -94,8 +95,8 @@ storage.onfailure = (message) => toast(message);
 const workspace = new Workspace(session, history, storage, {
   opening: (name) => progress.start(`Opening ${name}…`),
   opened({ name, picture, size }) {
+    candidates.setImage(picture, size); // first: the picture of the image before is closed
     showImage();
-    candidates.setImage(picture, size);
     const backdrop = new Backdrop(picture.small);
     history.pickColor = (mask, others) => backdrop.choose(mask, others.map((s) => s.color));
     failures.clear();
@@ -175,7 +176,7 @@ function chooseTool(tool: string): void {
   if (!cinema.isOn) showTip(history, view);
 }
 
-const decoder = new DecoderChoice(api, session, { failed, passed });
+const decoder = new DecoderChoice(api, session, { failed, passed, replaced: setModel });
 
 /** Take files as they come: images are opened, COCO files become objects. */
 function take(files: Iterable<File>, wholeFolder = false): void {
@@ -288,17 +289,26 @@ addShortcuts({
   track: (direction) => onVideo((video) => video.toggleTracking(direction)),
 });
 
+/** Take up what the server serves: at the start, and again where it was started with another model. */
+function setModel(found: ModelInfo): void {
+  const before = model;
+  model = found;
+  if (JSON.stringify(before) === JSON.stringify(found)) return;
+  const other = before?.model !== found.model || before.decoder?.sha256 !== found.decoder?.sha256;
+  if (before && other) notice(`The server has another model now: ${found.model}.`);
+  const { pred_iou_thresh: iou, stability_score_thresh: stability } = found.automatic;
+  updateSpecks();
+  if (other && !history.doc.search) everything.setDefaults({ iou, stability });
+  decoder.setModel(found);
+  cinema.setModel(found);
+}
+
 update();
 const restored = workspace.restore();
 api
   .model()
   .then((found) => {
-    model = found;
-    const { pred_iou_thresh: iou, stability_score_thresh: stability } = found.automatic;
-    updateSpecks();
-    if (!history.doc.search) everything.setDefaults({ iou, stability });
-    decoder.setModel(found);
-    cinema.setModel(found);
+    setModel(found);
     void restored.then(() => cinema.restore());
   })
   .catch((error: unknown) => failed("model", error));

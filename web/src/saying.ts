@@ -1,5 +1,6 @@
 // What a user says of a video's objects, sent to the server one after the other.
 
+import { ApiError } from "./api";
 import type { Film } from "./film";
 import type { Prompt } from "./types";
 import { isEmpty } from "./types";
@@ -15,6 +16,8 @@ export interface SayingEvents {
 export class Saying {
   private queue: Promise<void> = Promise.resolve();
   private waiting = 0;
+  /** By object and frame, what the server knows: where something fails, the page goes back to that. */
+  private readonly known = new Map<number, Map<number, Prompt>>();
 
   constructor(
     private readonly api: VideoApi,
@@ -41,25 +44,38 @@ export class Saying {
     const before = film.promptOf(frame, object);
     const prompt = change(before);
     film.setPrompt(frame, object, prompt);
+    const known = this.known.get(object) ?? new Map<number, Prompt>();
+    this.known.set(object, known);
+    if (!known.has(frame)) known.set(frame, before);
     const undo = (): void => {
       // What was said since holds what this was, and is still to be answered.
-      if (film.promptOf(frame, object) === prompt) film.setPrompt(frame, object, before);
-      if (!film.saidOf(object).length) film.drop(object);
+      const now = film.promptOf(frame, object);
+      if (now === prompt || (isEmpty(now) && isEmpty(prompt))) film.setPrompt(frame, object, known.get(frame)!);
+      if (!film.saidOf(object).length) this.drop(object);
     };
     this.soon("point", async () => {
       if (isEmpty(prompt)) film.see(await this.api.clear(this.id, frame, object));
       else film.see(await this.api.point(this.id, frame, object, prompt));
+      known.set(frame, prompt);
       // The server forgets an object of which nothing is said.
-      if (!film.saidOf(object).length) film.drop(object);
+      if (!film.saidOf(object).length) this.drop(object);
     }, undo);
   }
 
   /** Forget an object, also while it is tracked. */
   remove(object: number): void {
     this.soon("remove", async () => {
-      await this.api.removeObject(this.id, object);
-      this.film.drop(object);
+      await this.api.removeObject(this.id, object).catch((error: unknown) => {
+        // In another tab, say: then that is done.
+        if (!(error instanceof ApiError && error.code === "object_unknown")) throw error;
+      });
+      this.drop(object);
     });
+  }
+
+  private drop(object: number): void {
+    this.film.drop(object);
+    this.known.delete(object);
   }
 
   /** Do work when what was asked before is done. */

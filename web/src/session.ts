@@ -180,9 +180,21 @@ export class Session {
   private async predict(prompt: Prompt, wanted: Wanted): Promise<Prediction> {
     const { signal } = this.opening;
     const { candidates, ms } = await this.withImage((ref) =>
-      this.decoding.predict(ref, prompt, wanted, signal),
+      this.decode(ref, prompt, wanted, signal),
     );
     return { candidates: candidates.map((one) => ({ ...one, specks: wanted.specks })), ms };
+  }
+
+  private async decode(ref: ImageRef, prompt: Prompt, wanted: Wanted, signal: AbortSignal): Promise<Prediction> {
+    for (;;) {
+      const { decoding } = this;
+      try {
+        return await decoding.predict(ref, prompt, wanted, signal);
+      } catch (error) {
+        if (decoding === this.decoding || signal.aborted) throw error;
+        // It was stopped, and another one has taken its place.
+      }
+    }
   }
 
   /** How masks are wanted that are only shown. */

@@ -17,6 +17,8 @@ export interface TakingEvents {
 }
 
 export class Taking {
+  private loaded = false;
+
   constructor(
     private readonly session: Session,
     private readonly history: History,
@@ -38,6 +40,11 @@ export class Taking {
   update(): void {
     const none = !this.chosen.length;
     for (const kind of KINDS) byId<HTMLButtonElement>(`export-${kind}`).disabled = none;
+    if (!none && !this.loaded) {
+      this.loaded = true;
+      // Here when it is needed, though the server may be gone by then.
+      import("./exporting").catch(() => (this.loaded = false));
+    }
     byId<HTMLButtonElement>("import").disabled = !this.session.image;
   }
 

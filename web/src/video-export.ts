@@ -16,9 +16,15 @@ export interface VideoDownload {
 }
 
 export async function writeVideo(kind: VideoKind, facts: VideoFacts, film: Film): Promise<VideoDownload> {
-  const stem = facts.name.replace(/\.[^.]+$/, "") || "video";
+  const stem = stemOf(facts.name);
   if (kind === "youtube-vis") return { name: `${stem}.json`, blob: youtubeVis(stem, facts, film) };
   return { name: `${stem}-davis.zip`, blob: await davis(stem, facts.size, film) };
+}
+
+/** A video's name without its ending, as the name of a folder in a zip: it must not lead out of that. */
+function stemOf(name: string): string {
+  const stem = name.replace(/\.[^.]+$/, "").replace(/[\\/]/g, "_");
+  return /^\.*$/.test(stem) ? "video" : stem;
 }
 
 function fileName(frame: number): string {

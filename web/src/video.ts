@@ -39,6 +39,9 @@ export class VideoMode implements Listed {
   private readonly panel: VideoPanel;
   private readonly saying: Saying;
   private tracking: AbortController | null = null;
+  /** Whether the server has been asked to track, and whether the user has asked to stop that. */
+  private asking = false;
+  private stopping = false;
   private shown = false;
   private fitted = false;
   private closed = false;
@@ -47,9 +50,10 @@ export class VideoMode implements Listed {
     private readonly api: VideoApi,
     private readonly facts: VideoFacts,
     private readonly site: Site,
+    names: Kept["names"] = {},
   ) {
     this.saying = new Saying(api, facts.id, this.film, {
-      failed: (what, error) => site.failed(what, error),
+      failed: (what, error) => this.closed || site.failed(what, error),
       passed: (what) => site.passed(what),
       changed: () => {
         this.keep();
@@ -63,7 +67,7 @@ export class VideoMode implements Listed {
     });
     this.player = new Player(this.film, facts.times, (frame) => api.frame(facts.id, frame, LONGEST), {
       shown: (picture) => this.draw(picture),
-      failed: (error, retry) => site.failed("frame", error, retry),
+      failed: (error, retry) => this.closed || site.failed("frame", error, retry),
       passed: () => site.passed("frame"),
       changed: () => this.update(),
     });
@@ -79,6 +83,10 @@ export class VideoMode implements Listed {
       if (!this.film.objects.has(object)) this.film.add(object);
       this.film.setPrompt(frame, object, prompt);
     }
+    for (const [id, name] of Object.entries(names)) {
+      const object = this.film.objects.get(Number(id));
+      if (object) object.name = name;
+    }
     this.film.active = null;
   }
 
@@ -86,12 +94,8 @@ export class VideoMode implements Listed {
     return this.film.doc;
   }
 
-  /** Take up names of objects, and the masks that the server has found before. */
-  async restore(kept: Kept): Promise<void> {
-    for (const [id, name] of Object.entries(kept.names)) {
-      const object = this.film.objects.get(Number(id));
-      if (object) object.name = name;
-    }
+  /** Take up the masks that the server has found before. */
+  async restore(): Promise<void> {
     for await (const seen of this.api.found(this.facts.id)) this.film.see(seen);
     this.update();
   }
@@ -108,6 +112,8 @@ export class VideoMode implements Listed {
     const { name, size, times } = this.facts;
     byId("title").textContent = `${name} · ${size.width} × ${size.height} · ${times.length} frames`;
     this.site.objects.list(this);
+    // Here when it is needed, though the server may be gone by then.
+    import("./video-export").catch(() => undefined);
     void this.player.show(this.film.frame);
     this.keep();
   }
@@ -175,17 +181,21 @@ export class VideoMode implements Listed {
     if (this.tracking || !this.film.objects.size) return;
     const calledOff = (this.tracking = new AbortController());
     this.player.playing = false;
+    this.stopping = this.asking = false;
     this.update();
-    await this.saying.settled();
     const end = this.site.progress.start("Tracking…", () => void this.stop());
+    await this.saying.settled();
     let [count, last, showing] = [0, this.film.frame, Promise.resolve()];
     let busy = false;
     const asked = { start: this.film.frame, direction };
     try {
+      if (this.stopping) return; // while what was said before was still on its way
+      this.asking = true;
       for await (const seen of this.api.track(this.facts.id, asked, calledOff.signal)) {
         this.film.see(seen);
         count++;
         last = seen.frame;
+        if (count === 1 && this.stopping) void this.stop(); // it may have come before the server had begun
         if (busy) continue; // a picture is on its way
         busy = true;
         showing = this.player.show(last).finally(() => (busy = false));
@@ -198,14 +208,15 @@ export class VideoMode implements Listed {
       end();
       await showing;
       this.tracking = null;
-      await this.player.show(last);
+      if (!this.closed) await this.player.show(last);
     }
   }
 
   /** End tracking after the frame that is at work. */
   async stop(): Promise<void> {
     const { tracking } = this;
-    await this.api.stop(this.facts.id).catch(() => tracking?.abort());
+    this.stopping = true;
+    if (this.asking) await this.api.stop(this.facts.id).catch(() => tracking?.abort());
   }
 
   toggleTracking(direction: "forward" | "backward"): void {

@@ -102,8 +102,10 @@ export class Workspace {
       const image: OpenImage = { hash, name, picture, size };
       this.kept = saved?.current ?? null;
       this.session.show(image);
-      this.events.opened(image);
+      // Before anybody asks the server: what was said of one image is not asked of the next.
       this.history.load(saved);
+      this.events.opened(image);
+      this.history.onchange();
       this.events.changed();
       localStorage.setItem(OPEN_KEY, hash);
       void this.storage.putImage({ hash, name, blob: entry.blob, opened: Date.now() });

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from samtrt.automatic.remote import AutoOptions
 from samtrt.choices import MOST_SPECKS, Generation, MaskChoice
 from samtrt.preparation.spec import Preparation
+
+
+def _no_bool(value: object) -> object:
+    # To Python true is 1. JSON has one kind of numbers: 1.0 is 1, and our client says so.
+    if isinstance(value, bool):
+        raise PydanticCustomError("int_type", "Input should be a valid integer")
+    return value
+
 
 # Lists stop at their first error: a request may hold a million, and each takes time and memory.
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -24,6 +33,8 @@ LongestSide = Annotated[
         "its pixels; null is the image's own size",
     ),
 ]
+Label = Annotated[Literal[0, 1], BeforeValidator(_no_bool)]
+Flag = Annotated[bool, Field(strict=True)]
 # Far above any useful prompt; the server's own, lower limits are in its settings.
 _MANY = 20_000
 
@@ -36,7 +47,8 @@ class Rle(_Model):
     """A mask as COCO run-length encoding: runs of 0 and 1 in turn, column by column."""
 
     size: Annotated[
-        list[int], Field(min_length=2, max_length=2, description="height, width", fail_fast=True)
+        list[Annotated[int, Field(strict=True)]],
+        Field(min_length=2, max_length=2, description="height, width", fail_fast=True),
     ]
     counts: Annotated[str, Field(max_length=1_000_000, description="compressed, as pycocotools")]
 
@@ -47,7 +59,7 @@ class Prompt(_Model):
     points: Annotated[list[Point], Field(min_length=1, max_length=_MANY, fail_fast=True)] | None = (
         Field(None, description="[x, y] of each point")
     )
-    labels: Annotated[list[Literal[0, 1]], Field(max_length=_MANY, fail_fast=True)] | None = Field(
+    labels: Annotated[list[Label], Field(max_length=_MANY, fail_fast=True)] | None = Field(
         None, description="for each point 1 (foreground) or 0 (background); all 1 where left out"
     )
     box: Annotated[list[Number], Field(min_length=4, max_length=4, fail_fast=True)] | None = Field(
@@ -88,14 +100,14 @@ class MasksRequest(_Model):
     )
 
     prompts: Annotated[list[Prompt], Field(min_length=1, max_length=1000, fail_fast=True)]
-    candidates: Literal[1, 3, 4] = Field(
+    candidates: Annotated[Literal[1, 3, 4], BeforeValidator(_no_bool)] = Field(
         3,
         description="masks for each prompt: 3 (whole, part, subpart: best for one point), "
         "1 (best for several points or a box), or 4 (the one, then the three); a model whose "
         "`mask_choice` is `best` gives the best-scored of the three in their place, and one whose "
         "`mask_choice` is `stable` the best-scored of them in place of an unstable one",
     )
-    best_only: bool = Field(
+    best_only: Flag = Field(
         False, description="send only the candidate with the highest score: quicker for previews"
     )
     format: Literal["rle", "png", "none"] = Field(
@@ -108,7 +120,7 @@ class MasksRequest(_Model):
         strict=True,
         description="remove islands and holes of fewer cells of the low-res logits; 0 for none",
     )
-    low_res_logits: bool = Field(False, description="also send what a next prompt can start from")
+    low_res_logits: Flag = Field(False, description="also send what a next prompt can start from")
     longest_side: LongestSide = None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,7 @@ def test_a_video_of_the_folder_is_named(serve_video: Serve, clip: Path, tmp_path
     (folder / "below" / "clip.mp4").write_bytes(clip.read_bytes())
     (folder / "notes.txt").write_text("no video")
     (folder / ".hidden.mp4").write_bytes(clip.read_bytes())
+    (folder / os.fsdecode(b"no-utf-8-\xff.mp4")).write_bytes(clip.read_bytes())
     (tmp_path / "outside.mp4").write_bytes(clip.read_bytes())
     (folder / "link.mp4").symlink_to(tmp_path / "outside.mp4")
     served = serve_video(videos_dir=folder)
@@ -235,6 +237,7 @@ SENSELESS: list[tuple[dict[str, Any], str]] = [
     ({"points": [[64.5, 3]]}, "outside of the video"),
     ({"points": [[1, 3]], "labels": [1, 0]}, "one a point"),
     ({"points": [[1, 3]], "labels": [2]}, "labels"),
+    ({"points": [[1, 3]], "labels": [True]}, "labels"),
     ({"points": []}, "give points"),
     ({"object": 0, "box": BOX}, "object"),
     ({"object": 256, "box": BOX}, "object"),

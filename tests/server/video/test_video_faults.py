@@ -275,6 +275,27 @@ def test_tracking_that_is_stopped(url: tuple[Served, str], clip: Path) -> None:
     assert len(found) < COUNT
 
 
+def test_tracking_that_is_stopped_before_its_first_frame(
+    url: tuple[Served, str], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, _ = url
+    video = begun(served, clip.read_bytes())
+    remembering, stopped = threading.Event(), threading.Event()
+    remember = served.video.remember
+
+    def slowly(*args: Any) -> None:
+        remembering.set()
+        assert stopped.wait(30)
+        remember(*args)
+
+    monkeypatch.setattr(served.video, "remember", slowly)
+    watching = Watching(served, video)
+    assert remembering.wait(30)
+    assert served.client.delete(f"/v1/videos/{video}/track").status_code == 204
+    stopped.set()
+    assert watching.end() == [("done", {"frames": 0, "reason": "stopped"})]
+
+
 def test_a_server_that_stops(url: tuple[Served, str], clip: Path) -> None:
     served, _ = url
     video = begun(served, clip.read_bytes())

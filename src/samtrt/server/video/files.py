@@ -86,9 +86,21 @@ def listed(folder: Path) -> dict[str, Path]:
     """
     found = {}
     for path in islice(_files_of(folder), MOST_LISTED):
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.is_symlink():
-            found[path.relative_to(folder).as_posix()] = path
+        name = path.relative_to(folder).as_posix()
+        if path.suffix.lower() not in SUFFIXES or not _is_text(name):
+            continue
+        if path.is_file() and not path.is_symlink():
+            found[name] = path
     return dict(sorted(found.items()))
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be sent: one whose bytes are no UTF-8 could not be asked for."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _files_of(folder: Path) -> Iterator[Path]:

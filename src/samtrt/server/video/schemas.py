@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from samtrt.server.schemas import ErrorDetail, Number, Point, Rle
+from samtrt.server.schemas import ErrorDetail, Label, Number, Point, Rle
 from samtrt.video.recording import MOST_OBJECTS
 
 ObjectId = Annotated[int, Field(ge=1, le=MOST_OBJECTS, strict=True)]
@@ -36,7 +36,7 @@ class Said(_Model):
     frame: _Frame
     object: ObjectId = Field(description="a new number is a new object")
     points: Annotated[list[Point], Field(max_length=_MANY, fail_fast=True)] = []
-    labels: Annotated[list[Literal[0, 1]], Field(max_length=_MANY, fail_fast=True)] | None = Field(
+    labels: Annotated[list[Label], Field(max_length=_MANY, fail_fast=True)] | None = Field(
         None, description="for each point 1 (of the object) or 0 (not of it); all 1 where left out"
     )
     box: Annotated[list[Number], Field(min_length=4, max_length=4, fail_fast=True)] | None = Field(

@@ -37,12 +37,14 @@ async def events_of(
     done = 0
     try:
         check_still(session)  # two may have begun at once
-        session.stopping = False
         session.still.clear()
         steps = session.steps(asked, start)
         try:
             with session.use():
                 while True:
+                    if session.stopping:
+                        reason = "stopped"
+                        break
                     async with videos.held(video_id):
                         found = await videos.run(session, partial(next, steps, None))
                     if found is None or not session.objects:
@@ -51,9 +53,6 @@ async def events_of(
                     done += 1
                     videos.metrics.tracked_frames.inc()
                     yield "masks", found
-                    if session.stopping:
-                        reason = "stopped"
-                        break
         finally:
             await run_in(videos.work, steps.close)
             session.still.set()

@@ -219,6 +219,7 @@ class Videos:
         """
         asked = await self._parsed(TrackRequest, body) if body else TrackRequest()
         async with self._still(video_id) as session:
+            session.stopping = False  # who stops it from here on means this tracking
             start = await self.run(session, partial(session.settle, asked))
         return events_of(self, video_id, session, asked, start)
 
