@@ -95,13 +95,18 @@ def test_a_video_that_is_closed_while_it_is_tracked(driver: PageDriver, film: Se
     assert driver.page.locator("#empty").is_visible()
 
 
-def test_clicks_that_fail_leave_no_object(driver: PageDriver, film: Served) -> None:
+def failing_clicks(driver: PageDriver, film: Served, *places: int) -> None:
+    """Click at these x before the first is answered, and have all of them fail."""
     film.video.open.clear()
     film.video.fails = lambda _: True
-    for x in (200, 230):
+    for x in places:
         driver.page.mouse.click(*driver.place(x, 200))
     film.video.open.set()
     driver.still()
+
+
+def test_clicks_that_fail_leave_no_object(driver: PageDriver, film: Served) -> None:
+    failing_clicks(driver, film, 200, 230)
     driver.toast("Internal error")
     assert driver.objects() == []
     film.video.fails = lambda _: False
@@ -111,12 +116,7 @@ def test_clicks_that_fail_leave_no_object(driver: PageDriver, film: Served) -> N
 
 def test_a_click_that_fails_leaves_what_was_said_before(driver: PageDriver, film: Served) -> None:
     click(driver, 200, 200)
-    film.video.open.clear()
-    film.video.fails = lambda _: True
-    for x in (230, 260):
-        driver.page.mouse.click(*driver.place(x, 200))
-    film.video.open.set()
-    driver.still()
+    failing_clicks(driver, film, 230, 260)
     film.video.fails = lambda _: False
     click(driver, 200, 200, button="right")  # on the only point that there is
     assert driver.objects() == []

@@ -11,10 +11,11 @@ from samtrt.choices import Direction
 from samtrt.errors import ImageError, PromptError
 from samtrt.types import UInt8Array
 from samtrt.video.following import follow, order_of
-from samtrt.video.frames import Frames, open_frames
+from samtrt.video.frames import open_frames
 from samtrt.video.predictor import VideoPredictor
 from samtrt.video.prompts import Prompt
 from samtrt.video.recording import Recording
+from samtrt.video.sequence import Frames
 from support.fake_video import fake_engines
 from support.moving_objects import video_manifest
 from support.videos import numbered, write_video

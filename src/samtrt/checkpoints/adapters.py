@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from samtrt.checkpoints.search import same
+from samtrt.checkpoints.search import put
 from samtrt.checkpoints.wording import dims
 from samtrt.errors import CheckpointError
 
@@ -39,10 +39,7 @@ def merge_adapters(state: dict[str, Tensor], beside: Iterable[str]) -> list[str]
     pairs: dict[tuple[str, str], dict[str, str]] = {}
     for name in list(state):
         if match := _WRAPPED.match(name):
-            plain, wrapped = f"{match['layer']}.{match['kind']}", state.pop(name)
-            if plain in state and not same(state[plain], wrapped):
-                raise CheckpointError(f"{plain} and {name} are there and disagree")
-            state[plain] = wrapped
+            put(state, f"{match['layer']}.{match['kind']}", state.pop(name), name)
         elif match := _PAIR.match(name):
             key = match["layer"], match["which"]
             pairs.setdefault(key, {})[match["a"] or match["b"]] = name

@@ -8,14 +8,21 @@ downloaded.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from samtrt.checkpoints.hugging_face import (
+    CONFIG,
+    NO_INDEX,
+    PREPROCESSOR,
+    PROCESSOR,
+    WEIGHTS,
+    index_of,
+    shard_names,
+)
 from samtrt.errors import CheckpointError, DownloadError, MissingExtraError
-from samtrt.files import read_whole
 
 _NAME = re.compile(
     r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
@@ -24,10 +31,10 @@ _NAME = re.compile(
     re.ASCII,
 )
 _SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>.+)", re.ASCII)
-_PROCESSORS = ("preprocessor_config.json", "processor_config.json")  # how images are prepared
-_CONFIGURATION = ("config.json", *_PROCESSORS)
-_WHOLE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_PROCESSORS = (PREPROCESSOR, PROCESSOR)  # how images are prepared
+_CONFIGURATION = (CONFIG, *_PROCESSORS)
+_WHOLE, _INDEX = WEIGHTS, index_of(WEIGHTS)
 _ABSENT = ".no_exist"  # huggingface_hub's folder of what a repository is known not to have
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 _WEIGHTS = (".safetensors", ".pth", ".pt")
@@ -67,7 +74,7 @@ def origin_of(path: Path) -> str | None:
     parts = path.absolute().parts
     for folder, word, commit in zip(parts, parts[1:], parts[2:], strict=False):
         match = _SNAPSHOT.fullmatch(folder)
-        if match and word == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", commit):
+        if match and word == "snapshots" and _COMMIT.fullmatch(commit):
             return f"{match['owner']}/{match['name']}@{commit}"
     return None
 
@@ -142,7 +149,7 @@ def fetch(name: HubName) -> Path:
 
 def _commit(said: object) -> str:
     """Return the commit that a server says a repository is at; it is part of paths."""
-    if not re.fullmatch(r"[0-9a-f]{40}", str(said)):
+    if not _COMMIT.fullmatch(str(said)):
         raise DownloadError("the Hub's answer names no commit; check HF_ENDPOINT")
     return str(said)
 
@@ -241,9 +248,9 @@ def _shards(name: HubName, folder: Path, weights: str, names: set[str]) -> list[
     if PurePosixPath(weights).name != _INDEX:
         return []
     try:
-        found = sorted(set(json.loads(read_whole(folder / weights))["weight_map"].values()))
+        found = shard_names(folder / weights)
         shards = [each for each in found if "/" not in each and each.endswith(".safetensors")]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except NO_INDEX:
         return []
     files = _beside(weights, tuple(shards))
     missing = [each for each in files if each not in names]
@@ -261,7 +268,7 @@ def _note(folder: Path, branch: str, absent: list[str]) -> None:
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
     note = repo / "refs" / branch
-    if re.fullmatch(r"[0-9a-f]{40}", branch):
+    if _COMMIT.fullmatch(branch):
         return
     if not note.is_file() or note.read_bytes() != commit.encode():
         note.parent.mkdir(parents=True, exist_ok=True)

@@ -20,9 +20,10 @@ from samtrt.files import read_whole
 from samtrt.preparation.spec import RGB, Preparation
 from samtrt.registry import HieraSpec, ModelSpec, RepViTSpec, ViTSpec
 
-_PREPROCESSOR = "preprocessor_config.json"
-_PROCESSOR = "processor_config.json"
-_CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+PROCESSOR = "processor_config.json"
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
 _ADAPTER = "adapter_config.json"
 
 # PIL.Image.Resampling by number.
@@ -37,6 +38,8 @@ _FILTERS = (
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _BYTE = 1 / 255
+NO_INDEX = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What `shard_names` raises where a file is no index."""
 
 
 def refuse_adapter(directory: Path) -> None:
@@ -50,17 +53,27 @@ def refuse_adapter(directory: Path) -> None:
         )
 
 
+def index_of(weights: str) -> str:
+    """Return the name of the index of a weight file's shards."""
+    return f"{weights}.index.json"
+
+
+def shard_names(index: Path) -> list[str]:
+    """Return the files that an index names, sorted; raises `OSError`, and what `NO_INDEX` holds."""
+    return sorted(set(json.loads(read_whole(index))["weight_map"].values()))
+
+
 def check_config(directory: Path, spec: ModelSpec) -> None:
     """Refuse a `config.json` that asks for another computation than a SAM's.
 
     Raises:
         CheckpointError: which names the setting.
     """
-    config = _read(directory / _CONFIG) or {}
+    config = _read(directory / CONFIG) or {}
     kinds, computed = expected(spec)
     kind = config.get("model_type", kinds[0])
     if kind not in kinds:
-        raise CheckpointError(f"{_CONFIG} says that this is a '{kind}' model, not a '{kinds[0]}'")
+        raise CheckpointError(f"{CONFIG} says that this is a '{kind}' model, not a '{kinds[0]}'")
     sections = {name: _section(config, name) for name in COMPUTED}
     sections["backbone_config"] = _section(sections["vision_config"], "backbone_config")
     sections["rope_parameters"] = _section(config, "rope_parameters")
@@ -70,7 +83,7 @@ def check_config(directory: Path, spec: ModelSpec) -> None:
         for name, known in settings.items():
             if name in found and not any(_is(found[name], value) for value in known):
                 raise CheckpointError(
-                    f"{_CONFIG}: {f'{section}.{name}'.lstrip('.')} is {found[name]!r}, and samtrt "
+                    f"{CONFIG}: {f'{section}.{name}'.lstrip('.')} is {found[name]!r}, and samtrt "
                     f"computes {' or '.join(repr(value) for value in known)}"
                 )
     if isinstance(spec, HieraSpec):
@@ -93,7 +106,7 @@ def check_config(directory: Path, spec: ModelSpec) -> None:
             found = sections[section].get(name, value)
             if found != value:
                 raise CheckpointError(
-                    f"{_CONFIG}: {section}.{name} is {found!r}, and the tensors say {value}"
+                    f"{CONFIG}: {section}.{name} is {found!r}, and the tensors say {value}"
                 )
 
 
@@ -103,7 +116,7 @@ def _check_shape(sections: dict[str, dict[str, Any]], section: str, shape: dict[
         found = sections[section].get(name, value)
         if found != value and [found] * 2 != value:
             raise CheckpointError(
-                f"{_CONFIG}: {f'{section}.{name}'.lstrip('.')} is {found!r}, and of the published "
+                f"{CONFIG}: {f'{section}.{name}'.lstrip('.')} is {found!r}, and of the published "
                 f"model with these tensors it is {value}"
             )
 
@@ -114,9 +127,9 @@ def read_preparation(directory: Path, image_size: int) -> Preparation | None:
     Raises:
         CheckpointError: where it asks for what cannot be done, or contradicts the model's size.
     """
-    name, about = _PREPROCESSOR, _read(directory / _PREPROCESSOR)
+    name, about = PREPROCESSOR, _read(directory / PREPROCESSOR)
     if about is None:
-        name, about = _PROCESSOR, (_read(directory / _PROCESSOR) or {}).get("image_processor")
+        name, about = PROCESSOR, (_read(directory / PROCESSOR) or {}).get("image_processor")
     return preparation_of(about, image_size, name) if isinstance(about, dict) else None
 
 

@@ -234,6 +234,17 @@ def same(one: Tensor, other: Tensor) -> bool:
         return False
 
 
+def put(state: dict[str, Tensor], name: str, tensor: Tensor, made_of: str) -> None:
+    """Put a tensor that was made of others where it belongs.
+
+    Raises:
+        CheckpointError: where another one is there already.
+    """
+    if name in state and not same(state[name], tensor):
+        raise CheckpointError(f"{name} and {made_of} are there and disagree")
+    state[name] = tensor
+
+
 def _no_model(loaded: Mapping[object, object], tensors: Mapping[Words, Tensor]) -> str:
     names = [".".join(words) for words in tensors]
     lora = [name for name in names if ".lora_" in f".{name}"]

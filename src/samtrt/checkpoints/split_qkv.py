@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from samtrt.checkpoints.search import same
+from samtrt.checkpoints.search import put
 from samtrt.checkpoints.wording import dims
 from samtrt.errors import CheckpointError, MissingExtraError
 
@@ -57,8 +57,5 @@ def _join(state: dict[str, Tensor], whole: str, parts: Sequence[str]) -> int:
             shapes = ", ".join(dims(one.shape) for one in found)
             raise CheckpointError(f"{listed} of {layer} have the shapes {shapes}, not one of rows")
         joined = torch.cat([one.detach() for one in found])
-        name = f"{layer}.{whole}.{kind}"
-        if name in state and not same(state[name], joined):
-            raise CheckpointError(f"{name} and {', '.join(names)} are there and disagree")
-        state[name] = joined
+        put(state, f"{layer}.{whole}.{kind}", joined, ", ".join(names))
     return len({match["layer"] for match in first})

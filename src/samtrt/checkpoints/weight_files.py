@@ -6,7 +6,6 @@ the file, which `samtrt.checkpoints.load` puts in front.
 
 from __future__ import annotations
 
-import json
 import pickle
 import warnings
 import zipfile
@@ -15,10 +14,16 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from samtrt.checkpoints.hugging_face import refuse_adapter
+from samtrt.checkpoints.hugging_face import (
+    NO_INDEX,
+    WEIGHTS,
+    index_of,
+    refuse_adapter,
+    shard_names,
+)
 from samtrt.checkpoints.wording import some
 from samtrt.errors import CheckpointError, MissingExtraError
-from samtrt.files import open_regular, read_whole
+from samtrt.files import open_regular
 
 try:
     import torch
@@ -31,7 +36,7 @@ from safetensors.torch import load_file
 from samtrt.checkpoints.inert import STAND_INS
 
 # In the order in which transformers looks for them.
-HF_NAMES = ("model.safetensors", "pytorch_model.bin")
+HF_NAMES = (WEIGHTS, "pytorch_model.bin")
 _DAMAGED = "the file is truncated or damaged; get it again"
 _RESAVE = (
     "where you trust the file, save its weights alone with torch.save(model.state_dict(), ...) or "
@@ -53,7 +58,7 @@ def find_weights(path: Path) -> tuple[Path, ...]:
     for name in HF_NAMES:
         if (path / name).is_file():
             return (path / name,)
-        index = path / f"{name}.index.json"
+        index = path / index_of(name)
         if index.is_file():
             return _shards(index)
     raise CheckpointError(
@@ -64,9 +69,9 @@ def find_weights(path: Path) -> tuple[Path, ...]:
 
 def _shards(index: Path) -> tuple[Path, ...]:
     try:
-        names = sorted(set(json.loads(read_whole(index))["weight_map"].values()))
+        names = shard_names(index)
         outside = [name for name in names if Path(name).name != name]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, *NO_INDEX):
         raise CheckpointError(f"{index.name} is not an index of shards; get it again") from None
     if outside or not names:
         raise CheckpointError(f"{index.name} does not name files of its own directory")

@@ -13,7 +13,7 @@ from typing import Any
 from samtrt.images import ImageNotice, ReadOptions, read_picture
 from samtrt.sources import find_sources
 from samtrt.types import UInt8Array
-from samtrt.video.frames import Frames
+from samtrt.video.sequence import Frames
 
 FOLDER_RATE = Fraction(25)
 """Frames a second of a folder of pictures, which says nothing of it."""

@@ -11,11 +11,11 @@ from samtrt.choices import Direction
 from samtrt.errors import OutputError
 from samtrt.masks import drawing, rle
 from samtrt.types import UInt8Array
-from samtrt.video.frames import Frames
 from samtrt.video.overlay import VideoWriter, draw_objects
 from samtrt.video.predictor import VideoPredictor
 from samtrt.video.prompts import Prompt
 from samtrt.video.recording import Recording
+from samtrt.video.sequence import Frames
 from samtrt.video.session import StreamingSession
 
 SAVE_EVERY = 50

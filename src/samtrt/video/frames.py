@@ -2,86 +2,23 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from threading import Lock
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from samtrt.errors import ImageError, MissingExtraError
 from samtrt.files import sha256_of
 from samtrt.images import ReadOptions
-from samtrt.types import Closeable, Size, UInt8Array
+from samtrt.types import UInt8Array
+from samtrt.video.folder import FolderFrames
 from samtrt.video.limits import OPTIONS, VideoLimits
+from samtrt.video.sequence import Frames
 
 _SILENT_END = Fraction(1, 3)
 """Seconds that a file may last longer than its last frame, as sound often does."""
-
-
-class Frames(Sequence[UInt8Array], Closeable):
-    """A video's frames, uint8 [H, W, 3], RGB, all of one size, read as they are asked for.
-
-    Any thread may ask; one is served at a time. Frames come upright, as players show them.
-
-    Attributes:
-        name: What its results are called.
-        times: When each frame is shown, in seconds, from 0.
-        notices: What was assumed of the video, one line each.
-    """
-
-    def __init__(self, path: Path, name: str, times: Sequence[Fraction]) -> None:
-        # A folder gets the name, and "..." would lead out of where it is to be.
-        self.path, self.name, self.times = path, name if name.strip(".") else "video", times
-        self.notices: tuple[str, ...] = ()
-        self._lock = Lock()
-        self._size: Size | None = None
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-    @overload
-    def __getitem__(self, index: int) -> UInt8Array: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[UInt8Array]: ...
-
-    def __getitem__(self, index: int | slice) -> UInt8Array | Sequence[UInt8Array]:
-        """Return a frame, or several.
-
-        Raises:
-            ImageError: where a frame is damaged, or of another size than those before.
-        """
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        with self._lock:
-            frame = self._read(index % len(self))
-        size = (frame.shape[0], frame.shape[1])
-        self._size = self._size or size
-        if size != self._size:
-            raise ImageError(
-                f"{self.path}: frame {index} is {size[1]} x {size[0]} and others are "
-                f"{self._size[1]} x {self._size[0]}: a video has frames of one size"
-            )
-        return frame
-
-    @property
-    @abstractmethod
-    def names(self) -> list[str]:
-        """What files of the frames are called."""
-
-    @property
-    @abstractmethod
-    def identity(self) -> dict[str, Any]:
-        """What tells this video from others."""
-
-    @abstractmethod
-    def _read(self, index: int) -> UInt8Array:
-        """Read a frame that there is; raises `ImageError`."""
 
 
 def open_frames(
@@ -98,8 +35,6 @@ def open_frames(
         ImageError: where there is no such video, or it has no frame.
         MissingExtraError: for a file, where PyAV is not installed.
     """
-    from samtrt.video.folder import FolderFrames
-
     return FolderFrames(path, options, tell) if path.is_dir() else FileFrames(path)
 
 

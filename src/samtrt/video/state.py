@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from samtrt.errors import ImageError
 from samtrt.preparation.host import check_image
 from samtrt.types import Embedding, Size, UInt8Array
 from samtrt.video.memories import Floats
+from samtrt.video.sequence import check_size
 from samtrt.video.tracks import Track
 
 Found = tuple[int, list[int], Floats]
@@ -42,12 +42,7 @@ class VideoState:
             ImageError: where it is damaged, or of another size than the first.
         """
         frame = check_image(self.frames[index])
-        if frame.shape[:2] != self.size:
-            height, width = frame.shape[:2]
-            raise ImageError(
-                f"frame {index} is {width} x {height} and the first is {self.size[1]} x "
-                f"{self.size[0]}: a video has frames of one size"
-            )
+        check_size(frame, self.size, f"frame {index}", "the first is")
         return frame
 
     @property
