@@ -1,11 +1,11 @@
-"""Make a start for the larger vit_s from weights of its first form.
+"""Make a start for vit_s from weights of an earlier form, or the same weights for other sizes.
 
-    PYTHONPATH=src python training/grow.py runs/vit_s/ema.safetensors start.safetensors
+    PYTHONPATH=src python training/grow.py runs/vit_s/ema.safetensors start.safetensors --size 1024
 
-The first form took pictures of 512 pixels with 8 blocks; the present one takes 768 with 12. Tables
-of positions are interpolated, as is usual (He et al., 2022), and before each pair of old blocks
-comes a new one that adds nothing yet: a copy of the next whose last layers are zero (Chen et al.,
-"Net2Net", 2016).
+The first form took pictures of 512 pixels with 8 blocks, the second 768 with 12; the present one
+takes 1024 with 12. Tables of positions are interpolated, as is usual (He et al., 2022); where there
+are 8 blocks, before each pair comes a new one that adds nothing yet: a copy of the next whose last
+layers are zero (Chen et al., "Net2Net", 2016).
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+PATCH = 16
 OLD_BLOCK_OF = (0, 0, 1, 2, 2, 3, 4, 4, 5, 6, 6, 7)
-"""For each block the old one that it comes from."""
+"""For each of 12 blocks the one of 8 that it comes from."""
 NEW = (1, 4, 7, 10)
-"""Blocks that are there for the first time."""
-OLD_GLOBAL = (1, 3, 5, 7)
+"""Those of 12 blocks that are there for the first time."""
+GLOBAL = (2, 5, 8, 11)
+"""Those of 12 blocks that attend to the whole picture."""
+_BLOCKS = "image_encoder.blocks."
+_POSITIONS = "image_encoder.pos_embed"
 _LAST = ("attn.proj.weight", "attn.proj.bias", "mlp.lin2.weight", "mlp.lin2.bias")
 
 
@@ -38,31 +42,45 @@ def finer(table: Tensor, side: int) -> Tensor:
     return grown.permute(0, 2, 3, 1).contiguous()
 
 
-def grown(state: dict[str, Tensor], side: int = 48) -> dict[str, Tensor]:
-    """Return the state dict of 12 blocks for images of 16 x `side` pixels, in float32."""
-    prefix = "image_encoder.blocks."
-    out = {name: t.float() for name, t in state.items() if not name.startswith(prefix)}
-    out["image_encoder.pos_embed"] = finer(out["image_encoder.pos_embed"], side)
+def deeper(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dict of 12 blocks that computes what these 8 do."""
+    out = {name: tensor for name, tensor in state.items() if not name.startswith(_BLOCKS)}
     for index, old in enumerate(OLD_BLOCK_OF):
-        start = f"{prefix}{old}."
+        start = f"{_BLOCKS}{old}."
         for name, tensor in state.items():
-            if not name.startswith(start):
-                continue
-            rest, value = name.removeprefix(start), tensor.float()
-            if index in NEW and rest in _LAST:
-                value = value * 0
-            if old in OLD_GLOBAL and "rel_pos" in rest:
-                value = longer(value, 2 * side - 1)
-            out[f"{prefix}{index}.{rest}"] = value
+            if name.startswith(start):
+                rest = name.removeprefix(start)
+                silent = index in NEW and rest in _LAST
+                out[f"{_BLOCKS}{index}.{rest}"] = tensor * 0 if silent else tensor
     return out
+
+
+def resized(state: dict[str, Tensor], side: int) -> dict[str, Tensor]:
+    """Return the state dict of 12 blocks for images of 16 x `side` pixels."""
+    out = dict(state)
+    out[_POSITIONS] = finer(state[_POSITIONS], side)
+    for index in GLOBAL:
+        for axis in "hw":
+            name = f"{_BLOCKS}{index}.attn.rel_pos_{axis}"
+            out[name] = longer(state[name], 2 * side - 1)
+    return out
+
+
+def grown(state: dict[str, Tensor], side: int) -> dict[str, Tensor]:
+    """Return 12 blocks for images of 16 x `side` pixels, of 8 or 12 of any size, in float32."""
+    state = {name: tensor.float() for name, tensor in state.items()}
+    has_all = f"{_BLOCKS}{len(OLD_BLOCK_OF) - 1}.norm1.weight" in state
+    return resized(state if has_all else deeper(state), side)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
+    parser.add_argument("--size", type=int, default=1024, help="of pictures, in pixels")
     args = parser.parse_args()
-    save_file(grown(load_file(args.source)), args.target, {"format": "pt"})
+    state = grown(load_file(args.source), args.size // PATCH)
+    save_file({name: tensor.half() for name, tensor in state.items()}, args.target, {"format": "pt"})
 
 
 if __name__ == "__main__":

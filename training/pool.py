@@ -16,7 +16,6 @@ from torch import Tensor
 from parts import read_parts
 
 OBJECT_SIDE = 256
-PHOTO_SIDE = 768
 IDS_SIDE = 384
 WHOLES = 3  # the last of a photo's four maps; see `prepare.py`
 MAP_WEIGHTS = (1, 1, 2, 5)
@@ -28,11 +27,16 @@ class Pool:
     """Decoded pictures on one device: objects RGBA, photos RGB with their content's size."""
 
     objects: Tensor  # uint8 [N, 4, 256, 256]
-    photos: Tensor  # uint8 [M, 3, 768, 768], content at the top left
+    photos: Tensor  # uint8 [M, 3, P, P], content at the top left
     photo_sizes: Tensor  # float [M, 2], (height, width) of the content
     ids: Tensor  # uint8 [M, 4, 384, 384], four maps of pseudo-objects
-    id_scales: Tensor  # float [M, 2], (y, x): a map's size by that of its photo, over 384 by 768
+    id_scales: Tensor  # float [M, 2], (y, x): a map's size by that of its photo, over 384 by P
     with_ids: Tensor  # int64 [K, 2], photo and map of those maps that have pseudo-objects
+
+    @property
+    def photo_side(self) -> int:
+        """P: the largest photo's longer side."""
+        return self.photos.shape[-1]
 
 
 def _decode(item: tuple[str, bytes]) -> tuple[str, np.ndarray]:
@@ -72,7 +76,8 @@ def load_pool(
         top, left = (OBJECT_SIDE - h) // 2, (OBJECT_SIDE - w) // 2
         objects[i, :, top : top + h, left : left + w] = decoded[key]
     names = [k.split("/", 1)[1] for k in decoded if k.startswith("photo/")]
-    photos = np.zeros((len(names), 3, PHOTO_SIDE, PHOTO_SIDE), np.uint8)
+    side = max((max(decoded[f"photo/{name}"].shape) for name in names), default=IDS_SIDE)
+    photos = np.zeros((len(names), 3, side, side), np.uint8)
     ids = np.zeros((len(names), 1 + WHOLES, IDS_SIDE, IDS_SIDE), np.uint8)
     sizes = np.zeros((len(names), 2), np.float32)
     scales = np.ones((len(names), 2), np.float32)
@@ -83,7 +88,7 @@ def load_pool(
         for kind, maps in (("ids", slice(WHOLES)), ("wholes", slice(WHOLES, None))):
             if (small := decoded.get(f"{kind}/{name}")) is not None:
                 ids[i, maps, : small.shape[-2], : small.shape[-1]] = small
-                scales[i] = np.array(small.shape[-2:]) / sizes[i] * (PHOTO_SIDE / IDS_SIDE)
+                scales[i] = np.array(small.shape[-2:]) / sizes[i] * (side / IDS_SIDE)
     pairs = np.argwhere(ids.reshape(len(names), 1 + WHOLES, -1).max(2) > 0)
     with_ids = pairs.repeat(np.array(MAP_WEIGHTS)[pairs[:, 1]], axis=0)
     arrays = (objects, photos, sizes, ids, scales, with_ids)

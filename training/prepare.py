@@ -25,7 +25,8 @@ from parts import read_parts, split_of, write_parts
 from pseudo import regions, stable_cuts, stack
 
 OBJECT_SIDE = 256
-PHOTO_SIDE = 768
+PHOTO_SIDE = {"train": 1024, "heldout": 768}
+"""Held-out photographs keep the size of the first evaluation, so that figures compare."""
 IDS_SIDE = 384
 OBJECT_PACKAGES = ("openclipart-png", "tuxpaint-stamps-default")
 # Flags are rectangles, playing cards and letters have no inside worth a mask.
@@ -142,24 +143,33 @@ def photo(path: Path) -> list[Item]:
         picture = file.convert("RGB")
     items = []
     for i, view in enumerate(views(picture)):
-        view.thumbnail((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
+        name = f"{name_of(path)}-{i}"
+        split, identity = name.split("/")
+        view.thumbnail((PHOTO_SIDE[split],) * 2, Image.Resampling.LANCZOS)
         small = view.copy()
         small.thumbnail((IDS_SIDE, IDS_SIDE), Image.Resampling.LANCZOS)
-        name, rgb = f"{name_of(path)}-{i}", np.asarray(small)
-        items += Worker.known.get(name) or found_without_model(name, view, rgb)
-        if Worker.finder and name.split("/")[1] in CHECKED:
-            items += found_wholes(name, view, rgb, Worker.finder)
+        known, rgb = Worker.known.get(name, []), np.asarray(small)
+        items.append((f"photo/{name}", encoded(view, "JPEG", quality=86)))
+        items += [item for item in known if not of_wholes(item[0])] or found_without_model(
+            name, view, rgb
+        )
+        if Worker.finder and identity in CHECKED:
+            items += [item for item in known if of_wholes(item[0])] or found_wholes(
+                name, view, rgb, Worker.finder
+            )
     return items
 
 
+def of_wholes(name: str) -> bool:
+    """Tell whether an item is a map of wholes, or one of them cut out."""
+    return name.startswith("wholes/") or "-w" in name
+
+
 def found_without_model(name: str, view: Image.Image, rgb: np.ndarray) -> list[Item]:
-    """Return a view as JPEG, three maps of its pseudo-objects, and those that can be cut out."""
+    """Return three maps of a view's pseudo-objects, and those that can be cut out."""
     cuts = stable_cuts(rgb)
     maps = [regions(rgb, 150), regions(rgb, 500), stack(cuts, rgb.shape[:2])]
-    items = [
-        (f"photo/{name}", encoded(view, "JPEG", quality=86)),
-        (f"ids/{name}", encoded(Image.fromarray(np.stack(maps, -1)), "PNG")),
-    ]
+    items = [(f"ids/{name}", encoded(Image.fromarray(np.stack(maps, -1)), "PNG"))]
     for j, cut in enumerate(cuts):
         soft = cv2.GaussianBlur(cut.astype(np.float32), (0, 0), 1.0)
         if whole := cut_from_photo(view, cut, cv2.resize(soft, view.size)):
@@ -228,11 +238,11 @@ def start_worker(package: Path | None, known: dict[str, list[Item]]) -> None:
 
 
 def made_before(folder: Path) -> dict[str, list[Item]]:
-    """Group earlier parts' items by cut-out or view, less its wholes."""
+    """Group what earlier parts found by cut-out or view; photographs are encoded anew."""
     known: dict[str, list[Item]] = {}
     for name, blob in read_parts(folder):
         kind, split, identity = name.split("/")
-        if kind != "wholes" and "-w" not in identity:
+        if kind != "photo":
             view = "-".join(identity.split("-")[:2])
             known.setdefault(f"{split}/{view}", []).append((name, blob))
     return known

@@ -87,7 +87,9 @@ def boxes(masks: Tensor) -> Tensor:
 
 
 def jitter(box: Tensor, generator: torch.Generator, size: int) -> Tensor:
-    """Move corners by noise of up to 10% of the side, at most 20 pixels of 512 (paper, section A).
+    """Move corners by noise of up to 10% of the side, at most 40 pixels of 512.
+
+    The paper (section A) has 20, so that a loose box of a large thing was never seen.
 
     How much is drawn for each box. `EXACT_BOXES` of them stay as they are: an exact box says that
     the mask touches each of its sides, which is worth learning.
@@ -96,7 +98,7 @@ def jitter(box: Tensor, generator: torch.Generator, size: int) -> Tensor:
     much = 0.1 * torch.rand(len(box), 1, generator=generator, device=box.device)
     noise = torch.randn(box.shape, generator=generator, device=box.device) * much * side
     exact = torch.rand(len(box), 1, generator=generator, device=box.device) < EXACT_BOXES
-    return (box + noise.clamp(-size / 25.6, size / 25.6) * ~exact).clamp(0, size - 1)
+    return (box + noise.clamp(-size / 12.8, size / 12.8) * ~exact).clamp(0, size - 1)
 
 
 def fresh_prompt(

@@ -16,10 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from effects import Dice, blurred, finish, procedural, recolour, shadowed
-from pool import PHOTO_SIDE, WHOLES, Pool
+from pool import WHOLES, Pool
 
 SIDE = 512
 """Of scenes, in pixels, where nothing else is asked for."""
+BLOCK = 8
+"""Sides are its multiples: of JPEG's."""
 PART_IDS = 32
 SLOTS = 9  # objects a scene at most; their ids are 1..SLOTS
 MIN_VISIBLE = 0.002  # of the frame
@@ -98,7 +100,7 @@ class Composer:
         self.side = side
         self.coarse_share = coarse_share
         self.coarse = (
-            Composer(pool, generator, real_share, part_share, side * 2 // 3)
+            Composer(pool, generator, real_share, part_share, side * 2 // 3 // BLOCK * BLOCK)
             if coarse_share
             else None
         )
@@ -114,10 +116,10 @@ class Composer:
         scale = (content / sizes).amin(1) * self.dice.rand(count, low=least, high=1.0)
         origin = self.dice.rand(count, 2) * (content - sizes * scale[:, None])
         flip = (self.dice.rand(count) < 0.5).float()
-        pixel = torch.arange(self.side, device=self.device) + 0.5
+        pixel, whole = torch.arange(self.side, device=self.device) + 0.5, self.pool.photo_side
         xs = pixel + flip[:, None] * (sizes[:, 1:] - 2 * pixel)
-        x = (xs * scale[:, None] + origin[:, 1:]) / PHOTO_SIDE * 2 - 1
-        y = (pixel * scale[:, None] + origin[:, :1]) / PHOTO_SIDE * 2 - 1
+        x = (xs * scale[:, None] + origin[:, 1:]) / whole * 2 - 1
+        y = (pixel * scale[:, None] + origin[:, :1]) / whole * 2 - 1
         return torch.stack(
             [x[:, None, :].expand(-1, self.side, -1), y[:, :, None].expand(-1, -1, self.side)], -1
         )
@@ -232,7 +234,7 @@ class Composer:
             self.pool.photos[index].float(), grid, padding_mode="border", align_corners=False
         )
         maps = self.pool.ids[index, which].float()
-        # Of a photo below 768 pixels the map is more than half its size.
+        # A map is not always the same part of its photo's size: small photos are not enlarged.
         grid = (grid + 1) * self.pool.id_scales[index].flip(1)[:, None, None] - 1
         ids = F.grid_sample(maps[:, None], grid, mode="nearest", align_corners=False)
         inside = content_mask(sizes, self.side)

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))  # its scripts
 
-from grow import NEW, finer, grown, longer  # noqa: E402
+from grow import GLOBAL, NEW, finer, grown, longer  # noqa: E402
 from samtrt.models import build_sam  # noqa: E402
 from samtrt.models.sam import seed_weights  # noqa: E402
 from samtrt.registry import ViTSpec, get_spec  # noqa: E402
@@ -37,8 +37,12 @@ def test_grown_weights_give_the_same_embedding_until_they_learn() -> None:
 def test_grown_weights_fit_the_model_of_today() -> None:
     spec = get_spec("vit_s")
     assert isinstance(spec, ViTSpec)
-    old = build_sam(replace(spec, depth=8, global_attn_indexes=(1, 3, 5, 7), image_size=512))
-    build_sam(spec).load_state_dict(grown(old.state_dict()), strict=True)
+    assert spec.global_attn_indexes == GLOBAL
+    first = build_sam(replace(spec, depth=8, global_attn_indexes=(1, 3, 5, 7), image_size=512))
+    second = build_sam(replace(spec, image_size=768))
+    for old in (first, second):
+        state = grown(old.state_dict(), spec.image_size // spec.patch_size)
+        build_sam(spec).load_state_dict(state, strict=True)
 
 
 def test_tables_keep_their_ends_and_their_middle() -> None:

@@ -57,7 +57,7 @@ def test_most_boxes_are_exact_and_the_others_near() -> None:
     exact = (moved == 0).all(1)
     assert exact.float().mean() == pytest.approx(prompting.EXACT_BOXES, abs=0.04)
     assert 3 < moved[~exact][:, 0].std() < 15  # 10% of 200 pixels at most
-    assert moved.abs().max() <= 20
+    assert moved.abs().max() <= 40
 
 
 def test_corrective_points_lie_in_the_error_with_its_label() -> None:
@@ -165,7 +165,7 @@ def step() -> Step:
         return torch.ones(len(image), 6, 16, 16), torch.ones(len(image), 8, 8, 8)
 
     args = Namespace(batch=1, masks=2, echo=1, rounds=3, distill=1.0, bf16=False)
-    composer = Composer(pool, torch.Generator().manual_seed(0), side=768)
+    composer = Composer(pool, torch.Generator().manual_seed(0), side=model.spec.image_size)
     return Step(model, composer, args, teacher, student)  # type: ignore[arg-type]
 
 
@@ -182,8 +182,8 @@ def test_finished_weights_start_with_good_masks_and_learn(step: Step) -> None:
 def test_pull_scales_what_the_encoder_learns_from_the_teacher(step: Step) -> None:
     assert step.student is not None
     torch.nn.init.normal_(step.student.heads[0].weight)
-    embeddings = torch.randn(1, 256, 48, 48, requires_grad=True)
-    targets = step.teacher(torch.zeros(1, 3, 768, 768))  # type: ignore[misc]
+    embeddings = torch.randn(1, 256, 64, 64, requires_grad=True)
+    targets = step.teacher(torch.zeros(1, 3, 1024, 1024))  # type: ignore[misc]
     got = []
     for pull in (0.0, 0.5, 1.0):
         step.pull.fill_(pull)

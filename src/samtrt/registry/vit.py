@@ -100,7 +100,6 @@ SMALL = (
         depth=12,
         num_heads=4,
         global_attn_indexes=(2, 5, 8, 11),
-        image_size=768,
         thresholds=MaskThresholds(0.60, 0.88),  # measured: docs/model-card.md
     ),
     ViTSpec(
