@@ -28,8 +28,11 @@ from safetensors import safe_open
 from image_folder import make_images
 
 WIDTH = 1800
-WORK = {"embed": ["--precision", "fp16"], "auto": ["--pred-iou-thresh", "0.6"]}
-"""Commands, and what they take besides."""
+WORK = {
+    "embed": ["--precision", "fp16"],
+    "auto": ["--pred-iou-thresh", "0.6", "--formats", "none"],
+}
+"""Commands, and what they take besides; `auto` writes COCO JSON alone."""
 
 
 def run(

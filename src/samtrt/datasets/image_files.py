@@ -58,7 +58,8 @@ def write_image_file(
     """
     if kind is OutputFormat.OVERLAY and pixels is not None:
         drawn = draw_annotations(pixels, image.annotations)
-        Image.fromarray(drawn).save(temporary, format="PNG")
+        # To be looked at: 13 % larger than usual, in a quarter of the time.
+        Image.fromarray(drawn).save(temporary, format="PNG", compress_level=1)
     elif kind is OutputFormat.LABELMAP:
         save_label_map(temporary, image, categories)
     elif kind is OutputFormat.LABELME:
