@@ -169,7 +169,9 @@ def measure(model: Sam, composer: Composer, count: int, batch: int = 20) -> dict
         with torch.inference_mode():
             side = model.spec.image_size
             shown = scenes if side == scenes.side else scenes.enlarged(side)
-            embeddings = model.image_encoder(normalise(shown))
+            # A few at a time: global attention of 1024 pixels takes 0.3 GB a picture and block.
+            parts = normalise(shown).split(4)
+            embeddings = torch.cat([model.image_encoder(part) for part in parts])
         for i in range(len(embeddings)):
             if truths := truths_of(scenes, i):
                 ask = Prompter(model, embeddings[i : i + 1], scenes.side)
