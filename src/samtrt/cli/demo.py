@@ -11,7 +11,7 @@ import typer
 from samtrt.choices import SPECKS
 from samtrt.cli.screen import next_step
 
-BOWL = (300, 80)  # the white inside of the cup
+BOWL = (220, 100)  # the white inside of the cup
 COFFEE = (204, 95, 369, 193)
 
 
