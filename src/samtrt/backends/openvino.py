@@ -11,9 +11,11 @@ import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Arrays, HostBackend, stage_tensors
+from samtrt.backends.parts import Part
 from samtrt.choices import AnyStage, AttentionForm, BackendName, Precision
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.manifest import Manifest
+from samtrt.types import TensorInfo
 
 try:
     import openvino as ov
@@ -35,7 +37,9 @@ class OpenVinoBackend(HostBackend):
         manifest: Manifest,
         stage: AnyStage,
         options: BackendOptions,
+        part: Part | None = None,
     ) -> None:
+        """Open the graph at `path`, or a part of it."""
         if options.device not in (None, "cpu"):
             raise BackendError(f"the openvino backend runs on 'cpu', not on '{options.device}'")
         if manifest.attention == AttentionForm.PLUGIN.value:
@@ -52,9 +56,14 @@ class OpenVinoBackend(HostBackend):
         config = {"INFERENCE_PRECISION_HINT": PRECISIONS[name], "PERFORMANCE_HINT": "LATENCY"}
         if options.threads:
             config["INFERENCE_NUM_THREADS"] = str(options.threads)
-        inputs, outputs = stage_tensors(manifest, stage)
         try:
-            compiled = core.compile_model(str(path), "CPU", config)
+            model = core.read_model(part.model) if part else str(path)
+            compiled = core.compile_model(model, "CPU", config)
+            if part:
+                inputs = [_info(compiled.input(name), name) for name in part.inputs]
+                outputs = [_info(compiled.output(name), name) for name in part.outputs]
+            else:
+                inputs, outputs = stage_tensors(manifest, stage)
             self._order = [compiled.output(info.name) for info in outputs]
             for info in inputs:
                 compiled.input(info.name)
@@ -92,6 +101,15 @@ def has_bf16(core: Any = None) -> bool:
     """Tell whether this machine's processor computes in bfloat16."""
     found = (core or ov.Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in found
+
+
+def _info(port: Any, name: str) -> TensorInfo:
+    """Describe what a compiled model takes or gives; any dimension of it that varies may."""
+    shape = (
+        dimension.get_length() if dimension.is_static else f"{name} {axis}"
+        for axis, dimension in enumerate(port.get_partial_shape())
+    )
+    return TensorInfo(name, np.dtype(np.float32), tuple(shape))
 
 
 def _last_line(error: Exception) -> str:

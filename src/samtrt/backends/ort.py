@@ -11,6 +11,7 @@ import numpy as np
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Backend, Tensors
 from samtrt.backends.bound import BoundSession
+from samtrt.backends.parts import Part
 from samtrt.cuda.memory import Memory
 from samtrt.cuda.runtime import Cuda
 from samtrt.errors import BackendError, MissingExtraError
@@ -32,7 +33,8 @@ class OnnxRuntimeBackend(Backend):
 
     name = "onnxruntime"
 
-    def __init__(self, path: Path, options: BackendOptions) -> None:
+    def __init__(self, path: Path, options: BackendOptions, part: Part | None = None) -> None:
+        """Open the graph at `path`, or a part of it."""
         device = "cpu" if options.device is None else options.device
         provider = _provider(device)
         session_options = ort.SessionOptions()
@@ -45,7 +47,7 @@ class OnnxRuntimeBackend(Backend):
         )
         try:
             session = ort.InferenceSession(
-                str(path),
+                part.model if part else str(path),
                 session_options,
                 providers=[provider],
                 # On CPUs its kernel takes longer than the Add and LayerNormalization it replaces.
