@@ -78,11 +78,13 @@ def open_backend(
             from samtrt.backends.openvino import OpenVinoBackend
 
             with manifest.checked(directory, stage) as path:
+                given = chosen, path, manifest, stage, options
                 return open_in_parts(
                     path,
                     manifest,
                     stage,
-                    lambda part: OpenVinoBackend(chosen, path, manifest, stage, options, part),
+                    lambda part: OpenVinoBackend(*given, part),
+                    lambda part: OpenVinoBackend(*given, part, prompts=1),
                 )
         case BackendName.TENSORRT | BackendName.TENSORRT_RTX as chosen:
             from samtrt.backends.tensorrt.backend import TensorRtBackend

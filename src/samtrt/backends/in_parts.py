@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,37 +15,46 @@ import numpy.typing as npt
 from samtrt.backends.base import Arrays, Backend, HostBackend, image_inputs, stage_tensors
 from samtrt.backends.parts import Part, parts_of
 from samtrt.choices import AnyStage, Stage
-from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
 
 MASKS = ("mask_input", "has_mask_input")
 POINTS = ("point_coords", "point_labels")
 
 KEPT_IMAGES = 2
-"""Images whose parts are kept: a SAM 2's take 24 MB beside 17 MB of maps, which are kept too."""
+"""Images whose parts are kept: a SAM 2's take 29 MB beside 17 MB of maps, which are kept too."""
 
 Open = Callable[[Part | None], Backend]
 """Opens a part of a graph, or all of it."""
 
 
-def open_in_parts(path: Path, manifest: Manifest, stage: AnyStage, open_one: Open) -> Backend:
-    """Open a decoder in parts, where it has them, and any other stage whole."""
+def open_in_parts(
+    path: Path,
+    manifest: Manifest,
+    stage: AnyStage,
+    open_part: Open,
+    open_for_one: Open | None = None,
+) -> Backend:
+    """Open a decoder in parts, where it has them, and any other stage whole.
+
+    Args:
+        path: Of the graph.
+        manifest: Of the model.
+        stage: Which one it is.
+        open_part: Opens a part, or the whole graph.
+        open_for_one: Opens the last part for one prompt alone, for runtimes that are faster so.
+    """
     # Weights in a file of their own are found by the path of the graph alone.
     if stage is not Stage.DECODER or len(manifest.files[stage]) > 1:
-        return open_one(None)
-    maps = image_inputs(stage, manifest)
-    parts = parts_of(path.read_bytes(), [maps, MASKS, POINTS])
+        return open_part(None)
+    parts = parts_of(path.read_bytes(), [image_inputs(stage, manifest), MASKS, POINTS])
     if parts is None:
-        return open_one(None)
-    opened: list[Backend] = []
-    try:
-        for part in parts:
-            opened.append(open_one(part))
-    except BaseException:
-        for backend in opened:
-            backend.close()
-        raise
-    return DecoderInParts(opened, manifest)
+        return open_part(None)
+    with ExitStack() as opened:
+        backends = [opened.enter_context(open_part(part)) for part in parts]
+        if open_for_one:
+            backends.append(opened.enter_context(open_for_one(parts[-1])))
+        opened.pop_all()
+    return DecoderInParts(backends, manifest)
 
 
 @dataclass
@@ -63,7 +73,7 @@ class _Kept:
 
 
 class DecoderInParts(HostBackend):
-    """A decoder whose parts run one after the other.
+    """A decoder whose parts run one after the other; a fourth is the last one for one prompt.
 
     What depends on the image alone is kept from call to call where its maps are the same arrays and
     cannot be written to, as those of an `Embedding`; so is what stands for masks that are not
@@ -72,7 +82,9 @@ class DecoderInParts(HostBackend):
 
     def __init__(self, parts: Sequence[Backend], manifest: Manifest) -> None:
         inputs, outputs = stage_tensors(manifest, Stage.DECODER)
-        self._of_image, self._of_masks, self._of_points = parts
+        self._parts = parts
+        self._of_image, self._of_masks, self._of_points = parts[:3]
+        self._of_one_prompt = parts[-1]
         self._maps = sorted(image_inputs(Stage.DECODER, manifest))
         self._kept: list[_Kept] = []
         self._lock = threading.Lock()
@@ -82,7 +94,8 @@ class DecoderInParts(HostBackend):
         self.outputs = {info.name: info for info in outputs}
 
     def _compute(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
-        made = _run(self._of_points, {**feeds, **self._prepared(feeds)})
+        last = self._of_points if len(feeds["point_coords"]) > 1 else self._of_one_prompt
+        made = _run(last, {**feeds, **self._prepared(feeds)})
         return {name: made[name] for name in self.outputs}
 
     def _prepared(self, feeds: Arrays) -> Arrays:
@@ -110,7 +123,7 @@ class DecoderInParts(HostBackend):
         return kept
 
     def close(self) -> None:
-        for part in (self._of_image, self._of_masks, self._of_points):
+        for part in self._parts:
             part.close()
         with self._lock:
             self._kept = []

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Arrays, HostBackend, stage_tensors
 from samtrt.backends.parts import Part
-from samtrt.choices import AnyStage, AttentionForm, BackendName, Precision
+from samtrt.choices import AnyStage, AttentionForm, BackendName, Precision, Stage
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.manifest import Manifest
 from samtrt.types import TensorInfo
@@ -38,8 +38,9 @@ class OpenVinoBackend(HostBackend):
         stage: AnyStage,
         options: BackendOptions,
         part: Part | None = None,
+        prompts: int | None = None,
     ) -> None:
-        """Open the graph at `path`, or a part of it."""
+        """Open the graph at `path`, or a part of it; for so many prompts alone, if it is said."""
         if options.device not in (None, "cpu"):
             raise BackendError(f"the openvino backend runs on 'cpu', not on '{options.device}'")
         if manifest.attention == AttentionForm.PLUGIN.value:
@@ -54,10 +55,16 @@ class OpenVinoBackend(HostBackend):
                 f"use --backend {BackendName.OPENVINO.value}"
             )
         config = {"INFERENCE_PRECISION_HINT": PRECISIONS[name], "PERFORMANCE_HINT": "LATENCY"}
+        if stage is Stage.DECODER:
+            # Its kernel for attention as a whole shares it out by images and heads, of which tokens
+            # that attend to the image have one: the others' cores would wait.
+            config["SNIPPETS_MODE"] = "DISABLE"
         if options.threads:
             config["INFERENCE_NUM_THREADS"] = str(options.threads)
         try:
-            model = core.read_model(part.model) if part else str(path)
+            model = core.read_model(part.model if part else str(path))
+            if prompts:
+                model.reshape({port.any_name: _with_first(port, prompts) for port in model.inputs})
             compiled = core.compile_model(model, "CPU", config)
             if part:
                 inputs = [_info(compiled.input(name), name) for name in part.inputs]
@@ -101,6 +108,11 @@ def has_bf16(core: Any = None) -> bool:
     """Tell whether this machine's processor computes in bfloat16."""
     found = (core or ov.Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in found
+
+
+def _with_first(port: Any, size: int) -> Any:
+    """Return the shape of an input, its first dimension fixed."""
+    return ov.PartialShape([ov.Dimension(size), *list(port.get_partial_shape())[1:]])
 
 
 def _info(port: Any, name: str) -> TensorInfo:

@@ -42,6 +42,8 @@ class OnnxRuntimeBackend(Backend):
         # A plan of the memory of each shape comes on top of what the first run took, and saves no
         # time: an encoder then takes half as much again.
         session_options.enable_mem_pattern = device != "cpu"
+        # Threads wait for work busily, but no longer than a run: then others need the cores.
+        session_options.add_session_config_entry("session.force_spinning_stop", "1")
         session_options.log_severity_level = (
             3  # errors only: warnings of fusions are not the user's
         )

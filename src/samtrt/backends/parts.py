@@ -7,14 +7,15 @@ inputs, so that any exported decoder can be taken apart, and computes what it di
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from samtrt.backends.protobuf import Field, field, fields
 
 # Numbers of fields, as in `onnx.proto`.
 _GRAPH = 7  # of ModelProto
-_NODE, _INITIALIZER, _INPUT, _OUTPUT, _VALUE_INFO = 1, 5, 11, 12, 13  # of GraphProto
+_NODE, _NAME, _INITIALIZER, _INPUT, _OUTPUT, _VALUE_INFO = 1, 2, 5, 11, 12, 13  # of GraphProto
+_SPARSE_INITIALIZER = 15
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR = 1, 2, 4  # of NodeProto
 _INITIALIZER_NAME = 8  # of TensorProto
 _VALUE_NAME, _VALUE_TYPE = 1, 2  # of ValueInfoProto
@@ -84,7 +85,11 @@ class _Graph:
         self.part_of = {name: part for part, names in enumerate(inputs) for name in names}
         if self.named[_INPUT].keys() != self.part_of.keys():
             raise ValueError("a graph with other inputs")
-        self.placed = list(self._place())
+        self.readers = defaultdict[str, list[_Node]](list)
+        for node in self.nodes:
+            for name in node.inputs:
+                self.readers[name].append(node)
+        self.placed = self._place()
 
     def _read(self, graph: Field) -> None:
         names = {_INITIALIZER: _INITIALIZER_NAME} | dict.fromkeys(
@@ -93,65 +98,78 @@ class _Graph:
         for one in fields(graph.message):
             if one.number == _NODE:
                 self.nodes.append(_node(one))
+            elif one.number == _SPARSE_INITIALIZER:
+                raise ValueError("weights of a kind that is not copied")
             elif one.number in names:
                 self.named[one.number][_only(one.message, names[one.number]).text] = one
 
-    def _place(self) -> Iterator[int]:
-        """Yield each node's part."""
-        readers = defaultdict[str, list[_Node]](list)
-        for node in self.nodes:
-            for name in node.inputs:
-                readers[name].append(node)
+    def _place(self) -> list[int]:
+        """Return each node's part."""
+        placed = []
         for node in self.nodes:
             if node.operator in _WITH_GRAPHS:
                 raise ValueError("a graph within the graph")
-            part = max((self.part_of.get(name, _CONSTANT) for name in node.inputs), default=-1)
-            if part != _CONSTANT and _is_read_by_products(node, readers):
-                # They take it either way round: another copy would take memory, and saves nothing.
-                part = self.count - 1
-            self.part_of.update(dict.fromkeys(node.outputs, part))
-            yield part
+            placed.append(max((self._part_of(name) for name in node.inputs), default=_CONSTANT))
+            self.part_of.update(dict.fromkeys(node.outputs, placed[-1]))
+        return [self._moved(node, part) for node, part in zip(self.nodes, placed, strict=True)]
+
+    def _moved(self, node: _Node, part: int) -> int:
+        """Return the part of a node, the last for what transposes for products there alone.
+
+        They take a matrix either way round: where the last part has it anyway, another copy would
+        take memory and save nothing.
+        """
+        last = self.count - 1
+        if node.operator != "Transpose" or part in (_CONSTANT, last):
+            return part
+        readers = self.readers[node.outputs[0]]
+        if not all(one.operator == "MatMul" and self._is_of(one, last) for one in readers):
+            return part
+        others = (one for one in self.readers[node.inputs[0]] if one is not node)
+        if not any(self._is_of(one, last) for one in others):
+            return part
+        self.part_of[node.outputs[0]] = last
+        return last
+
+    def _is_of(self, node: _Node, part: int) -> bool:
+        return self._part_of(node.outputs[0]) == part
+
+    def _part_of(self, value: str) -> int:
+        return self.part_of.get(value, _CONSTANT)
 
     def parts(self) -> list[Part] | None:
         """Return them, if each has something to do and only float32 passes between them."""
         made: list[Part] = []
-        wanted = set(self.named[_OUTPUT])
+        results = set(self.named[_OUTPUT])
+        wanted = set(results)
         for number in reversed(range(self.count)):
-            part = self._part(number, wanted)
-            if not part.outputs:
-                return None
-            made.append(part)
-            wanted |= set(part.inputs)
-        return made[::-1]
+            made.append(self._part(number, wanted))
+            wanted.update(made[-1].inputs)
+        whole = results.issubset(made[0].outputs) and all(part.outputs for part in made)
+        return made[::-1] if whole else None
 
     def _part(self, number: int, wanted: Collection[str]) -> Part:
-        outputs = [
-            name
-            for node, part in zip(self.nodes, self.placed, strict=True)
-            for name in node.outputs
-            if part == number and name in wanted
-        ]
+        """Write a part that gives what is wanted of it."""
+        placed = list(zip(self.nodes, self.placed, strict=True))
+        given = [name for node, part in placed if part == number for name in node.outputs]
+        outputs = [name for name in given if name in wanted]
         nodes, needed = [], set(outputs)
-        for node, part in zip(reversed(self.nodes), reversed(self.placed), strict=True):
+        for node, part in reversed(placed):
             if part in (number, _CONSTANT) and needed.intersection(node.outputs):
                 nodes.append(node.raw)
                 needed.update(node.inputs)
         own = [name for name in self.named[_INPUT] if self.part_of[name] == number]
-        inside = {name for name in needed if self.part_of.get(name, _CONSTANT) == number}
-        before = sorted(
-            name for name in needed - inside if self.part_of.get(name, _CONSTANT) != _CONSTANT
-        )
+        before = sorted(name for name in needed if _CONSTANT < self._part_of(name) < number)
         values = self.named[_OUTPUT] | self.named[_VALUE_INFO] | self.named[_INPUT]
-        graph = [
+        graph: list[bytes | memoryview] = [
             *reversed(nodes),
-            field(2, [b"part"]),
+            field(_NAME, [b"part"]),
             *(one.raw for name, one in self.named[_INITIALIZER].items() if name in needed),
             *(field(_INPUT, [values[name].message]) for name in own),
             *(field(_INPUT, [_loose(values.get(name))]) for name in before),
             *(field(_OUTPUT, [values[name].message]) for name in outputs),
         ]
-        model = b"".join([*self.head, field(_GRAPH, graph)])
-        return Part(model, (*own, *before), tuple(outputs))
+        return Part(b"".join([*self.head, field(_GRAPH, graph)]), (*own, *before), tuple(outputs))
 
 
 def _node(node: Field) -> _Node:
@@ -164,13 +182,6 @@ def _node(node: Field) -> _Node:
         elif one.number == _NODE_OPERATOR:
             operator = one.text
     return _Node(operator, inputs, outputs, node.raw)
-
-
-def _is_read_by_products(node: _Node, readers: dict[str, list[_Node]]) -> bool:
-    """Tell whether a node transposes for products of matrices alone."""
-    if node.operator != "Transpose":
-        return False
-    return all(reader.operator == "MatMul" for reader in readers[node.outputs[0]])
 
 
 def _only(message: memoryview, number: int) -> Field:
@@ -193,10 +204,11 @@ def _loose(value: Field | None) -> bytes:
     element, shape = _only(tensor, _ELEMENT), _only(tensor, _SHAPE)
     if element.value != _FLOAT:
         raise ValueError("a value that is not float32")
-    dimensions = [
-        next((one.raw for one in fields(dimension.message) if one.number == _SIZE), None)
-        or field(_SIZE_NAME, [f"{name.text}, {axis}".encode()])
-        for axis, dimension in enumerate(fields(shape.message))
-    ]
-    loose = field(_SHAPE, [field(_DIMENSION, [one]) for one in dimensions])
+    dimensions = []
+    for axis, dimension in enumerate(fields(shape.message)):
+        size: list[bytes | memoryview]
+        size = [one.raw for one in fields(dimension.message) if one.number == _SIZE]
+        own = field(_SIZE_NAME, [f"{name.text}, {axis}".encode()])
+        dimensions.append(field(_DIMENSION, size or [own]))
+    loose = field(_SHAPE, dimensions)
     return b"".join([name.raw, field(_VALUE_TYPE, [field(_TENSOR, [element.raw, loose])])])

@@ -103,8 +103,13 @@ class TwoWayAttentionBlock(nn.Module):
             tokens = tokens + self.self_attn(q, q, tokens)
         tokens = self.norm1(tokens)
         placed = Image(image, pe, image + pe)
-        attention = self.cross_attn_token_to_image
-        tokens = tokens + attention.tokens_to_image(kernels, tokens + token_pe, placed)
+        attention, queries = self.cross_attn_token_to_image, tokens + token_pe
+        if self.skip_first_pe:
+            # The first layer: no token has touched the image yet, and its keys and values are made
+            # once for all clicks where parts of a decoder are kept (`samtrt.backends.in_parts`).
+            tokens = tokens + attention(queries, placed.keys, placed.rows)
+        else:
+            tokens = tokens + attention.tokens_to_image(kernels, queries, placed)
         tokens = self.norm2(tokens)
         tokens = self.norm3(tokens + self.mlp(tokens))
         attention = self.cross_attn_image_to_token
