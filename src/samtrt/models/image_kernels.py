@@ -203,10 +203,8 @@ def upscale_rows(
     rows = F.gelu(norm(rows.reshape(image.shape[0], -1, len(first_bias))))
     rows = F.gelu(_quadrupled(rows, second, second_bias, fine))
     masks = weights @ rows.reshape(image.shape[0], -1, len(second_bias)).transpose(1, 2)
-    # Rows are (y, x) of the embedding, then (dy, dx) of each upscaling: first the one dy goes
-    # before x, then the other, as ONNX Runtime is slow where more than one axis moves.
-    masks = masks.reshape(-1, side, 2, 8).transpose(1, 2)
-    masks = masks.reshape(-1, 2 * side, 2, 2).transpose(1, 2)
+    # Rows are (y, x) of the embedding, then (dy, dx) of each upscaling.
+    masks = masks.reshape(-1, NUM_MASKS, side, side, 2, 2, 2, 2).permute(0, 1, 2, 4, 6, 3, 5, 7)
     return masks.reshape(-1, NUM_MASKS, 4 * side, 4 * side)
 
 
