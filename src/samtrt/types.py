@@ -164,6 +164,8 @@ Tensor = npt.NDArray[Any] | DeviceArray
 class Embedding:
     """An encoded image: all that prompts need to know of it.
 
+    Its arrays cannot be written to any more, so that decoders may keep what they make of them.
+
     Attributes:
         features: Image embedding, float [1, 256, S/16, S/16]; on a GPU where that encoded it.
         frame: Where the image lies in the model's square.
@@ -173,6 +175,11 @@ class Embedding:
     features: Tensor
     frame: Frame
     further: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for tensor in self.maps.values():
+            if isinstance(tensor, np.ndarray):
+                tensor.flags.writeable = False
 
     @classmethod
     def of(cls, maps: Mapping[str, Tensor], frame: Frame) -> Embedding:

@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings")
 
-from samtrt.backends import open_backend
+from samtrt.backends import BackendOptions
 from samtrt.backends.base import Backend
 from samtrt.backends.bound import BoundSession
 from samtrt.backends.ort import OnnxRuntimeBackend
-from samtrt.choices import BackendName, Stage
+from samtrt.choices import Stage
 from samtrt.cuda.memory import Memory
 from samtrt.cuda.runtime import Cuda
 from samtrt.errors import BackendError
@@ -41,8 +41,7 @@ def bound(directory: Path) -> Predictor:
     """A predictor as on a GPU, but for ONNX Runtime's name of the place."""
 
     def stage(which: Stage) -> Backend:
-        backend = open_backend(BackendName.ONNXRUNTIME, directory, manifest, which)
-        assert isinstance(backend, OnnxRuntimeBackend)
+        backend = OnnxRuntimeBackend(manifest.path_of(directory, which), BackendOptions())
         backend.device = "cuda:0"
         backend._memory = Memory(Cuda(0, "ort-gpu"))
         place = ("cpu", 0)

@@ -9,6 +9,8 @@ import pytest
 
 from samtrt.backends import BackendOptions, open_backend
 from samtrt.backends import openvino as openvino_backend
+from samtrt.backends.base import Backend
+from samtrt.backends.in_parts import DecoderInParts
 from samtrt.choices import BackendName, Stage
 from samtrt.errors import BackendError
 from samtrt.manifest import Manifest
@@ -38,11 +40,16 @@ def test_plugin_form_is_refused(tiny_model: Path, stage: Stage) -> None:
         open_backend("openvino", tiny_model, manifest, stage)
 
 
+def computed_in(decoder: Backend) -> set[str]:
+    assert isinstance(decoder, DecoderInParts)
+    compiled = [part._request.get_compiled_model() for part in decoder._parts]
+    return {one.get_property("INFERENCE_PRECISION_HINT").get_type_name() for one in compiled}
+
+
 def test_default_is_float32_even_where_bfloat16_is_there(tiny_model: Path) -> None:
     manifest = Manifest.load(tiny_model)
     with open_backend("openvino", tiny_model, manifest, Stage.DECODER) as backend:
-        compiled = backend._request.get_compiled_model()
-        assert compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
+        assert computed_in(backend) == {"f32"}
 
 
 def test_bfloat16_without_its_arithmetic_is_refused(
@@ -57,8 +64,7 @@ def test_bfloat16_without_its_arithmetic_is_refused(
 def test_bfloat16_is_what_the_name_says(tiny_model: Path) -> None:
     manifest = Manifest.load(tiny_model)
     with open_backend("openvino-bf16", tiny_model, manifest, Stage.DECODER) as backend:
-        compiled = backend._request.get_compiled_model()
-        assert compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "bf16"
+        assert computed_in(backend) == {"bf16"}
         assert backend.name == "openvino-bf16"
 
 

@@ -64,15 +64,28 @@ def open_backend(
         raise BackendError(f"unknown backend '{name}'; use one of {known}") from None
     match chosen_name:
         case BackendName.ONNXRUNTIME:
+            from samtrt.backends.in_parts import open_in_parts
             from samtrt.backends.ort import OnnxRuntimeBackend
 
             with manifest.checked(directory, stage) as path:
-                return OnnxRuntimeBackend(path, options)
+                if options.device not in (None, "cpu"):
+                    return OnnxRuntimeBackend(path, options)
+                return open_in_parts(
+                    path, manifest, stage, lambda part: OnnxRuntimeBackend(path, options, part)
+                )
         case BackendName.OPENVINO | BackendName.OPENVINO_BF16 as chosen:
+            from samtrt.backends.in_parts import open_in_parts
             from samtrt.backends.openvino import OpenVinoBackend
 
             with manifest.checked(directory, stage) as path:
-                return OpenVinoBackend(chosen, path, manifest, stage, options)
+                given = chosen, path, manifest, stage, options
+                return open_in_parts(
+                    path,
+                    manifest,
+                    stage,
+                    lambda part: OpenVinoBackend(*given, part),
+                    lambda part: OpenVinoBackend(*given, part, prompts=1),
+                )
         case BackendName.TENSORRT | BackendName.TENSORRT_RTX as chosen:
             from samtrt.backends.tensorrt.backend import TensorRtBackend
 

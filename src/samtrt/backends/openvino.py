@@ -11,9 +11,11 @@ import numpy.typing as npt
 
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Arrays, HostBackend, stage_tensors
-from samtrt.choices import AnyStage, AttentionForm, BackendName, Precision
+from samtrt.backends.parts import Part
+from samtrt.choices import AnyStage, AttentionForm, BackendName, Precision, Stage
 from samtrt.errors import BackendError, MissingExtraError
 from samtrt.manifest import Manifest
+from samtrt.types import TensorInfo
 
 try:
     import openvino as ov
@@ -35,7 +37,10 @@ class OpenVinoBackend(HostBackend):
         manifest: Manifest,
         stage: AnyStage,
         options: BackendOptions,
+        part: Part | None = None,
+        prompts: int | None = None,
     ) -> None:
+        """Open the graph at `path`, or a part of it; for so many prompts alone, if it is said."""
         if options.device not in (None, "cpu"):
             raise BackendError(f"the openvino backend runs on 'cpu', not on '{options.device}'")
         if manifest.attention == AttentionForm.PLUGIN.value:
@@ -50,11 +55,22 @@ class OpenVinoBackend(HostBackend):
                 f"use --backend {BackendName.OPENVINO.value}"
             )
         config = {"INFERENCE_PRECISION_HINT": PRECISIONS[name], "PERFORMANCE_HINT": "LATENCY"}
+        if stage is Stage.DECODER:
+            # Its kernel for attention as a whole shares it out by images and heads, of which tokens
+            # that attend to the image have one: the others' cores would wait.
+            config["SNIPPETS_MODE"] = "DISABLE"
         if options.threads:
             config["INFERENCE_NUM_THREADS"] = str(options.threads)
-        inputs, outputs = stage_tensors(manifest, stage)
         try:
-            compiled = core.compile_model(str(path), "CPU", config)
+            model = core.read_model(part.model if part else str(path))
+            if prompts:
+                model.reshape({port.any_name: _with_first(port, prompts) for port in model.inputs})
+            compiled = core.compile_model(model, "CPU", config)
+            if part:
+                inputs = [_info(compiled.input(name), name) for name in part.inputs]
+                outputs = [_info(compiled.output(name), name) for name in part.outputs]
+            else:
+                inputs, outputs = stage_tensors(manifest, stage)
             self._order = [compiled.output(info.name) for info in outputs]
             for info in inputs:
                 compiled.input(info.name)
@@ -92,6 +108,20 @@ def has_bf16(core: Any = None) -> bool:
     """Tell whether this machine's processor computes in bfloat16."""
     found = (core or ov.Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in found
+
+
+def _with_first(port: Any, size: int) -> Any:
+    """Return the shape of an input, its first dimension fixed."""
+    return ov.PartialShape([ov.Dimension(size), *list(port.get_partial_shape())[1:]])
+
+
+def _info(port: Any, name: str) -> TensorInfo:
+    """Describe what a compiled model takes or gives; any dimension of it that varies may."""
+    shape = (
+        dimension.get_length() if dimension.is_static else f"{name} {axis}"
+        for axis, dimension in enumerate(port.get_partial_shape())
+    )
+    return TensorInfo(name, np.dtype(np.float32), tuple(shape))
 
 
 def _last_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from samtrt.backends import BackendOptions
 from samtrt.backends.base import Backend, Tensors
 from samtrt.backends.bound import BoundSession
+from samtrt.backends.parts import Part
 from samtrt.cuda.memory import Memory
 from samtrt.cuda.runtime import Cuda
 from samtrt.errors import BackendError, MissingExtraError
@@ -32,7 +33,8 @@ class OnnxRuntimeBackend(Backend):
 
     name = "onnxruntime"
 
-    def __init__(self, path: Path, options: BackendOptions) -> None:
+    def __init__(self, path: Path, options: BackendOptions, part: Part | None = None) -> None:
+        """Open the graph at `path`, or a part of it."""
         device = "cpu" if options.device is None else options.device
         provider = _provider(device)
         session_options = ort.SessionOptions()
@@ -40,12 +42,14 @@ class OnnxRuntimeBackend(Backend):
         # A plan of the memory of each shape comes on top of what the first run took, and saves no
         # time: an encoder then takes half as much again.
         session_options.enable_mem_pattern = device != "cpu"
+        # Threads wait for work busily, but no longer than a run: then others need the cores.
+        session_options.add_session_config_entry("session.force_spinning_stop", "1")
         session_options.log_severity_level = (
             3  # errors only: warnings of fusions are not the user's
         )
         try:
             session = ort.InferenceSession(
-                str(path),
+                part.model if part else str(path),
                 session_options,
                 providers=[provider],
                 # On CPUs its kernel takes longer than the Add and LayerNormalization it replaces.

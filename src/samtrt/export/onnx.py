@@ -131,6 +131,8 @@ def export_model(
         )
     check_model_directory(directory, force)
     sam = load_sam(checkpoint)
+    # So it is faster on CPUs; TensorRT 8.6 has met the other form alone.
+    sam.mask_decoder.transformer.project_image(options.opset > OLDEST_OPSET)
     _set_form(sam, options.attention, report)
     _set_memory_attention(sam, options)
     if isinstance(sam.mask_decoder, MaskDecoderHq):

@@ -89,10 +89,21 @@ class Axis:
         return resize(resize(padded, (image_size, width))[:resized], (pixels, width))
 
 
-def resize(plane: Floats, size: Size) -> Floats:
-    """Bilinear, align_corners=False, not antialiased, as `torch.nn.functional.interpolate`."""
-    out = cv2.resize(plane, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(out, dtype=np.float32)
+def resize(plane: Floats, size: Size, out: Floats | None = None) -> Floats:
+    """Bilinear, align_corners=False, not antialiased, as `torch.nn.functional.interpolate`.
+
+    Args:
+        plane: float32 [h, w].
+        size: Height and width to bring it to.
+        out: Of this size, to write to.
+
+    Returns:
+        float32, `out` where it was given, or the plane itself where it has the size.
+    """
+    if plane.shape == size:
+        return plane
+    resized = cv2.resize(plane, (size[1], size[0]), out, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, dtype=np.float32)
 
 
 def _bilinear(n_out: int, n_in: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:

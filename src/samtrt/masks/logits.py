@@ -34,8 +34,9 @@ def upscale_masks(logits: npt.NDArray[np.float32], frame: Frame, threshold: floa
         threshold: Logits above it are mask: `Manifest.mask_threshold`.
     """
     out = np.empty((*logits.shape[:-2], *frame.original), dtype=np.bool_)
+    plane = np.empty(frame.original, dtype=np.float32)  # all in one, which stays in the cache
     for index in np.ndindex(logits.shape[:-2]):
-        np.greater(upscale_one(logits[index], frame), threshold, out[index])
+        np.greater(upscale_one(logits[index], frame, out=plane), threshold, out[index])
     return out
 
 

@@ -74,7 +74,9 @@ class Bounds(NamedTuple):
     inner: npt.NDArray[np.int64]
 
 
-def upscale_one(logits: Floats, frame: Frame, size: Size | None = None) -> Floats:
+def upscale_one(
+    logits: Floats, frame: Frame, size: Size | None = None, out: Floats | None = None
+) -> Floats:
     """Bring low-res logits [M, M] to the image's original size, or another: float32 [H, W].
 
     Official `Sam.postprocess_masks`: to S x S, cut off the padding, to the original size; and
@@ -82,7 +84,7 @@ def upscale_one(logits: Floats, frame: Frame, size: Size | None = None) -> Float
     """
     side, (height, width) = frame.mask_square
     padded = resize(np.ascontiguousarray(logits), (side, side))
-    return resize(padded[:height, :width], size or frame.original)
+    return resize(padded[:height, :width], size or frame.original, out)
 
 
 class Upscaler:

@@ -198,15 +198,26 @@ def upscale_rows(
         added: What SAM 2 adds after each of the two, before norm and activation: rows
             [1, 4 * side * side, C / 4] and [1, 16 * side * side, C / 8].
     """
-    rows = F.linear(image, first, first_bias.repeat(4))
-    rows = rows.reshape(image.shape[0], -1, len(first_bias))
-    if added:
-        rows = rows + added[0]
-    rows = F.linear(F.gelu(norm(rows)), second, second_bias.repeat(4))
-    if added:
-        rows = rows.reshape(image.shape[0], -1, len(second_bias)) + added[1]
-    rows = F.gelu(rows)
+    middle, fine = added or (None, None)
+    rows = _quadrupled(image, first, first_bias, middle)
+    rows = F.gelu(norm(rows.reshape(image.shape[0], -1, len(first_bias))))
+    rows = F.gelu(_quadrupled(rows, second, second_bias, fine))
     masks = weights @ rows.reshape(image.shape[0], -1, len(second_bias)).transpose(1, 2)
     # Rows are (y, x) of the embedding, then (dy, dx) of each upscaling.
     masks = masks.reshape(-1, NUM_MASKS, side, side, 2, 2, 2, 2).permute(0, 1, 2, 4, 6, 3, 5, 7)
     return masks.reshape(-1, NUM_MASKS, 4 * side, 4 * side)
+
+
+def _quadrupled(rows: Tensor, weight: Tensor, bias: Tensor, added: Tensor | None) -> Tensor:
+    """Make four rows of each [P, N, C], side by side, by a `quadruple_weight` and a bias.
+
+    Args:
+        rows: [P, N, C].
+        weight: [4 * C', C].
+        bias: [C'].
+        added: Further rows to add, [1, 4 * N, C'].
+    """
+    if added is None:
+        return F.linear(rows, weight, bias.repeat(4))
+    # What is added is of the image alone, and so is its sum with the bias.
+    return F.linear(rows, weight) + (added + bias).reshape(1, -1, 4 * len(bias))

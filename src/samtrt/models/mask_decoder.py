@@ -6,6 +6,8 @@ Parameter names and results are those of the official `modeling/transformer.py` 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -79,7 +81,13 @@ class CrossAttention(nn.Module):
 
 
 class TwoWayAttentionBlock(nn.Module):
-    """Tokens attend to themselves and to the image, then the image to the tokens."""
+    """Tokens attend to themselves and to the image, then the image to the tokens.
+
+    Attributes:
+        projects_image: Tokens attend to keys and values of the image, as officially. In the first
+            block no point has touched the image, so that these need not be made again at every
+            click by who keeps them (`samtrt.backends.in_parts`); elsewhere they cost more.
+    """
 
     def __init__(self, dim: int, num_heads: int, mlp_dim: int, skip_first_pe: bool) -> None:
         super().__init__()
@@ -92,6 +100,7 @@ class TwoWayAttentionBlock(nn.Module):
         self.norm4 = nn.LayerNorm(dim)
         self.cross_attn_image_to_token = CrossAttention(dim, num_heads, downsample=2)
         self.skip_first_pe = skip_first_pe
+        self.projects_image = False
 
     def forward(
         self, kernels: ImageKernels, tokens: Tensor, image: Tensor, token_pe: Tensor, pe: Tensor
@@ -103,8 +112,11 @@ class TwoWayAttentionBlock(nn.Module):
             tokens = tokens + self.self_attn(q, q, tokens)
         tokens = self.norm1(tokens)
         placed = Image(image, pe, image + pe)
-        attention = self.cross_attn_token_to_image
-        tokens = tokens + attention.tokens_to_image(kernels, tokens + token_pe, placed)
+        attention, queries = self.cross_attn_token_to_image, tokens + token_pe
+        if self.projects_image:
+            tokens = tokens + attention(queries, placed.keys, placed.rows)
+        else:
+            tokens = tokens + attention.tokens_to_image(kernels, queries, placed)
         tokens = self.norm2(tokens)
         tokens = self.norm3(tokens + self.mlp(tokens))
         attention = self.cross_attn_image_to_token
@@ -122,6 +134,11 @@ class TwoWayTransformer(nn.Module):
         )
         self.final_attn_token_to_image = CrossAttention(dim, num_heads, downsample=2)
         self.norm_final_attn = nn.LayerNorm(dim)
+
+    def project_image(self, projects: bool) -> None:
+        """Choose whether the first block projects the image: see `TwoWayAttentionBlock`."""
+        first: Any = self.layers[0]
+        first.projects_image = projects
 
     def forward(
         self, kernels: ImageKernels, image: Tensor, pe: Tensor, tokens: Tensor, wanted: int
