@@ -80,7 +80,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024, help="of pictures, in pixels")
     args = parser.parse_args()
     state = grown(load_file(args.source), args.size // PATCH)
-    save_file({name: tensor.half() for name, tensor in state.items()}, args.target, {"format": "pt"})
+    halves = {name: tensor.half() for name, tensor in state.items()}
+    save_file(halves, args.target, {"format": "pt"})
 
 
 if __name__ == "__main__":
