@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-PATCH = 16
+from samtrt.registry import get_spec
+
 OLD_BLOCK_OF = (0, 0, 1, 2, 2, 3, 4, 4, 5, 6, 6, 7)
 """For each of 12 blocks the one of 8 that it comes from."""
 NEW = (1, 4, 7, 10)
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--size", type=int, default=1024, help="of pictures, in pixels")
     args = parser.parse_args()
-    state = grown(load_file(args.source), args.size // PATCH)
+    state = grown(load_file(args.source), args.size // get_spec("vit_s").patch_size)
     halves = {name: tensor.half() for name, tensor in state.items()}
     save_file(halves, args.target, {"format": "pt"})
 

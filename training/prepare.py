@@ -142,9 +142,10 @@ def photo(path: Path) -> list[Item]:
     with Image.open(path) as file:
         picture = file.convert("RGB")
     items = []
+    split, digest = name_of(path).split("/")
     for i, view in enumerate(views(picture)):
-        name = f"{name_of(path)}-{i}"
-        split, identity = name.split("/")
+        identity = f"{digest}-{i}"
+        name = f"{split}/{identity}"
         view.thumbnail((PHOTO_SIDE[split],) * 2, Image.Resampling.LANCZOS)
         small = view.copy()
         small.thumbnail((IDS_SIDE, IDS_SIDE), Image.Resampling.LANCZOS)
