@@ -16,10 +16,9 @@ from torch import Tensor
 from parts import read_parts
 
 OBJECT_SIDE = 256
-IDS_SIDE = 384
 WHOLES = 3  # the last of a photo's four maps; see `prepare.py`
-MAP_WEIGHTS = (1, 1, 2, 5)
-"""How often a map is drawn: sure cuts twice, the few wholes that a person has checked more."""
+MAP_WEIGHTS = (4, 2, 1, 4)
+"""How often a map is drawn: what lies inside other things less, see `consensus.py`."""
 
 
 @dataclass
@@ -29,8 +28,8 @@ class Pool:
     objects: Tensor  # uint8 [N, 4, 256, 256]
     photos: Tensor  # uint8 [M, 3, P, P], content at the top left
     photo_sizes: Tensor  # float [M, 2], (height, width) of the content
-    ids: Tensor  # uint8 [M, 4, 384, 384], four maps of pseudo-objects
-    id_scales: Tensor  # float [M, 2], (y, x): a map's size by that of its photo, over 384 by P
+    ids: Tensor  # uint8 [M, 4, L, L], four maps of pseudo-objects
+    id_scales: Tensor  # float [M, 2], (y, x): a map's size by that of its photo, over L by P
     with_ids: Tensor  # int64 [K, 2], photo and map of those maps that have pseudo-objects
 
     @property
@@ -44,6 +43,14 @@ def _decode(item: tuple[str, bytes]) -> tuple[str, np.ndarray]:
     with Image.open(io.BytesIO(blob)) as file:
         pixels = np.asarray(file)
     return name, pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def enlarged(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bring a label map [..., h, w] to another size (height, width): the nearest pixels."""
+    rows, columns = (
+        (np.arange(new) * old // new) for new, old in zip(size, ids.shape[-2:], strict=True)
+    )
+    return ids[..., rows[:, None], columns]
 
 
 def load_pool(
@@ -76,19 +83,23 @@ def load_pool(
         top, left = (OBJECT_SIDE - h) // 2, (OBJECT_SIDE - w) // 2
         objects[i, :, top : top + h, left : left + w] = decoded[key]
     names = [k.split("/", 1)[1] for k in decoded if k.startswith("photo/")]
-    side = max((max(decoded[f"photo/{name}"].shape) for name in names), default=IDS_SIDE)
+    side = max((max(decoded[f"photo/{name}"].shape) for name in names), default=1)
+    mapped = [decoded[k].shape[-2:] for k in decoded if k.startswith(("ids/", "wholes/"))]
+    ids_side = max(map(max, mapped), default=1)
     photos = np.zeros((len(names), 3, side, side), np.uint8)
-    ids = np.zeros((len(names), 1 + WHOLES, IDS_SIDE, IDS_SIDE), np.uint8)
+    ids = np.zeros((len(names), 1 + WHOLES, ids_side, ids_side), np.uint8)
     sizes = np.zeros((len(names), 2), np.float32)
     scales = np.ones((len(names), 2), np.float32)
     for i, name in enumerate(names):
         picture = decoded[f"photo/{name}"]
         sizes[i] = picture.shape[1:]
         photos[i, :, : picture.shape[1], : picture.shape[2]] = picture
-        for kind, maps in (("ids", slice(WHOLES)), ("wholes", slice(WHOLES, None))):
-            if (small := decoded.get(f"{kind}/{name}")) is not None:
-                ids[i, maps, : small.shape[-2], : small.shape[-1]] = small
-                scales[i] = np.array(small.shape[-2:]) / sizes[i] * (side / IDS_SIDE)
+        kinds = (("ids", slice(WHOLES)), ("wholes", slice(WHOLES, None)))
+        known = [(m, decoded[f"{k}/{name}"]) for k, m in kinds if f"{k}/{name}" in decoded]
+        size = max((small.shape[-2:] for _, small in known), default=(0, 0))
+        for maps, small in known:
+            ids[i, maps, : size[0], : size[1]] = enlarged(small, size)
+            scales[i] = np.array(size) / sizes[i] * (side / ids_side)
     pairs = np.argwhere(ids.reshape(len(names), 1 + WHOLES, -1).max(2) > 0)
     with_ids = pairs.repeat(np.array(MAP_WEIGHTS)[pairs[:, 1]], axis=0)
     arrays = (objects, photos, sizes, ids, scales, with_ids)

@@ -73,12 +73,12 @@ def inner_points(shapes: Shapes, count: int, generator: torch.Generator) -> Tens
 
 
 def boxes(masks: Tensor) -> Tensor:
-    """Tight boxes of masks [P, S, S]: (x0, y0, x1, y1) [P, 4] in pixels."""
-    size = masks.shape[-1]
-    pixel = torch.arange(size, device=masks.device, dtype=torch.float32)
+    """Tight boxes of masks [P, H, W]: (x0, y0, x1, y1) [P, 4] in pixels."""
     edges = []
     for axis in (1, 2):  # any over rows gives columns, and the other way round
         seen = masks.any(axis)
+        size = seen.shape[1]
+        pixel = torch.arange(size, device=masks.device, dtype=torch.float32)
         low = (pixel * seen + size * ~seen).amin(1)
         high = (pixel * seen - 1.0 * ~seen).amax(1)
         edges.append((low, high))

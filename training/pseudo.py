@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from skimage.segmentation import felzenszwalb
 
+from borders import colour_step
+
 CUT_SIDE = 224
 MOST_CUTS = 8
 _MOST_PROPOSALS = 14
@@ -47,8 +49,7 @@ def regions(rgb: np.ndarray, scale: float) -> np.ndarray:
         edge = region[0].sum() + region[-1].sum() + region[:, 0].sum() + region[:, -1].sum()
         if area < 0.65 * hull or edge > 0.3 * len(outline):
             continue
-        inside, outside = _ring_colours(region, lab)
-        step = float(np.linalg.norm(inside - outside))
+        step = colour_step(region, lab)
         if step > max(14.0, 0.9 * float(lab[region > 0].std(0).mean())) and kept < 250:
             kept += 1
             out[region > 0] = kept
@@ -70,8 +71,7 @@ def stable_cuts(rgb: np.ndarray) -> list[np.ndarray]:
             continue
         if any(_iou(again, other) > 0.75 for _, other in found):
             continue
-        inside, outside = _ring_colours(again, lab)
-        found.append((float(np.linalg.norm(inside - outside)), again))
+        found.append((colour_step(again, lab), again))
     found.sort(key=lambda pair: -pair[0])
     size = (rgb.shape[1], rgb.shape[0])
     # Enlarged as a soft mask, so that its edge is smooth and not a staircase.
@@ -204,12 +204,3 @@ def _box_iou(one: tuple[int, int, int, int], two: tuple[int, int, int, int]) -> 
     height = min(one[1] + one[3], two[1] + two[3]) - max(one[1], two[1])
     shared = max(0, width) * max(0, height)
     return float(shared / (one[2] * one[3] + two[2] * two[3] - shared))
-
-
-def _ring_colours(region: np.ndarray, lab: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean Lab colour just inside and just outside a region's border."""
-    inner = region - cv2.erode(region, np.ones((7, 7), np.uint8))
-    outer = cv2.dilate(region, np.ones((9, 9), np.uint8)) - cv2.dilate(
-        region, np.ones((3, 3), np.uint8)
-    )
-    return lab[inner > 0].mean(0), lab[outer > 0].mean(0)
