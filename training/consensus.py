@@ -21,282 +21,25 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
+from agreement import FRAME, MATCH, SMALLEST, agreed
 from borders import colour_step
 from parts import read_parts, write_parts
-from prompting import boxes as pixel_boxes
-from samtrt.models import Sam, build_sam
-from samtrt.registry import get_spec
-from scenes import MEAN, PART_IDS, STD
+from samtrt.models import Sam
+from scenes import PART_IDS
+from views import frame_size, load, views_of
 
-FRAME = 512
-"""Labels' longer side, in pixels."""
-MATCH = 256
-"""Masks are compared in frames of this longer side."""
 LAYERS = 3
-BATCH = 192
-"""Prompts that are answered at once."""
-CROP_FROM = 900
-"""Photographs with a longer side below this have no more detail to show in crops."""
-_SMALLEST, _LARGEST = 0.0025, 0.7  # of the photograph
-_STABLE, _SCORED = 0.8, 0.2
-_SAME = 0.8  # IoU of duplicates in one view
-_AGREED = 0.85  # mean IoU of what two views answer to the same box
-_SCORE = 0.75  # IoU that they predict for it
-_FIT = 0.8  # IoU of their answer's box with the one that they were asked
-_DUPLICATE = 0.65  # IoU of labels
 _OVERLAP = 0.03  # of a label's area that another label of its layer may cover
-_CROP = 0.6  # of each side
 _STEP = 8.0  # Lab distance of the colours on both sides of a border
-
-
-@dataclass(frozen=True)
-class View:
-    """Part of a photograph as one model sees it.
-
-    `box` is (x0, y0, x1, y1) in 0..1 of the photograph, `grid` its points a side. Masks must be
-    found again in views of the `whole`.
-    """
-
-    model: Sam
-    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    mirrored: bool = False
-    grid: int = 20
-
-    @property
-    def whole(self) -> bool:
-        return self.box == (0.0, 0.0, 1.0, 1.0)
-
-    def within(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """The box in pixels of a frame: top, bottom, left, right."""
-        x0, y0, x1, y1 = self.box
-        return round(y0 * height), round(y1 * height), round(x0 * width), round(x1 * width)
-
-    def placed(self, answers: Tensor, height: int, width: int) -> Tensor:
-        """Draw answers [N, m, n] of the view in the photograph's frame [N, h, w], else 0."""
-        top, bottom, left, right = self.within(height, width)
-        size = (bottom - top, right - left)
-        if not len(answers):
-            return answers.new_zeros((0, height, width))
-        drawn = F.interpolate(
-            answers[None].float(), size, mode="bilinear", antialias=size[0] < answers.shape[1]
-        )[0]
-        drawn = drawn.flip(-1) if self.mirrored else drawn
-        return F.pad(drawn, (left, width - right, top, height - bottom))
-
-
-def load(path: Path) -> Sam:
-    """Build vit_s for pictures of the size that the weights are for."""
-    state = {name: tensor.float() for name, tensor in load_file(path).items()}
-    spec = get_spec("vit_s")
-    side = state["image_encoder.pos_embed"].shape[1] * spec.patch_size
-    model = build_sam(replace(spec, image_size=side)).eval()
-    model.load_state_dict(state, strict=True)
-    return model.requires_grad_(False)
-
-
-def views_of(models: Sequence[Sam], photo: Tensor) -> list[View]:
-    """The photograph by each model, every other one's mirrored; crops by the first model."""
-    views = [View(model, mirrored=bool(i % 2)) for i, model in enumerate(models)]
-    views.append(View(models[0], mirrored=True, grid=16))
-    if max(photo.shape) >= CROP_FROM:
-        ends = ((0.0, _CROP), (1 - _CROP, 1.0))
-        boxes = [(x0, y0, x1, y1) for x0, x1 in ends for y0, y1 in ends]
-        views += [View(models[0], box, box[0] == box[1], grid=12) for box in boxes]
-    return views
-
-
-def frame_size(photo: Tensor, longest: int) -> tuple[int, int]:
-    """Height and width of a photograph [..., H, W] in a frame of `longest` pixels."""
-    height, width = photo.shape[-2:]
-    return fitted(height, width, longest)
-
-
-def fitted(height: int, width: int, longest: int) -> tuple[int, int]:
-    """Bring a height and a width to a longer side of `longest`."""
-    scale = longest / max(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-class Seen:
-    """One view of a photograph, encoded once, to be asked about points and boxes."""
-
-    def __init__(self, view: View, photo: Tensor) -> None:
-        """Encode what the view shows of a photograph, uint8 [3, H, W]."""
-        self.view, self.photo_size = view, photo.shape[-2:]
-        side, cells = view.model.spec.image_size, view.model.spec.mask_size
-        self.top, bottom, self.left, right = view.within(*self.photo_size)
-        part = photo[:, self.top : bottom, self.left : right].float()
-        # Whole cells, so that logits end where the content does.
-        self.cells = frame_size(part, cells)
-        self.size = tuple(count * side // cells for count in self.cells)
-        self.shown = part.shape[-2:]
-        part = part.flip(-1) if view.mirrored else part
-        part = F.interpolate(part[None], self.size, mode="bilinear", antialias=True)
-        mean, std = (torch.tensor(v, device=photo.device).reshape(1, 3, 1, 1) for v in (MEAN, STD))
-        square = F.pad((part - mean) / std, (0, side - self.size[1], 0, side - self.size[0]))
-        self.embedding = view.model.image_encoder(square)
-
-    def ask(self, coords: Tensor, labels: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Answer P >= 1 prompts [P, 2, 2], in the view's pixels, all with these two labels.
-
-        Returns logits [P, 4, m, n] of the view's content and scores [P, 4].
-        """
-        m, n = self.cells
-        cells, device = self.view.model.spec.mask_size, coords.device
-        none = torch.zeros(BATCH, 1, cells, cells, device=device)
-        logits, scores = [], []
-        for some in coords.split(BATCH):
-            their = torch.tensor([labels], device=device).expand(len(some), -1)
-            mask = none[: len(some)]
-            found, told = self.view.model.decode(
-                self.embedding, some, their, mask, mask[:, 0, 0, 0]
-            )
-            logits.append(found[..., :m, :n])
-            scores.append(told)
-        return torch.cat(logits), torch.cat(scores).float()
-
-    def points(self) -> Tensor:
-        """The grid, each point with padding: [P, 2, 2]."""
-        device, grid = self.embedding.device, self.view.grid
-        place = (torch.arange(grid, device=device) + 0.5) / grid
-        points = torch.cartesian_prod(place * self.size[1], place * self.size[0])
-        return torch.stack([points, torch.zeros_like(points)], 1)
-
-    def corners(self, boxes: Tensor) -> Tensor:
-        """Boxes [N, 4] in 0..1 of the photograph as prompts of this view: [N, 2, 2]."""
-        height, width = self.photo_size
-        scale = torch.tensor([width, height] * 2, device=boxes.device)
-        offset = torch.tensor([self.left, self.top] * 2, device=boxes.device)
-        x0, y0, x1, y1 = (boxes * scale - offset).unbind(1)
-        if self.view.mirrored:
-            x0, x1 = self.shown[1] - x1, self.shown[1] - x0
-        fit = torch.tensor(
-            [self.size[1] / self.shown[1], self.size[0] / self.shown[0]], device=boxes.device
-        )
-        return torch.stack([x0, y0, x1, y1], 1).reshape(-1, 2, 2) * fit
-
-
-def search(seen: Seen) -> Tensor:
-    """Find the stable masks of a view by its points, each once: bool [N, h, w] in its frame."""
-    logits, scores = seen.ask(seen.points(), (1, -1))
-    logits, scores = logits[:, 1:].flatten(0, 1), scores[:, 1:].flatten()
-    inner = (logits > 1).sum((1, 2)).float()
-    stability = inner / (logits > -1).sum((1, 2)).clamp(min=1)
-    good = (scores > _SCORED) & (stability > _STABLE) & ~cut_off(seen.view, logits > 0)
-    masks = drawn(seen, logits[good].sigmoid(), MATCH) > 0.5
-    share = masks.float().mean((1, 2))
-    fits = (share > _SMALLEST) & (share < _LARGEST)
-    return masks[distinct(ious(masks, masks), (scores * stability)[good] * fits, _SAME)]
-
-
-def drawn(seen: Seen, odds: Tensor, longest: int) -> Tensor:
-    """Draw odds [N, m, n] of a view in the photograph's frame of `longest` pixels: [N, h, w]."""
-    size = fitted(*seen.photo_size, longest)
-    return torch.cat([seen.view.placed(some, *size) for some in odds.split(256)])
-
-
-def cut_off(view: View, masks: Tensor) -> Tensor:
-    """Tell which masks [N, m, n] of a view end where the view does and the photograph does not."""
-    x0, y0, x1, y1 = view.box
-    left, right = (1 - x1, 1 - x0) if view.mirrored else (x0, x1)
-    sides = (
-        (left > 0, masks[:, :, :2]),
-        (right < 1, masks[:, :, -2:]),
-        (y0 > 0, masks[:, :2]),
-        (y1 < 1, masks[:, -2:]),
-    )
-    touched = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
-    for inside, edge in sides:
-        if inside:
-            touched |= edge.flatten(1).any(1)
-    return touched
-
-
-def ious(one: Tensor, two: Tensor) -> Tensor:
-    """IoU of each of masks [N, h, w] with each of [M, h, w]: [N, M]."""
-    one, two = one.flatten(1), two.flatten(1)
-    both = one.float() @ two.float().T
-    areas = one.sum(1)[:, None] + two.sum(1)[None]
-    return both / (areas - both).clamp(min=1)
-
-
-def distinct(same: Tensor, rank: Tensor, most: float) -> list[int]:
-    """Indexes of those of positive `rank` [N], the best first, that are no other's duplicates.
-
-    `same` [N, N] is how much they are alike, `most` how much two may be.
-    """
-    close, values = (same > most).cpu().numpy(), rank.cpu().numpy()
-    gone, kept = values <= 0, []
-    for i in np.argsort(-values):
-        if not gone[i]:
-            kept.append(int(i))
-            gone |= close[i]
-    return kept
-
-
-def boxes_of(masks: Tensor) -> Tensor:
-    """Tight boxes of masks [N, h, w]: (x0, y0, x1, y1) [N, 4] in 0..1 of the frame."""
-    height, width = masks.shape[-2:]
-    scale = torch.tensor([width, height] * 2, device=masks.device)
-    far = torch.tensor([0, 0, 1, 1], device=masks.device)  # boxes end after the last pixel
-    return (pixel_boxes(masks) + far) / scale
-
-
-@torch.inference_mode()
-def agreed(photo: Tensor, views: Sequence[View], known: Tensor) -> list[np.ndarray]:
-    """Find what views of a photograph, uint8 [3, H, W], agree on: bool [h, w] in a frame of 512.
-
-    Each mask that any view finds by points, and each of `known` [N, h, w], is asked for again by
-    its box, in each view of the whole.
-    """
-    every = [Seen(view, photo) for view in views]
-    proposals = torch.cat([known, *(search(seen) for seen in every)])
-    alone = torch.ones(len(proposals), device=photo.device)
-    proposals = proposals[distinct(ious(proposals, proposals), alone, _SAME)]
-    if not len(proposals):
-        return []
-    boxes = boxes_of(proposals)
-    whole = [seen for seen in every if seen.view.whole]
-    answers = [seen.ask(seen.corners(boxes), (2, 3)) for seen in whole]
-    odds = [logits[:, 0].float().sigmoid() for logits, _ in answers]
-    masks = [drawn(seen, o, MATCH) > 0.5 for seen, o in zip(whole, odds, strict=True)]
-    pairs = [each_iou(one, two) for one, two in combinations(masks, 2)]
-    agreement, score = (
-        torch.stack(pairs).mean(0),
-        torch.stack([s[:, 0] for _, s in answers]).mean(0),
-    )
-    mean = torch.stack([mask.float() for mask in masks]).mean(0) > 0.5
-    fit = box_ious(boxes, boxes_of(mean))
-    good = (agreement > _AGREED) & (score > _SCORE) & (fit > _FIT)
-    kept = distinct(ious(mean, mean), agreement * score * good, _DUPLICATE)
-    fine = torch.stack([drawn(seen, o[kept], FRAME) for seen, o in zip(whole, odds, strict=True)])
-    return list((fine.mean(0) > 0.5).cpu().numpy())
-
-
-def each_iou(one: Tensor, two: Tensor) -> Tensor:
-    """IoU of each of masks [N, h, w] with the same one of [N, h, w]: [N]."""
-    return (one & two).sum((1, 2)) / (one | two).sum((1, 2)).clamp(min=1)
-
-
-def box_ious(one: Tensor, two: Tensor) -> Tensor:
-    """IoU of each of boxes [N, 4] with the same one of [N, 4]: [N]."""
-    low, high = torch.maximum(one[:, :2], two[:, :2]), torch.minimum(one[:, 2:], two[:, 2:])
-    both = (high - low).clamp(min=0).prod(1)
-    areas = [(box[:, 2:] - box[:, :2]).prod(1) for box in (one, two)]
-    return both / (areas[0] + areas[1] - both).clamp(min=1e-9)
 
 
 def solid(mask: np.ndarray) -> np.ndarray | None:
@@ -342,7 +85,7 @@ def label(photo: Tensor, models: Sequence[Sam], known: Sequence[np.ndarray]) -> 
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32)
     pieces = [piece for mask in masks if (piece := solid(mask)) is not None]
     pieces = [
-        p for p in pieces if p.mean() > _SMALLEST and colour_step(p.astype(np.uint8), lab) > _STEP
+        p for p in pieces if p.mean() > SMALLEST and colour_step(p.astype(np.uint8), lab) > _STEP
     ]
     return layered(pieces) if pieces else None
 

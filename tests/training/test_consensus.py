@@ -1,0 +1,214 @@
+"""Labels from what views of a photograph agree on, with models that see only what is bright."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+TRAINING = Path(__file__).parents[2] / "training"
+
+
+@pytest.fixture(scope="module")
+def code():
+    """Import training/*.py as the scripts do, from their own folder."""
+    sys.path.insert(0, str(TRAINING))
+    try:
+        names = ("views", "agreement", "consensus", "parts", "pool")
+        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    finally:
+        sys.path.remove(str(TRAINING))
+
+
+class Bright:
+    """Answers every prompt with what is bright, or dark, in the picture."""
+
+    spec = SimpleNamespace(image_size=256, mask_size=64)
+
+    def __init__(self, sign: float = 1.0, score: float = 0.9) -> None:
+        self.sign, self.score = sign, score
+
+    def image_encoder(self, image):
+        return image.mean(1, keepdim=True)
+
+    def decode(self, embedding, coords, *_):
+        logits = self.sign * torch.nn.functional.avg_pool2d(embedding, 4) * 8
+        return logits.expand(len(coords), 4, -1, -1), torch.full((len(coords), 4), self.score)
+
+
+def disc(height: int, width: int, centre: tuple[int, int], radius: int) -> np.ndarray:
+    y, x = np.ogrid[:height, :width]
+    return (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
+
+
+def photo_of(mask: np.ndarray):
+    """A picture of which a mask is bright and the rest is dark: uint8 [3, H, W]."""
+    grey = np.where(mask, 235, 20).astype(np.uint8)
+    return torch.from_numpy(np.ascontiguousarray(np.broadcast_to(grey, (3, *mask.shape))))
+
+
+def iou(one: np.ndarray, two: np.ndarray) -> float:
+    return float((one & two).sum() / (one | two).sum())
+
+
+def views_of(code, models, photo):
+    """The views that a photograph is labelled by, with few points."""
+    return [replace(view, grid=4) for view in code.views.views_of(models, photo)]
+
+
+def none_of(code, photo):
+    return torch.zeros(0, *code.views.frame_size(photo, code.agreement.MATCH), dtype=torch.bool)
+
+
+@pytest.mark.parametrize("shape", [(256, 512), (512, 384)])
+def test_views_agree_on_the_one_thing_there_is(code, shape) -> None:
+    wanted = disc(*shape, (150, 180), 90)
+    photo = photo_of(wanted)
+    views = views_of(code, [Bright(), Bright()], photo)
+    (found,) = code.agreement.agreed(photo, views, none_of(code, photo))
+    assert found.shape == code.views.frame_size(photo, 512)
+    drawn = np.asarray(Image.fromarray(wanted).resize(found.shape[::-1]))
+    assert iou(found, drawn) > 0.95
+
+
+def test_crops_find_it_too_and_what_they_cut_off_is_left_out(code) -> None:
+    photo = photo_of(disc(800, 1000, (200, 250), 120))
+    views = views_of(code, [Bright(), Bright()], photo)
+    crops = [view for view in views if not view.whole]
+    assert len(crops) == 4
+    assert {view.mirrored for view in crops} == {False, True}
+    seen = {view.box: code.agreement.search(code.views.Seen(view, photo)) for view in crops}
+    (inside,) = seen[0.0, 0.0, 0.6, 0.6]
+    size = code.views.frame_size(photo, 256)
+    wanted = np.asarray(Image.fromarray(disc(800, 1000, (200, 250), 120)).resize(size[::-1]))
+    assert iou(inside.numpy(), wanted) > 0.9
+    photo = photo_of(disc(800, 1000, (400, 500), 220))  # beyond every crop
+    for view in crops:
+        assert len(code.agreement.search(code.views.Seen(view, photo))) == 0
+
+
+def test_where_models_see_different_things_there_is_no_label(code) -> None:
+    photo = photo_of(disc(256, 256, (128, 128), 60))
+    for other in (Bright(sign=-1.0), Bright(score=0.3)):
+        views = views_of(code, [Bright(), other], photo)
+        assert code.agreement.agreed(photo, views, none_of(code, photo)) == []
+
+
+def test_what_is_known_is_asked_for_by_its_box(code) -> None:
+    wanted = disc(256, 256, (128, 128), 60)
+    photo = photo_of(wanted)
+    views = [code.views.View(Bright(), grid=1) for _ in range(3)]
+    known = np.zeros((256, 256), np.uint8)
+    known[68:188, 68:188] = 7  # as large as the disc, and square
+    proposals = code.consensus.known_masks([known], (256, 256))
+    (found,) = code.agreement.agreed(photo, views, proposals)
+    drawn = np.asarray(Image.fromarray(wanted).resize((512, 512)))
+    assert iou(found, drawn) > 0.95
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_corners_lie_where_the_box_is_seen(code, data) -> None:
+    """A bright box is bright between its corners in every view that shows it, mirrored or not."""
+    height, width = (data.draw(st.integers(60, 300)) for _ in range(2))
+    x0, y0 = (data.draw(st.floats(0.1, 0.4)) for _ in range(2))
+    x1, y1 = (data.draw(st.floats(0.6, 0.9)) for _ in range(2))
+    mask = np.zeros((height, width), bool)
+    mask[round(y0 * height) : round(y1 * height), round(x0 * width) : round(x1 * width)] = True
+    crop = data.draw(st.sampled_from([(0.0, 0.0, 1.0, 1.0), (0.05, 0.05, 0.95, 0.95)]))
+    view = code.views.View(Bright(), crop, data.draw(st.booleans()))
+    seen = code.views.Seen(view, photo_of(mask))
+    (corners,) = seen.corners(torch.tensor([[x0, y0, x1, y1]]))
+    (left, top), (right, bottom) = corners.tolist()
+    assert left < right
+    assert top < bottom
+    bright = seen.embedding[0, 0].numpy() > 0
+    ys, xs = np.nonzero(bright)
+    unit = 1.5 * max(seen.size) / max(seen.shown) + 1  # a pixel of the photograph, and rounding
+    ends = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+    assert np.abs(np.subtract(ends, [left, top, right, bottom])).max() <= unit
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 0.9))
+@settings(max_examples=40, deadline=None)
+def test_of_duplicates_the_best_stays(code, seed, most) -> None:
+    rng = np.random.default_rng(seed)
+    same = rng.random((12, 12))
+    same = (same + same.T) / 2
+    np.fill_diagonal(same, 1.0)
+    rank = np.where(rng.random(12) < 0.3, 0.0, rng.random(12))
+    kept = code.agreement.distinct(torch.from_numpy(same), torch.from_numpy(rank), most)
+    assert all(same[i, j] <= most for i in kept for j in kept if i != j)
+    for i in set(range(12)) - set(kept):
+        assert rank[i] <= 0 or any(rank[j] >= rank[i] and same[j, i] > most for j in kept)
+
+
+def test_maps_hold_things_and_what_lies_inside_them(code) -> None:
+    whole, part, dot = (disc(200, 200, (100, 100), r) for r in (80, 40, 10))
+    beside = disc(200, 200, (185, 185), 12)
+    maps = code.consensus.layered([dot, part, beside, whole])
+    for mask, layer in ((whole, 0), (part, 1), (dot, 2), (beside, 0)):
+        ids = maps[..., layer]
+        value = np.bincount(ids[mask]).argmax()
+        assert value > 0
+        assert (ids == value).sum() == mask.sum() == (mask & (ids == value)).sum()
+    fourth = disc(200, 200, (100, 100), 5)  # there is no room for a fourth level
+    assert np.array_equal(code.consensus.layered([dot, part, beside, whole, fourth]), maps)
+
+
+def test_a_label_is_one_piece_and_small_gaps_are_closed(code) -> None:
+    whole = disc(200, 200, (100, 100), 80)
+    gap, ring = disc(200, 200, (100, 100), 15), disc(200, 200, (100, 100), 60)
+    speck, half = disc(200, 200, (10, 10), 8), disc(200, 200, (30, 30), 40)
+    assert np.array_equal(code.consensus.solid(whole & ~gap), whole)
+    assert np.array_equal(code.consensus.solid(whole & ~ring), whole & ~ring)
+    assert np.array_equal(code.consensus.solid(whole | speck), whole)
+    assert code.consensus.solid(disc(200, 200, (100, 100), 40) & ~half | half & ~whole) is None
+    assert code.consensus.solid(np.zeros((20, 20), bool)) is None
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_labels_take_the_place_of_regions_and_maps_of_two_sizes_lie_on_one_another(
+    code, tmp_path, monkeypatch
+) -> None:
+    few = [code.views.View(Bright(), mirrored=bool(i % 2), grid=4) for i in range(3)]
+    monkeypatch.setattr(code.consensus, "views_of", lambda *_: few)
+    mask = disc(96, 128, (40, 60), 30)
+    rgb = np.ascontiguousarray(photo_of(mask).permute(1, 2, 0).numpy())
+    wholes = np.zeros((48, 64), np.uint8)
+    wholes[mask[::2, ::2]] = 2
+    wholes[15:25, 25:35] = 2 * 32 + 5  # a part of the second whole
+    items = {
+        "photo/train/0-0": png(rgb),
+        "ids/train/0-0": png(np.zeros((48, 64, 3), np.uint8)),
+        "wholes/train/0-0": png(wholes),
+        "photo/heldout/1-0": png(rgb),
+        "ids/heldout/1-0": png(np.ones((48, 64, 3), np.uint8)),
+    }
+    items = code.consensus.wholes_alone(items)
+    assert set(np.unique(code.consensus.opened(items["wholes/train/0-0"]))) == {0, 2}
+    models, device = [Bright(), Bright()], torch.device("cpu")
+    new = dict(code.consensus.labelled(["photo/train/0-0"], items, models, device, 1e9))
+    assert list(new) == ["ids/train/0-0"]
+    assert dict(code.consensus.labelled(["photo/train/0-0"], items, models, device, -1.0)) == {}
+    code.parts.write_parts((items | new).items(), tmp_path)
+    pool = code.pool.load_pool(tmp_path, "train", device)
+    assert pool.ids.shape == (1, 4, 512, 512)
+    label, whole = (pool.ids[0, k, :384].numpy() > 0 for k in (0, 3))
+    assert iou(label, whole) > 0.9
+    assert pool.id_scales[0].tolist() == [1.0, 1.0]

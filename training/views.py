@@ -1,0 +1,157 @@
+"""Views of a photograph, as models see them: whole, mirrored, in crops.
+
+`consensus.py` asks several of them about the same things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from samtrt.models import Sam, build_sam
+from samtrt.registry import get_spec
+from scenes import MEAN, STD
+
+BATCH = 192
+"""Prompts that are answered at once."""
+CROP_FROM = 900
+"""Photographs with a longer side below this have no more detail to show in crops."""
+_CROP = 0.6  # of each side
+
+
+@dataclass(frozen=True)
+class View:
+    """Part of a photograph as one model sees it.
+
+    `box` is (x0, y0, x1, y1) in 0..1 of the photograph, `grid` its points a side. Masks must be
+    found again in views of the `whole`.
+    """
+
+    model: Sam
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    mirrored: bool = False
+    grid: int = 20
+
+    @property
+    def whole(self) -> bool:
+        return self.box == (0.0, 0.0, 1.0, 1.0)
+
+    def within(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """The box in pixels of a frame: top, bottom, left, right."""
+        x0, y0, x1, y1 = self.box
+        return round(y0 * height), round(y1 * height), round(x0 * width), round(x1 * width)
+
+    def placed(self, answers: Tensor, height: int, width: int) -> Tensor:
+        """Draw answers [N, m, n] of the view in the photograph's frame [N, h, w], else 0."""
+        top, bottom, left, right = self.within(height, width)
+        size = (bottom - top, right - left)
+        if not len(answers):
+            return answers.new_zeros((0, height, width))
+        drawn = F.interpolate(
+            answers[None].float(), size, mode="bilinear", antialias=size[0] < answers.shape[1]
+        )[0]
+        drawn = drawn.flip(-1) if self.mirrored else drawn
+        return F.pad(drawn, (left, width - right, top, height - bottom))
+
+
+class Seen:
+    """One view of a photograph, encoded once, to be asked about points and boxes."""
+
+    def __init__(self, view: View, photo: Tensor) -> None:
+        """Encode what the view shows of a photograph, uint8 [3, H, W]."""
+        self.view, self.photo_size = view, photo.shape[-2:]
+        side, cells = view.model.spec.image_size, view.model.spec.mask_size
+        self.top, bottom, self.left, right = view.within(*self.photo_size)
+        part = photo[:, self.top : bottom, self.left : right].float()
+        # Whole cells, so that logits end where the content does.
+        self.cells = frame_size(part, cells)
+        self.size = tuple(count * side // cells for count in self.cells)
+        self.shown = part.shape[-2:]
+        part = part.flip(-1) if view.mirrored else part
+        part = F.interpolate(part[None], self.size, mode="bilinear", antialias=True)
+        mean, std = (torch.tensor(v, device=photo.device).reshape(1, 3, 1, 1) for v in (MEAN, STD))
+        square = F.pad((part - mean) / std, (0, side - self.size[1], 0, side - self.size[0]))
+        self.embedding = view.model.image_encoder(square)
+
+    def ask(self, coords: Tensor, labels: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Answer P >= 1 prompts [P, 2, 2], in the view's pixels, all with these two labels.
+
+        Returns logits [P, 4, m, n] of the view's content and scores [P, 4].
+        """
+        m, n = self.cells
+        cells, device = self.view.model.spec.mask_size, coords.device
+        none = torch.zeros(BATCH, 1, cells, cells, device=device)
+        logits, scores = [], []
+        for some in coords.split(BATCH):
+            their = torch.tensor([labels], device=device).expand(len(some), -1)
+            mask = none[: len(some)]
+            found, told = self.view.model.decode(
+                self.embedding, some, their, mask, mask[:, 0, 0, 0]
+            )
+            logits.append(found[..., :m, :n])
+            scores.append(told)
+        return torch.cat(logits), torch.cat(scores).float()
+
+    def points(self) -> Tensor:
+        """The grid, each point with padding: [P, 2, 2]."""
+        device, grid = self.embedding.device, self.view.grid
+        place = (torch.arange(grid, device=device) + 0.5) / grid
+        points = torch.cartesian_prod(place * self.size[1], place * self.size[0])
+        return torch.stack([points, torch.zeros_like(points)], 1)
+
+    def corners(self, boxes: Tensor) -> Tensor:
+        """Boxes [N, 4] in 0..1 of the photograph as prompts of this view: [N, 2, 2]."""
+        height, width = self.photo_size
+        scale = torch.tensor([width, height] * 2, device=boxes.device)
+        offset = torch.tensor([self.left, self.top] * 2, device=boxes.device)
+        x0, y0, x1, y1 = (boxes * scale - offset).unbind(1)
+        if self.view.mirrored:
+            x0, x1 = self.shown[1] - x1, self.shown[1] - x0
+        fit = torch.tensor(
+            [self.size[1] / self.shown[1], self.size[0] / self.shown[0]], device=boxes.device
+        )
+        return torch.stack([x0, y0, x1, y1], 1).reshape(-1, 2, 2) * fit
+
+    def drawn(self, odds: Tensor, longest: int) -> Tensor:
+        """Draw odds [N, m, n] in the photograph's frame of `longest` pixels: [N, h, w]."""
+        size = fitted(*self.photo_size, longest)
+        return torch.cat([self.view.placed(some, *size) for some in odds.split(256)])
+
+
+def load(path: Path) -> Sam:
+    """Build vit_s for pictures of the size that the weights are for."""
+    state = {name: tensor.float() for name, tensor in load_file(path).items()}
+    spec = get_spec("vit_s")
+    side = state["image_encoder.pos_embed"].shape[1] * spec.patch_size
+    model = build_sam(replace(spec, image_size=side)).eval()
+    model.load_state_dict(state, strict=True)
+    return model.requires_grad_(False)
+
+
+def views_of(models: Sequence[Sam], photo: Tensor) -> list[View]:
+    """The photograph by each model, every other one's mirrored; crops by the first model."""
+    views = [View(model, mirrored=bool(i % 2)) for i, model in enumerate(models)]
+    views.append(View(models[0], mirrored=True, grid=16))
+    if max(photo.shape) >= CROP_FROM:
+        ends = ((0.0, _CROP), (1 - _CROP, 1.0))
+        boxes = [(x0, y0, x1, y1) for x0, x1 in ends for y0, y1 in ends]
+        views += [View(models[0], box, box[0] == box[1], grid=12) for box in boxes]
+    return views
+
+
+def frame_size(photo: Tensor, longest: int) -> tuple[int, int]:
+    """Height and width of a photograph [..., H, W] in a frame of `longest` pixels."""
+    height, width = photo.shape[-2:]
+    return fitted(height, width, longest)
+
+
+def fitted(height: int, width: int, longest: int) -> tuple[int, int]:
+    """Bring a height and a width to a longer side of `longest`."""
+    scale = longest / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
