@@ -8,7 +8,7 @@ several views find is kept, and their mean is the label: it has parts that colou
 give, and finer borders than any one view's. The method is that of SAM's data engine (Kirillov et
 al., 2023, section 4), whose masks must be stable; here they must also be found again.
 
-The parts written have the training photographs' maps 1 to 3 anew, and wholes without the regions
+The parts written have maps 1 to 3 of the split's photographs anew, and wholes without the regions
 of one colour that were their parts; everything else is as it was. Several processes, as `torchrun`
 starts them, share the photographs; the first writes the parts.
 """
@@ -21,6 +21,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -35,7 +36,7 @@ from borders import colour_step
 from parts import read_parts, write_parts
 from samtrt.models import Sam
 from scenes import PART_IDS
-from views import frame_size, load, views_of
+from views import View, frame_size, load, views_of
 
 LAYERS = 3
 _OVERLAP = 0.03  # of a label's area that another label of its layer may cover
@@ -71,7 +72,7 @@ def layered(masks: Sequence[np.ndarray]) -> np.ndarray:
     return out
 
 
-def label(photo: Tensor, models: Sequence[Sam], known: Sequence[np.ndarray]) -> np.ndarray | None:
+def label(photo: Tensor, views: Sequence[View], known: Sequence[np.ndarray]) -> np.ndarray | None:
     """Return the maps of a photograph, uint8 [h, w, 3], or None where views agree on nothing.
 
     `known` are label maps, uint8 [h, w] of any size, of objects that may be there.
@@ -79,7 +80,7 @@ def label(photo: Tensor, models: Sequence[Sam], known: Sequence[np.ndarray]) -> 
     height, width = frame_size(photo, FRAME)
     proposals = known_masks(known, frame_size(photo, MATCH)).to(photo.device)
     with torch.autocast(photo.device.type, torch.bfloat16, enabled=photo.is_cuda):
-        masks = agreed(photo, views_of(models, photo), proposals)
+        masks = agreed(photo, views, proposals)
     rgb = np.ascontiguousarray(photo.permute(1, 2, 0).cpu().numpy())
     small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32)
@@ -99,21 +100,28 @@ def known_masks(maps: Sequence[np.ndarray], size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(np.concatenate(masks))
 
 
+@dataclass(frozen=True)
+class Look:
+    """How photographs are looked at: by which models, where, how closely, and for how long."""
+
+    models: Sequence[Sam]
+    device: torch.device
+    quick: bool = False
+    seconds: float = 1e9
+
+
 def labelled(
-    names: Sequence[str],
-    items: Mapping[str, bytes],
-    models: Sequence[Sam],
-    device: torch.device,
-    seconds: float,
+    names: Sequence[str], items: Mapping[str, bytes], look: Look
 ) -> Iterator[tuple[str, bytes | None]]:
     """Yield the maps of photographs `names` among parts' items, as PNG, until the time is up."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + look.seconds
     with ThreadPoolExecutor(2) as ahead:
         for name, (photo, known) in zip(
             names, ahead.map(lambda name: decoded(name, items), names), strict=True
         ):
             if time.monotonic() < end:
-                maps = label(torch.from_numpy(photo).to(device), models, known)
+                pixels = torch.from_numpy(photo).to(look.device)
+                maps = label(pixels, views_of(look.models, pixels, look.quick), known)
                 yield name.replace("photo/", "ids/", 1), None if maps is None else as_png(maps)
 
 
@@ -156,6 +164,8 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder of the parts to write")
     parser.add_argument("--weights", type=Path, action="append", required=True)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--split", choices=("train", "heldout"), default="train")
+    parser.add_argument("--quick", action="store_true", help="fewer points, no crops: for a CPU")
     parser.add_argument("--seconds", type=float, default=1e9, help="others keep their maps")
     parser.add_argument("--limit", type=int, help="photographs, for a rehearsal")
     args = parser.parse_args()
@@ -168,8 +178,9 @@ def main() -> None:
     cv2.setNumThreads(1)
     models = [load(path).to(device) for path in args.weights]
     items = wholes_alone(dict(read_parts(args.data)))
-    photos = [name for name in items if name.startswith("photo/train/")][: args.limit]
-    mine = dict(labelled(photos[rank::world], items, models, device, args.seconds))
+    photos = [name for name in items if name.startswith(f"photo/{args.split}/")]
+    look = Look(models, device, args.quick, args.seconds)
+    mine = dict(labelled(photos[: args.limit][rank::world], items, look))
     everyone: list[dict[str, bytes | None]] = [mine] * world
     if world > 1:
         dist.all_gather_object(everyone, mine)

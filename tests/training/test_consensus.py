@@ -202,10 +202,11 @@ def test_labels_take_the_place_of_regions_and_maps_of_two_sizes_lie_on_one_anoth
     }
     items = code.consensus.wholes_alone(items)
     assert set(np.unique(code.consensus.opened(items["wholes/train/0-0"]))) == {0, 2}
-    models, device = [Bright(), Bright()], torch.device("cpu")
-    new = dict(code.consensus.labelled(["photo/train/0-0"], items, models, device, 1e9))
+    names, device = ["photo/train/0-0"], torch.device("cpu")
+    new = dict(code.consensus.labelled(names, items, code.consensus.Look([], device)))
     assert list(new) == ["ids/train/0-0"]
-    assert dict(code.consensus.labelled(["photo/train/0-0"], items, models, device, -1.0)) == {}
+    late = code.consensus.Look([], device, seconds=-1.0)
+    assert dict(code.consensus.labelled(names, items, late)) == {}
     code.parts.write_parts((items | new).items(), tmp_path)
     pool = code.pool.load_pool(tmp_path, "train", device)
     assert pool.ids.shape == (1, 4, 512, 512)

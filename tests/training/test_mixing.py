@@ -1,0 +1,77 @@
+"""Mixtures of checkpoints, and what they are chosen by."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+torch = pytest.importorskip("torch")
+TRAINING = Path(__file__).parents[2] / "training"
+
+
+@pytest.fixture(scope="module")
+def code():
+    """Import training/*.py as the scripts do, from their own folder."""
+    sys.path.insert(0, str(TRAINING))
+    try:
+        yield SimpleNamespace(
+            **{name: importlib.import_module(name) for name in ("mix", "eval_labels")}
+        )
+    finally:
+        sys.path.remove(str(TRAINING))
+
+
+def state(value: float, shape: tuple[int, ...] = (2, 3)) -> dict[str, torch.Tensor]:
+    return {"a.weight": torch.full(shape, value).half(), "a.bias": torch.full((2,), -value).half()}
+
+
+def test_the_script_weighs_by_share(code, tmp_path, monkeypatch) -> None:
+    old, new, out = (tmp_path / f"{name}.safetensors" for name in ("old", "new", "out"))
+    save_file(state(1.0), old)
+    save_file(state(5.0), new)
+    monkeypatch.setattr(sys, "argv", ["mix.py", str(out), "3", str(old), "1", str(new)])
+    code.mix.main()
+    found = load_file(out)
+    assert found["a.weight"].dtype == torch.float16
+    assert found["a.weight"].unique().tolist() == [2.0]
+    assert found["a.bias"].unique().tolist() == [-2.0]
+
+
+@pytest.mark.parametrize("parts", [["1"], ["1", "a"], ["1", "a", "1"]])
+def test_less_than_two_checkpoints_are_refused(code, parts, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["mix.py", "out", *parts])
+    with pytest.raises(SystemExit):
+        code.mix.main()
+    assert "at least twice" in capsys.readouterr().err
+
+
+def test_other_forms_and_shares_are_refused(code) -> None:
+    with pytest.raises(ValueError, match="different forms"):
+        code.mix.mixed([state(1.0), state(1.0, (3, 3))], [1, 1])
+    with pytest.raises(ValueError, match="positive"):
+        code.mix.mixed([state(1.0), state(2.0)], [1, 0])
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_prompts_belong_to_their_mask(code, seed) -> None:
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((60, 80), bool)
+    y, x = rng.integers(0, 50), rng.integers(0, 70)
+    mask[y : y + rng.integers(2, 30), x : x + rng.integers(2, 30)] = True
+    item = code.eval_labels.prompted("0", mask, rng)
+    x0, y0, x1, y1 = item.box.astype(int)
+    assert mask[y0:y1, x0:x1].all()
+    assert mask.sum() == (x1 - x0) * (y1 - y0)
+    assert item.points.shape == (3, 2)
+    assert all(mask[int(y), int(x)] for x, y in item.points)
+    assert (item.loose_box >= 0).all()
+    assert (item.loose_box <= [79, 59, 79, 59]).all()

@@ -1,0 +1,102 @@
+"""Measure a model on labels of held-out photographs, as `eval_photos.py` does on outlines by hand.
+
+    PYTHONPATH=src python training/consensus.py .data/parts .data/heldout --split heldout --quick \
+        --device cpu --weights run-5.safetensors --weights run-4.safetensors
+    PYTHONPATH=src python training/eval_labels.py DIRECTORY... --data .data/heldout
+
+Choices between checkpoints are made here, so that outlines by hand stay what nothing was chosen
+by. Models made the labels (see `consensus.py`): differences between checkpoints count, not how
+high a figure is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from consensus import opened
+from eval_photos import model_masks
+from parts import read_parts
+from photo_set import PhotoObject
+from samtrt.masks.logits import mask_iou
+from samtrt.predictor import Predictor
+from samtrt.types import BoolArray, UInt8Array
+
+SMALLEST = 0.002
+"""Of the photograph: smaller labels are left out."""
+
+
+def prompted(name: str, mask: BoolArray, rng: np.random.Generator) -> PhotoObject:
+    """Simulate a user's prompts for a mask [H, W]: boxes as `photo_set.py` has, and three points.
+
+    The first point is the one deepest inside, the others are drawn where it is at least 40% as
+    deep.
+    """
+    ys, xs = np.nonzero(mask)
+    box = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], dtype=np.float64)
+    sides = np.array([box[2] - box[0], box[3] - box[1]] * 2)
+    loose = np.clip(box + rng.normal(0, 0.05, 4) * sides, 0, np.array(mask.shape[::-1] * 2) - 1)
+    padded = np.pad(mask.astype(np.uint8), 1)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    inner = np.argwhere(depth > 0.4 * depth.max())
+    first = np.array(np.unravel_index(int(depth.argmax()), depth.shape))
+    points = np.stack([first, *inner[rng.integers(len(inner), size=2)]])[:, ::-1]
+    return PhotoObject(name, mask, box, loose, points.astype(np.float64))
+
+
+def labelled(data: Path) -> Iterator[tuple[UInt8Array, list[PhotoObject]]]:
+    """Yield each held-out photograph that has labels, uint8 [H, W, 3], with its objects."""
+    items = dict(read_parts(data))
+    for name in sorted(name for name in items if name.startswith("photo/heldout/")):
+        maps = items.get(name.replace("photo/", "ids/", 1))
+        if maps is None:
+            continue
+        image = opened(items[name])
+        rng = np.random.default_rng(int(name.split("/")[2][:8], 16))
+        size = (image.shape[1], image.shape[0])
+        masks = [
+            cv2.resize((ids == k).astype(np.float32), size) > 0.5
+            for ids in opened(maps).transpose(2, 0, 1)
+            for k in np.unique(ids)
+            if k
+        ]
+        masks = [mask for mask in masks if mask.mean() > SMALLEST]
+        yield image, [prompted(str(i), mask, rng) for i, mask in enumerate(masks)]
+
+
+def measure(model: Predictor, data: Path) -> dict[str, float]:
+    """Return the mean IoU by prompt, over all labels."""
+    found: dict[str, list[float]] = {}
+    for image, objects in labelled(data):
+        model.set_image(image)
+        for item in objects:
+            for prompt, mask in model_masks(model, item).items():
+                found.setdefault(prompt, []).append(mask_iou(mask, item.mask))
+    means = {prompt: round(float(np.mean(values)), 4) for prompt, values in found.items()}
+    return means | {"objects": len(found["box/model"])}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", nargs="+", type=Path, help="what `samtrt export` wrote")
+    parser.add_argument("--data", type=Path, required=True, help="what `consensus.py` wrote")
+    parser.add_argument("--backend", default="openvino")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    args = parser.parse_args()
+    report = {}
+    for directory in args.directory:
+        with Predictor.load(directory, backend=args.backend) as model:
+            digest = model.manifest.checkpoint.sha256
+            report[directory.name] = {"sha256": digest, **measure(model, args.data)}
+        print(directory.name, report[directory.name], flush=True)
+    if args.out:
+        args.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
