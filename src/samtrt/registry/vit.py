@@ -100,7 +100,7 @@ SMALL = (
         depth=12,
         num_heads=4,
         global_attn_indexes=(2, 5, 8, 11),
-        thresholds=MaskThresholds(0.45, 0.80),  # measured: docs/model-card.md
+        thresholds=MaskThresholds(0.60, 0.90),  # measured: docs/model-card.md
     ),
     ViTSpec(
         name="vit_t",
