@@ -18,6 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from consensus import opened
 from eval_photos import model_masks
@@ -29,6 +30,8 @@ from samtrt.types import BoolArray, UInt8Array
 
 SMALLEST = 0.002
 """Of the photograph: smaller labels are left out."""
+THRESHOLDS = ((0.88, 0.95), (0.8, 0.92), (0.7, 0.9), (0.6, 0.9), (0.6, 0.88), (0.6, 0.8))
+"""Of predicted IoU and stability, as `samtrt auto` takes them."""
 
 
 def prompted(name: str, mask: BoolArray, rng: np.random.Generator) -> PhotoObject:
@@ -69,16 +72,46 @@ def labelled(data: Path) -> Iterator[tuple[UInt8Array, list[PhotoObject]]]:
         yield image, [prompted(str(i), mask, rng) for i, mask in enumerate(masks)]
 
 
-def measure(model: Predictor, data: Path) -> dict[str, float]:
-    """Return the mean IoU by prompt, over all labels."""
+def measure(model: Predictor, data: Path) -> dict[str, object]:
+    """Return the mean IoU by prompt, over all labels, and what `auto`'s thresholds keep."""
     found: dict[str, list[float]] = {}
+    fates: list[tuple[float, float, float]] = []
     for image, objects in labelled(data):
         model.set_image(image)
         for item in objects:
             for prompt, mask in model_masks(model, item).items():
                 found.setdefault(prompt, []).append(mask_iou(mask, item.mask))
+            fates += fates_of(model, item, objects)
     means = {prompt: round(float(np.mean(values)), 4) for prompt, values in found.items()}
-    return means | {"objects": len(found["box/model"])}
+    return {"objects": len(found["box/model"]), **means, "kept": kept(np.array(fates))}
+
+
+def fates_of(
+    model: Predictor, item: PhotoObject, objects: list[PhotoObject]
+) -> Iterator[tuple[float, float, float]]:
+    """Yield of each of a point's three masks its best IoU with any object there, score, stability.
+
+    Stability is the official one, at logits of 1 and -1.
+    """
+    pointed = model.predict(point_coords=item.points[:1], point_labels=[1], return_logits=True)
+    x, y = item.points[0].astype(int)
+    there = [other.mask for other in objects if other.mask[y, x]]
+    for logits, score in zip(pointed.masks, pointed.iou_predictions, strict=True):
+        best = max(mask_iou(logits > 0, mask) for mask in there)
+        yield best, float(score), float((logits > 1).sum() / max(1, (logits > -1).sum()))
+
+
+def kept(fates: npt.NDArray[np.float64]) -> list[dict[str, float]]:
+    """Count what thresholds keep of masks [N, 3]: best IoU, score and stability of each."""
+    rows = []
+    for score, stability in THRESHOLDS:
+        ious = fates[(fates[:, 1] > score) & (fates[:, 2] >= stability), 0]
+        row = {"pred_iou": score, "stability": stability, "of": len(fates), "kept": len(ious)}
+        if len(ious):
+            row |= {"mean_iou": round(float(ious.mean()), 4)}
+            row |= {"above_0.75": round(float((ious > 0.75).mean()), 4)}
+        rows.append(row)
+    return rows
 
 
 def main() -> None:

@@ -75,3 +75,31 @@ def test_prompts_belong_to_their_mask(code, seed) -> None:
     assert all(mask[int(y), int(x)] for x, y in item.points)
     assert (item.loose_box >= 0).all()
     assert (item.loose_box <= [79, 59, 79, 59]).all()
+
+
+def test_what_thresholds_keep_is_counted(code) -> None:
+    fates = np.array([[0.95, 0.9, 0.96], [0.5, 0.9, 0.96], [0.9, 0.65, 0.95], [0.9, 0.9, 0.85]])
+    rows = {(row["pred_iou"], row["stability"]): row for row in code.eval_labels.kept(fates)}
+    assert rows[0.88, 0.95] | {"kept": 2, "mean_iou": 0.725, "above_0.75": 0.5} == rows[0.88, 0.95]
+    assert rows[0.6, 0.9]["kept"] == 3
+    assert rows[0.6, 0.8]["kept"] == 4
+    assert "mean_iou" not in code.eval_labels.kept(fates * [1, 1, 0.1])[0]
+
+
+def test_a_mask_counts_for_the_object_that_it_fits_best(code) -> None:
+    small, large = np.zeros((2, 40, 40), bool)
+    small[10:20, 10:20] = large[5:35, 5:35] = True
+    rng = np.random.default_rng(0)
+    objects = [
+        code.eval_labels.prompted(name, mask, rng)
+        for name, mask in zip("ab", (small, large), strict=True)
+    ]
+    logits = np.where(np.stack([small, large, ~large]), 3.0, -3.0)
+    logits[1][large & ~small] = 0.5  # not stable
+    answer = SimpleNamespace(masks=logits, iou_predictions=np.array([0.7, 0.8, 0.9]))
+    model = SimpleNamespace(predict=lambda **_: answer)
+    fates = list(code.eval_labels.fates_of(model, objects[0], objects))
+    assert [round(best, 3) for best, _, _ in fates] == [1.0, 1.0, 0.0]
+    assert [score for _, score, _ in fates] == [0.7, 0.8, 0.9]
+    assert fates[0][2] == 1.0
+    assert fates[1][2] == pytest.approx(100 / 900)
