@@ -66,7 +66,7 @@ def layered(masks: Sequence[np.ndarray]) -> np.ndarray:
     for mask in sorted(masks, key=lambda m: -int(m.sum())):
         for layer in range(LAYERS):
             ids = out[..., layer]
-            if (ids[mask] > 0).sum() <= _OVERLAP * mask.sum():
+            if ids.max() < 255 and (ids[mask] > 0).sum() <= _OVERLAP * mask.sum():
                 ids[mask] = ids.max() + 1
                 break
     return out
