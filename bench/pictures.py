@@ -4,15 +4,16 @@
 
 Exports the small checkpoint, unless a directory of it is given, and writes docs/images: demo.png,
 the page (bench/screenshots.py, in headless Chromium) and, where the weights are others than in the
-last run, the hand-labelled photographs (training/eval_photos.py, with docs/results/photos.*).
-docs/images/made-from.json then holds the hashes of the weights and of the page, and
-tests/test_docs.py fails where either is newer.
+last run, the hand-labelled photographs (training/eval_photos.py, with docs/results/photos.*) and
+what `samtrt auto` finds in nine of them. docs/images/made-from.json then holds the hashes of the
+weights and of the page, and tests/test_docs.py fails where either is newer.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import subprocess
@@ -34,6 +35,7 @@ ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
 MADE = IMAGES / "made-from.json"
 GAP = 12  # white pixels between the two halves of demo.png
+TILE, COLUMNS = 400, 3  # of automatic.jpg: a photograph's longest side in pixels
 
 
 def made_from() -> dict[str, str]:
@@ -64,6 +66,21 @@ def demo(model: Path, work: Path) -> None:
         halves.append(np.asarray(Image.open(path)))
     white = np.full((halves[0].shape[0], GAP, 3), 255, np.uint8)
     Image.fromarray(np.hstack([halves[0], white, halves[1]])).save(IMAGES / "demo.png")
+
+
+def automatic(model: Path, work: Path) -> None:
+    """Write the masks that `samtrt auto` finds by itself in the first set of photographs."""
+    found = work / "auto"
+    words = ("--backend", "openvino", "-f", "overlay")
+    run("-m", "samtrt", "auto", model, ROOT / "training" / "photos", "-o", found, *words)
+    paths = sorted((found / "overlay").glob("*.png"))
+    sheet = Image.new("RGB", (TILE * COLUMNS, TILE * math.ceil(len(paths) / COLUMNS)), "white")
+    for index, path in enumerate(paths):
+        tile = Image.open(path).convert("RGB")
+        tile.thumbnail((TILE - 4, TILE - 4))
+        row, column = divmod(index, COLUMNS)
+        sheet.paste(tile, (column * TILE + 2, row * TILE + (TILE - tile.height) // 2))
+    sheet.save(IMAGES / "photos" / "automatic.jpg", quality=80, optimize=True)
 
 
 @contextmanager
@@ -99,6 +116,7 @@ def main() -> None:
         demo(model.resolve(), Path(folder))
         if told != before.get("weights"):  # else they show what they would
             run("training/eval_photos.py", model.resolve())
+            automatic(model.resolve(), Path(folder))
         with serving(model) as url:
             run("bench/screenshots.py", url)
     MADE.write_text(json.dumps(made_from(), indent=2) + "\n", encoding="utf-8")
