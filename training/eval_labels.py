@@ -22,8 +22,9 @@ import numpy.typing as npt
 
 from consensus import opened
 from eval_photos import model_masks
+from evaluate import depths
 from parts import read_parts
-from photo_set import PhotoObject
+from photo_set import PhotoObject, loosened
 from samtrt.masks.logits import mask_iou
 from samtrt.predictor import Predictor
 from samtrt.types import BoolArray, UInt8Array
@@ -42,10 +43,8 @@ def prompted(name: str, mask: BoolArray, rng: np.random.Generator) -> PhotoObjec
     """
     ys, xs = np.nonzero(mask)
     box = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], dtype=np.float64)
-    sides = np.array([box[2] - box[0], box[3] - box[1]] * 2)
-    loose = np.clip(box + rng.normal(0, 0.05, 4) * sides, 0, np.array(mask.shape[::-1] * 2) - 1)
-    padded = np.pad(mask.astype(np.uint8), 1)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    loose = loosened(box, (mask.shape[1], mask.shape[0]), rng)
+    depth = depths(mask)
     inner = np.argwhere(depth > 0.4 * depth.max())
     first = np.array(np.unravel_index(int(depth.argmax()), depth.shape))
     points = np.stack([first, *inner[rng.integers(len(inner), size=2)]])[:, ::-1]

@@ -40,11 +40,16 @@ def load_model(name: str, weights: Path, device: torch.device) -> Sam:
     return model.to(device)
 
 
-def deepest(region: np.ndarray) -> tuple[float, float, float]:
-    """The pixel farthest from the region's edge: x, y, and that distance."""
+def depths(region: np.ndarray) -> np.ndarray:
+    """How far each pixel of a region lies from its edge: float32 [H, W], 0 outside."""
     # A border of zeros makes the frame an edge.
     padded = np.pad(region.astype(np.uint8), 1)
-    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1])
+
+
+def deepest(region: np.ndarray) -> tuple[float, float, float]:
+    """The pixel farthest from the region's edge: x, y, and that distance."""
+    distance = depths(region)
     y, x = np.unravel_index(int(distance.argmax()), distance.shape)
     return float(x), float(y), float(distance[y, x])
 

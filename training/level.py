@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from agreement import ious
-from consensus import opened
+from consensus import decoded, known_masks
 from parts import read_parts
 from pool import load_pool
 from samtrt.models import Sam
@@ -74,17 +74,8 @@ def photographs(data: Path, count: int) -> Iterator[tuple[Tensor, Tensor]]:
     items = dict(read_parts(data))
     names = [name for name in items if name.startswith("ids/train/")]
     for i in np.random.default_rng(0).permutation(len(names))[:count]:
-        photo = torch.from_numpy(opened(items[names[i].replace("ids/", "photo/", 1)]).copy())
-        maps = [items[names[i]], items.get(names[i].replace("ids/", "wholes/", 1))]
-        known = [
-            F.interpolate(torch.from_numpy(ids == k)[None, None].float(), photo.shape[:2])[0] > 0
-            for blob in maps
-            if blob is not None
-            for ids in opened(blob).transpose(2, 0, 1)
-            for k in np.unique(ids)
-            if k
-        ]
-        yield photo.permute(2, 0, 1), torch.cat(known)
+        photo, maps = decoded(names[i].replace("ids/", "photo/", 1), items)
+        yield torch.from_numpy(photo), known_masks(maps, photo.shape[1:])
 
 
 def composed(data: Path, count: int, side: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -109,10 +100,8 @@ def fitted(groups: list[Samples]) -> tuple[Tensor, Tensor]:
     middle, mean = weight @ hidden, weight @ gap
     centred = hidden - middle
     ridge = RIDGE * centred.var(0).mean() * torch.eye(len(middle), dtype=torch.float64)
-    slope = torch.linalg.solve(
-        (centred * weight[:, None]).T @ centred + ridge,
-        (centred * weight[:, None]).T @ (gap - mean),
-    )
+    weighted = (centred * weight[:, None]).T
+    slope = torch.linalg.solve(weighted @ centred + ridge, weighted @ (gap - mean))
     return slope, mean - middle @ slope
 
 

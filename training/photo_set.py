@@ -77,17 +77,24 @@ def load_photos(path: Path = PHOTOS) -> list[Photo]:
     return photos
 
 
+def loosened(
+    box: npt.NDArray[np.float64], frame: tuple[int, int], rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Move each side of an XYXY box [4] by noise of 5% of its size, within a (width, height)."""
+    sides = np.tile(box[2:] - box[:2], 2)
+    loose: npt.NDArray[np.float64] = box + rng.normal(0, 0.05, 4) * sides
+    return np.clip(loose, 0, np.tile(frame, 2) - 1)
+
+
 def _photo_object(coco: COCO, annotation: dict[str, Any]) -> PhotoObject:
     x, y, width, height = annotation["bbox"]
     box = np.array([x, y, x + width, y + height], dtype=np.float64)
     entry = coco.loadImgs(annotation["image_id"])[0]
-    sides = np.array([width, height] * 2)
-    frame = np.array([entry["width"], entry["height"]] * 2)
-    noise = np.random.default_rng(annotation["id"]).normal(0, 0.05, 4) * sides
+    frame = (entry["width"], entry["height"])
     return PhotoObject(
         name=annotation["name"],
         mask=coco.annToMask(annotation).astype(bool),
         box=box,
-        loose_box=np.clip(box + noise, 0, frame - 1),
+        loose_box=loosened(box, frame, np.random.default_rng(annotation["id"])),
         points=np.array(annotation["points"], dtype=np.float64),
     )

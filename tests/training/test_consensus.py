@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import io
-import sys
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,18 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 torch = pytest.importorskip("torch")
-TRAINING = Path(__file__).parents[2] / "training"
 
 
 @pytest.fixture(scope="module")
-def code():
-    """Import training/*.py as the scripts do, from their own folder."""
-    sys.path.insert(0, str(TRAINING))
-    try:
-        names = ("views", "agreement", "consensus", "parts", "pool")
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-    finally:
-        sys.path.remove(str(TRAINING))
+def code(scripts):
+    return SimpleNamespace(**scripts("views", "agreement", "consensus", "parts", "pool"))
 
 
 class Bright:

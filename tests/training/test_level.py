@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
-
 import pytest
 
 torch = pytest.importorskip("torch")
-TRAINING = Path(__file__).parents[2] / "training"
 
 
 @pytest.fixture(scope="module")
-def level():
-    """Import training/level.py as the script does, from its own folder."""
-    sys.path.insert(0, str(TRAINING))
-    try:
-        yield importlib.import_module("level")
-    finally:
-        sys.path.remove(str(TRAINING))
+def level(scripts):
+    return scripts("level")["level"]
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,19 +12,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 torch = pytest.importorskip("torch")
-TRAINING = Path(__file__).parents[2] / "training"
 
 
 @pytest.fixture(scope="module")
-def code():
-    """Import training/*.py as the scripts do, from their own folder."""
-    sys.path.insert(0, str(TRAINING))
-    try:
-        yield SimpleNamespace(
-            **{name: importlib.import_module(name) for name in ("mix", "eval_labels")}
-        )
-    finally:
-        sys.path.remove(str(TRAINING))
+def code(scripts):
+    return SimpleNamespace(**scripts("mix", "eval_labels"))
 
 
 def state(value: float, shape: tuple[int, ...] = (2, 3)) -> dict[str, torch.Tensor]:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -13,13 +9,8 @@ pytest.importorskip("skimage")
 
 
 @pytest.fixture(scope="module")
-def pseudo():
-    folder = str(Path(__file__).parents[2] / "training")
-    sys.path.insert(0, folder)
-    try:
-        yield importlib.import_module("pseudo")
-    finally:
-        sys.path.remove(folder)
+def pseudo(scripts):
+    return scripts("pseudo")["pseudo"]
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import io
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,26 +12,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 torch = pytest.importorskip("torch")
-TRAINING = Path(__file__).parents[2] / "training"
 
 
 @pytest.fixture(scope="module")
-def code():
-    """Import training/*.py as the scripts do, from their own folder."""
-    sys.path.insert(0, str(TRAINING))
-    try:
-        names = (
-            "parts",
-            "pool",
-            "effects",
-            "step",
-            "train",
-            "scenes",
-            "pieces",
-        )
-        yield {name: importlib.import_module(name) for name in names}
-    finally:
-        sys.path.remove(str(TRAINING))
+def code(scripts):
+    return scripts("parts", "pool", "effects", "step", "train", "scenes", "pieces")
 
 
 def encoded(array: np.ndarray) -> bytes:
