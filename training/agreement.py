@@ -20,7 +20,9 @@ FRAME = 512
 """Labels' longer side, in pixels."""
 MATCH = 256
 """Masks are compared in frames of this longer side."""
-SMALLEST, LARGEST = 0.0025, 0.7  # of the photograph
+WINDOW = 64
+"""Answers to a box are compared in a window of this side around it, so that size does not count."""
+SMALLEST, LARGEST = 0.0008, 0.7  # of the photograph
 _STABLE, _SCORED = 0.8, 0.2
 _SAME = 0.8  # IoU of duplicates among what is proposed
 _AGREED = 0.85  # mean IoU of what two views answer to the same box
@@ -34,7 +36,7 @@ def agreed(photo: Tensor, views: Sequence[View], known: Tensor) -> list[np.ndarr
     """Find what views of a photograph, uint8 [3, H, W], agree on: bool [h, w] in a frame of 512.
 
     Each mask that any view finds by points, and each of `known` [N, h, w], is asked for again by
-    its box, in each view of the whole.
+    its box, in each view that holds it.
     """
     every = [Seen(view, photo) for view in views]
     proposals = torch.cat([known, *(search(seen) for seen in every)])
@@ -43,19 +45,56 @@ def agreed(photo: Tensor, views: Sequence[View], known: Tensor) -> list[np.ndarr
     if not len(proposals):
         return []
     boxes = boxes_of(proposals)
-    whole = [seen for seen in every if seen.view.whole]
-    answers = [seen.ask(seen.corners(boxes), (2, 3)) for seen in whole]
-    odds = [logits[:, 0].float().sigmoid() for logits, _ in answers]
-    masks = [seen.drawn(some, MATCH) > 0.5 for seen, some in zip(whole, odds, strict=True)]
-    pairs = [each_iou(one, two) for one, two in combinations(masks, 2)]
-    agreement = torch.stack(pairs).mean(0)
-    score = torch.stack([scores[:, 0] for _, scores in answers]).mean(0)
-    mean = torch.stack([mask.float() for mask in masks]).mean(0) > 0.5
-    fit = box_ious(boxes, boxes_of(mean))
+    answers = [Answers(seen, boxes) for seen in every]
+    seen_by = torch.stack([a.held for a in answers]).sum(0)
+    agreement = agreement_of(answers)
+    score = sum(a.scores for a in answers) / seen_by
+    mean = sum(a.windows for a in answers) / seen_by[:, None, None]
+    inner = boxes.new_tensor([0.25, 0.25, 0.75, 0.75]).expand_as(boxes)
+    fit = box_ious(inner, boxes_of(mean > 0.5))
     good = (agreement > _AGREED) & (score > _SCORE) & (fit > _FIT)
-    kept = distinct(ious(mean, mean), agreement * score * good, _DUPLICATE)
-    fine = [seen.drawn(some[kept], FRAME) for seen, some in zip(whole, odds, strict=True)]
-    return list((torch.stack(fine).mean(0) > 0.5).cpu().numpy())
+    small = sum(a.drawn(slice(None), MATCH) for a in answers) / seen_by[:, None, None] > 0.5
+    kept = distinct(ious(small, small), agreement * score * good, _DUPLICATE)
+    fine = sum(a.drawn(kept, FRAME) for a in answers) / seen_by[kept][:, None, None]
+    return list((fine > 0.5).cpu().numpy())
+
+
+class Answers:
+    """What one view answers to boxes [N, 4]; 0 for those that it does not hold.
+
+    Attributes:
+        held: Which boxes the view holds, bool [N].
+        scores: Predicted IoU, [N].
+        windows: Odds around each box, [N, WINDOW, WINDOW].
+    """
+
+    def __init__(self, seen: Seen, boxes: Tensor) -> None:
+        self.seen, self.held = seen, seen.view.holds(boxes)
+        count = len(boxes)
+        self.scores = boxes.new_zeros(count)
+        self.windows = boxes.new_zeros(count, WINDOW, WINDOW)
+        self.odds = boxes.new_zeros(count, *seen.cells)
+        if self.held.any():
+            mine = boxes[self.held]
+            logits, scores = seen.ask(seen.corners(mine), (2, 3))
+            odds = logits[:, 0].float().sigmoid()
+            self.odds[self.held] = odds
+            self.scores[self.held] = scores[:, 0]
+            self.windows[self.held] = seen.windows(odds, mine, WINDOW)
+
+    def drawn(self, index: slice | list[int], longest: int) -> Tensor:
+        """The odds of some boxes in the photograph's frame, as `Seen.drawn` has it."""
+        return self.seen.drawn(self.odds[index], longest)
+
+
+def agreement_of(answers: Sequence[Answers]) -> Tensor:
+    """Mean IoU of the answers of each two views that hold a box: [N]."""
+    total = count = torch.zeros_like(answers[0].scores)
+    for one, two in combinations(answers, 2):
+        both = one.held & two.held
+        total = total + both * each_iou(one.windows > 0.5, two.windows > 0.5)
+        count = count + both
+    return total / count.clamp(min=1)
 
 
 def each_iou(one: Tensor, two: Tensor) -> Tensor:

@@ -8,15 +8,15 @@ several views find is kept, and their mean is the label: it has parts that colou
 give, and finer borders than any one view's. The method is that of SAM's data engine (Kirillov et
 al., 2023, section 4), whose masks must be stable; here they must also be found again.
 
-The parts written have maps 1 to 3 of the split's photographs anew, and wholes without the regions
-of one colour that were their parts; everything else is as it was. Several processes, as `torchrun`
-starts them, share the photographs; the first writes the parts.
+The parts written have the split's photographs' maps anew: four of things and what lies inside them,
+and one of what the frame cuts off. Their wholes come without the regions of one colour that were
+their parts, and cut-outs with a map of what lies inside them (`cutouts.py`). Everything else is as
+it was. Several processes, as `torchrun` starts them, share the work; the first writes the parts.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,43 +28,33 @@ import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
-from PIL import Image
 from torch import Tensor
 
 from agreement import FRAME, MATCH, SMALLEST, agreed
-from borders import colour_step
-from parts import read_parts, write_parts
+from borders import colour_step, solid
+from cutouts import insides
+from parts import as_png, opened, read_parts, write_parts
+from pool import MAPS
 from samtrt.models import Sam
 from scenes import PART_IDS
 from views import View, frame_size, load, views_of
 
-LAYERS = 3
+NEW_MAPS = ("ids", "cutoff")
+LAYERS = 4
+_AT_FRAME = 0.3
+"""Of a label's outline: where more of it is the frame, it is something that the frame cuts off."""
 _OVERLAP = 0.03  # of a label's area that another label of its layer may cover
 _STEP = 8.0  # Lab distance of the colours on both sides of a border
 
 
-def solid(mask: np.ndarray) -> np.ndarray | None:
-    """The largest piece of a mask without its holes, None where that is not most of it."""
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    if not contours:
-        return None
-    outline = max(contours, key=cv2.contourArea)
-    filled = cv2.drawContours(np.zeros(mask.shape, np.uint8), [outline], 0, 1, -1) > 0
-    if (mask & filled).sum() < 0.9 * mask.sum():
-        return None
-    # Small holes are gaps between views; a large one is a part of the shape.
-    holes = filled & ~mask
-    return filled if holes.sum() < 0.1 * filled.sum() else mask & filled
-
-
-def layered(masks: Sequence[np.ndarray]) -> np.ndarray:
-    """Spread masks bool [H, W] over maps in which they hardly overlap: uint8 [H, W, 3].
+def layered(masks: Sequence[np.ndarray], layers: int = LAYERS) -> np.ndarray:
+    """Spread masks bool [H, W] over maps in which they hardly overlap: uint8 [H, W, layers].
 
     The largest come first, each in the first map that has room; a map's later masks are on top.
     """
-    out = np.zeros((*masks[0].shape, LAYERS), np.uint8)
+    out = np.zeros((*masks[0].shape, layers), np.uint8)
     for mask in sorted(masks, key=lambda m: -int(m.sum())):
-        for layer in range(LAYERS):
+        for layer in range(layers):
             ids = out[..., layer]
             if ids.max() < 255 and (ids[mask] > 0).sum() <= _OVERLAP * mask.sum():
                 ids[mask] = ids.max() + 1
@@ -72,8 +62,16 @@ def layered(masks: Sequence[np.ndarray]) -> np.ndarray:
     return out
 
 
-def label(photo: Tensor, views: Sequence[View], known: Sequence[np.ndarray]) -> np.ndarray | None:
-    """Return the maps of a photograph, uint8 [h, w, 3], or None where views agree on nothing.
+def is_cut_off(mask: np.ndarray) -> bool:
+    """Tell whether much of a mask's outline, bool [H, W], is the frame."""
+    inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0)
+    outline = mask & (inner == 0)
+    at_frame = outline.sum() - outline[1:-1, 1:-1].sum()
+    return bool(at_frame > _AT_FRAME * outline.sum())
+
+
+def labels(photo: Tensor, views: Sequence[View], known: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Find what views of a photograph agree on, pieces with a border of colours: bool [h, w] each.
 
     `known` are label maps, uint8 [h, w] of any size, of objects that may be there.
     """
@@ -85,10 +83,22 @@ def label(photo: Tensor, views: Sequence[View], known: Sequence[np.ndarray]) -> 
     small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32)
     pieces = [piece for mask in masks if (piece := solid(mask)) is not None]
-    pieces = [
+    return [
         p for p in pieces if p.mean() > SMALLEST and colour_step(p.astype(np.uint8), lab) > _STEP
     ]
-    return layered(pieces) if pieces else None
+
+
+def maps_of(masks: Sequence[np.ndarray]) -> dict[str, bytes]:
+    """Draw labels as maps, PNG: `ids` of things and `cutoff` of what the frame cuts off."""
+    kinds = {
+        "ids": (LAYERS, [mask for mask in masks if not is_cut_off(mask)]),
+        "cutoff": (1, [mask for mask in masks if is_cut_off(mask)]),
+    }
+    return {
+        kind: as_png(np.squeeze(layered(some, layers)))
+        for kind, (layers, some) in kinds.items()
+        if some
+    }
 
 
 def known_masks(maps: Sequence[np.ndarray], size: tuple[int, int]) -> Tensor:
@@ -112,8 +122,8 @@ class Look:
 
 def labelled(
     names: Sequence[str], items: Mapping[str, bytes], look: Look
-) -> Iterator[tuple[str, bytes | None]]:
-    """Yield the maps of photographs `names` among parts' items, as PNG, until the time is up."""
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yield photographs `names` of parts' items, each with its maps by name, until time is up."""
     end = time.monotonic() + look.seconds
     with ThreadPoolExecutor(2) as ahead:
         for name, (photo, known) in zip(
@@ -121,28 +131,17 @@ def labelled(
         ):
             if time.monotonic() < end:
                 pixels = torch.from_numpy(photo).to(look.device)
-                maps = label(pixels, views_of(look.models, pixels, look.quick), known)
-                yield name.replace("photo/", "ids/", 1), None if maps is None else as_png(maps)
+                masks = labels(pixels, views_of(look.models, pixels, look.quick), known)
+                found = maps_of(masks).items()
+                yield name, {name.replace("photo/", f"{kind}/", 1): map_ for kind, map_ in found}
 
 
 def decoded(name: str, items: Mapping[str, bytes]) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return a photograph of the parts, uint8 [3, H, W], and the label maps that it has."""
-    kinds = (name.replace("photo/", f"{kind}/", 1) for kind in ("photo", "ids", "wholes"))
+    kinds = (name.replace("photo/", f"{kind}/", 1) for kind in ("photo", *MAPS))
     photo, *maps = (opened(items[kind]) for kind in kinds if kind in items)
     known = [ids for some in maps for ids in some.transpose(2, 0, 1)]
     return np.ascontiguousarray(photo.transpose(2, 0, 1)), known
-
-
-def opened(blob: bytes) -> np.ndarray:
-    """Return an encoded picture's pixels [H, W, C]."""
-    with Image.open(io.BytesIO(blob)) as file:
-        return np.atleast_3d(np.asarray(file))
-
-
-def as_png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def wholes_alone(items: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -158,6 +157,23 @@ def wholes_alone(items: Mapping[str, bytes]) -> dict[str, bytes]:
     return out
 
 
+def renewed(
+    items: Mapping[str, bytes], seen: Mapping[str, Mapping[str, bytes]]
+) -> dict[str, bytes]:
+    """Return parts' items in which the photographs `seen` have new maps, and no older ones."""
+    out = dict(items)
+    for name, maps in seen.items():
+        for kind in NEW_MAPS:
+            out.pop(name.replace("photo/", f"{kind}/", 1), None)
+        out |= maps
+    return out
+
+
+def count_of(blob: bytes) -> int:
+    """Count the labels of an encoded map or maps."""
+    return int(opened(blob).max((0, 1)).astype(int).sum())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder of parts")
@@ -166,30 +182,37 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--split", choices=("train", "heldout"), default="train")
     parser.add_argument("--quick", action="store_true", help="fewer points, no crops: for a CPU")
+    parser.add_argument("--cutouts", action="store_true", help="look inside cut-outs too")
     parser.add_argument("--seconds", type=float, default=1e9, help="others keep their maps")
-    parser.add_argument("--limit", type=int, help="photographs, for a rehearsal")
+    parser.add_argument("--limit", type=int, help="pictures of each kind, for a rehearsal")
     args = parser.parse_args()
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if args.device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(rank % torch.cuda.device_count())
     if world > 1:
         dist.init_process_group("gloo")
     device = torch.empty(0, device=args.device).device
     cv2.setNumThreads(1)
     models = [load(path).to(device) for path in args.weights]
     items = wholes_alone(dict(read_parts(args.data)))
-    photos = [name for name in items if name.startswith(f"photo/{args.split}/")]
+    photos, cutouts = (
+        [name for name in items if name.startswith(f"{kind}/{args.split}/")][: args.limit]
+        for kind in ("photo", "object")
+    )
     look = Look(models, device, args.quick, args.seconds)
-    mine = dict(labelled(photos[: args.limit][rank::world], items, look))
-    everyone: list[dict[str, bytes | None]] = [mine] * world
+    mine = dict(labelled(photos[rank::world], items, look))
+    inner = dict(insides(cutouts[rank::world], items, models, device)) if args.cutouts else {}
+    everyone = [(mine, inner)] * world
     if world > 1:
-        dist.all_gather_object(everyone, mine)
+        dist.all_gather_object(everyone, (mine, inner))
     if rank == 0:
-        new = {name: blob for some in everyone for name, blob in some.items()}
-        empty = sum(blob is None for blob in new.values())
-        print(f"{len(new)} of {len(photos)} photographs seen, views of {empty} agree on nothing")
-        every = [(name, blob) for name, blob in (items | new).items() if blob is not None]
-        for path in write_parts(every, args.out):
+        seen = {name: maps for some, _ in everyone for name, maps in some.items()}
+        found = {name: blob for _, some in everyone for name, blob in some.items()}
+        every = renewed(items, seen) | found
+        count = sum(count_of(blob) for maps in seen.values() for blob in maps.values())
+        print(f"{len(seen)} of {len(photos)} photographs seen, {count} labels")
+        print(f"{len(found)} of {len(cutouts)} cut-outs have something inside")
+        for path in write_parts(every.items(), args.out):
             print(path, path.stat().st_size)
 
 

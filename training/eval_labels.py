@@ -20,10 +20,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from consensus import opened
 from eval_photos import model_masks
 from evaluate import depths
-from parts import read_parts
+from parts import opened, read_parts
 from photo_set import PhotoObject, loosened
 from samtrt.masks.logits import mask_iou
 from samtrt.predictor import Predictor

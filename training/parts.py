@@ -1,15 +1,17 @@
 """Data-set parts: encoded pictures packed in a few files small enough to carry around.
 
-A part is an uncompressed `.npz` with `names` (`kind/split/id`, kind one of object, photo, ids and
-wholes), `offsets` and `data` (the encoded files, one after another).
+A part is an uncompressed `.npz` with `names` (`kind/split/id`, kind one of object, inside, photo,
+ids, cutoff and wholes), `offsets` and `data` (the encoded files, one after another).
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 PART_BYTES = 45_000_000
 HELD_OUT_PERCENT = 10
@@ -60,3 +62,16 @@ def read_parts(folder: Path) -> Iterator[tuple[str, bytes]]:
             offsets, data = part["offsets"], part["data"].tobytes()
             for i, name in enumerate(part["names"]):
                 yield str(name), data[offsets[i] : offsets[i + 1]]
+
+
+def opened(blob: bytes) -> np.ndarray:
+    """Return an encoded picture's pixels [H, W, C]."""
+    with Image.open(io.BytesIO(blob)) as file:
+        return np.atleast_3d(np.asarray(file))
+
+
+def as_png(pixels: np.ndarray) -> bytes:
+    """Encode pixels, uint8 [H, W] or [H, W, C]."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -24,8 +24,12 @@ BLOCK = 8
 """Sides are its multiples: of JPEG's."""
 PART_IDS = 32
 SLOTS = 9  # objects a scene at most; their ids are 1..SLOTS
+INNER_IDS = 16
+"""What lies inside object k has the ids from 16 k + 1 on."""
 MIN_VISIBLE = 0.002  # of the frame
 MIN_SHARE = 0.3  # of an object's own area
+WHOLES_AHEAD = 0.4
+"""How far wholes are ahead where masks are drawn in the order of numbers in 0..1."""
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
@@ -145,10 +149,15 @@ class Composer:
         centre = self.dice.rand(count, 2, low=0.02, high=0.98) * sizes / self.side * 2 - 1
         return centre, share
 
-    def placed(self, sizes: Tensor, centre: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-        """One random object a scene: premultiplied RGB [B,3,S,S] in 0..255, alpha [B,1,S,S]."""
+    def placed(self, sizes: Tensor, centre: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One random object a scene.
+
+        Returns premultiplied RGB [B,3,S,S] in 0..255, alpha [B,1,S,S], and what lies inside it,
+        uint8 [B,S,S].
+        """
         dice, count = self.dice, len(sizes)
-        sprite = self.pool.objects[dice.pick(len(self.pool.objects), count)].to(dice.dtype)
+        index = dice.pick(len(self.pool.objects), count)
+        sprite = self.pool.objects[index].to(dice.dtype)
         alpha = sprite[:, 3:] / 255
         colour = recolour(dice, sprite[:, :3], 0.25)
         sprite = torch.cat([colour * alpha, alpha], 1)
@@ -165,9 +174,12 @@ class Composer:
         colour = drawn[:, :3] / alpha.clamp(min=0.02)
         texture = recolour(dice, self.photo_crop(sizes), 0.3)
         shade = (colour.mean(1, keepdim=True) - 128) * dice.knob(count, high=0.6)
-        colour = torch.where(dice.chance(0.3, count), texture + shade, colour)
+        textured = dice.chance(0.3, count)
+        colour = torch.where(textured, texture + shade, colour)
         grain = dice.grain(count, 1, self.side, self.side) * dice.knob(count, low=-15, high=15)
-        return (colour + grain).clamp(0, 255) * sharp, sharp
+        inside = self.pool.insides[index][:, None].float()
+        inside = F.grid_sample(inside, grid, mode="nearest", align_corners=False) * ~textured
+        return (colour + grain).clamp(0, 255) * sharp, sharp, inside[:, 0].to(torch.uint8)
 
     def sprite_grid(self, centre: Tensor, share: Tensor) -> Tensor:
         """Turn, stretch and mirror at random: the inverse map, frame to sprite coordinates."""
@@ -211,16 +223,23 @@ class Composer:
             less = share * self.dice.rand(count, low=0.25, high=0.7)
             centre = torch.where(part[:, None], near, free_centre)
             share = torch.where(part, less, free_share)
-            colour, alpha = self.placed(sizes, centre, share)
-            host = ~part.reshape(-1, 1, 1) | (ids == slot - 1)
+            colour, alpha, inner = self.placed(sizes, centre, share)
+            owner = torch.where(ids < INNER_IDS, ids, ids // INNER_IDS)
+            host = ~part.reshape(-1, 1, 1) | (owner == slot - 1)
             seen = ((slot <= wanted).reshape(-1, 1, 1) & host)[:, None]
             colour, alpha = colour * seen, alpha * seen
             image = shadowed(self.dice, image, alpha)
             image = image * (1 - alpha) + colour
             covered = (alpha[:, 0] > 0.5) & inside
-            ids = torch.where(covered, torch.full_like(ids, slot), ids)
+            # Parts are one level deep: what lies inside a part is the part.
+            inner = inner * (covered & ~part.reshape(-1, 1, 1))
+            named = slot + (inner > 0) * (INNER_IDS * slot - slot + inner)
+            ids = torch.where(covered, named.to(torch.uint8), ids)
             parents[:, slot] = (part * (slot - 1)).to(torch.uint8)
+            first = INNER_IDS * slot
+            parents[:, first : first + INNER_IDS] = slot
             own[:, slot] = covered.sum((1, 2)).float()
+            own[:, first + 1 : first + INNER_IDS] = areas(inner)[:, 1:INNER_IDS]
         image = finish(self.dice, image) * inside[:, None]
         return Scenes(image, ids * inside, parents, own, sizes.long())
 
@@ -277,24 +296,26 @@ def areas(ids: Tensor) -> Tensor:
     return out.scatter_add_(1, flat, torch.ones_like(flat, dtype=torch.float32))
 
 
-def usable(scenes: Scenes) -> Tensor:
-    """Which ids are visible enough to be asked for: bool [B, 256]."""
+def usable(scenes: Scenes, least: float = MIN_VISIBLE) -> Tensor:
+    """Which ids are visible enough to be asked for, from `least` of the frame on: bool [B, 256]."""
     alone = areas(scenes.ids)
     visible = alone.scatter_add(1, scenes.parents.long(), alone * (scenes.parents > 0))
-    enough = (visible > MIN_VISIBLE * scenes.side**2) & (visible > MIN_SHARE * scenes.own_area)
+    enough = (visible > least * scenes.side**2) & (visible > MIN_SHARE * scenes.own_area)
     return enough & (scenes.own_area > 0)
 
 
-def choose_masks(scenes: Scenes, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def choose_masks(
+    scenes: Scenes, count: int, generator: torch.Generator, least: float = MIN_VISIBLE
+) -> tuple[Tensor, Tensor]:
     """Draw `count` masks a scene: bool [B, count, S, S] and whether each is usable [B, count].
 
-    Wholes that have parts come first: parts are many, and a whole is what a box mostly means.
+    Wholes that have parts are ahead: parts are many, and a whole is what a box mostly means.
     """
-    allowed = usable(scenes)
+    allowed = usable(scenes, least)
     there = (scenes.own_area > 0).float()
     parts = torch.zeros_like(there).scatter_add(1, scenes.parents.long(), there)
     draw = torch.rand(allowed.shape, generator=generator, device=allowed.device)
-    score = (draw + (parts > 0)) * allowed
+    score = (draw + WHOLES_AHEAD * (parts > 0)) * allowed
     best, index = score.topk(count, dim=1)
     # A scene with fewer objects asks for its first one again.
     index = torch.where(best > 0, index, index[:, :1])

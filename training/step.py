@@ -85,7 +85,7 @@ class Step:
         self.gradients.zero_()
         self._refresh()
         scenes = self.scenes
-        masks, usable = choose_masks(scenes, self.args.masks, self.generator)
+        masks, usable = choose_masks(scenes, self.args.masks, self.generator, self.args.smallest)
         loss, distance, ious = self._losses(scenes, masks.flatten(0, 1), usable.flatten())
         (loss + self.args.distill * distance).backward()
         return torch.stack([loss.detach(), distance.detach(), *ious])

@@ -26,7 +26,7 @@ from pool import load_pool
 from samtrt.choices import AttentionForm
 from samtrt.models import Sam, build_sam
 from samtrt.registry import get_spec
-from scenes import Composer
+from scenes import MIN_VISIBLE, Composer
 from step import Step
 from teacher import Student, Teacher
 
@@ -249,6 +249,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--batch", type=int, default=32, help="scenes a step and process")
     parser.add_argument("--masks", type=int, default=5, help="masks a scene")
+    parser.add_argument(
+        "--smallest", type=float, default=MIN_VISIBLE, help="masks' least share of the frame"
+    )
     parser.add_argument("--echo", type=int, default=2, help="steps that use the same scene")
     parser.add_argument("--rounds", type=int, default=3, help="prompting rounds a step")
     parser.add_argument("--lr", type=float, help="peak (default: 8e-4, with --init 4e-4)")

@@ -22,7 +22,9 @@ BATCH = 192
 """Prompts that are answered at once."""
 CROP_FROM = 900
 """Photographs with a longer side below this have no more detail to show in crops."""
-_CROP = 0.6  # of each side
+_CROPS = ((0.6, 2), (0.4, 3))
+"""Crops: the share of each side that they show, and how many of them stand side by side."""
+_ROOM = 0.15  # of a box's side, between it and a crop's edge
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,17 @@ class View:
     @property
     def whole(self) -> bool:
         return self.box == (0.0, 0.0, 1.0, 1.0)
+
+    def holds(self, boxes: Tensor) -> Tensor:
+        """Tell which boxes [N, 4], in 0..1 of the photograph, it shows with some room around."""
+        if self.whole:
+            return torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
+        room = _ROOM * (boxes[:, 2:] - boxes[:, :2])
+        x0, y0, x1, y1 = self.box
+        # Where the photograph ends too, nothing is cut off.
+        low = torch.tensor([x0 or -1.0, y0 or -1.0], device=boxes.device)
+        high = torch.tensor([x1 if x1 < 1 else 2.0, y1 if y1 < 1 else 2.0], device=boxes.device)
+        return ((boxes[:, :2] - room >= low) & (boxes[:, 2:] + room <= high)).all(1)
 
     def within(self, height: int, width: int) -> tuple[int, int, int, int]:
         """The box in pixels of a frame: top, bottom, left, right."""
@@ -118,6 +131,23 @@ class Seen:
         )
         return torch.stack([x0, y0, x1, y1], 1).reshape(-1, 2, 2) * fit
 
+    def windows(self, odds: Tensor, boxes: Tensor, side: int) -> Tensor:
+        """Draw odds [N, m, n] around boxes [N, 4] in 0..1 of the photograph: [N, side, side].
+
+        A window is twice as wide and as high as its box, and 0 beyond what the view shows.
+        """
+        corners = self.corners(boxes)
+        middle, half = corners.mean(1), (corners[:, 1] - corners[:, 0]) / 2
+        place = (torch.arange(side, device=odds.device) + 0.5) / side * 4 - 2
+        x = middle[:, :1] + half[:, :1] * place  # [N, side], in the view's pixels
+        y = middle[:, 1:] + half[:, 1:] * place
+        x = x.flip(1) if self.view.mirrored else x
+        x, y = x / self.size[1] * 2 - 1, y / self.size[0] * 2 - 1
+        grid = torch.stack(
+            [x[:, None, :].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)], -1
+        )
+        return F.grid_sample(odds[:, None], grid, align_corners=False)[:, 0]
+
     def drawn(self, odds: Tensor, longest: int) -> Tensor:
         """Draw odds [N, m, n] in the photograph's frame of `longest` pixels: [N, h, w]."""
         size = fitted(*self.photo_size, longest)
@@ -135,7 +165,7 @@ def load(path: Path) -> Sam:
 
 
 def views_of(models: Sequence[Sam], photo: Tensor, quick: bool = False) -> list[View]:
-    """The photograph by each model, every other one's mirrored; crops by the first model.
+    """The photograph by each model, every other one's mirrored; crops by each in turn.
 
     The `quick` ones have fewer points, and there are no crops.
     """
@@ -143,10 +173,19 @@ def views_of(models: Sequence[Sam], photo: Tensor, quick: bool = False) -> list[
     views = [View(model, mirrored=bool(i % 2), grid=grid) for i, model in enumerate(models)]
     views.append(View(models[0], mirrored=True, grid=grid - 4))
     if max(photo.shape) >= CROP_FROM and not quick:
-        ends = ((0.0, _CROP), (1 - _CROP, 1.0))
-        boxes = [(x0, y0, x1, y1) for x0, x1 in ends for y0, y1 in ends]
-        views += [View(models[0], box, box[0] == box[1], grid=12) for box in boxes]
+        boxes = [box for share, count in _CROPS for box in crops(share, count)]
+        views += [
+            View(models[i % len(models)], box, bool(i // len(models) % 2), grid=12)
+            for i, box in enumerate(boxes)
+        ]
     return views
+
+
+def crops(share: float, count: int) -> list[tuple[float, float, float, float]]:
+    """Boxes of `count` x `count` crops, each `share` of a side wide, from edge to edge."""
+    starts = [i * (1 - share) / (count - 1) for i in range(count)]
+    spans = [(a, 1.0 if i == count - 1 else a + share) for i, a in enumerate(starts)]
+    return [(x0, y0, x1, y1) for x0, x1 in spans for y0, y1 in spans]
 
 
 def frame_size(photo: Tensor, longest: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 
 @pytest.fixture(scope="module")
 def code(scripts):
-    return SimpleNamespace(**scripts("views", "agreement", "consensus", "parts", "pool"))
+    return SimpleNamespace(**scripts("views", "agreement", "borders", "consensus", "parts", "pool"))
 
 
 class Bright:
@@ -75,7 +75,7 @@ def test_crops_find_it_too_and_what_they_cut_off_is_left_out(code) -> None:
     photo = photo_of(disc(800, 1000, (200, 250), 120))
     views = views_of(code, [Bright(), Bright()], photo)
     crops = [view for view in views if not view.whole]
-    assert len(crops) == 4
+    assert len(crops) == 4 + 9
     assert {view.mirrored for view in crops} == {False, True}
     seen = {view.box: code.agreement.search(code.views.Seen(view, photo)) for view in crops}
     (inside,) = seen[0.0, 0.0, 0.6, 0.6]
@@ -146,25 +146,67 @@ def test_of_duplicates_the_best_stays(code, seed, most) -> None:
 def test_maps_hold_things_and_what_lies_inside_them(code) -> None:
     whole, part, dot = (disc(200, 200, (100, 100), r) for r in (80, 40, 10))
     beside = disc(200, 200, (185, 185), 12)
-    maps = code.consensus.layered([dot, part, beside, whole])
+    maps = code.consensus.layered([dot, part, beside, whole], 3)
     for mask, layer in ((whole, 0), (part, 1), (dot, 2), (beside, 0)):
         ids = maps[..., layer]
         value = np.bincount(ids[mask]).argmax()
         assert value > 0
         assert (ids == value).sum() == mask.sum() == (mask & (ids == value)).sum()
     fourth = disc(200, 200, (100, 100), 5)  # there is no room for a fourth level
-    assert np.array_equal(code.consensus.layered([dot, part, beside, whole, fourth]), maps)
+    assert np.array_equal(code.consensus.layered([dot, part, beside, whole, fourth], 3), maps)
+
+
+def test_what_the_frame_cuts_off_has_a_map_of_its_own(code) -> None:
+    thing, corner = disc(200, 200, (100, 100), 40), disc(200, 200, (200, 200), 60)
+    bust = disc(200, 200, (150, 100), 60)  # a portrait ends below, and is a thing
+    assert [code.consensus.is_cut_off(m) for m in (thing, bust, corner)] == [False, False, True]
+    maps = {k: code.parts.opened(v) for k, v in code.consensus.maps_of([thing, corner]).items()}
+    assert maps["ids"].shape == (200, 200, code.consensus.LAYERS)
+    assert np.array_equal(maps["ids"][..., 0] > 0, thing)
+    assert np.array_equal(maps["cutoff"][..., 0] > 0, corner)
+    assert [code.consensus.count_of(b) for b in code.consensus.maps_of([corner]).values()] == [1]
+    assert code.consensus.maps_of([]) == {}
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_crop_holds_what_lies_inside_it_with_room_or_where_the_photograph_ends(
+    code, data
+) -> None:
+    x0, y0 = (data.draw(st.floats(0, 0.9)) for _ in range(2))
+    box = torch.tensor([[x0, y0, *(data.draw(st.floats(low + 0.02, 1)) for low in (x0, y0))]])
+    view = code.views.View(Bright(), data.draw(st.sampled_from(code.views.crops(0.4, 3))))
+    room = code.views._ROOM * (box[0, 2:] - box[0, :2])
+    low = box[0, :2] - room, [v or -1.0 for v in view.box[:2]]
+    high = [2.0 if v == 1 else v for v in view.box[2:]], box[0, 2:] + room
+    wanted = all(a >= b for pair in (low, high) for a, b in zip(*pair, strict=True))
+    assert bool(view.holds(box)[0]) == wanted
+    assert view.holds(box).shape == (1,)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_window_shows_a_box_and_as_much_around_it(code, mirrored) -> None:
+    wanted = np.zeros((300, 400), bool)
+    wanted[90:150, 40:240] = True
+    wanted[60:90, 40:140] = True  # half of the room above
+    seen = code.views.Seen(code.views.View(Bright(), mirrored=mirrored), photo_of(wanted))
+    logits, _ = seen.ask(torch.zeros(1, 2, 2), (2, 3))
+    box = torch.tensor([[40 / 400, 90 / 300, 240 / 400, 150 / 300]])
+    (window,) = seen.windows(logits[:, 0].sigmoid(), box, 64).numpy() > 0.5
+    expected = np.zeros((64, 64), bool)
+    expected[16:48, 16:48] = expected[:16, 16:32] = True
+    assert iou(window, expected) > 0.9
 
 
 def test_a_label_is_one_piece_and_small_gaps_are_closed(code) -> None:
     whole = disc(200, 200, (100, 100), 80)
     gap, ring = disc(200, 200, (100, 100), 15), disc(200, 200, (100, 100), 60)
     speck, half = disc(200, 200, (10, 10), 8), disc(200, 200, (30, 30), 40)
-    assert np.array_equal(code.consensus.solid(whole & ~gap), whole)
-    assert np.array_equal(code.consensus.solid(whole & ~ring), whole & ~ring)
-    assert np.array_equal(code.consensus.solid(whole | speck), whole)
-    assert code.consensus.solid(disc(200, 200, (100, 100), 40) & ~half | half & ~whole) is None
-    assert code.consensus.solid(np.zeros((20, 20), bool)) is None
+    assert np.array_equal(code.borders.solid(whole & ~gap), whole)
+    assert np.array_equal(code.borders.solid(whole & ~ring), whole & ~ring)
+    assert np.array_equal(code.borders.solid(whole | speck), whole)
+    assert code.borders.solid(disc(200, 200, (100, 100), 40) & ~half | half & ~whole) is None
+    assert code.borders.solid(np.zeros((20, 20), bool)) is None
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -191,15 +233,18 @@ def test_labels_take_the_place_of_regions_and_maps_of_two_sizes_lie_on_one_anoth
         "ids/heldout/1-0": png(np.ones((48, 64, 3), np.uint8)),
     }
     items = code.consensus.wholes_alone(items)
-    assert set(np.unique(code.consensus.opened(items["wholes/train/0-0"]))) == {0, 2}
+    assert set(np.unique(code.parts.opened(items["wholes/train/0-0"]))) == {0, 2}
     names, device = ["photo/train/0-0"], torch.device("cpu")
     new = dict(code.consensus.labelled(names, items, code.consensus.Look([], device)))
-    assert list(new) == ["ids/train/0-0"]
+    assert {name: list(maps) for name, maps in new.items()} == {names[0]: ["ids/train/0-0"]}
     late = code.consensus.Look([], device, seconds=-1.0)
     assert dict(code.consensus.labelled(names, items, late)) == {}
-    code.parts.write_parts((items | new).items(), tmp_path)
+    stale = items | {"cutoff/train/0-0": png(np.ones((48, 64), np.uint8))}
+    renewed = code.consensus.renewed(stale, new)
+    assert renewed.keys() == items.keys()
+    code.parts.write_parts(renewed.items(), tmp_path)
     pool = code.pool.load_pool(tmp_path, "train", device)
-    assert pool.ids.shape == (1, 4, 512, 512)
-    label, whole = (pool.ids[0, k, :384].numpy() > 0 for k in (0, 3))
+    assert pool.ids.shape == (1, 6, 512, 512)
+    label, whole = (pool.ids[0, k, :384].numpy() > 0 for k in (0, code.pool.WHOLES))
     assert iou(label, whole) > 0.9
     assert pool.id_scales[0].tolist() == [1.0, 1.0]

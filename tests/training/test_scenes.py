@@ -129,7 +129,8 @@ def test_a_map_of_wholes_has_parts_and_other_maps_have_none(code, tmp_path):
         code["parts"].write_parts([*items, ("object/train/b", encoded(disc(64)))], folder)
         pool = code["pool"].load_pool(folder, "train", torch.device("cpu"))
         weights = code["pool"].MAP_WEIGHTS
-        expected = list(weights[3:] if kind == "wholes" else weights[:3])
+        wanted = code["pool"].MAPS[kind] if kind == "wholes" else slice(3)
+        expected = list(weights[wanted])
         assert pool.with_ids[:, 1].bincount()[pool.with_ids[:, 1].unique()].tolist() == expected
         scenes = code["scenes"].Composer(pool, torch.Generator().manual_seed(3)).real(2)
         masks = scenes.masks(torch.tensor([[1, 32]]).expand(2, 2))
