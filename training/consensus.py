@@ -30,8 +30,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from agreement import FRAME, MATCH, SMALLEST, agreed
-from borders import colour_step, solid
+from agreement import MATCH, SMALLEST, agreed
+from borders import clear_pieces
 from cutouts import insides
 from parts import as_png, opened, read_parts, write_parts
 from pool import MAPS
@@ -44,7 +44,6 @@ LAYERS = 4
 _AT_FRAME = 0.3
 """Of a label's outline: where more of it is the frame, it is something that the frame cuts off."""
 _OVERLAP = 0.03  # of a label's area that another label of its layer may cover
-_STEP = 8.0  # Lab distance of the colours on both sides of a border
 
 
 def layered(masks: Sequence[np.ndarray], layers: int = LAYERS) -> np.ndarray:
@@ -71,21 +70,15 @@ def is_cut_off(mask: np.ndarray) -> bool:
 
 
 def labels(photo: Tensor, views: Sequence[View], known: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Find what views of a photograph agree on, pieces with a border of colours: bool [h, w] each.
+    """Find what views of a photograph agree on, pieces with a clear border: bool [h, w] each.
 
     `known` are label maps, uint8 [h, w] of any size, of objects that may be there.
     """
-    height, width = frame_size(photo, FRAME)
     proposals = known_masks(known, frame_size(photo, MATCH)).to(photo.device)
     with torch.autocast(photo.device.type, torch.bfloat16, enabled=photo.is_cuda):
         masks = agreed(photo, views, proposals)
     rgb = np.ascontiguousarray(photo.permute(1, 2, 0).cpu().numpy())
-    small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
-    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32)
-    pieces = [piece for mask in masks if (piece := solid(mask)) is not None]
-    return [
-        p for p in pieces if p.mean() > SMALLEST and colour_step(p.astype(np.uint8), lab) > _STEP
-    ]
+    return [mask for mask in clear_pieces(masks, rgb) if mask.mean() > SMALLEST]
 
 
 def maps_of(masks: Sequence[np.ndarray]) -> dict[str, bytes]:
@@ -182,8 +175,11 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--split", choices=("train", "heldout"), default="train")
     parser.add_argument("--quick", action="store_true", help="fewer points, no crops: for a CPU")
-    parser.add_argument("--cutouts", action="store_true", help="look inside cut-outs too")
-    parser.add_argument("--seconds", type=float, default=1e9, help="others keep their maps")
+    parser.add_argument(
+        "--cutouts", type=float, default=0.0, help="seconds for insides of cut-outs"
+    )
+    parser.add_argument("--compile", action="store_true", help="torch.compile the decoders")
+    parser.add_argument("--seconds", type=float, default=1e9, help="others stay as they are")
     parser.add_argument("--limit", type=int, help="pictures of each kind, for a rehearsal")
     args = parser.parse_args()
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -193,7 +189,7 @@ def main() -> None:
         dist.init_process_group("gloo")
     device = torch.empty(0, device=args.device).device
     cv2.setNumThreads(1)
-    models = [load(path).to(device) for path in args.weights]
+    models = [load(path, args.compile).to(device) for path in args.weights]
     items = wholes_alone(dict(read_parts(args.data)))
     photos, cutouts = (
         [name for name in items if name.startswith(f"{kind}/{args.split}/")][: args.limit]
@@ -201,7 +197,7 @@ def main() -> None:
     )
     look = Look(models, device, args.quick, args.seconds)
     mine = dict(labelled(photos[rank::world], items, look))
-    inner = dict(insides(cutouts[rank::world], items, models, device)) if args.cutouts else {}
+    inner = dict(insides(cutouts[rank::world], items, models, device, args.cutouts))
     everyone = [(mine, inner)] * world
     if world > 1:
         dist.all_gather_object(everyone, (mine, inner))

@@ -7,6 +7,7 @@ time, each on plain ground of its own.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from agreement import agreed
-from borders import solid
+from borders import clear_pieces
 from parts import as_png, opened
 from samtrt.models import Sam
 from views import View
@@ -26,7 +27,7 @@ MOST_PARTS = 15
 _ENLARGED = 2
 _GROUNDS = ((124, 116, 104), (235, 235, 230), (40, 44, 52), (150, 190, 220))
 _PLACES = ((0, 0), (0, TILE), (TILE, 0), (TILE, TILE))
-_SMALLEST, _LARGEST = 0.02, 0.5  # of the cut-out
+_SMALLEST, _LARGEST = 0.004, 0.5  # of the cut-out
 _LEAST_PIXELS = 50
 _INSIDE = 0.95  # of a part
 _OVERLAP = 0.03  # of a part, by others
@@ -34,10 +35,17 @@ _GRID = 28
 
 
 def insides(
-    names: Sequence[str], items: Mapping[str, bytes], models: Sequence[Sam], device: torch.device
+    names: Sequence[str],
+    items: Mapping[str, bytes],
+    models: Sequence[Sam],
+    device: torch.device,
+    seconds: float,
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield maps, PNG, of what lies inside cut-outs `names` among parts' items."""
+    """Yield maps, PNG, of what lies inside cut-outs `names` of parts' items, until time is up."""
+    end = time.monotonic() + seconds
     for start in range(0, len(names), len(_PLACES)):
+        if time.monotonic() > end:
+            return
         some = names[start : start + len(_PLACES)]
         cutouts = [opened(items[name]) for name in some]
         shown = torch.from_numpy(together(cutouts)).to(device)
@@ -68,7 +76,7 @@ def inside_masks(shown: Tensor, models: Sequence[Sam]) -> list[np.ndarray]:
     none = torch.zeros(0, TILE, TILE, dtype=torch.bool, device=shown.device)
     with torch.autocast(shown.device.type, torch.bfloat16, enabled=shown.is_cuda):
         masks = agreed(shown, views, none)
-    return [piece for mask in masks if (piece := solid(mask)) is not None]
+    return clear_pieces(masks, np.ascontiguousarray(shown.permute(1, 2, 0).cpu().numpy()))
 
 
 def parts_of(alpha: np.ndarray, place: tuple[int, int], masks: Sequence[np.ndarray]) -> np.ndarray:

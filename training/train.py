@@ -208,11 +208,21 @@ class Trainer:
             seconds = float(clock)
         self.elapsed += seconds
 
+    def end_by(self, moment: float) -> None:
+        """Make the training time what is left until a moment in Unix time, by the first's clock."""
+        left = torch.tensor(moment - time.time(), device=self.device, dtype=torch.float64)
+        if self.world > 1:
+            dist.broadcast(left, 0)
+        self.args.minutes = (self.elapsed + max(0.0, float(left))) / 60
+        self.say(f"{self.args.minutes * 60:.0f} s of training end at the time that was asked for")
+
     def run(self) -> None:
         """Train until the time is up, saving now and then."""
         args = self.args
         self.resume()
         self.prepare()
+        if args.until:
+            self.end_by(args.until)
         last, saved, logged, log_time = time.monotonic(), self.elapsed, self.steps, self.elapsed
         while self.elapsed < args.minutes * 60:
             metrics = self.step()
@@ -247,6 +257,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--init", type=Path, help="weights to start from, safetensors")
     parser.add_argument("--model", default="vit_s")
     parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument(
+        "--until", type=float, help="end then, in Unix time, however long compiling takes"
+    )
     parser.add_argument("--batch", type=int, default=32, help="scenes a step and process")
     parser.add_argument("--masks", type=int, default=5, help="masks a scene")
     parser.add_argument(

@@ -18,7 +18,7 @@ from samtrt.models import Sam, build_sam
 from samtrt.registry import get_spec
 from scenes import MEAN, STD
 
-BATCH = 192
+BATCH = 96
 """Prompts that are answered at once."""
 CROP_FROM = 900
 """Photographs with a longer side below this have no more detail to show in crops."""
@@ -102,14 +102,17 @@ class Seen:
         none = torch.zeros(BATCH, 1, cells, cells, device=device)
         logits, scores = [], []
         for some in coords.split(BATCH):
-            their = torch.tensor([labels], device=device).expand(len(some), -1)
-            mask = none[: len(some)]
+            # On a GPU every batch is whole: there a compiled decoder is made for one size.
+            count = BATCH if coords.is_cuda else len(some)
+            some = F.pad(some, (0, 0, 0, 0, 0, count - len(some)))
+            their = torch.tensor([labels], device=device).expand(count, -1)
+            mask = none[:count]
             found, told = self.view.model.decode(
                 self.embedding, some, their, mask, mask[:, 0, 0, 0]
             )
             logits.append(found[..., :m, :n])
             scores.append(told)
-        return torch.cat(logits), torch.cat(scores).float()
+        return torch.cat(logits)[: len(coords)], torch.cat(scores)[: len(coords)].float()
 
     def points(self) -> Tensor:
         """The grid, each point with padding: [P, 2, 2]."""
@@ -154,13 +157,15 @@ class Seen:
         return torch.cat([self.view.placed(some, *size) for some in odds.split(256)])
 
 
-def load(path: Path) -> Sam:
-    """Build vit_s for pictures of the size that the weights are for."""
+def load(path: Path, compiled: bool = False) -> Sam:
+    """Build vit_s for pictures of the size that the weights are for; `compiled` for a GPU."""
     state = {name: tensor.float() for name, tensor in load_file(path).items()}
     spec = get_spec("vit_s")
     side = state["image_encoder.pos_embed"].shape[1] * spec.patch_size
     model = build_sam(replace(spec, image_size=side)).eval()
     model.load_state_dict(state, strict=True)
+    if compiled:
+        model.decode = torch.compile(model.decode, dynamic=False)  # type: ignore[method-assign]
     return model.requires_grad_(False)
 
 
