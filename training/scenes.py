@@ -239,7 +239,9 @@ class Composer:
             first = INNER_IDS * slot
             parents[:, first : first + INNER_IDS] = slot
             own[:, slot] = covered.sum((1, 2)).float()
-            own[:, first + 1 : first + INNER_IDS] = areas(inner)[:, 1:INNER_IDS]
+            # Of every 16th pixel: counting all is slow, and only says how much is hidden.
+            seen_alone = 16 * areas(inner[:, ::4, ::4])
+            own[:, first + 1 : first + INNER_IDS] = seen_alone[:, 1:INNER_IDS]
         image = finish(self.dice, image) * inside[:, None]
         return Scenes(image, ids * inside, parents, own, sizes.long())
 

@@ -1,4 +1,4 @@
-"""What lies inside cut-outs, found by a model that sees only what is bright, and drawn in scenes."""
+"""What lies inside cut-outs: found by a model that sees what is bright, and drawn in scenes."""
 
 from __future__ import annotations
 
