@@ -1,7 +1,7 @@
 """What views of a photograph agree on.
 
 A grid of points proposes masks in each view. Each is then asked for again by its box, in the views
-of the whole photograph; where their answers are alike, their mean is a label.
+that hold it; where their answers are alike, their mean is a label.
 """
 
 from __future__ import annotations
@@ -46,17 +46,18 @@ def agreed(photo: Tensor, views: Sequence[View], known: Tensor) -> list[np.ndarr
         return []
     boxes = boxes_of(proposals)
     answers = [Answers(seen, boxes) for seen in every]
-    seen_by = torch.stack([a.held for a in answers]).sum(0)
+    views_each = torch.stack([a.held for a in answers]).sum(0)
     agreement = agreement_of(answers)
-    score = sum(a.scores for a in answers) / seen_by
-    mean = sum(a.windows for a in answers) / seen_by[:, None, None]
-    inner = boxes.new_tensor([0.25, 0.25, 0.75, 0.75]).expand_as(boxes)
-    fit = box_ious(inner, boxes_of(mean > 0.5))
+    score = sum(a.scores for a in answers) / views_each
+    views_each = views_each[:, None, None]
+    window = sum(a.windows for a in answers) / views_each > 0.5
+    inner = boxes.new_tensor([0.25, 0.25, 0.75, 0.75]).expand_as(boxes)  # where a window has it
+    fit = box_ious(inner, boxes_of(window))
     good = (agreement > _AGREED) & (score > _SCORE) & (fit > _FIT)
-    small = sum(a.drawn(slice(None), MATCH) for a in answers) / seen_by[:, None, None] > 0.5
-    kept = distinct(ious(small, small), agreement * score * good, _DUPLICATE)
-    fine = sum(a.drawn(kept, FRAME) for a in answers) / seen_by[kept][:, None, None]
-    return list((fine > 0.5).cpu().numpy())
+    coarse = sum(a.drawn(slice(None), MATCH) for a in answers) / views_each > 0.5
+    kept = distinct(ious(coarse, coarse), agreement * score * good, _DUPLICATE)
+    fine = sum(a.drawn(kept, FRAME) for a in answers) / views_each[kept] > 0.5
+    return list(fine.cpu().numpy())
 
 
 class Answers:

@@ -22,10 +22,11 @@ from safetensors.torch import load_file
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from choosing import usable
 from pool import load_pool
 from samtrt.models import Sam, build_sam
 from samtrt.registry import get_spec
-from scenes import SIDE, Composer, Scenes, normalise, usable
+from scenes import SIDE, Composer, Scenes, normalise
 
 POINTS = 5
 AREAS = {"below 1%": (0.0, 0.01), "1 to 3%": (0.01, 0.03), "above 3%": (0.03, 1.0)}

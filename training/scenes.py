@@ -8,7 +8,6 @@ that `prepare.py` found. A scene is an image and an id map, so occlusion comes b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import torch
@@ -26,10 +25,6 @@ PART_IDS = 32
 SLOTS = 9  # objects a scene at most; their ids are 1..SLOTS
 INNER_IDS = 16
 """What lies inside object k has the ids from 16 k + 1 on."""
-MIN_VISIBLE = 0.002  # of the frame
-MIN_SHARE = 0.3  # of an object's own area
-WHOLES_AHEAD = 0.4
-"""How far wholes are ahead where masks are drawn in the order of numbers in 0..1."""
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
@@ -298,40 +293,7 @@ def areas(ids: Tensor) -> Tensor:
     return out.scatter_add_(1, flat, torch.ones_like(flat, dtype=torch.float32))
 
 
-def usable(scenes: Scenes, least: float = MIN_VISIBLE) -> Tensor:
-    """Which ids are visible enough to be asked for, from `least` of the frame on: bool [B, 256]."""
-    alone = areas(scenes.ids)
-    visible = alone.scatter_add(1, scenes.parents.long(), alone * (scenes.parents > 0))
-    enough = (visible > least * scenes.side**2) & (visible > MIN_SHARE * scenes.own_area)
-    return enough & (scenes.own_area > 0)
-
-
-def choose_masks(
-    scenes: Scenes, count: int, generator: torch.Generator, least: float = MIN_VISIBLE
-) -> tuple[Tensor, Tensor]:
-    """Draw `count` masks a scene: bool [B, count, S, S] and whether each is usable [B, count].
-
-    Wholes that have parts are ahead: parts are many, and a whole is what a box mostly means.
-    """
-    allowed = usable(scenes, least)
-    there = (scenes.own_area > 0).float()
-    parts = torch.zeros_like(there).scatter_add(1, scenes.parents.long(), there)
-    draw = torch.rand(allowed.shape, generator=generator, device=allowed.device)
-    score = (draw + WHOLES_AHEAD * (parts > 0)) * allowed
-    best, index = score.topk(count, dim=1)
-    # A scene with fewer objects asks for its first one again.
-    index = torch.where(best > 0, index, index[:, :1])
-    return scenes.masks(index), allowed.gather(1, index)
-
-
 def normalise(scenes: Scenes) -> Tensor:
     """Normalise as the official model does, then pad with zeros: float [B, 3, S, S]."""
     channels = [(scenes.image[:, c] - MEAN[c]) / STD[c] for c in range(3)]
     return torch.stack(channels, 1) * content_mask(scenes.sizes, scenes.side)[:, None]
-
-
-def stream(composer: Composer, batch: int, masks: int) -> Iterator[tuple[Scenes, Tensor, Tensor]]:
-    """Yield scenes with their chosen masks, for ever."""
-    while True:
-        scenes = composer.batch(batch)
-        yield scenes, *choose_masks(scenes, masks, composer.dice.generator)

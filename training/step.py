@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from choosing import choose_masks
 from losses import round_loss
 from prompting import PADDING, Shapes, corrective_points, fresh_prompt
 from samtrt.models import Sam
-from scenes import Composer, Scenes, choose_masks, normalise
+from scenes import Composer, Scenes, normalise
 from teacher import Student, Teacher
 
 RESTARTS = 0.3

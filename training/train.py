@@ -22,11 +22,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from choosing import MIN_VISIBLE
 from pool import load_pool
 from samtrt.choices import AttentionForm
 from samtrt.models import Sam, build_sam
 from samtrt.registry import get_spec
-from scenes import MIN_VISIBLE, Composer
+from scenes import Composer
 from step import Step
 from teacher import Student, Teacher
 

@@ -31,8 +31,7 @@ _ROOM = 0.15  # of a box's side, between it and a crop's edge
 class View:
     """Part of a photograph as one model sees it.
 
-    `box` is (x0, y0, x1, y1) in 0..1 of the photograph, `grid` its points a side. Masks must be
-    found again in views of the `whole`.
+    `box` is (x0, y0, x1, y1) in 0..1 of the photograph, `grid` its points a side.
     """
 
     model: Sam

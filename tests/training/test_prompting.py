@@ -151,9 +151,10 @@ def step() -> Step:
     objects = torch.stack([disc * c for c in (0.9, 0.3, 0.2)] + [disc])[None]
     pool = Pool(
         objects,
+        torch.zeros(1, 256, 256, dtype=torch.uint8),
         torch.full((1, 3, 768, 768), 80.0),
         torch.tensor([[768.0, 768.0]]),
-        torch.zeros(1, 4, 384, 384, dtype=torch.uint8),
+        torch.zeros(1, 6, 384, 384, dtype=torch.uint8),
         torch.ones(1, 2),
         torch.zeros(0, 2, dtype=torch.long),
     )
@@ -164,7 +165,7 @@ def step() -> Step:
     def teacher(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.ones(len(image), 6, 16, 16), torch.ones(len(image), 8, 8, 8)
 
-    args = Namespace(batch=1, masks=2, echo=1, rounds=3, distill=1.0, bf16=False)
+    args = Namespace(batch=1, masks=2, echo=1, rounds=3, distill=1.0, smallest=0.002, bf16=False)
     composer = Composer(pool, torch.Generator().manual_seed(0), side=model.spec.image_size)
     return Step(model, composer, args, teacher, student)  # type: ignore[arg-type]
 

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 @pytest.fixture(scope="module")
 def code(scripts):
-    return scripts("parts", "pool", "effects", "step", "train", "scenes", "pieces")
+    return scripts("parts", "pool", "effects", "step", "train", "scenes", "choosing", "pieces")
 
 
 def encoded(array: np.ndarray) -> bytes:
@@ -98,9 +98,9 @@ def test_some_scenes_are_composed_coarser_and_enlarged(code, folder):
 
 def test_chosen_masks_are_big_enough_to_ask_for(code, scenes):
     generator = torch.Generator().manual_seed(0)
-    masks, usable = code["scenes"].choose_masks(scenes, 4, generator)
+    masks, usable = code["choosing"].choose_masks(scenes, 4, generator)
     assert usable.any()
-    assert (masks[usable].sum((1, 2)) > code["scenes"].MIN_VISIBLE * 512 * 512).all()
+    assert (masks[usable].sum((1, 2)) > code["choosing"].MIN_VISIBLE * 512 * 512).all()
 
 
 def test_a_part_belongs_to_its_whole(code, folder):
@@ -134,12 +134,12 @@ def test_a_map_of_wholes_has_parts_and_other_maps_have_none(code, tmp_path):
         assert pool.with_ids[:, 1].bincount()[pool.with_ids[:, 1].unique()].tolist() == expected
         scenes = code["scenes"].Composer(pool, torch.Generator().manual_seed(3)).real(2)
         masks = scenes.masks(torch.tensor([[1, 32]]).expand(2, 2))
-        chosen = code["scenes"].choose_masks(scenes, 1, torch.Generator().manual_seed(0))[0]
+        chosen = code["choosing"].choose_masks(scenes, 1, torch.Generator().manual_seed(0))[0]
         if kind == "wholes":  # of a whole and its part the whole comes first
             assert torch.equal(chosen, masks[:, :1])
         inside = (masks[:, 1] <= masks[:, 0]).flatten(1).all(1)
         assert inside.tolist() == [kind == "wholes"] * 2
-        assert code["scenes"].usable(scenes).nonzero()[:, 1].unique().tolist() == [1, 32]
+        assert code["choosing"].usable(scenes).nonzero()[:, 1].unique().tolist() == [1, 32]
 
 
 @pytest.mark.parametrize("side", [300, 384, 500, 768])
