@@ -58,10 +58,10 @@ def environment() -> dict[str, str]:
 def demo(model: Path, work: Path) -> None:
     """Write the two pictures of `samtrt demo` side by side."""
     halves = []
-    for name, prompt in (("point", ("--point", BOWL)), ("box", ("--box", COFFEE))):
-        option, numbers = prompt
+    points = [word for x, y in BOWL for word in ("--point", f"{x},{y}")]
+    for name, prompt in (("points", points), ("box", ["--box", ",".join(map(str, COFFEE))])):
         path = work / f"{name}.png"
-        given = (option, ",".join(map(str, numbers)), "--specks", 16, "-o", path)
+        given = (*prompt, "--specks", 16, "-o", path)
         run("-m", "samtrt", "predict", model, assets.DEMO_PHOTOGRAPH, *given)
         halves.append(np.asarray(Image.open(path)))
     white = np.full((halves[0].shape[0], GAP, 3), 255, np.uint8)

@@ -97,8 +97,8 @@ def test_real_photographs(engines: Predictor) -> None:
 
 def test_the_second_set_of_photographs(engines: Predictor) -> None:
     point, box = measure(engines, PHOTOS / "more", "photos.json", most=8)
-    # Small parts of animals: 0.562, where the weights for 768 pixels had 0.622 (model card).
-    assert point >= 0.54
+    # The weak place is small parts of animals (model card).
+    assert point >= 0.60
     assert box >= 0.82
 
 
@@ -128,8 +128,7 @@ def test_demo_photograph_is_segmented(engines: Predictor) -> None:
     engines.set_image(read_image(assets.DEMO_PHOTOGRAPH))
     coffee = engines.predict(box=COFFEE, multimask_output=False).masks[0]
     assert mask_iou(coffee, outlines["coffee"]) >= 0.88
-    masks, scores, _ = engines.predict([BOWL], [1])
-    bowl = masks[scores.argmax()]
+    bowl = engines.predict(list(BOWL), [1, 1], multimask_output=False).masks[0]
     whole = outlines["cup"] | outlines["coffee"]
     assert (bowl & outlines["coffee"]).sum() >= 0.85 * outlines["coffee"].sum()
     assert (bowl & whole).sum() >= 0.9 * bowl.sum()

@@ -11,7 +11,7 @@ import typer
 from samtrt.choices import SPECKS
 from samtrt.cli.screen import next_step
 
-BOWL = (220, 100)  # the white inside of the cup
+BOWL = ((290, 70), (290, 150))  # the white inside of the cup, and the coffee
 COFFEE = (204, 95, 369, 193)
 
 
@@ -34,15 +34,15 @@ def command(
     export.command(checkpoint, model)
     typer.secho("2. Verify the graphs against PyTorch", bold=True)
     verify.command(model, checkpoint, json_path=output / "verify.json")
-    typer.secho("3. Segment a photograph: what one point means, then what a box holds", bold=True)
+    typer.secho("3. Segment a photograph: what two points mean together, then what a box holds", bold=True)
     predict.command(
         model,
         str(assets.DEMO_PHOTOGRAPH),
         specks=SPECKS,
-        point=[",".join(map(str, BOWL))],
-        output=str(output / "point.png"),
-        mask_path=output / "point-mask.png",
-        json_path=output / "point.json",
+        point=[",".join(map(str, point)) for point in BOWL],
+        output=str(output / "points.png"),
+        mask_path=output / "points-mask.png",
+        json_path=output / "points.json",
     )
     predict.command(
         model,
@@ -53,4 +53,4 @@ def command(
         mask_path=output / "box-mask.png",
     )
     next_step("serve", model)
-    typer.secho(f"Done. Look at {output / 'point.png'} and {output / 'box.png'}.", bold=True)
+    typer.secho(f"Done. Look at {output / 'points.png'} and {output / 'box.png'}.", bold=True)
