@@ -34,7 +34,7 @@ def command(
     export.command(checkpoint, model)
     typer.secho("2. Verify the graphs against PyTorch", bold=True)
     verify.command(model, checkpoint, json_path=output / "verify.json")
-    typer.secho("3. Segment a photograph: what two points mean together, then what a box holds", bold=True)
+    typer.secho("3. Segment a photograph: what two points mean, then what a box holds", bold=True)
     predict.command(
         model,
         str(assets.DEMO_PHOTOGRAPH),
