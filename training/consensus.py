@@ -40,7 +40,7 @@ from scenes import PART_IDS
 from views import View, frame_size, load, views_of
 
 NEW_MAPS = ("ids", "cutoff")
-LAYERS = 4
+LAYERS = MAPS["ids"].stop
 _AT_FRAME = 0.3
 """Of a label's outline: where more of it is the frame, it is something that the frame cuts off."""
 _OVERLAP = 0.03  # of a label's area that another label of its layer may cover

@@ -18,7 +18,7 @@ from parts import read_parts
 OBJECT_SIDE = 256
 MAPS = {"ids": slice(0, 4), "cutoff": slice(4, 5), "wholes": slice(5, 6)}
 """Where a photo's maps are, by kind: see `prepare.py` and `consensus.py`."""
-WHOLES = 5
+WHOLES = MAPS["wholes"].start
 MAP_WEIGHTS = (4, 3, 2, 2, 1, 4)
 """How often a map is drawn: what lies inside other things less, what the frame cuts off least."""
 
@@ -103,8 +103,8 @@ def load_pool(
         known = [(m, decoded[f"{k}/{name}"]) for k, m in MAPS.items() if f"{k}/{name}" in decoded]
         size = max((small.shape[-2:] for _, small in known), default=(0, 0))
         for maps, small in known:
-            few = slice(maps.start, maps.start + len(np.atleast_3d(small.T).T))
-            ids[i, few, : size[0], : size[1]] = enlarged(small, size)
+            count = len(small) if small.ndim == 3 else 1
+            ids[i, maps.start : maps.start + count, : size[0], : size[1]] = enlarged(small, size)
             scales[i] = np.array(size) / sizes[i] * (side / ids_side)
     pairs = np.argwhere(ids.reshape(*ids.shape[:2], -1).max(2) > 0)
     with_ids = pairs.repeat(np.array(MAP_WEIGHTS)[pairs[:, 1]], axis=0)

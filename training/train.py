@@ -203,18 +203,20 @@ class Trainer:
 
     def tick(self, seconds: float) -> None:
         """Add to the elapsed time; all processes go by the first one's clock."""
-        if self.world > 1:
-            clock = torch.tensor(seconds, device=self.device, dtype=torch.float64)
-            dist.broadcast(clock, 0)
-            seconds = float(clock)
-        self.elapsed += seconds
+        self.elapsed += self.by_the_first(seconds)
+
+    def by_the_first(self, seconds: float) -> float:
+        """Return what the first process says of a time, the same in all of them."""
+        if self.world == 1:
+            return seconds
+        clock = torch.tensor(seconds, device=self.device, dtype=torch.float64)
+        dist.broadcast(clock, 0)
+        return float(clock)
 
     def end_by(self, moment: float) -> None:
         """Make the training time what is left until a moment in Unix time, by the first's clock."""
-        left = torch.tensor(moment - time.time(), device=self.device, dtype=torch.float64)
-        if self.world > 1:
-            dist.broadcast(left, 0)
-        self.args.minutes = (self.elapsed + max(0.0, float(left))) / 60
+        left = self.by_the_first(moment - time.time())
+        self.args.minutes = (self.elapsed + max(0.0, left)) / 60
         self.say(f"{self.args.minutes * 60:.0f} s of training end at the time that was asked for")
 
     def run(self) -> None:
